@@ -1,0 +1,1 @@
+//! Image files to a data set on disk, and from there to batches.
