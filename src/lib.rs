@@ -13,7 +13,11 @@
 //! - [`errors`]: what decides the exit code.
 //! - [`files`]: files that are whole or absent.
 
+pub mod config;
 pub mod data;
+pub mod device;
 pub mod errors;
 pub mod files;
+pub mod layers;
+pub mod network;
 pub mod random;

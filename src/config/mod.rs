@@ -1,0 +1,368 @@
+//! The TOML files: what may be written in them, with every default and its source.
+//!
+//! A config describes one experiment: the network layer by layer, the data and how it is augmented,
+//! the update rule and the schedule. [`Config::read`] takes a file, follows `extends`, applies
+//! `--set key=value` and checks each key; [`crate::network::Plan`] then checks the network itself.
+//! [`Config::to_toml`] gives it back with all defaults filled in, as it is kept beside a run and
+//! inside a checkpoint.
+
+pub(crate) mod keys;
+mod read;
+
+pub(crate) use read::{to_table, typed};
+
+use crate::config_error;
+use crate::layers::{KINDS, Kind, Settings, Weights};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A whole experiment.
+#[derive(Debug)]
+pub struct Config {
+    /// Names the run folder; the file's name where it is not given.
+    pub name: String,
+    /// Everything random follows from it (module `random`).
+    pub seed: u64,
+    /// 1 or 2 (paper section 3.2).
+    pub towers: usize,
+    pub data: Data,
+    pub train: Train,
+    pub schedule: Schedule,
+    pub layers: Vec<LayerConfig>,
+    /// The folder of the config file: `data.prepare.source` is relative to it.
+    pub folder: PathBuf,
+}
+
+/// `[data]`: where the images are and what is done to them (paper section 4.1).
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Data {
+    /// The prepared data set; relative to the current folder. `--data` replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Side of the square crop that the network sees, in pixels.
+    pub crop: usize,
+    /// Colour channels of the images: 3, or 1 for grey ones.
+    #[serde(default = "three")]
+    pub channels: usize,
+    /// Number of classes; otherwise taken from the data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// Mirrors each training image with probability ½.
+    #[serde(default = "yes")]
+    pub flip: bool,
+    /// Standard deviation of the colour noise's α; `true` is the paper's 0.1, `false` or 0 is none.
+    #[serde(default)]
+    pub color_noise: Noise,
+    /// What α is multiplied with.
+    #[serde(default)]
+    pub color_noise_unit: NoiseUnit,
+    /// Divides the centred, noisy training image by 1 + σ(α), as the 2012 code did.
+    #[serde(default)]
+    pub color_noise_rescale: bool,
+    /// How many consecutive images of an epoch share crop position and flip: 1 in the paper, 32 in the 2012 code.
+    #[serde(default = "one")]
+    pub shared_crops: usize,
+    /// Order of the training images: all shuffled, or in a disk-friendly window.
+    #[serde(default)]
+    pub shuffle: ShuffleKind,
+    /// Batches made ahead of the device.
+    #[serde(default = "three")]
+    pub prefetch: usize,
+    /// Threads that make batches; 0 takes one for every two cores.
+    #[serde(default)]
+    pub workers: usize,
+    /// Prepares `path` on first use, for data sets that come with a config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<Prepare>,
+}
+
+/// `[data.prepare]`: how `data.path` is made when it does not exist.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Prepare {
+    /// `"idx"`, the MNIST format.
+    pub kind: String,
+    /// The folder with the files, relative to the config file.
+    pub source: PathBuf,
+    #[serde(default = "tenth")]
+    pub val_fraction: f64,
+}
+
+/// Standard deviation of the colour noise's α.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Noise {
+    Switch(bool),
+    Sigma(f64),
+}
+
+impl Default for Noise {
+    fn default() -> Self {
+        Noise::Sigma(0.1)
+    }
+}
+
+impl Noise {
+    /// σ of α; 0 is no noise.
+    pub fn sigma(self) -> f64 {
+        match self {
+            Noise::Switch(true) => 0.1,
+            Noise::Switch(false) => 0.0,
+            Noise::Sigma(sigma) => sigma,
+        }
+    }
+}
+
+/// What the colour noise's α is multiplied with, along each principal component.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoiseUnit {
+    /// The standard deviation, in grey levels: what the 2012 code did.
+    #[default]
+    Deviation,
+    /// Its square, as the paper's text says; on 0–255 pixels hundreds of grey levels.
+    Eigenvalue,
+}
+
+/// Order of the training images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShuffleKind {
+    #[default]
+    Full,
+    Window,
+}
+
+/// `[train]`: the update rule (paper section 5) and what is kept.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Train {
+    #[serde(default = "batch")]
+    pub batch: usize,
+    #[serde(default = "ninety")]
+    pub epochs: u32,
+    #[serde(default = "momentum")]
+    pub momentum: f64,
+    #[serde(default = "decay")]
+    pub weight_decay: f64,
+    /// Also keeps `epoch-NNNN.safetensors` every so many epochs; 0 keeps `last` and `best` only.
+    #[serde(default)]
+    pub keep: u32,
+    /// Writes `last.safetensors` inside an epoch too, when so many minutes have passed; 0: never.
+    #[serde(default = "quarter")]
+    pub checkpoint_minutes: u32,
+}
+
+/// `[schedule]`: how the learning rate falls.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Schedule {
+    #[serde(default)]
+    pub kind: ScheduleKind,
+    /// The learning rate at the start.
+    #[serde(default = "rate")]
+    pub rate: f64,
+    /// The biases' learning rate at the start; `rate` where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias_rate: Option<f64>,
+    /// plateau: epochs without a better validation top-1 error before the rate falls.
+    #[serde(default = "five")]
+    pub patience: u32,
+    /// plateau: how often the rate falls before the next plateau ends the run.
+    #[serde(default = "drops")]
+    pub drops: u32,
+    /// plateau: what the rate is divided by.
+    #[serde(default = "ten")]
+    pub factor: f64,
+    /// steps: what changes from the start of which epoch on.
+    #[serde(default)]
+    pub steps: Vec<Change>,
+}
+
+/// The paper's rule, or a list written before the run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    #[default]
+    Plateau,
+    Steps,
+}
+
+/// One entry of `schedule.steps`; what is not given stays as it was.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub struct Change {
+    /// From the start of this epoch (the first is 1).
+    pub epoch: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias_rate: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color_noise: Option<bool>,
+    /// Rates of single layers, for weights and biases, in place of `rate` and `bias_rate`; 0 freezes a layer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layers: BTreeMap<String, f64>,
+}
+
+/// One `[[layer]]`.
+#[derive(Debug)]
+pub struct LayerConfig {
+    pub name: String,
+    pub kind: &'static Kind,
+    /// The one tower it lives on; all towers where it is not given.
+    pub tower: Option<usize>,
+    /// For kinds that learn.
+    pub weights: Option<Weights>,
+    /// What is particular to the kind.
+    pub settings: Box<dyn Settings>,
+}
+
+/// Keys that every layer has.
+#[derive(Deserialize)]
+pub(crate) struct LayerHead {
+    pub name: String,
+    pub kind: String,
+    #[serde(default)]
+    pub tower: Option<usize>,
+}
+
+impl Config {
+    /// The config with every default filled in, as TOML that [`Config::parse`] reads again.
+    pub fn to_toml(&self) -> String {
+        let mut top = toml::Table::new();
+        top.insert("name".into(), self.name.clone().into());
+        top.insert("seed".into(), (self.seed as i64).into());
+        top.insert("towers".into(), (self.towers as i64).into());
+        top.insert("data".into(), read::to_value(&self.data));
+        top.insert("train".into(), read::to_value(&self.train));
+        top.insert("schedule".into(), read::to_value(&self.schedule));
+        let layers = self.layers.iter().map(|layer| {
+            let mut table = toml::Table::new();
+            table.insert("name".into(), layer.name.clone().into());
+            table.insert("kind".into(), layer.kind.name.into());
+            if let Some(tower) = layer.tower {
+                table.insert("tower".into(), (tower as i64).into());
+            }
+            table.extend(layer.settings.to_table());
+            if let Some(weights) = &layer.weights {
+                table.extend(read::to_table(weights));
+            }
+            toml::Value::Table(table)
+        });
+        top.insert("layer".into(), toml::Value::Array(layers.collect()));
+        toml::to_string(&top).expect("a config is plain data")
+    }
+
+    /// Checks values that serde cannot: ranges, and layers named in the schedule.
+    fn check(&self) -> Result<()> {
+        let fail = |key: &str, value: String, right: &str| {
+            Err(config_error!("{key} = {value}: it must be {right}"))
+        };
+        let rate_like = [
+            ("schedule.rate", self.schedule.rate),
+            ("schedule.bias_rate", self.schedule.bias_rate.unwrap_or(0.0)),
+            ("train.weight_decay", self.train.weight_decay),
+            ("data.color_noise", self.data.color_noise.sigma()),
+        ];
+        for (key, value) in rate_like {
+            if !(value.is_finite() && value >= 0.0) {
+                return fail(key, value.to_string(), "a number from 0 up");
+            }
+        }
+        if !(1..=2).contains(&self.towers) {
+            return fail("towers", self.towers.to_string(), "1 or 2");
+        }
+        if !(0.0..1.0).contains(&self.train.momentum) {
+            return fail("train.momentum", self.train.momentum.to_string(), "from 0 to below 1");
+        }
+        if !(self.schedule.factor.is_finite() && self.schedule.factor > 1.0) {
+            return fail("schedule.factor", self.schedule.factor.to_string(), "above 1");
+        }
+        let whole = [
+            ("train.batch", self.train.batch, 1 << 16),
+            ("train.epochs", self.train.epochs as usize, 1 << 24),
+            ("data.crop", self.data.crop, 1 << 14),
+            ("data.prefetch", self.data.prefetch, 1 << 10),
+            ("data.shared_crops", self.data.shared_crops, 1 << 24),
+            ("schedule.patience", self.schedule.patience as usize, 1 << 24),
+        ];
+        for (key, value, most) in whole {
+            if !(1..=most).contains(&value) {
+                return fail(key, value.to_string(), &format!("from 1 to {most}"));
+            }
+        }
+        if self.data.channels != 1 && self.data.channels != 3 {
+            return fail("data.channels", self.data.channels.to_string(), "1 (grey) or 3 (RGB)");
+        }
+        if self.data.classes.is_some_and(|n| !(2..=1 << 20).contains(&n)) {
+            return fail("data.classes", self.data.classes.unwrap().to_string(), "at least 2");
+        }
+        let learnt: Vec<&str> =
+            self.layers.iter().filter(|l| l.weights.is_some()).map(|l| l.name.as_str()).collect();
+        for change in &self.schedule.steps {
+            let numbers = change.rate.iter().chain(&change.bias_rate).chain(change.layers.values());
+            if let Some(bad) = numbers.copied().find(|r| !(r.is_finite() && *r >= 0.0)) {
+                return fail("schedule.steps", bad.to_string(), "rates from 0 up");
+            }
+            if let Some(name) = change.layers.keys().find(|n| !learnt.contains(&n.as_str())) {
+                return Err(config_error!(
+                    "schedule.steps, epoch {}: no layer that learns is called {name:?}{}",
+                    change.epoch,
+                    keys::nearest(name, &learnt)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kind of that name, or an error with the nearest one.
+pub(crate) fn kind_named(name: &str) -> Result<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let names: Vec<&str> = KINDS.iter().map(|k| k.name).collect();
+        config_error!(
+            "kind = {name:?} is no kind of layer{}; there are {}",
+            keys::nearest(name, &names),
+            names.join(", ")
+        )
+    })
+}
+
+fn one() -> usize {
+    1
+}
+fn three() -> usize {
+    3
+}
+fn yes() -> bool {
+    true
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn batch() -> usize {
+    128
+}
+fn ninety() -> u32 {
+    90
+}
+fn momentum() -> f64 {
+    0.9
+}
+fn decay() -> f64 {
+    0.0005
+}
+fn quarter() -> u32 {
+    15
+}
+fn rate() -> f64 {
+    0.01
+}
+fn five() -> u32 {
+    5
+}
+fn drops() -> u32 {
+    3
+}
+fn ten() -> f64 {
+    10.0
+}

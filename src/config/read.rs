@@ -1,0 +1,253 @@
+//! From a file, its parents (`extends`) and `--set` to a checked [`Config`].
+//!
+//! A child states only what differs. Tables merge key by key; `[[layer]]` in a child replaces the
+//! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…` does.
+
+use super::{
+    Change, Config, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, keys, kind_named,
+};
+use crate::config_error;
+use crate::layers::Weights;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use toml::{Table, Value};
+
+const TOP: [&str; 8] = ["name", "extends", "seed", "towers", "data", "train", "schedule", "layer"];
+
+impl Config {
+    /// Reads `file` and its parents, then applies each `key=value` of `set`.
+    pub fn read(file: &Path, set: &[String]) -> Result<Config> {
+        let table = read_with_parents(file, 0)?;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
+        Config::from_table(table, set, &name)
+            .map(|config| Config { folder, ..config })
+            .with_context(|| file.display().to_string())
+    }
+
+    /// Reads a config from text, as it is kept in a checkpoint; `source` names it in errors.
+    pub fn parse(text: &str, set: &[String], source: &str) -> Result<Config> {
+        let table = parse_table(text).with_context(|| source.to_string())?;
+        Config::from_table(table, set, "unnamed").with_context(|| source.to_string())
+    }
+
+    fn from_table(mut top: Table, set: &[String], default_name: &str) -> Result<Config> {
+        for assignment in set {
+            apply(&mut top, assignment)?;
+        }
+        keys::check(&top, &TOP, "the config")?;
+        let data = section::<Data>(&mut top, "data")?;
+        let layers = match top.remove("layer") {
+            Some(Value::Array(layers)) if !layers.is_empty() => layers,
+            _ => return Err(config_error!("the network has no layers; write one [[layer]] each")),
+        };
+        let layers = layers
+            .into_iter()
+            .enumerate()
+            .map(|(i, value)| layer(value, i))
+            .collect::<Result<Vec<_>>>()?;
+        for (i, layer) in layers.iter().enumerate() {
+            if layers[..i].iter().any(|other| other.name == layer.name) {
+                return Err(config_error!("two layers are called {:?}", layer.name));
+            }
+        }
+        let config = Config {
+            name: scalar(&top, "name")?.unwrap_or_else(|| default_name.to_string()),
+            seed: scalar(&top, "seed")?.unwrap_or(1),
+            towers: scalar(&top, "towers")?.unwrap_or(1),
+            data,
+            train: section::<Train>(&mut top, "train")?,
+            schedule: section::<Schedule>(&mut top, "schedule")?,
+            layers,
+            folder: Default::default(),
+        };
+        if config.name.is_empty()
+            || config.name.contains(['/', '\\'])
+            || config.name.starts_with('.')
+        {
+            return Err(config_error!("name = {:?} cannot name a run's folder", config.name));
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// One `[[layer]]`, its keys checked against its kind's.
+fn layer(value: Value, index: usize) -> Result<LayerConfig> {
+    let Value::Table(table) = value else {
+        return Err(config_error!("layer {} is not a table", index + 1));
+    };
+    let place = match table.get("name") {
+        Some(Value::String(name)) => format!("layer {name}"),
+        _ => return Err(config_error!("layer {} has no name (name = \"conv1\")", index + 1)),
+    };
+    let head: LayerHead = typed(&table, &place)?;
+    if head.name.is_empty() || head.name.contains(['.', '/', ' ', '\\']) {
+        return Err(config_error!("{place}: a layer's name has no dots, slashes or spaces"));
+    }
+    let kind = kind_named(&head.kind).with_context(|| place.clone())?;
+    let mut known = keys::fields_of::<LayerHead>().to_vec();
+    known.extend((kind.keys)());
+    if kind.learns {
+        known.extend(keys::fields_of::<Weights>());
+    }
+    keys::check(&table, &known, &format!("{place} ({})", kind.name))?;
+    let weights = kind.learns.then(|| typed::<Weights>(&table, &place)).transpose()?;
+    if let Some(weights) = &weights {
+        weights.check().with_context(|| place.clone())?;
+    }
+    let settings = (kind.read)(&table).map_err(|e| config_error!("{place}: {e:#}"))?;
+    Ok(LayerConfig { name: head.name, kind, tower: head.tower, weights, settings })
+}
+
+/// A section as its struct; absent is empty. Nested tables with structs of their own are checked too.
+fn section<T: DeserializeOwned>(top: &mut Table, name: &str) -> Result<T> {
+    let table = match top.remove(name) {
+        None => Table::new(),
+        Some(Value::Table(table)) => table,
+        Some(_) => return Err(config_error!("{name} must be a section, [{name}]")),
+    };
+    keys::check(&table, keys::fields_of::<T>(), &format!("[{name}]"))?;
+    if let (Some(Value::Table(inner)), "data") = (table.get("prepare"), name) {
+        keys::check(inner, keys::fields_of::<Prepare>(), "[data.prepare]")?;
+    }
+    if let (Some(Value::Array(steps)), "schedule") = (table.get("steps"), name) {
+        for step in steps.iter().filter_map(Value::as_table) {
+            keys::check(step, keys::fields_of::<Change>(), "schedule.steps")?;
+        }
+    }
+    typed(&table, &format!("[{name}]"))
+}
+
+/// `table` as the struct `T`; serde's complaint with the place before it.
+pub(crate) fn typed<T: DeserializeOwned>(table: &Table, place: &str) -> Result<T> {
+    T::deserialize(Value::Table(table.clone()))
+        .map_err(|e| config_error!("{place}: {}", e.to_string().trim().replace('\n', " ")))
+}
+
+fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
+    top.get(key)
+        .map(|value| {
+            T::deserialize(value.clone())
+                .map_err(|e| config_error!("{key} = {value}: {}", e.to_string().trim()))
+        })
+        .transpose()
+}
+
+pub(crate) fn to_value(part: &impl Serialize) -> Value {
+    Value::try_from(part).expect("settings are plain data")
+}
+
+pub(crate) fn to_table(part: &impl Serialize) -> Table {
+    match to_value(part) {
+        Value::Table(table) => table,
+        _ => unreachable!("settings are structs"),
+    }
+}
+
+fn parse_table(text: &str) -> Result<Table> {
+    text.parse::<Table>().map_err(|e| {
+        let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
+        let place = line.map(|l| format!("line {l}: ")).unwrap_or_default();
+        config_error!("{place}{}", e.message().trim().replace('\n', " "))
+    })
+}
+
+fn read_with_parents(file: &Path, depth: usize) -> Result<Table> {
+    if depth > 16 {
+        return Err(config_error!("{}: `extends` goes in a circle", file.display()));
+    }
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;
+    let mut table = parse_table(&text).with_context(|| file.display().to_string())?;
+    let Some(parent) = table.remove("extends") else { return Ok(table) };
+    let Value::String(parent) = parent else {
+        return Err(config_error!("{}: extends must be a file name", file.display()));
+    };
+    let parent = file.parent().unwrap_or(Path::new("")).join(parent);
+    let mut base = read_with_parents(&parent, depth + 1)
+        .with_context(|| format!("{} extends {}", file.display(), parent.display()))?;
+    base.remove("name");
+    merge(&mut base, table).with_context(|| file.display().to_string())?;
+    Ok(base)
+}
+
+/// Lays `over` on `base`: tables key by key, `[layer.NAME]` by name, everything else replaced.
+fn merge(base: &mut Table, over: Table) -> Result<()> {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Array(layers)), Value::Table(changes)) if key == "layer" => {
+                for (name, change) in changes {
+                    let Value::Table(change) = change else {
+                        return Err(config_error!("layer.{name} must be a table"));
+                    };
+                    merge(layer_named(layers, &name)?, change)?;
+                }
+            }
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new)?,
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn layer_named<'a>(layers: &'a mut [Value], name: &str) -> Result<&'a mut Table> {
+    let names: Vec<String> = layers
+        .iter()
+        .filter_map(|l| l.get("name").and_then(Value::as_str).map(str::to_string))
+        .collect();
+    layers
+        .iter_mut()
+        .filter_map(Value::as_table_mut)
+        .find(|l| l.get("name").and_then(Value::as_str) == Some(name))
+        .ok_or_else(|| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            config_error!(
+                "no layer is called {name:?}{}; there are {}",
+                keys::nearest(name, &names),
+                names.join(", ")
+            )
+        })
+}
+
+/// One `--set key=value`: the value is TOML, else a string.
+fn apply(top: &mut Table, assignment: &str) -> Result<()> {
+    let Some((key, text)) = assignment.split_once('=') else {
+        return Err(config_error!("--set {assignment}: it must be key=value"));
+    };
+    let value = format!("value = {}", text.trim())
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.trim().to_string()));
+    let mut path: Vec<&str> = key.trim().split('.').collect();
+    let last = path.pop().filter(|k| !k.is_empty());
+    let Some(last) = last else {
+        return Err(config_error!("--set {assignment}: the key is empty"));
+    };
+    let mut table = top;
+    if path.first() == Some(&"layer") && table.get("layer").is_some_and(Value::is_array) {
+        let Some(name) = path.get(1) else {
+            return Err(config_error!(
+                "--set {assignment}: layers go by name, --set layer.conv1.weight_sigma=0.03"
+            ));
+        };
+        let layers = table.get_mut("layer").and_then(Value::as_array_mut).expect("checked above");
+        table = layer_named(layers, name).with_context(|| format!("--set {assignment}"))?;
+        path.drain(..2);
+    }
+    for step in path {
+        let inner = table.entry(step).or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(inner) = inner else {
+            return Err(config_error!("--set {assignment}: {step} is no section"));
+        };
+        table = inner;
+    }
+    table.insert(last.to_string(), value);
+    Ok(())
+}

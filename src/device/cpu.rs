@@ -1,0 +1,293 @@
+//! The CPU backend: all towers in main memory, tasks one after the other, each spread over rayon's
+//! threads. Sums have a fixed order, so that the number of threads changes no bit.
+
+use super::{Engine, Rates, Tensor, Which};
+use crate::layers::softmax::{Tally, tally};
+use crate::layers::{Role, Run};
+use crate::network::{Part, Plan, Purpose, Task};
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use std::mem::take;
+
+/// A network in main memory.
+pub struct Cpu {
+    plan: Plan,
+    forward: Vec<Task>,
+    backward: Vec<Task>,
+    /// One for each of the plan's buffers, [batch, values].
+    buffers: Vec<Vec<f32>>,
+    workspace: Vec<f32>,
+    /// [layer][part]
+    parameters: Vec<Vec<Own>>,
+}
+
+/// One part's parameters in the layer's own order, weights and biases.
+#[derive(Default)]
+struct Own {
+    value: [Vec<f32>; 2],
+    gradient: [Vec<f32>; 2],
+    momentum: [Vec<f32>; 2],
+}
+
+impl Own {
+    fn of(&self, which: Which) -> &[Vec<f32>; 2] {
+        match which {
+            Which::Value => &self.value,
+            Which::Gradient => &self.gradient,
+            Which::Momentum => &self.momentum,
+        }
+    }
+    fn of_mut(&mut self, which: Which) -> &mut [Vec<f32>; 2] {
+        match which {
+            Which::Value => &mut self.value,
+            Which::Gradient => &mut self.gradient,
+            Which::Momentum => &mut self.momentum,
+        }
+    }
+}
+
+impl Cpu {
+    /// Takes all memory that the plan names; parameters are zero until they are written.
+    pub fn new(plan: Plan) -> Cpu {
+        let training = plan.purpose == Purpose::Training;
+        let own = |part: &Part| {
+            let Some(shapes) = part.layer.parameters() else { return Own::default() };
+            let sizes = [shapes.weight, shapes.bias].map(|s| s.iter().product::<usize>());
+            let zeros = |wanted: bool| sizes.map(|n| vec![0.0; if wanted { n } else { 0 }]);
+            Own { value: zeros(true), gradient: zeros(training), momentum: zeros(training) }
+        };
+        Cpu {
+            forward: plan.forward(),
+            backward: if training { plan.backward() } else { Vec::new() },
+            buffers: plan.buffers.iter().map(|b| vec![0.0; b.values * plan.batch]).collect(),
+            workspace: vec![0.0; if training { plan.workspace(0) } else { 0 }],
+            parameters: plan.layers.iter().map(|l| l.parts.iter().map(own).collect()).collect(),
+            plan,
+        }
+    }
+
+    fn run(&mut self, task: Task, run: &Run, labels: &[u32]) {
+        match task {
+            Task::Join { layer, part, from } => self.join(layer, part, from, run.batch),
+            Task::Forward { layer, part } => self.forward_part(layer, part, run),
+            Task::Backward { layer, part } => self.backward_part(layer, part, run, labels),
+            Task::Split { layer, below } => self.split(layer, below, run.batch),
+        }
+    }
+
+    fn forward_part(&mut self, layer: usize, index: usize, run: &Run) {
+        let part = &self.plan.layers[layer].parts[index];
+        let mut y = take(&mut self.buffers[part.y]);
+        let x = &self.buffers[part.x];
+        match part.layer.role() {
+            Role::Map(map) => map.forward(run, &mut y, x),
+            Role::Learn(learn) => {
+                let [weight, bias] = &self.parameters[layer][index].value;
+                learn.forward(run, &mut y, x, weight, bias);
+            }
+            Role::Pointwise(pointwise) => {
+                if part.x != part.y {
+                    let n = run.batch * part.input.len();
+                    y[..n].copy_from_slice(&x[..n]);
+                }
+                pointwise.forward(run, &mut y);
+            }
+            Role::Loss(softmax) => softmax.forward(run, &mut y, x),
+        }
+        self.buffers[part.y] = y;
+    }
+
+    fn backward_part(&mut self, layer: usize, index: usize, run: &Run, labels: &[u32]) {
+        let part = &self.plan.layers[layer].parts[index];
+        let mut dx = part.dx.map(|id| take(&mut self.buffers[id]));
+        let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
+        let (x, y) = (&self.buffers[part.x], &self.buffers[part.y]);
+        match part.layer.role() {
+            Role::Map(map) => {
+                if let Some(dx) = &mut dx {
+                    map.backward(run, dx, dy, x);
+                }
+            }
+            Role::Learn(learn) => {
+                let Own { value: [weight, _], gradient: [dweight, dbias], .. } =
+                    &mut self.parameters[layer][index];
+                let gradients = (&mut dweight[..], &mut dbias[..]);
+                learn.backward_weights(run, gradients, dy, x, &mut self.workspace);
+                if let Some(dx) = &mut dx {
+                    learn.backward_input(run, dx, dy, weight);
+                }
+            }
+            Role::Pointwise(pointwise) => {
+                if let Some(dx) = &mut dx {
+                    pointwise.backward(run, dx, y);
+                }
+            }
+            Role::Loss(softmax) => {
+                if let Some(dx) = &mut dx {
+                    softmax.backward(run, dx, y, labels);
+                }
+            }
+        }
+        if let (Some(id), Some(dx)) = (part.dx, dx) {
+            self.buffers[id] = dx;
+        }
+    }
+
+    /// Channels of one source, pixel by pixel, into the joined input.
+    fn join(&mut self, layer: usize, part: usize, from: usize, batch: usize) {
+        let part = &self.plan.layers[layer].parts[part];
+        let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
+        let (all, n) = (part.input.channels, source.channels.len());
+        let mut x = take(&mut self.buffers[part.x]);
+        let y = &self.buffers[source.y];
+        x.par_chunks_exact_mut(part.input.len())
+            .zip(y.par_chunks_exact(part.input.pixels() * n))
+            .take(batch)
+            .for_each(|(x, y)| {
+                for (x, y) in x.chunks_exact_mut(all).zip(y.chunks_exact(n)) {
+                    x[source.channels.clone()].copy_from_slice(y);
+                }
+            });
+        self.buffers[part.x] = x;
+    }
+
+    fn split(&mut self, layer: usize, below: usize, batch: usize) {
+        let parts = &self.plan.layers[layer].parts;
+        let source = &parts[0].join.as_ref().expect("only joined layers are split").from[below];
+        let under = &self.plan.layers[layer - 1].parts[source.part];
+        let (Some(id), n) = (under.dy, source.channels.len()) else { return };
+        let mut dy = take(&mut self.buffers[id]);
+        let all = parts[0].input.channels;
+        for (index, part) in parts.iter().enumerate() {
+            let dx = &self.buffers[part.dx.expect("split only where gradients go on")];
+            dy.par_chunks_exact_mut(part.input.pixels() * n)
+                .zip(dx.par_chunks_exact(part.input.len()))
+                .take(batch)
+                .for_each(|(dy, dx)| {
+                    for (dy, dx) in dy.chunks_exact_mut(n).zip(dx.chunks_exact(all)) {
+                        let dx = &dx[source.channels.clone()];
+                        if index == 0 {
+                            dy.copy_from_slice(dx);
+                        } else {
+                            dy.iter_mut().zip(dx).for_each(|(dy, dx)| *dy += dx);
+                        }
+                    }
+                });
+        }
+        self.buffers[id] = dy;
+    }
+
+    fn load_input(&mut self, run: &Run, images: &[f32]) -> Result<()> {
+        let n = run.batch * self.plan.input.len();
+        if run.batch == 0 || run.batch > self.plan.batch || images.len() != n {
+            bail!(
+                "a batch of {} images with {} values does not fit the plan: at most {} of {} values",
+                run.batch,
+                images.len(),
+                self.plan.batch,
+                self.plan.input.len()
+            );
+        }
+        self.buffers[self.plan.data[0]][..n].copy_from_slice(images);
+        Ok(())
+    }
+}
+
+impl Engine for Cpu {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn read(&self, which: Which, tensor: usize) -> Result<Tensor> {
+        let plan = &self.plan.tensors()[tensor];
+        let mut values = Vec::with_capacity(plan.len());
+        let parts = &self.plan.layers[plan.layer].parts;
+        for (part, own) in parts.iter().zip(&self.parameters[plan.layer]) {
+            let Role::Learn(learn) = part.layer.role() else { continue };
+            let [weight, bias] = own.of(which);
+            let mut world = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
+            learn.unpack((&mut world.0, &mut world.1), (weight, bias));
+            values.extend_from_slice(if plan.is_bias { &world.1 } else { &world.0 });
+        }
+        Ok(Tensor { shape: plan.shape.clone(), values })
+    }
+
+    fn write(&mut self, which: Which, tensor: usize, values: &[f32]) -> Result<()> {
+        let plan = &self.plan.tensors()[tensor];
+        if values.len() != plan.len() {
+            bail!("{} has {} values, not {}", plan.name, plan.len(), values.len());
+        }
+        let mut rest = values;
+        let parts = &self.plan.layers[plan.layer].parts;
+        for (part, own) in parts.iter().zip(&mut self.parameters[plan.layer]) {
+            let Role::Learn(learn) = part.layer.role() else { continue };
+            let [weight, bias] = own.of_mut(which);
+            let mut world = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
+            learn.unpack((&mut world.0, &mut world.1), (weight, bias));
+            let target = if plan.is_bias { &mut world.1 } else { &mut world.0 };
+            let (mine, others) = rest.split_at(target.len());
+            target.copy_from_slice(mine);
+            rest = others;
+            learn.pack((weight, bias), (&world.0, &world.1));
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()> {
+        self.load_input(run, images)?;
+        for index in 0..self.forward.len() {
+            self.run(self.forward[index], run, &[]);
+        }
+        Ok(())
+    }
+
+    fn probabilities(&self) -> Result<Vec<f32>> {
+        Ok(self.buffers[self.plan.probabilities()].clone())
+    }
+
+    fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally> {
+        let classes = self.plan.classes;
+        if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
+            bail!("label {label} is out of range: the network has {classes} classes");
+        }
+        self.forward(run, images)?;
+        for index in 0..self.backward.len() {
+            self.run(self.backward[index], run, labels);
+        }
+        let probabilities = &self.buffers[self.plan.probabilities()];
+        Ok(tally(&probabilities[..run.batch * classes], labels))
+    }
+
+    fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
+        for (own, rates) in self.parameters.iter_mut().zip(rates) {
+            let Some(rates) = rates else { continue };
+            for own in own {
+                let constants =
+                    [(rates.weight, rates.weight_decay), (rates.bias, rates.bias_decay)];
+                for (index, (rate, decay)) in constants.into_iter().enumerate() {
+                    if rate != 0.0 {
+                        let gradient = &own.gradient[index];
+                        let (value, v) = (&mut own.value[index], &mut own.momentum[index]);
+                        update(value, v, gradient, momentum, decay, rate);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Values of one task.
+const BLOCK: usize = 1 << 15;
+
+/// v ← m·v − decay·w − rate·g; w ← w + v (paper section 5).
+fn update(w: &mut [f32], v: &mut [f32], g: &[f32], m: f32, decay: f32, rate: f32) {
+    w.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)).zip(g.par_chunks(BLOCK)).for_each(
+        |((w, v), g)| {
+            for ((w, v), g) in w.iter_mut().zip(v).zip(g) {
+                *v = (m * *v - decay * *w) - rate * g;
+                *w += *v;
+            }
+        },
+    );
+}

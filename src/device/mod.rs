@@ -1,0 +1,54 @@
+//! Who computes. An [`Engine`] holds a network's memory on its devices and carries out the plan's
+//! tasks; the trainer and the commands know nothing else of a device.
+
+pub mod cpu;
+
+use crate::layers::Run;
+use crate::layers::softmax::Tally;
+use crate::network::Plan;
+use anyhow::Result;
+
+/// Values with a shape, row by row, as the outside world sees them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// Which of the values that belong to a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Value,
+    /// The last batch's gradient of the mean loss.
+    Gradient,
+    /// The update rule's v.
+    Momentum,
+}
+
+/// The constants of one update for one layer: v ← m·v − (decay·rate)·w − rate·g, w ← w + v
+/// (paper section 5). A rate of 0 freezes: neither w nor v changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    pub weight: f32,
+    /// Weight decay times rate.
+    pub weight_decay: f32,
+    pub bias: f32,
+    pub bias_decay: f32,
+}
+
+/// A network in a device's memory.
+pub trait Engine: Send {
+    fn plan(&self) -> &Plan;
+    /// Reads one parameter, all towers joined; `tensor` is an index into [`Plan::tensors`].
+    fn read(&self, which: Which, tensor: usize) -> Result<Tensor>;
+    /// Writes one parameter, all towers joined.
+    fn write(&mut self, which: Which, tensor: usize, values: &[f32]) -> Result<()>;
+    /// `images` [run.batch, input] to class probabilities [run.batch, classes].
+    fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()>;
+    /// The probabilities of the last forward pass.
+    fn probabilities(&self) -> Result<Vec<f32>>;
+    /// Forward, loss and all gradients of one batch; every gradient is complete when it returns.
+    fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally>;
+    /// The update rule on all parameters; `rates` has one entry a layer of the plan.
+    fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()>;
+}

@@ -1,0 +1,64 @@
+//! Convolution (paper section 3.5): every kernel slides over the maps of its group.
+//!
+//! Weights lie in the layer's own order [height, width, in per group, out]: one row for each value
+//! under the kernel, so that patch × weights is a matrix product over contiguous outputs.
+
+mod cpu;
+
+use super::window::{Kernels, Window};
+use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
+use crate::config::{keys, to_table};
+use anyhow::Result;
+use toml::Table;
+
+pub const KIND: Kind = Kind {
+    name: "conv",
+    learns: true,
+    keys: keys::fields_of::<Kernels>,
+    read: |table| {
+        let kernels: Kernels = read_as(table)?;
+        kernels.check()?;
+        Ok(Box::new(ConvSettings(kernels)))
+    },
+};
+
+#[derive(Debug)]
+struct ConvSettings(Kernels);
+
+impl Settings for ConvSettings {
+    fn outputs(&self, _: Option<usize>) -> Result<Option<usize>> {
+        Ok(Some(self.0.kernels))
+    }
+    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
+        let window = self.0.fit(place.input, place.channels.len())?;
+        Ok(Box::new(Conv { window }))
+    }
+    fn to_table(&self) -> Table {
+        to_table(&self.0)
+    }
+}
+
+/// A convolution on one tower.
+#[derive(Debug)]
+pub struct Conv {
+    pub window: Window,
+}
+
+impl Layer for Conv {
+    fn output(&self) -> Shape {
+        self.window.output
+    }
+    fn parameters(&self) -> Option<Parameters> {
+        let w = &self.window;
+        Some(Parameters {
+            weight: vec![w.output.channels, w.group_inputs(), w.size, w.size],
+            bias: vec![w.output.channels],
+        })
+    }
+    fn multiply_adds(&self) -> u64 {
+        self.window.multiply_adds()
+    }
+    fn role(&self) -> Role<'_> {
+        Role::Learn(self)
+    }
+}

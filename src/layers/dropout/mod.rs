@@ -1,0 +1,126 @@
+//! Dropout (paper section 4.2): in training each neuron's output is zero with probability `rate`; in
+//! evaluation all outputs are used, times 1 − `rate`.
+//!
+//! The mask is not stored: neuron j of image i at step s is kept where word j mod 4 of the block j / 4
+//! of the stream (seed, dropout of this layer, s, i) is at least rate · 2³². j counts the neurons of
+//! all towers, row, column, channel, so that a mask depends neither on towers nor on devices.
+
+use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, read_as};
+use crate::config::{keys, to_table};
+use crate::random::{Purpose, Stream};
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+pub const KIND: Kind = Kind {
+    name: "dropout",
+    learns: false,
+    keys: keys::fields_of::<DropoutSettings>,
+    read: |table| {
+        let settings: DropoutSettings = read_as(table)?;
+        if !(0.0..1.0).contains(&settings.rate) {
+            bail!("rate = {}: it must be from 0 to below 1", settings.rate);
+        }
+        Ok(Box::new(settings))
+    },
+};
+
+/// The keys of a dropout layer.
+#[derive(Debug, Deserialize, Serialize)]
+struct DropoutSettings {
+    /// The probability that an output is set to zero.
+    #[serde(default = "half")]
+    rate: f64,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl Settings for DropoutSettings {
+    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
+        Ok(Box::new(Dropout {
+            name: place.name.to_string(),
+            rate: self.rate,
+            shape: place.input,
+            first_channel: place.channels.start,
+            all_channels: place.all_channels,
+        }))
+    }
+    fn to_table(&self) -> Table {
+        to_table(self)
+    }
+}
+
+/// Dropout on one tower.
+#[derive(Debug)]
+pub struct Dropout {
+    pub name: String,
+    pub rate: f64,
+    pub shape: Shape,
+    /// Where this tower's channels begin among all towers'.
+    pub first_channel: usize,
+    pub all_channels: usize,
+}
+
+impl Layer for Dropout {
+    fn output(&self) -> Shape {
+        self.shape
+    }
+    fn role(&self) -> Role<'_> {
+        Role::Pointwise(self)
+    }
+}
+
+impl Dropout {
+    /// Words below this are dropped.
+    pub fn threshold(&self) -> u32 {
+        (self.rate * 4_294_967_296.0) as u32
+    }
+
+    /// Sets the dropped values of one image to zero.
+    fn mask(&self, run: &Run, image: usize, values: &mut [f32]) {
+        let image = run.first_image + image as u32;
+        let stream = Stream::new(run.seed, Purpose::Dropout(&self.name), run.step, image);
+        let threshold = self.threshold();
+        let (mut at, mut block) = (u32::MAX, [0; 4]);
+        for (pixel, values) in values.chunks_exact_mut(self.shape.channels).enumerate() {
+            let first = pixel * self.all_channels + self.first_channel;
+            for (c, value) in values.iter_mut().enumerate() {
+                let neuron = (first + c) as u32;
+                if neuron / 4 != at {
+                    at = neuron / 4;
+                    block = stream.block(at);
+                }
+                if block[neuron as usize % 4] < threshold {
+                    *value = 0.0;
+                }
+            }
+        }
+    }
+}
+
+impl Pointwise for Dropout {
+    fn chains(&self) -> bool {
+        true
+    }
+
+    fn forward(&self, run: &Run, y: &mut [f32]) {
+        let keep = (1.0 - self.rate) as f32;
+        y.par_chunks_exact_mut(self.shape.len()).take(run.batch).enumerate().for_each(|(i, y)| {
+            if run.training {
+                self.mask(run, i, y);
+            } else {
+                y.iter_mut().for_each(|y| *y *= keep);
+            }
+        });
+    }
+
+    fn backward(&self, run: &Run, dy: &mut [f32], _: &[f32]) {
+        dy.par_chunks_exact_mut(self.shape.len())
+            .take(run.batch)
+            .enumerate()
+            .for_each(|(i, dy)| self.mask(run, i, dy));
+    }
+}

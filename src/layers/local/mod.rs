@@ -1,0 +1,65 @@
+//! Locally connected layer: like a convolution whose kernels are not shared between positions
+//! (the CIFAR-10 nets of the paper's footnote 3).
+//!
+//! Weights lie in the layer's own order [out height, out width, height, width, in per group, out],
+//! biases [out height, out width, out].
+
+mod cpu;
+
+use super::window::{Kernels, Window};
+use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
+use crate::config::{keys, to_table};
+use anyhow::Result;
+use toml::Table;
+
+pub const KIND: Kind = Kind {
+    name: "local",
+    learns: true,
+    keys: keys::fields_of::<Kernels>,
+    read: |table| {
+        let kernels: Kernels = read_as(table)?;
+        kernels.check()?;
+        Ok(Box::new(LocalSettings(kernels)))
+    },
+};
+
+#[derive(Debug)]
+struct LocalSettings(Kernels);
+
+impl Settings for LocalSettings {
+    fn outputs(&self, _: Option<usize>) -> Result<Option<usize>> {
+        Ok(Some(self.0.kernels))
+    }
+    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
+        Ok(Box::new(Local { window: self.0.fit(place.input, place.channels.len())? }))
+    }
+    fn to_table(&self) -> Table {
+        to_table(&self.0)
+    }
+}
+
+/// A locally connected layer on one tower.
+#[derive(Debug)]
+pub struct Local {
+    pub window: Window,
+}
+
+impl Layer for Local {
+    fn output(&self) -> Shape {
+        self.window.output
+    }
+    fn parameters(&self) -> Option<Parameters> {
+        let w = &self.window;
+        let (out, height, width) = (w.output.channels, w.output.height, w.output.width);
+        Some(Parameters {
+            weight: vec![out, height, width, w.group_inputs(), w.size, w.size],
+            bias: vec![out, height, width],
+        })
+    }
+    fn multiply_adds(&self) -> u64 {
+        self.window.multiply_adds()
+    }
+    fn role(&self) -> Role<'_> {
+        Role::Learn(self)
+    }
+}

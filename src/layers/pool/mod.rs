@@ -1,0 +1,95 @@
+//! Overlapping pooling (paper section 3.4): the maximum or the average of each window.
+//!
+//! The output size is rounded up, as in the 2012 code; the last windows may hang over the right and
+//! bottom edge and see only what lies inside the map, which is also what an average divides by. The
+//! gradient of a maximum goes to the first largest value in row-major order.
+
+mod cpu;
+
+use super::{Kind, Layer, Place, Role, Settings, Shape, read_as};
+use crate::config::{keys, to_table};
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use toml::Table;
+
+pub const MAX: Kind = Kind {
+    name: "max-pool",
+    learns: false,
+    keys: keys::fields_of::<PoolKeys>,
+    read: |table| read(table, Kernel::Max),
+};
+
+pub const AVERAGE: Kind = Kind {
+    name: "average-pool",
+    learns: false,
+    keys: keys::fields_of::<PoolKeys>,
+    read: |table| read(table, Kernel::Average),
+};
+
+/// What is made of the values in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    Max,
+    Average,
+}
+
+/// The keys of a pooling layer; the paper's are size 3, stride 2.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct PoolKeys {
+    size: usize,
+    stride: usize,
+}
+
+#[derive(Debug)]
+struct PoolSettings(PoolKeys, Kernel);
+
+fn read(table: &Table, kernel: Kernel) -> Result<Box<dyn Settings>> {
+    let keys: PoolKeys = read_as(table)?;
+    for (key, value) in [("size", keys.size), ("stride", keys.stride)] {
+        if !(1..=1 << 14).contains(&value) {
+            bail!("{key} = {value}: it must be at least 1");
+        }
+    }
+    Ok(Box::new(PoolSettings(keys, kernel)))
+}
+
+impl Settings for PoolSettings {
+    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
+        let PoolKeys { size, stride } = self.0;
+        // Rounded up; but a window that begins outside the map is left out.
+        let extent = |n: usize| (n.saturating_sub(size).div_ceil(stride)).min((n - 1) / stride) + 1;
+        let input = place.input;
+        let output = Shape { height: extent(input.height), width: extent(input.width), ..input };
+        Ok(Box::new(Pool { kernel: self.1, input, output, size, stride }))
+    }
+    fn to_table(&self) -> Table {
+        to_table(&self.0)
+    }
+}
+
+/// A pooling layer on one tower.
+#[derive(Debug)]
+pub struct Pool {
+    pub kernel: Kernel,
+    pub input: Shape,
+    pub output: Shape,
+    pub size: usize,
+    pub stride: usize,
+}
+
+impl Pool {
+    /// The rows or columns of a map of `extent` that window `o` sees.
+    fn range(&self, o: usize, extent: usize) -> Range<usize> {
+        o * self.stride..(o * self.stride + self.size).min(extent)
+    }
+}
+
+impl Layer for Pool {
+    fn output(&self) -> Shape {
+        self.output
+    }
+    fn role(&self) -> Role<'_> {
+        Role::Map(self)
+    }
+}

@@ -1,0 +1,163 @@
+//! Softmax and its log-loss: the objective of the paper's section 3.5, and top-1 and top-5 errors.
+//!
+//! It lives on the first tower and reads all towers that its input lives on.
+
+use super::{Kind, Layer, Place, Role, Run, Settings, Shape};
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+pub const KIND: Kind =
+    Kind { name: "softmax", learns: false, keys: || &[], read: |_| Ok(Box::new(SoftmaxSettings)) };
+
+#[derive(Debug)]
+struct SoftmaxSettings;
+
+impl Settings for SoftmaxSettings {
+    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
+        if place.input.len() < 2 {
+            bail!("its input, {}, is a single class; there must be two or more", place.input);
+        }
+        Ok(Box::new(Softmax { shape: place.input }))
+    }
+    fn to_table(&self) -> Table {
+        Table::new()
+    }
+}
+
+/// The end of the network.
+#[derive(Debug)]
+pub struct Softmax {
+    pub shape: Shape,
+}
+
+impl Layer for Softmax {
+    fn output(&self) -> Shape {
+        self.shape
+    }
+    fn role(&self) -> Role<'_> {
+        Role::Loss(self)
+    }
+}
+
+/// What a number of images came to; adds up over batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    pub images: u64,
+    /// Sum of −ln p(label).
+    pub loss: f64,
+    /// Images whose most probable class is wrong.
+    pub top1_wrong: u64,
+    /// Images whose label is not among the five most probable classes (all, where there are fewer).
+    pub top5_wrong: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Tally) {
+        self.images += other.images;
+        self.loss += other.loss;
+        self.top1_wrong += other.top1_wrong;
+        self.top5_wrong += other.top5_wrong;
+    }
+    /// Mean log-loss, in nats.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.images.max(1) as f64
+    }
+    /// Fraction of images.
+    pub fn top1_error(&self) -> f64 {
+        self.top1_wrong as f64 / self.images.max(1) as f64
+    }
+    /// Fraction of images.
+    pub fn top5_error(&self) -> f64 {
+        self.top5_wrong as f64 / self.images.max(1) as f64
+    }
+}
+
+/// How one image's probabilities compare with its label: the loss −ln p, and how many classes come
+/// before the label (a greater probability, or an equal one at a smaller index).
+pub fn judge(probabilities: &[f32], label: u32) -> (f64, usize) {
+    let p = probabilities[label as usize];
+    let rank = if p.is_nan() {
+        probabilities.len()
+    } else {
+        let before = |&(c, &q): &(usize, &f32)| q > p || (q == p && c < label as usize);
+        probabilities.iter().enumerate().filter(before).count()
+    };
+    (-f64::from(p.max(f32::MIN_POSITIVE)).ln(), rank)
+}
+
+/// The tally of `probabilities` [labels.len(), classes]; images are added up in order.
+pub fn tally(probabilities: &[f32], labels: &[u32]) -> Tally {
+    let classes = probabilities.len() / labels.len().max(1);
+    let mut sum = Tally::default();
+    for (p, &label) in probabilities.chunks_exact(classes).zip(labels) {
+        let (loss, rank) = judge(p, label);
+        sum.add(Tally {
+            images: 1,
+            loss: if p[label as usize].is_nan() { f64::NAN } else { loss },
+            top1_wrong: u64::from(rank >= 1),
+            top5_wrong: u64::from(rank >= 5),
+        });
+    }
+    sum
+}
+
+impl Softmax {
+    /// `y` [batch, classes] ← the probabilities of `x` [batch, classes].
+    pub fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]) {
+        let n = self.shape.len();
+        y.par_chunks_exact_mut(n).zip(x.par_chunks_exact(n)).take(run.batch).for_each(|(y, x)| {
+            let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut sum = 0.0;
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = (x - most).exp();
+                sum += *y;
+            }
+            y.iter_mut().for_each(|y| *y /= sum);
+        });
+    }
+
+    /// `dx` [batch, classes] ← the gradient of the batch's mean loss: (p − 1 at the label) / batch.
+    pub fn backward(&self, run: &Run, dx: &mut [f32], y: &[f32], labels: &[u32]) {
+        let n = self.shape.len();
+        let batch = run.batch as f32;
+        for ((dx, y), &label) in
+            dx.chunks_exact_mut(n).zip(y.chunks_exact(n)).zip(labels).take(run.batch)
+        {
+            for (dx, y) in dx.iter_mut().zip(y) {
+                *dx = y / batch;
+            }
+            dx[label as usize] = (y[label as usize] - 1.0) / batch;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_count_against_the_later_class() {
+        assert_eq!(judge(&[0.25; 4], 0).1, 0);
+        assert_eq!(judge(&[0.25; 4], 3).1, 3);
+        assert_eq!(judge(&[0.1, 0.6, 0.3], 2).1, 1);
+    }
+
+    #[test]
+    fn a_tally_counts_loss_and_errors() {
+        let p = [0.5, 0.25, 0.25, 0.1, 0.1, 0.8];
+        let tally = tally(&p, &[0, 0]);
+        assert_eq!((tally.images, tally.top1_wrong, tally.top5_wrong), (2, 1, 0));
+        assert!((tally.loss - (2f64.ln() + 10f64.ln())).abs() < 1e-6);
+    }
+
+    #[test]
+    fn large_inputs_do_not_overflow() {
+        let softmax = Softmax { shape: Shape { height: 1, width: 1, channels: 2 } };
+        let run = Run { batch: 1, training: true, seed: 1, step: 1, first_image: 0 };
+        let mut y = [0.0; 2];
+        softmax.forward(&run, &mut y, &[1000.0, 1000.0]);
+        assert_eq!(y, [0.5, 0.5]);
+    }
+}

@@ -1,0 +1,10 @@
+//! The network as pure data ([`Plan`]), and the order of work in one pass over it ([`Task`]).
+
+mod build;
+mod plan;
+mod tasks;
+
+pub use plan::{
+    Buffer, BufferId, Crossing, Join, JoinSource, Part, Plan, PlannedLayer, Purpose, TensorPlan,
+};
+pub use tasks::Task;

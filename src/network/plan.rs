@@ -1,0 +1,228 @@
+//! The plan: every layer's shape, every parameter, every buffer, which tower holds what, what crosses
+//! between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested without a device.
+
+use crate::layers::{Layer, Parameters, Role, Shape, Weights};
+use std::ops::Range;
+
+/// A network fitted to an input size, a batch and devices.
+#[derive(Debug)]
+pub struct Plan {
+    /// Largest batch, in images.
+    pub batch: usize,
+    pub purpose: Purpose,
+    pub seed: u64,
+    /// For each tower, the device it belongs to.
+    pub devices: Vec<usize>,
+    /// One image as the network sees it.
+    pub input: Shape,
+    pub classes: usize,
+    pub layers: Vec<PlannedLayer>,
+    /// All memory for activations and their gradients.
+    pub buffers: Vec<Buffer>,
+    /// For each device, the input batch.
+    pub data: Vec<BufferId>,
+}
+
+/// What the plan has to have room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Forward, backward and update.
+    Training,
+    /// Forward only.
+    Evaluation,
+}
+
+/// Index into [`Plan::buffers`].
+pub type BufferId = usize;
+
+/// A piece of memory that one allocation serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    pub name: String,
+    pub device: usize,
+    /// f32 values for each image of the batch.
+    pub values: usize,
+}
+
+/// One layer on all its towers.
+#[derive(Debug)]
+pub struct PlannedLayer {
+    pub name: String,
+    pub kind: &'static str,
+    /// For layers that learn.
+    pub weights: Option<Weights>,
+    /// One part for each tower it lives on, in order.
+    pub parts: Vec<Part>,
+}
+
+/// A layer on one tower.
+#[derive(Debug)]
+pub struct Part {
+    pub tower: usize,
+    pub device: usize,
+    pub layer: Box<dyn Layer>,
+    /// Its channels among those of all towers.
+    pub channels: Range<usize>,
+    pub input: Shape,
+    pub x: BufferId,
+    /// The same as `x` for a layer that works in place.
+    pub y: BufferId,
+    /// Where `x` is put together from several towers.
+    pub join: Option<Join>,
+    /// Gradient at the output (training only; `None` for softmax, where it begins).
+    pub dy: Option<BufferId>,
+    /// Gradient at the input; `None` where nothing below learns. The same as `dy` for pointwise layers.
+    pub dx: Option<BufferId>,
+}
+
+/// How a layer that reads all towers gets its input: channels of several towers side by side.
+#[derive(Debug)]
+pub struct Join {
+    pub from: Vec<JoinSource>,
+}
+
+/// What one tower gives to a joined input.
+#[derive(Clone, Debug)]
+pub struct JoinSource {
+    /// Index of the part in the layer below.
+    pub part: usize,
+    pub tower: usize,
+    /// Its output.
+    pub y: BufferId,
+    /// Its channels in the joined input.
+    pub channels: Range<usize>,
+}
+
+/// A parameter as the outside world sees it, all towers joined along the first dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorPlan {
+    /// `conv1.weight`
+    pub name: String,
+    pub layer: usize,
+    pub is_bias: bool,
+    pub shape: Vec<usize>,
+}
+
+impl TensorPlan {
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Activations that go from tower to tower in one step.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Crossing {
+    /// The layer that reads them.
+    pub layer: String,
+    /// Both directions between the towers summed.
+    pub bytes_forward: u64,
+    pub bytes_backward: u64,
+}
+
+impl PlannedLayer {
+    /// The output of all towers joined.
+    pub fn output(&self) -> Shape {
+        let shape = self.parts[0].layer.output();
+        Shape { channels: self.parts.iter().map(|p| p.layer.output().channels).sum(), ..shape }
+    }
+    /// Parameters of all towers.
+    pub fn parameters(&self) -> u64 {
+        self.parts.iter().map(Part::parameters).sum()
+    }
+    /// Multiply-adds of one image's forward pass, all towers.
+    pub fn multiply_adds(&self) -> u64 {
+        self.parts.iter().map(|p| p.layer.multiply_adds()).sum()
+    }
+    /// Values that leave it, if it is a layer of neurons: conv, local or fc.
+    pub fn neurons(&self) -> u64 {
+        if self.weights.is_some() { self.output().len() as u64 } else { 0 }
+    }
+}
+
+impl Part {
+    fn parameters(&self) -> u64 {
+        let size =
+            |p: Parameters| p.weight.iter().product::<usize>() + p.bias.iter().product::<usize>();
+        self.layer.parameters().map_or(0, size) as u64
+    }
+}
+
+impl Plan {
+    pub fn parameters(&self) -> u64 {
+        self.layers.iter().map(PlannedLayer::parameters).sum()
+    }
+    pub fn multiply_adds(&self) -> u64 {
+        self.layers.iter().map(PlannedLayer::multiply_adds).sum()
+    }
+    pub fn neurons(&self) -> u64 {
+        self.layers.iter().map(PlannedLayer::neurons).sum()
+    }
+    /// The layer of that name.
+    pub fn layer(&self, name: &str) -> Option<&PlannedLayer> {
+        self.layers.iter().find(|l| l.name == name)
+    }
+    /// Buffer with the class probabilities [batch, classes].
+    pub fn probabilities(&self) -> BufferId {
+        self.layers.last().expect("a plan ends in softmax").parts[0].y
+    }
+
+    /// Every parameter in the outside world's order and shape.
+    pub fn tensors(&self) -> Vec<TensorPlan> {
+        let mut tensors = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            let Some(first) = layer.parts[0].layer.parameters() else { continue };
+            for (is_bias, mut shape) in [(false, first.weight), (true, first.bias)] {
+                shape[0] = layer.output().channels;
+                let name = format!("{}.{}", layer.name, if is_bias { "bias" } else { "weight" });
+                tensors.push(TensorPlan { name, layer: index, is_bias, shape });
+            }
+        }
+        tensors
+    }
+
+    /// What crosses between towers in one training step of a full batch.
+    pub fn crossings(&self) -> Vec<Crossing> {
+        let crossing = |layer: &PlannedLayer| {
+            let sent = |p: &Part| -> usize {
+                let join = p.join.iter().flat_map(|j| &j.from).filter(|f| f.tower != p.tower);
+                join.map(|f| f.channels.len() * p.input.pixels()).sum()
+            };
+            let bytes = (layer.parts.iter().map(sent).sum::<usize>() * self.batch * 4) as u64;
+            let layer = layer.name.clone();
+            (bytes > 0).then_some(Crossing { layer, bytes_forward: bytes, bytes_backward: bytes })
+        };
+        self.layers.iter().filter_map(crossing).collect()
+    }
+
+    /// Bytes that each device needs: activations, their gradients, parameters (in training with
+    /// gradients and momenta) and scratch space.
+    pub fn memory_bytes(&self) -> Vec<u64> {
+        let devices = self.devices.iter().max().map_or(1, |d| d + 1);
+        (0..devices)
+            .map(|device| {
+                let buffers = self.buffers.iter().filter(|b| b.device == device);
+                let values: u64 = buffers.map(|b| (b.values * self.batch) as u64).sum();
+                let parts =
+                    || self.layers.iter().flat_map(|l| &l.parts).filter(|p| p.device == device);
+                let parameters: u64 = parts().map(Part::parameters).sum();
+                let copies = if self.purpose == Purpose::Training { 3 } else { 1 };
+                let scratch =
+                    if self.purpose == Purpose::Training { self.workspace(device) } else { 0 };
+                4 * (values + copies * parameters + scratch as u64)
+            })
+            .collect()
+    }
+
+    /// Values of scratch space that one device needs, shared by all its layers.
+    pub fn workspace(&self, device: usize) -> usize {
+        let parts = self.layers.iter().flat_map(|l| &l.parts).filter(|p| p.device == device);
+        let need = |p: &Part| match p.layer.role() {
+            Role::Learn(layer) => layer.workspace(self.batch),
+            _ => 0,
+        };
+        parts.map(need).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,52 @@
+//! The shipped configs as plans, against the numbers of the paper and of its code.
+
+use alexnet::config::Config;
+use alexnet::network::{Plan, Purpose};
+use std::path::Path;
+
+fn plan(name: &str, devices: &[usize]) -> Plan {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
+    let config = Config::read(&path, &[]).unwrap();
+    Plan::new(&config, config.train.batch, Purpose::Training, devices, None).unwrap()
+}
+
+#[test]
+fn the_papers_network_has_its_published_sizes() {
+    let plan = plan("ilsvrc2010.toml", &[0, 1]);
+    assert_eq!(plan.parameters(), 60_965_224);
+    assert_eq!(plan.neurons(), 659_272);
+    assert_eq!(plan.multiply_adds(), 724_406_816);
+    let neurons: Vec<u64> = plan.layers.iter().map(|l| l.neurons()).filter(|&n| n > 0).collect();
+    // Figure 2, but 55×55×96 where its caption has the slip 253,440.
+    assert_eq!(neurons, [290_400, 186_624, 64_896, 64_896, 43_264, 4096, 4096, 1000]);
+}
+
+#[test]
+fn only_conv3_and_the_fully_connected_layers_cross() {
+    let crossings: Vec<(String, u64, u64)> = plan("ilsvrc2010.toml", &[0, 1])
+        .crossings()
+        .into_iter()
+        .map(|c| (c.layer, c.bytes_forward, c.bytes_backward))
+        .collect();
+    let expected = [("conv3", 22_151_168), ("fc6", 4_718_592), ("fc7", 2_097_152), ("fc8", 1_048_576)];
+    assert_eq!(crossings, expected.map(|(name, bytes)| (name.to_string(), bytes, bytes)));
+}
+
+#[test]
+fn the_one_tower_net_has_its_published_size() {
+    let plan = plan("ilsvrc2010-one-tower.toml", &[0]);
+    assert_eq!(plan.parameters(), 59_798_312);
+    assert!(plan.crossings().is_empty());
+}
+
+#[test]
+fn two_towers_on_one_device_share_the_input_batch() {
+    let one = plan("ilsvrc2010.toml", &[0, 0]);
+    let two = plan("ilsvrc2010.toml", &[0, 1]);
+    let batch = (128 * 224 * 224 * 3 * 4) as u64;
+    assert_eq!(one.data.len(), 1);
+    // A workspace for each device, too.
+    let scratch = 4 * two.workspace(1) as u64;
+    assert_eq!(one.memory_bytes()[0] + batch + scratch, two.memory_bytes().iter().sum::<u64>());
+    assert!(one.memory_bytes()[0] < 4 << 30);
+}
