@@ -1,0 +1,365 @@
+//! A prepared data set: what is in it, and its images by number.
+//!
+//! A data set is a folder written by `alexnet prepare`:
+//! `dataset.json` (this module's [`Header`]), `statistics.safetensors` (see
+//! [`statistics`](super::statistics)), `SPLIT-00000.shard` … (see [`shard`](super::shard)), and
+//! `skipped.jsonl`, the images that could not be used. `dataset.json` is written last, so a folder
+//! that has one is whole; while it is being made, the folder holds `unfinished.json` instead.
+//!
+//! Only headers and indices are held in memory; images are read when asked for.
+
+use super::shard::{self, Shard};
+use super::statistics::Statistics;
+use crate::config_error;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The header's file: its presence means that the data set is whole.
+pub const HEADER_FILE: &str = "dataset.json";
+/// Present instead of [`HEADER_FILE`] while the data set is being made.
+pub const UNFINISHED_FILE: &str = "unfinished.json";
+/// The training split's mean image and principal components.
+pub const STATISTICS_FILE: &str = "statistics.safetensors";
+/// Images that could not be used, one JSON object a line.
+pub const SKIPPED_FILE: &str = "skipped.jsonl";
+/// The version of the folder's layout that this program writes and reads.
+pub const FORMAT: u32 = 1;
+/// A header larger than this is refused unread (ImageNet's 22,000 classes take some 3 MB).
+const HEADER_LIMIT: u64 = 256 << 20;
+/// Files of a split that stay open; those behind are opened for each read. The usual limit of
+/// open files is 1,024, and a raw ILSVRC training split has about 950 shards.
+const KEPT_OPEN: usize = 640;
+
+/// A class: one output of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// Synset id (`n02119789`) or folder name: what identifies the class.
+    pub id: String,
+    /// What a person reads: "kit fox, Vulpes macrotis".
+    pub name: String,
+    /// The contest's own number for it (ILSVRC2010_ID or ILSVRC2012_ID), where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
+}
+
+/// What becomes of an EXIF orientation mark in an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Orientation {
+    /// The image is turned as the mark says, as viewers show it.
+    Apply,
+    /// The pixels are taken as stored, as in the paper's time.
+    Ignore,
+}
+
+/// What was done to each image file before it was stored; `predict` does the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preparation {
+    /// Height and width of a prepared image.
+    pub size: [usize; 2],
+    /// `shorter-side`: scaled until the shorter side fits `size`; `none`: the images came in `size`.
+    pub resize: String,
+    /// `triangle` (Pillow's BILINEAR, antialiased) or `none`.
+    pub filter: String,
+    /// `centre` (offsets rounded down) or `none`.
+    pub crop: String,
+    /// Whether EXIF orientation was applied.
+    pub orientation: Orientation,
+}
+
+impl Preparation {
+    /// The paper's way for photographs: shorter side to `size`, then the centre `size` × `size`.
+    pub fn photographs(size: usize, orientation: Orientation) -> Preparation {
+        Preparation {
+            size: [size, size],
+            resize: "shorter-side".into(),
+            filter: "triangle".into(),
+            crop: "centre".into(),
+            orientation,
+        }
+    }
+
+    /// For sources whose images all have one size, such as MNIST and CIFAR.
+    pub fn as_stored(height: usize, width: usize) -> Preparation {
+        Preparation {
+            size: [height, width],
+            resize: "none".into(),
+            filter: "none".into(),
+            crop: "none".into(),
+            orientation: Orientation::Ignore,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let known = |value: &str, all: &[&str], what: &str| {
+            ensure!(
+                all.contains(&value),
+                "{what} `{value}` is unknown to this version of alexnet, which knows {}",
+                all.join(" and ")
+            );
+            Ok(())
+        };
+        known(&self.resize, &["shorter-side", "none"], "the resize rule")?;
+        known(&self.filter, &["triangle", "none"], "the resize filter")?;
+        known(&self.crop, &["centre", "none"], "the crop rule")
+    }
+}
+
+/// How the images are stored in the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// The pixels, one byte a value, row by row, channels together.
+    Raw,
+}
+
+/// One shard of a split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardInfo {
+    /// File name inside the data set's folder.
+    pub file: String,
+    /// Images in it.
+    pub records: u64,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// One split (`train`, `val`, `test`): its shards in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitInfo {
+    /// Images in all shards together.
+    pub images: u64,
+    /// The shards; image numbers run through them in this order.
+    pub shards: Vec<ShardInfo>,
+}
+
+/// All that is known of a data set without opening a shard: the content of `dataset.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Which command made it: `image-folder`, `ilsvrc2010`, `ilsvrc2012`, `idx`, `cifar10`, `cifar100`.
+    pub source: String,
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+    /// 1 (grey) or 3 (RGB).
+    pub channels: usize,
+    /// How images are stored.
+    pub store: Store,
+    /// What was done to the source's images.
+    pub preparation: Preparation,
+    /// The classes; a label is an index into them.
+    pub classes: Vec<Class>,
+    /// The splits by name.
+    pub splits: BTreeMap<String, SplitInfo>,
+}
+
+impl Header {
+    /// Bytes of one image, height × width × channels.
+    pub fn image_bytes(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.format == FORMAT,
+            "the data set has format {}, and this version of alexnet reads format {FORMAT}; \
+             prepare it again",
+            self.format
+        );
+        ensure!(
+            matches!(self.channels, 1 | 3)
+                && (1..=8192).contains(&self.height)
+                && (1..=8192).contains(&self.width),
+            "images of {}×{}×{} are none that prepare writes (1 or 3 channels, sides of 1 to 8192)",
+            self.height,
+            self.width,
+            self.channels
+        );
+        ensure!(
+            self.preparation.size == [self.height, self.width],
+            "images are {}×{} but were prepared as {}×{}",
+            self.height,
+            self.width,
+            self.preparation.size[0],
+            self.preparation.size[1]
+        );
+        ensure!(!self.classes.is_empty(), "the data set has no classes");
+        self.preparation.check()?;
+        for (name, split) in &self.splits {
+            let mut sum = 0u64;
+            for shard in &split.shards {
+                let plain = Path::new(&shard.file).file_name() == Some(shard.file.as_ref());
+                ensure!(plain, "`{}` is no name of a file in the data set's folder", shard.file);
+                sum = sum.saturating_add(shard.records);
+            }
+            ensure!(
+                sum == split.images,
+                "split `{name}` has {} images, but its shards have {sum}",
+                split.images
+            );
+        }
+        Ok(())
+    }
+}
+
+/// An opened data set.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The content of `dataset.json`.
+    pub header: Header,
+    /// Mean image and principal components of the training split.
+    pub statistics: Statistics,
+}
+
+impl Dataset {
+    /// Opens the data set in the folder `path`; shards are opened by [`Dataset::split`].
+    ///
+    /// Fails where the folder is none, the data set is unfinished, or header and statistics do not
+    /// fit each other.
+    pub fn open(path: &Path) -> Result<Dataset> {
+        let file = path.join(HEADER_FILE);
+        if !file.exists() {
+            if path.join(UNFINISHED_FILE).exists() {
+                bail!(
+                    "the data set in {} is unfinished; start the same `alexnet prepare` again",
+                    path.display()
+                );
+            }
+            if !path.exists() {
+                return Err(config_error!(
+                    "there is no data set in {}: the folder does not exist; \
+                     `alexnet prepare` makes one",
+                    path.display()
+                ));
+            }
+            return Err(config_error!(
+                "there is no data set in {}: it has no {HEADER_FILE}; \
+                 `alexnet prepare` makes one from image files",
+                path.display()
+            ));
+        }
+        let header = read_header(&file).with_context(|| file.display().to_string())?;
+        let statistics = Statistics::read(
+            &path.join(STATISTICS_FILE),
+            [header.height, header.width, header.channels],
+        )?;
+        Ok(Dataset { path: path.to_path_buf(), header, statistics })
+    }
+
+    /// Opens the shards of the split `name` (`train`, `val`, `test`) and reads their indices.
+    pub fn split(&self, name: &str) -> Result<Split> {
+        let Some(info) = self.header.splits.get(name) else {
+            let all: Vec<&str> = self.header.splits.keys().map(String::as_str).collect();
+            return Err(config_error!(
+                "the data set in {} has no split `{name}`; it has {}",
+                self.path.display(),
+                all.join(", ")
+            ));
+        };
+        Split::open(&self.path, &self.header, info)
+    }
+}
+
+fn read_header(file: &Path) -> Result<Header> {
+    let length = fs::metadata(file)?.len();
+    ensure!(length <= HEADER_LIMIT, "{length} bytes are too many for a header");
+    let header: Header =
+        serde_json::from_str(&fs::read_to_string(file)?).context("this is no data set's header")?;
+    header.check()?;
+    Ok(header)
+}
+
+/// The images of one split, by number. Threads may share it.
+pub struct Split {
+    shards: Vec<Shard>,
+    /// `starts[i]` is the number of the first image of shard i; one more entry than shards.
+    starts: Vec<usize>,
+    /// One bit an image: its checksum was found right in this process.
+    verified: Vec<AtomicU64>,
+}
+
+impl Split {
+    fn open(folder: &Path, header: &Header, info: &SplitInfo) -> Result<Split> {
+        let shape = shard::Shape {
+            store: header.store,
+            height: header.height,
+            width: header.width,
+            channels: header.channels,
+        };
+        let mut shards = Vec::with_capacity(info.shards.len());
+        let mut starts = vec![0];
+        for described in &info.shards {
+            let path = folder.join(&described.file);
+            let keep_open = shards.len() < KEPT_OPEN;
+            let shard = Shard::open(&path, &shape, header.classes.len(), keep_open)?;
+            ensure!(
+                shard.len() as u64 == described.records && shard.bytes() == described.bytes,
+                "{} has {} records and {} bytes, but {HEADER_FILE} says {} and {}: \
+                 the file is not the one that was prepared",
+                path.display(),
+                shard.len(),
+                shard.bytes(),
+                described.records,
+                described.bytes
+            );
+            starts.push(starts[starts.len() - 1] + shard.len());
+            shards.push(shard);
+        }
+        let images = starts[starts.len() - 1];
+        let verified = (0..images.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(Split { shards, starts, verified })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.starts[self.shards.len()]
+    }
+
+    /// Whether the split has no images.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The label of image `index`: an index into [`Header::classes`]. Panics where `index` ≥ `len()`.
+    pub fn label(&self, index: usize) -> u32 {
+        let (shard, record) = self.place(index);
+        self.shards[shard].label(record)
+    }
+
+    /// The name of the file that image `index` was made from. Panics where `index` ≥ `len()`.
+    pub fn name(&self, index: usize) -> &str {
+        let (shard, record) = self.place(index);
+        self.shards[shard].name(record)
+    }
+
+    /// Reads image `index` into `pixels`, [height, width, channels] bytes.
+    ///
+    /// The record's checksum is compared at its first read in this process. Errors name the file
+    /// and the record. Panics where `index` ≥ `len()` or `pixels` has another length.
+    pub fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
+        let (shard, record) = self.place(index);
+        let bit = 1u64 << (index % 64);
+        let seen = self.verified[index / 64].load(Ordering::Relaxed) & bit != 0;
+        self.shards[shard].read(record, pixels, !seen)?;
+        if !seen {
+            self.verified[index / 64].fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Shard and record of image `index`.
+    fn place(&self, index: usize) -> (usize, usize) {
+        assert!(index < self.len(), "image {index} of {}", self.len());
+        let shard = self.starts.partition_point(|&start| start <= index) - 1;
+        (shard, index - self.starts[shard])
+    }
+}

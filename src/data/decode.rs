@@ -1,0 +1,268 @@
+//! An image file's bytes to pixels: JPEG or PNG, recognised by content, never by name.
+//!
+//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives (JPEG within the bounds
+//! that the tests hold): alpha is dropped, grey is repeated, CMYK is taken as Adobe writes it
+//! (inverted), of 16 bits the upper 8 count. A file that is cut short is an error, never filled up
+//! with grey. Files gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
+//!
+//! Sizes are checked by the file's header before anything is allocated.
+
+use super::dataset::{Orientation, Preparation};
+use super::resize::{self, Image};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use flate2::read::GzDecoder;
+use image::codecs::png::PngDecoder;
+use image::metadata::Orientation as Mark;
+use image::{ColorType, ImageDecoder, Limits};
+use std::io::{Cursor, Read};
+use std::sync::{Mutex, PoisonError};
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+/// Images with more pixels are refused (ImageNet's largest have some tens of millions).
+pub const LARGEST: usize = 100_000_000;
+/// A decoder may need this much memory for one image.
+const MEMORY: usize = 640 << 20;
+/// Images that need more than this are decoded one at a time, whatever the number of threads.
+const LARGE: usize = 64 << 20;
+/// A gzip-compressed image may unpack to this many bytes.
+const UNPACKED: u64 = 128 << 20;
+
+static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
+
+/// Decodes the image file `bytes` and does to it what `preparation` says: turn, scale, crop.
+/// The result is [height, width, channels] bytes with the preparation's size; `channels` is 1 (grey,
+/// as Pillow's `convert("L")`) or 3 (RGB).
+///
+/// Where the preparation scales nothing (its images came in one size), an image of another size is
+/// still scaled and cropped to that size, so that `predict` can look at any picture.
+pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -> Result<Vec<u8>> {
+    let image = decode(bytes, preparation.orientation, channels)?;
+    let image = resize::cover(image, preparation.size)?;
+    Ok(resize::centre(&image, preparation.size))
+}
+
+/// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
+pub fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut unpacked = Vec::new();
+        GzDecoder::new(bytes)
+            .take(UNPACKED + 1)
+            .read_to_end(&mut unpacked)
+            .context("the file is gzip-compressed and does not unpack")?;
+        ensure!(
+            unpacked.len() as u64 <= UNPACKED,
+            "the file is gzip-compressed and unpacks to more than {} MiB",
+            UNPACKED >> 20
+        );
+        return decode_plain(&unpacked, orientation, channels);
+    }
+    decode_plain(bytes, orientation, channels)
+}
+
+fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
+    let (image, mark) = if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
+        jpeg(bytes, channels).context("as a JPEG")?
+    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        png(bytes, channels).context("as a PNG")?
+    } else {
+        bail!("{}", what_else(bytes));
+    };
+    match orientation {
+        Orientation::Apply => Ok(turn(image, mark)),
+        Orientation::Ignore => Ok(image),
+    }
+}
+
+/// For a file that is neither JPEG nor PNG: what it seems to be.
+fn what_else(bytes: &[u8]) -> String {
+    let kind = match bytes {
+        [] => return "the file is empty".into(),
+        [b'G', b'I', b'F', b'8', ..] => "a GIF",
+        [b'B', b'M', ..] => "a BMP",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "a WebP",
+        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => "a TIFF",
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "an AVIF, HEIC or video file",
+        [b'<', ..] => "a web page or SVG",
+        [0xff, 0xd8, ..] => "a damaged JPEG",
+        _ => "neither",
+    };
+    format!("only JPEG and PNG images can be read, and by its first bytes this is {kind}")
+}
+
+/// Refuses by its header what is too large, and lets only one large image in at a time.
+fn admit(
+    width: usize,
+    height: usize,
+    bytes_a_pixel: usize,
+) -> Result<Option<std::sync::MutexGuard<'static, ()>>> {
+    let pixels = width.saturating_mul(height);
+    ensure!(pixels > 0, "it has no pixels");
+    ensure!(
+        pixels <= LARGEST,
+        "{width}×{height} pixels are more than the {} million that are read",
+        LARGEST / 1_000_000
+    );
+    let memory = pixels.saturating_mul(bytes_a_pixel);
+    ensure!(
+        memory <= MEMORY,
+        "decoding {width}×{height} pixels would take {} MiB of memory, more than the {} MiB allowed",
+        memory >> 20,
+        MEMORY >> 20
+    );
+    Ok((memory > LARGE).then(|| ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+fn jpeg(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
+    let options = DecoderOptions::new_fast()
+        .set_strict_mode(true)
+        .set_max_width(u16::MAX.into())
+        .set_max_height(u16::MAX.into());
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|e| anyhow!("{e}"))?;
+    let info = decoder.info().context("it has no header")?;
+    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    let input = decoder.input_colorspace().context("its colours are unknown")?;
+    // Four components are read as stored; the way to RGB is ours, as Pillow's.
+    let (output, stored) = match input {
+        ColorSpace::Luma => (ColorSpace::Luma, 1),
+        ColorSpace::CMYK => (ColorSpace::CMYK, 4),
+        ColorSpace::YCCK => (ColorSpace::YCCK, 4),
+        _ => (ColorSpace::RGB, 3),
+    };
+    // A progressive image's coefficients are all kept, 16 bits each, beside planes and output.
+    let _alone = admit(width, height, stored * 4)?;
+    decoder.set_options(options.jpeg_set_out_colorspace(output));
+    let mut pixels = decoder.decode().map_err(|e| anyhow!("{e}"))?;
+    ensure!(
+        pixels.len() == width * height * stored,
+        "the decoder gave {} bytes for {width}×{height} pixels of {stored}",
+        pixels.len()
+    );
+    if stored == 4 {
+        pixels = pixels
+            .chunks_exact(4)
+            .flat_map(|p| four_to_rgb([p[0], p[1], p[2], p[3]], output == ColorSpace::YCCK))
+            .collect();
+    }
+    let mark = decoder.exif().and_then(|exif| Mark::from_exif_chunk(exif));
+    let pixels = match stored {
+        1 => from_grey(pixels, channels),
+        _ => from_rgb(pixels, channels),
+    };
+    Ok((Image { height, width, channels, pixels }, mark.unwrap_or(Mark::NoTransforms)))
+}
+
+/// CMYK or YCCK as Adobe writes them (inverted) to RGB, with Pillow's rounding.
+fn four_to_rgb(pixel: [u8; 4], ycck: bool) -> [u8; 3] {
+    let [a, b, c, k] = pixel;
+    let ink = if ycck {
+        // JFIF's equations; libjpeg's fixed point with 16 bits. The stored values are those of
+        // inverted inks, that is of light.
+        let (y, cb, cr) = (i32::from(a), i32::from(b) - 128, i32::from(c) - 128);
+        let half = 1 << 15;
+        let r = y + ((91881 * cr + half) >> 16);
+        let g = y + ((-22554 * cb - 46802 * cr + half) >> 16);
+        let b = y + ((116130 * cb + half) >> 16);
+        // libjpeg gives CMY as 255 less RGB.
+        [r, g, b].map(|x| 255 - x.clamp(0, 255) as u8)
+    } else {
+        [a, b, c]
+    };
+    // As stored 255 is no ink: light = stored · k / 255.
+    ink.map(|light| {
+        let product = u32::from(255 - light) * u32::from(k) + 128;
+        let absorbed = ((product >> 8) + product) >> 8;
+        (u32::from(k) - absorbed.min(u32::from(k))) as u8
+    })
+}
+
+fn png(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MEMORY as u64);
+    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let color = decoder.color_type();
+    let _alone = admit(width, height, usize::from(color.bytes_per_pixel()) + 3)?;
+    let mark = decoder.orientation().unwrap_or(Mark::NoTransforms);
+    let size = usize::try_from(decoder.total_bytes())?;
+    let mut pixels = vec![0; size];
+    decoder.read_image(&mut pixels)?;
+
+    let wide = match color {
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => 2,
+        _ => 1,
+    };
+    let stored = usize::from(color.channel_count());
+    if wide == 2 {
+        // Samples come in the machine's byte order; the upper byte counts.
+        pixels = pixels
+            .chunks_exact(2)
+            .map(|sample| (u16::from_ne_bytes([sample[0], sample[1]]) >> 8) as u8)
+            .collect();
+    }
+    let kept = if stored >= 3 { 3 } else { 1 };
+    if kept != stored {
+        pixels = pixels.chunks_exact(stored).flat_map(|p| &p[..kept]).copied().collect();
+    }
+    let pixels = match kept {
+        1 => from_grey(pixels, channels),
+        _ => from_rgb(pixels, channels),
+    };
+    Ok((Image { height, width, channels, pixels }, mark))
+}
+
+fn from_grey(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
+    match channels {
+        1 => pixels,
+        _ => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+    }
+}
+
+fn from_rgb(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
+    match channels {
+        // Rec. 601 luma in 16-bit fixed point, as Pillow's convert("L").
+        1 => pixels
+            .chunks_exact(3)
+            .map(|p| {
+                let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
+                ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
+            })
+            .collect(),
+        _ => pixels,
+    }
+}
+
+/// The image as an orientation mark says that it is to be shown.
+fn turn(image: Image, mark: Mark) -> Image {
+    if mark == Mark::NoTransforms {
+        return image;
+    }
+    let (h, w, c) = (image.height, image.width, image.channels);
+    let sideways = matches!(
+        mark,
+        Mark::Rotate90 | Mark::Rotate270 | Mark::Rotate90FlipH | Mark::Rotate270FlipH
+    );
+    let (height, width) = if sideways { (w, h) } else { (h, w) };
+    let mut pixels = Vec::with_capacity(image.pixels.len());
+    for y in 0..height {
+        for x in 0..width {
+            let (row, column) = match mark {
+                Mark::NoTransforms => (y, x),
+                Mark::FlipHorizontal => (y, w - 1 - x),
+                Mark::Rotate180 => (h - 1 - y, w - 1 - x),
+                Mark::FlipVertical => (h - 1 - y, x),
+                Mark::Rotate90FlipH => (x, y),
+                Mark::Rotate90 => (h - 1 - x, y),
+                Mark::Rotate270FlipH => (h - 1 - x, w - 1 - y),
+                Mark::Rotate270 => (x, w - 1 - y),
+            };
+            let at = (row * w + column) * c;
+            pixels.extend_from_slice(&image.pixels[at..at + c]);
+        }
+    }
+    Image { height, width, channels: c, pixels }
+}

@@ -1,0 +1,340 @@
+//! A shard: a file of some thousand images, each readable by number and guarded by a checksum.
+//!
+//! All numbers are little-endian.
+//!
+//! | at | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 8 | `ALEXSHRD` |
+//! | 8 | 4 | version, 1 |
+//! | 12 | 4 | store: 0 = raw pixels |
+//! | 16 | 4 × 3 | height, width, channels of every image |
+//! | 28 | 4 | number of records, n |
+//! | 32 | 8 | where the index begins |
+//! | 40 | 8 | length of the file |
+//! | 48 | 12 | zero |
+//! | 60 | 4 | CRC-32 of bytes 0 to 59 and the whole index |
+//! | 64 | | the records, back to back: raw pixels are height × width × channels bytes, channels together |
+//! | index | 24 n | for each record: offset (8), length (4), label (4), CRC-32 of the record (4), end of its name among the names (4) |
+//! | | | the names of the source files, UTF-8, back to back, to the end of the file |
+//!
+//! CRC-32 is zlib's. Every byte of a file is covered by one. Records are found by offset and length,
+//! so that another store (JPEG) needs only a new number at 12.
+//!
+//! Reads are positioned reads, not a mapping: a file that is cut short while in use is then an error
+//! of one read, where a mapping would end the process with SIGBUS.
+
+use super::dataset::{ShardInfo, Store};
+use crate::files;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::io::{BufWriter, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"ALEXSHRD";
+const VERSION: u32 = 1;
+const HEADER: usize = 64;
+const ENTRY: usize = 24;
+/// An index larger than this is refused unread.
+const INDEX_LIMIT: u64 = 1 << 30;
+
+/// What all images of a shard have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How an image is stored.
+    pub store: Store,
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+    /// Values a pixel.
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Bytes of an image's pixels.
+    pub fn image_bytes(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// The first 32 bytes of a shard with `records` records.
+    fn head(&self, records: u32) -> [u8; 32] {
+        let store = match self.store {
+            Store::Raw => 0u32,
+        };
+        let mut head = [0; 32];
+        head[..8].copy_from_slice(MAGIC);
+        let numbers =
+            [VERSION, store, self.height as u32, self.width as u32, self.channels as u32, records];
+        for (place, number) in head[8..].chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        head
+    }
+}
+
+struct Entry {
+    offset: u64,
+    length: u32,
+    label: u32,
+    crc: u32,
+    name_end: u32,
+}
+
+/// A shard being written: under a temporary name until [`Writer::finish`].
+pub struct Writer {
+    path: PathBuf,
+    temporary: PathBuf,
+    out: BufWriter<File>,
+    shape: Shape,
+    offset: u64,
+    entries: Vec<Entry>,
+    names: Vec<u8>,
+}
+
+impl Writer {
+    /// Begins the shard `path`.
+    pub fn create(path: &Path, shape: Shape) -> Result<Writer> {
+        let temporary = files::temporary_name(path);
+        let file = File::create(&temporary)
+            .with_context(|| format!("{} cannot be created", temporary.display()))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        out.write_all(&[0; HEADER]).with_context(|| writing(path))?;
+        Ok(Writer {
+            path: path.to_path_buf(),
+            temporary,
+            out,
+            shape,
+            offset: HEADER as u64,
+            entries: Vec::new(),
+            names: Vec::new(),
+        })
+    }
+
+    /// Appends an image: its `record` as stored, its `label`, and the `name` of its source file.
+    pub fn append(&mut self, record: &[u8], label: u32, name: &str) -> Result<()> {
+        match self.shape.store {
+            Store::Raw => assert_eq!(record.len(), self.shape.image_bytes()),
+        }
+        self.out.write_all(record).with_context(|| writing(&self.path))?;
+        self.names.extend_from_slice(name.as_bytes());
+        self.entries.push(Entry {
+            offset: self.offset,
+            length: u32::try_from(record.len())?,
+            label,
+            crc: crc32fast::hash(record),
+            name_end: u32::try_from(self.names.len())?,
+        });
+        self.offset += record.len() as u64;
+        Ok(())
+    }
+
+    /// Number of records so far.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has no record yet.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Writes index and header, flushes, and gives the file its name.
+    pub fn finish(mut self) -> Result<ShardInfo> {
+        let result = self.complete();
+        if result.is_err() {
+            let _ = fs::remove_file(&self.temporary);
+        }
+        result.with_context(|| writing(&self.path))
+    }
+
+    fn complete(&mut self) -> Result<ShardInfo> {
+        let mut index = Vec::with_capacity(self.entries.len() * ENTRY + self.names.len());
+        for entry in &self.entries {
+            index.extend_from_slice(&entry.offset.to_le_bytes());
+            for number in [entry.length, entry.label, entry.crc, entry.name_end] {
+                index.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        index.extend_from_slice(&self.names);
+        let bytes = self.offset + index.len() as u64;
+
+        let mut header = [0; HEADER];
+        header[..32].copy_from_slice(&self.shape.head(u32::try_from(self.entries.len())?));
+        header[32..40].copy_from_slice(&self.offset.to_le_bytes());
+        header[40..48].copy_from_slice(&bytes.to_le_bytes());
+        let crc = header_crc(&header, &index);
+        header[60..].copy_from_slice(&crc.to_le_bytes());
+
+        self.out.write_all(&index)?;
+        self.out.rewind()?;
+        self.out.write_all(&header)?;
+        self.out.flush()?;
+        files::commit(self.out.get_ref(), &self.temporary, &self.path)?;
+        Ok(ShardInfo {
+            file: self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            records: self.entries.len() as u64,
+            bytes,
+        })
+    }
+}
+
+fn writing(path: &Path) -> String {
+    format!("writing {}", path.display())
+}
+
+fn header_crc(header: &[u8; HEADER], index: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[..60]);
+    crc.update(index);
+    crc.finalize()
+}
+
+/// A shard opened for reading; holds its index.
+pub struct Shard {
+    path: PathBuf,
+    /// None: opened for each read.
+    file: Option<File>,
+    bytes: u64,
+    entries: Vec<Entry>,
+    names: String,
+}
+
+impl Shard {
+    /// Opens `path` and checks header, index and sizes: images of `shape`, labels below `classes`.
+    /// With `keep_open` the file stays open, else each read opens it.
+    pub fn open(path: &Path, shape: &Shape, classes: usize, keep_open: bool) -> Result<Shard> {
+        let file =
+            File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+        let mut shard = Shard::parse(path, &file, shape, classes)
+            .with_context(|| format!("{} is no sound shard", path.display()))?;
+        shard.file = keep_open.then_some(file);
+        Ok(shard)
+    }
+
+    fn parse(path: &Path, file: &File, shape: &Shape, classes: usize) -> Result<Shard> {
+        let bytes = file.metadata()?.len();
+        ensure!(bytes >= HEADER as u64, "it has {bytes} bytes, fewer than a shard's header");
+        let mut header = [0; HEADER];
+        file.read_exact_at(&mut header, 0)?;
+        ensure!(&header[..8] == MAGIC, "it does not begin with `ALEXSHRD`");
+        let version = u32_at(&header, 8);
+        ensure!(version == VERSION, "it has version {version}; this program reads {VERSION}");
+        let records = u32_at(&header, 28);
+        let (index_at, length) = (u64_at(&header, 32), u64_at(&header, 40));
+        ensure!(
+            length == bytes,
+            "it has {bytes} bytes where its header says {length}: it was cut short or added to"
+        );
+        ensure!(
+            (HEADER as u64..=bytes).contains(&index_at) && bytes - index_at <= INDEX_LIMIT,
+            "its index is said to begin at byte {index_at} of {bytes}"
+        );
+        let mut index = vec![0; (bytes - index_at) as usize];
+        file.read_exact_at(&mut index, index_at)?;
+        let crc = header_crc(&header, &index);
+        ensure!(crc == u32_at(&header, 60), "the checksum of its header and index is wrong");
+        ensure!(
+            header[..32] == shape.head(records),
+            "its images are {}×{}×{} in store {}, not those of the data set's header",
+            u32_at(&header, 16),
+            u32_at(&header, 20),
+            u32_at(&header, 24),
+            u32_at(&header, 12)
+        );
+
+        let names_at = records as usize * ENTRY;
+        ensure!(names_at <= index.len(), "its index is too short for {records} records");
+        let names = String::from_utf8(index.split_off(names_at)).context("its names")?;
+        let mut entries = Vec::with_capacity(records as usize);
+        let mut name_start = 0;
+        for (number, entry) in index.chunks_exact(ENTRY).enumerate() {
+            let entry = Entry {
+                offset: u64_at(entry, 0),
+                length: u32_at(entry, 8),
+                label: u32_at(entry, 12),
+                crc: u32_at(entry, 16),
+                name_end: u32_at(entry, 20),
+            };
+            let end = entry.offset.checked_add(u64::from(entry.length));
+            ensure!(
+                entry.offset >= HEADER as u64 && end.is_some_and(|end| end <= index_at),
+                "record {number} is said to lie at byte {} for {} bytes",
+                entry.offset,
+                entry.length
+            );
+            match shape.store {
+                Store::Raw => ensure!(
+                    entry.length as usize == shape.image_bytes(),
+                    "record {number} has {} bytes, not {}",
+                    entry.length,
+                    shape.image_bytes()
+                ),
+            }
+            ensure!(
+                (entry.label as usize) < classes,
+                "record {number} has label {}, and there are {classes} classes",
+                entry.label
+            );
+            ensure!(
+                entry.name_end >= name_start && names.is_char_boundary(entry.name_end as usize),
+                "the name of record {number} ends at {}",
+                entry.name_end
+            );
+            name_start = entry.name_end;
+            entries.push(entry);
+        }
+        Ok(Shard { path: path.to_path_buf(), file: None, bytes, entries, names })
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has no records.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Length of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The label of a record.
+    pub fn label(&self, record: usize) -> u32 {
+        self.entries[record].label
+    }
+
+    /// The name of a record's source file.
+    pub fn name(&self, record: usize) -> &str {
+        let start = if record == 0 { 0 } else { self.entries[record - 1].name_end };
+        &self.names[start as usize..self.entries[record].name_end as usize]
+    }
+
+    /// Reads a record's pixels and, with `verify`, compares its checksum.
+    pub fn read(&self, record: usize, pixels: &mut [u8], verify: bool) -> Result<()> {
+        let entry = &self.entries[record];
+        assert_eq!(pixels.len(), entry.length as usize);
+        let what =
+            || format!("record {record} (from {}) of {}", self.name(record), self.path.display());
+        let result = match &self.file {
+            Some(file) => file.read_exact_at(pixels, entry.offset),
+            None => File::open(&self.path).and_then(|f| f.read_exact_at(pixels, entry.offset)),
+        };
+        result.with_context(|| format!("{} cannot be read", what()))?;
+        if verify && crc32fast::hash(pixels) != entry.crc {
+            bail!("{} is damaged: its checksum is wrong; prepare the data set again", what());
+        }
+        Ok(())
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
