@@ -1,0 +1,246 @@
+//! The file itself: safetensors, written whole or not at all, every byte under a checksum.
+//!
+//! safetensors notices no flipped bit, so the metadata entry `checksums` holds a JSON object with the
+//! CRC-32 (zlib's, eight hexadecimal digits) of each tensor's bytes, and under `header` that of the
+//! JSON header as it stands in the file but with the value of `checksums` empty. `checksums` is the
+//! last entry of the metadata. The header is written by hand, not by the library, because that orders
+//! metadata at random, and two equal runs shall leave equal files.
+
+use crate::files::write_whole;
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::tensor::{Dtype, Metadata};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A larger header is no checkpoint of ours; also the library's own limit.
+const MOST_HEADER: u64 = 100_000_000;
+const FIELD: &str = "\"checksums\":\"";
+
+/// Writes f32 tensors `(name, shape)`, whose values `fill(index)` gives one after the other.
+pub fn write(
+    path: &Path,
+    metadata: &[(&str, String)],
+    tensors: &[(String, Vec<usize>)],
+    mut fill: impl FnMut(usize) -> Result<Vec<f32>>,
+) -> Result<()> {
+    write_whole(path, |out| {
+        // All checksums have eight digits, so the header's length is known before they are.
+        let zeros = vec![0; tensors.len()];
+        let length = header(metadata, tensors, &checksums(0, tensors, &zeros)).len() as u64;
+        out.write_all(&vec![0; 8 + length as usize])?;
+        let mut sums = Vec::with_capacity(tensors.len());
+        for (index, (name, shape)) in tensors.iter().enumerate() {
+            let values = fill(index)?;
+            ensure!(values.len() == shape.iter().product::<usize>(), "{name} has another shape");
+            let mut sum = crc32fast::Hasher::new();
+            let mut bytes = Vec::with_capacity(1 << 16);
+            for chunk in values.chunks(1 << 14) {
+                bytes.clear();
+                bytes.extend(chunk.iter().flat_map(|v| v.to_le_bytes()));
+                sum.update(&bytes);
+                out.write_all(&bytes)?;
+            }
+            sums.push(sum.finalize());
+        }
+        let full = header(metadata, tensors, &checksums(0, tensors, &sums));
+        let own = crc32fast::hash(&without_checksums(&full).expect("just written").0);
+        out.seek(SeekFrom::Start(0))?;
+        out.write_all(&length.to_le_bytes())?;
+        out.write_all(&header(metadata, tensors, &checksums(own, tensors, &sums)))?;
+        Ok(())
+    })
+}
+
+/// The value of the metadata entry `checksums`.
+fn checksums(own: u32, tensors: &[(String, Vec<usize>)], sums: &[u32]) -> String {
+    let mut all = serde_json::Map::new();
+    all.insert("header".into(), format!("{own:08x}").into());
+    for ((name, _), sum) in tensors.iter().zip(sums) {
+        all.insert(name.clone(), format!("{sum:08x}").into());
+    }
+    serde_json::Value::Object(all).to_string()
+}
+
+/// The JSON header, padded with spaces to a multiple of eight bytes.
+fn header(metadata: &[(&str, String)], tensors: &[(String, Vec<usize>)], sums: &str) -> Vec<u8> {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = String::from("{\"__metadata__\":{");
+    for (key, value) in metadata {
+        text += &format!("{}:{},", quoted(key), quoted(value));
+    }
+    text += &format!("\"checksums\":{}}}", quoted(sums));
+    let mut offset = 0;
+    for (name, shape) in tensors {
+        let end = offset + 4 * shape.iter().product::<usize>();
+        let info = json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]});
+        text += &format!(",{}:{info}", quoted(name));
+        offset = end;
+    }
+    text.push('}');
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    text.into_bytes()
+}
+
+/// The header with the value of `checksums` empty, and that value (still JSON-escaped).
+fn without_checksums(header: &[u8]) -> Option<(Vec<u8>, String)> {
+    let start = header.windows(FIELD.len()).position(|w| w == FIELD.as_bytes())? + FIELD.len();
+    let mut end = start;
+    while *header.get(end)? != b'"' {
+        end += if header[end] == b'\\' { 2 } else { 1 };
+    }
+    let value = String::from_utf8(header.get(start..end)?.to_vec()).ok()?;
+    Some(([&header[..start], &header[end..]].concat(), value))
+}
+
+/// A checkpoint file, its header read and verified; tensors are verified as they are read.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    file: File,
+    /// Where the tensors begin.
+    start: u64,
+    header: Metadata,
+    metadata: BTreeMap<String, String>,
+    sums: BTreeMap<String, String>,
+}
+
+impl Reader {
+    /// Opens a file that [`write`] wrote. Err: it is damaged or something else, and how.
+    pub fn open(path: &Path) -> Result<Reader> {
+        Reader::read_header(path).with_context(|| path.display().to_string())
+    }
+
+    fn read_header(path: &Path) -> Result<Reader> {
+        let file = File::open(path).context("the checkpoint cannot be opened")?;
+        let length = file.metadata()?.len();
+        ensure!(file.metadata()?.is_file(), "this is a folder, not a checkpoint file");
+        let mut size = [0; 8];
+        ensure!(length >= 8, "the file has {length} bytes, too few for a checkpoint");
+        file.read_exact_at(&mut size, 0)?;
+        let size = u64::from_le_bytes(size);
+        ensure!(
+            size <= MOST_HEADER && size <= length - 8,
+            "this is no checkpoint (safetensors file), or its first bytes are damaged"
+        );
+        let mut bytes = vec![0; size as usize];
+        file.read_exact_at(&mut bytes, 8)?;
+        let header: Metadata =
+            serde_json::from_slice(&bytes).context("the header is no safetensors header")?;
+        let data = header.data_len() as u64;
+        ensure!(
+            length == 8 + size + data,
+            "the file has {length} bytes, but its header speaks of {}: it was cut short or added to",
+            8 + size + data
+        );
+        let metadata: BTreeMap<String, String> =
+            header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let sums: BTreeMap<String, String> = match metadata.get("checksums") {
+            None => bail!("it has no checksums, so alexnet did not write it"),
+            Some(text) => serde_json::from_str(text).context("its checksums cannot be read")?,
+        };
+        let own = without_checksums(&bytes).map(|(rest, _)| crc32fast::hash(&rest));
+        ensure!(
+            own.map(|sum| format!("{sum:08x}")).as_ref() == sums.get("header"),
+            "the header is damaged: its checksum differs"
+        );
+        let path = path.to_path_buf();
+        Ok(Reader { path, file, start: 8 + size, header, metadata, sums })
+    }
+
+    /// The metadata entry `key`.
+    pub fn entry(&self, key: &str) -> Result<&str> {
+        self.metadata
+            .get(key)
+            .map(String::as_str)
+            .with_context(|| format!("{}: it has no entry {key:?}", self.path.display()))
+    }
+
+    /// The names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
+    /// Shape and values of the tensor `name`, its checksum verified.
+    pub fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let place = || format!("{}, tensor {name}", self.path.display());
+        let info = self.header.info(name).context("there is no such tensor").with_context(place)?;
+        ensure!(info.dtype == Dtype::F32, "{}: it is {:?}, not F32", place(), info.dtype);
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        self.file.read_exact_at(&mut bytes, self.start + from as u64).with_context(place)?;
+        let sum = format!("{:08x}", crc32fast::hash(&bytes));
+        ensure!(
+            self.sums.get(name) == Some(&sum),
+            "{}: the values are damaged, their checksum differs; use another checkpoint",
+            place()
+        );
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        Ok((info.shape.clone(), values.collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(path: &Path) {
+        let tensors = [("a".to_string(), vec![2, 3]), ("momentum/a".to_string(), vec![3])];
+        let metadata = [("config", "name = \"x\"\n\"checksums\":\"no\"".to_string())];
+        write(path, &metadata, &tensors, |i| Ok(vec![1.5 + i as f32; [6, 3][i]])).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        example(&path);
+        let reader = Reader::open(&path).unwrap();
+        assert_eq!(reader.tensor("a").unwrap(), (vec![2, 3], vec![1.5; 6]));
+        assert_eq!(reader.tensor("momentum/a").unwrap().1, vec![2.5; 3]);
+        assert!(reader.entry("config").unwrap().contains("\"checksums\":\"no\""));
+        // The library reads it too, and finds no byte that does not belong.
+        let bytes = std::fs::read(&path).unwrap();
+        let library = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(library.tensor("a").unwrap().shape(), [2, 3]);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        example(&path);
+        let good = std::fs::read(&path).unwrap();
+        for byte in 0..good.len() {
+            for bit in [0, 5, 7] {
+                let mut bad = good.clone();
+                bad[byte] ^= 1 << bit;
+                std::fs::write(&path, &bad).unwrap();
+                let read = Reader::open(&path).and_then(|r| {
+                    r.tensor("a")?;
+                    r.tensor("momentum/a")
+                });
+                assert!(read.is_err(), "bit {bit} of byte {byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        example(&path);
+        let good = std::fs::read(&path).unwrap();
+        for length in 0..good.len() {
+            std::fs::write(&path, &good[..length]).unwrap();
+            assert!(Reader::open(&path).is_err(), "{length} bytes");
+        }
+    }
+}

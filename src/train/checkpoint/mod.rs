@@ -1,0 +1,225 @@
+//! A checkpoint: one safetensors file, enough to evaluate, predict, go on training, or be read by
+//! another tool. The README documents its content.
+//!
+//! Tensors: each parameter by name (`conv1.weight` [out, in per group, height, width], …), its
+//! momentum as `momentum/NAME`, `data.mean` [channel, height, width], `data.components` [component,
+//! channel] and `data.deviations` [component]. Metadata: `config`, `classes`, `seed`, `step`,
+//! `preparation`, `state`, `format`, `checksums`.
+
+mod file;
+
+pub use file::Reader;
+
+use super::schedule;
+use crate::config::Config;
+use crate::data::dataset::{Class, Dataset, Preparation};
+use crate::data::statistics::Statistics;
+use crate::device::{Engine, Tensor, Which};
+use crate::layers::softmax::Tally;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The format's version, in the metadata entry `format`.
+const FORMAT: &str = "alexnet 1";
+
+/// Where training stands: with the parameters and momenta all that is needed to go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// The epoch at hand, from 1.
+    pub epoch: u32,
+    /// Batches of it that are done.
+    pub batches: u32,
+    /// What they came to.
+    pub tally: Tally,
+    pub schedule: schedule::State,
+    /// Epoch with the lowest validation top-1 error, and that error (a fraction).
+    pub best: Option<(u32, f64)>,
+    /// Whether training is over.
+    pub finished: bool,
+}
+
+/// What the network has to know of its data to treat other images alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataFacts {
+    pub classes: Vec<Class>,
+    pub preparation: Preparation,
+    pub channels: usize,
+    pub statistics: Statistics,
+}
+
+impl DataFacts {
+    pub fn of(dataset: &Dataset) -> DataFacts {
+        DataFacts {
+            classes: dataset.header.classes.clone(),
+            preparation: dataset.header.preparation.clone(),
+            channels: dataset.header.channels,
+            statistics: dataset.statistics.clone(),
+        }
+    }
+}
+
+/// Writes a checkpoint, whole or not at all.
+pub fn save(
+    path: &Path,
+    config: &Config,
+    facts: &DataFacts,
+    state: &State,
+    engine: &dyn Engine,
+) -> Result<()> {
+    let [height, width] = facts.preparation.size;
+    let channels = facts.channels;
+    let metadata = [
+        ("format", FORMAT.to_string()),
+        ("config", config.to_toml()),
+        ("classes", serde_json::to_string(&facts.classes)?),
+        ("seed", config.seed.to_string()),
+        ("step", state.step.to_string()),
+        ("preparation", serde_json::to_string(&facts.preparation)?),
+        ("state", serde_json::to_string(state)?),
+    ];
+    let parameters = engine.plan().tensors();
+    let mut tensors: Vec<(String, Vec<usize>)> =
+        parameters.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
+    tensors.extend(parameters.iter().map(|t| (format!("momentum/{}", t.name), t.shape.clone())));
+    tensors.push(("data.mean".into(), vec![channels, height, width]));
+    tensors.push(("data.components".into(), vec![channels, channels]));
+    tensors.push(("data.deviations".into(), vec![channels]));
+    let n = parameters.len();
+    file::write(path, &metadata, &tensors, |index| match index {
+        i if i < n => Ok(engine.read(Which::Value, i)?.values),
+        i if i < 2 * n => Ok(engine.read(Which::Momentum, i - n)?.values),
+        i if i == 2 * n => Ok(planes(&facts.statistics.mean, channels)),
+        i if i == 2 * n + 1 => Ok(facts.statistics.components.clone()),
+        _ => Ok(facts.statistics.deviations.clone()),
+    })
+}
+
+/// [pixel][channel] to [channel][pixel].
+fn planes(interleaved: &[f32], channels: usize) -> Vec<f32> {
+    let pixels = interleaved.len() / channels;
+    (0..interleaved.len()).map(|i| interleaved[i % pixels * channels + i / pixels]).collect()
+}
+
+/// [channel][pixel] to [pixel][channel].
+fn interleaved(planes: &[f32], channels: usize) -> Vec<f32> {
+    let pixels = planes.len() / channels;
+    (0..planes.len()).map(|i| planes[i % channels * pixels + i / channels]).collect()
+}
+
+/// An opened checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub path: PathBuf,
+    /// The config as TOML, resolved.
+    pub config: String,
+    pub facts: DataFacts,
+    pub state: State,
+    reader: Reader,
+}
+
+impl Checkpoint {
+    /// Reads all but the parameters. Err: what is wrong with the file.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        let reader = Reader::open(path)?;
+        Checkpoint::from_reader(path, reader).with_context(|| path.display().to_string())
+    }
+
+    fn from_reader(path: &Path, reader: Reader) -> Result<Checkpoint> {
+        let format = reader.entry("format")?;
+        ensure!(format == FORMAT, "its format is {format:?}; this version reads {FORMAT:?}");
+        let preparation: Preparation = serde_json::from_str(reader.entry("preparation")?)?;
+        let (shape, mean) = reader.tensor("data.mean")?;
+        let [height, width] = preparation.size;
+        let channels = *shape.first().unwrap_or(&0);
+        if channels == 0 || shape != [channels, height, width] {
+            bail!("data.mean has the shape {shape:?}, its images are {height}×{width}");
+        }
+        let (_, components) = reader.tensor("data.components")?;
+        let (_, deviations) = reader.tensor("data.deviations")?;
+        ensure!(
+            components.len() == channels * channels && deviations.len() == channels,
+            "data.components and data.deviations do not fit {channels} channels"
+        );
+        let mean = interleaved(&mean, channels);
+        Ok(Checkpoint {
+            path: path.to_path_buf(),
+            config: reader.entry("config")?.to_string(),
+            facts: DataFacts {
+                classes: serde_json::from_str(reader.entry("classes")?)
+                    .context("the class table cannot be read")?,
+                preparation,
+                channels,
+                statistics: Statistics { mean, components, deviations },
+            },
+            state: serde_json::from_str(reader.entry("state")?)
+                .context("the training state cannot be read")?,
+            reader,
+        })
+    }
+
+    /// Puts the parameters (and, to go on training, the momenta) into `engine`.
+    pub fn load(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
+        let tensors = engine.plan().tensors();
+        for (index, tensor) in tensors.iter().enumerate() {
+            for (which, prefix) in [(Which::Value, ""), (Which::Momentum, "momentum/")] {
+                if which == Which::Momentum && !momenta {
+                    continue;
+                }
+                let name = format!("{prefix}{}", tensor.name);
+                if !self.reader.has(&name) {
+                    bail!(
+                        "{}: it has no {name}; the network of the config is another one than it was trained with",
+                        self.path.display()
+                    );
+                }
+                let (shape, values) = self.reader.tensor(&name)?;
+                if shape != tensor.shape {
+                    bail!(
+                        "{}: {name} has the shape {shape:?}, the network needs {:?}",
+                        self.path.display(),
+                        tensor.shape
+                    );
+                }
+                engine.write(which, index, &values)?;
+            }
+        }
+        let extra = self.reader.names().into_iter().find(|name| {
+            !name.contains('/')
+                && !name.starts_with("data.")
+                && tensors.iter().all(|t| t.name != *name)
+        });
+        if let Some(name) = extra {
+            bail!("{}: the network of the config has no place for its {name}", self.path.display());
+        }
+        Ok(())
+    }
+
+    /// One tensor, its checksum verified.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let (shape, values) = self.reader.tensor(name)?;
+        Ok(Tensor { shape, values })
+    }
+}
+
+/// Refuses two class tables that differ, naming the first difference; `a` and `b` say whose they are.
+pub fn same_classes((a, ours): (&str, &[Class]), (b, theirs): (&str, &[Class])) -> Result<()> {
+    if let Some((i, (x, y))) =
+        ours.iter().zip(theirs).enumerate().find(|(_, (x, y))| x.id != y.id)
+    {
+        bail!(
+            "the class tables differ: class {i} is {:?} in {a}, but {:?} in {b}; an error counted across them would mean nothing",
+            x.id,
+            y.id
+        );
+    }
+    ensure!(
+        ours.len() == theirs.len(),
+        "the class tables differ: {a} has {} classes, {b} has {}",
+        ours.len(),
+        theirs.len()
+    );
+    Ok(())
+}

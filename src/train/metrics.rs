@@ -1,0 +1,85 @@
+//! `metrics.jsonl`: one JSON object a line, one line a step and one an epoch.
+
+use crate::layers::softmax::Tally;
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+
+/// A line. Errors are fractions, losses nats; epochs and steps count from 1.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    pub kind: &'static str,
+    pub step: u64,
+    pub epoch: u32,
+    pub learning_rate: f64,
+    pub loss: f64,
+    pub top1_error: f64,
+    pub top5_error: f64,
+    pub images_per_second: f64,
+    /// Seconds that the step or epoch waited for data.
+    pub wait_seconds: f64,
+    #[serde(flatten)]
+    pub validation: Option<Validation>,
+}
+
+/// What an epoch's line says in addition.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Validation {
+    pub val_loss: f64,
+    pub val_top1_error: f64,
+    pub val_top5_error: f64,
+}
+
+impl From<Tally> for Validation {
+    fn from(tally: Tally) -> Validation {
+        Validation {
+            val_loss: tally.mean_loss(),
+            val_top1_error: tally.top1_error(),
+            val_top5_error: tally.top5_error(),
+        }
+    }
+}
+
+/// The file, open for further lines.
+pub struct Metrics {
+    file: File,
+}
+
+impl Metrics {
+    /// Begins the file or goes on with it: lines of steps after `step`, which a run that was killed
+    /// left behind, are taken out; of the epoch lines those of epochs after `epochs` finished ones.
+    pub fn open(path: &Path, step: u64, epochs: u32) -> Result<Metrics> {
+        let context = || format!("{} cannot be written", path.display());
+        let file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)
+            .with_context(context)?;
+        let mut keep = 0;
+        let mut lines = BufReader::new(&file);
+        let mut line = String::new();
+        while lines.read_line(&mut line).unwrap_or(0) > 0 {
+            let parsed: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let past = match parsed["kind"].as_str() {
+                Some("epoch") => parsed["epoch"].as_u64().is_none_or(|e| e > u64::from(epochs)),
+                _ => parsed["step"].as_u64().is_none_or(|s| s > step),
+            };
+            if past || !line.ends_with('\n') {
+                break;
+            }
+            keep += line.len() as u64;
+            line.clear();
+        }
+        file.set_len(keep).with_context(context)?;
+        Ok(Metrics { file })
+    }
+
+    pub fn write(&mut self, line: &Line) -> Result<()> {
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        self.file.write_all(text.as_bytes()).context("metrics.jsonl cannot be written")
+    }
+}

@@ -1,0 +1,93 @@
+//! Run folders: what a training run leaves behind, and which run is the newest.
+//!
+//! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors` and `best.safetensors`.
+//! Without a name they are in `runs/`, called after the config.
+
+use crate::config_error;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Where runs go unless `--run` says otherwise.
+pub const FOLDER: &str = "runs";
+
+/// A run's folder and the files in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder(pub PathBuf);
+
+impl RunFolder {
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+    pub fn last(&self) -> PathBuf {
+        self.0.join("last.safetensors")
+    }
+    pub fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+    /// The checkpoint that `keep` asks for.
+    pub fn epoch(&self, epoch: u32) -> PathBuf {
+        self.0.join(format!("epoch-{epoch:04}.safetensors"))
+    }
+
+    /// Whether a run has been here.
+    fn is_taken(&self) -> bool {
+        [self.config(), self.metrics(), self.last(), self.best()].iter().any(|f| f.exists())
+    }
+
+    /// A folder for a new run: `wanted`, which must hold no run yet, or the first of `runs/NAME`,
+    /// `runs/NAME-2`, … that is free.
+    pub fn create(wanted: Option<&Path>, name: &str) -> Result<RunFolder> {
+        let run = match wanted {
+            Some(path) => RunFolder(path.to_path_buf()),
+            None => {
+                let numbered = |n: u32| if n == 1 { name.into() } else { format!("{name}-{n}") };
+                (1..)
+                    .map(|n| RunFolder(Path::new(FOLDER).join(numbered(n))))
+                    .find(|run| !run.0.exists())
+                    .expect("numbers do not end")
+            }
+        };
+        if run.is_taken() {
+            return Err(config_error!(
+                "--run {}: the folder holds a run already; go on with it (--resume) or choose another",
+                run.0.display()
+            ));
+        }
+        fs::create_dir_all(&run.0)
+            .with_context(|| format!("the run's folder {} cannot be made", run.0.display()))?;
+        Ok(run)
+    }
+
+    /// The newest run in `runs/` that has a checkpoint.
+    pub fn newest() -> Result<RunFolder> {
+        let mut newest: Option<(SystemTime, PathBuf)> = None;
+        for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
+            let run = RunFolder(entry.path());
+            let changed = [run.last(), run.best()]
+                .iter()
+                .filter_map(|file| fs::metadata(file).and_then(|m| m.modified()).ok())
+                .max();
+            if let Some(changed) = changed
+                && newest.as_ref().is_none_or(|(time, _)| changed > *time)
+            {
+                newest = Some((changed, run.0));
+            }
+        }
+        match newest {
+            Some((_, path)) => Ok(RunFolder(path)),
+            None => bail!(
+                "no run with a checkpoint in {FOLDER}/ of this folder; train first (alexnet train --config configs/demo.toml) or name a checkpoint"
+            ),
+        }
+    }
+
+    /// Its best checkpoint, or the last where validation has chosen none yet.
+    pub fn best_or_last(&self) -> PathBuf {
+        if self.best().exists() { self.best() } else { self.last() }
+    }
+}
