@@ -202,3 +202,6 @@ impl Augmentation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

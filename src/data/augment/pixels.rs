@@ -140,3 +140,68 @@ fn apply_run(out: &mut [f32], pixels: &[u8], mean: &[f32], shift: &[f32; RUN], s
         *out = ((f32::from(*pixel) - mean) + shift) * scale;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The formula at the head of `augment`, value by value.
+    fn plain(image: &[u8], draw: &Draw, a: &Augmentation) -> Vec<u32> {
+        let Geometry { width, channels, crop, .. } = a.geometry;
+        let mut out = Vec::new();
+        for y in 0..crop {
+            for x in 0..crop {
+                let column = draw.left + if draw.flip { crop - 1 - x } else { x };
+                for c in 0..channels {
+                    let pixel = image[((draw.top + y) * width + column) * channels + c];
+                    let mean = a.mean[(y * crop + x) * channels + c];
+                    out.push((((pixel as f32 - mean) + draw.shift[c]) * draw.scale).to_bits());
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_kind_of_cpu_gives_the_bits_of_the_formula() {
+        type Path = fn(&mut [f32], &[u8], &Draw, &Augmentation);
+        let mut paths: [Vec<(&str, Path)>; 2] = [
+            vec![("detected", apply_channels::<1>), ("plain", apply_rows::<1, false>)],
+            vec![("detected", apply_channels::<3>), ("plain", apply_rows::<3, false>)],
+        ];
+        #[cfg(target_arch = "x86_64")]
+        {
+            // SAFETY: each is listed only where the CPU has its instructions.
+            if is_x86_feature_detected!("avx2") {
+                paths[0].push(("AVX2", |o, i, d, a| unsafe { apply_avx2::<1>(o, i, d, a) }));
+                paths[1].push(("AVX2", |o, i, d, a| unsafe { apply_avx2::<3>(o, i, d, a) }));
+            }
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+                paths[0].push(("AVX-512", |o, i, d, a| unsafe { apply_avx512::<1>(o, i, d, a) }));
+                paths[1].push(("AVX-512", |o, i, d, a| unsafe { apply_avx512::<3>(o, i, d, a) }));
+            }
+        }
+        for crop in [1, 2, 5, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97] {
+            for (channels, paths) in [1, 3].into_iter().zip(&paths) {
+                let geometry = Geometry { height: crop + 3, width: crop + 5, channels, crop };
+                let image: Vec<u8> =
+                    (0..geometry.image_len()).map(|i| (i * 37 + i / 7) as u8).collect();
+                let mean = (0..geometry.crop_len()).map(|i| (i % 251) as f32 * 0.7).collect();
+                let a = Augmentation { geometry, flip: true, noise: None, shared_crops: 1, mean };
+                for flip in [false, true] {
+                    let shift = [1.3, -7.7, 0.1, f32::NAN];
+                    let draw = Draw { top: 2, left: 3, flip, shift, scale: 1.0 / 1.1 };
+                    for (name, path) in paths {
+                        let mut out = vec![f32::NAN; geometry.crop_len()];
+                        path(&mut out, &image, &draw, &a);
+                        let bits: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                        assert!(
+                            bits == plain(&image, &draw, &a),
+                            "{name} {crop} {channels} {flip}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
