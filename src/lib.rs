@@ -21,3 +21,4 @@ pub mod files;
 pub mod layers;
 pub mod network;
 pub mod random;
+pub mod train;

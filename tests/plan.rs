@@ -28,7 +28,8 @@ fn only_conv3_and_the_fully_connected_layers_cross() {
         .into_iter()
         .map(|c| (c.layer, c.bytes_forward, c.bytes_backward))
         .collect();
-    let expected = [("conv3", 22_151_168), ("fc6", 4_718_592), ("fc7", 2_097_152), ("fc8", 1_048_576)];
+    let expected =
+        [("conv3", 22_151_168), ("fc6", 4_718_592), ("fc7", 2_097_152), ("fc8", 1_048_576)];
     assert_eq!(crossings, expected.map(|(name, bytes)| (name.to_string(), bytes, bytes)));
 }
 

@@ -363,3 +363,15 @@ impl Split {
         (shard, index - self.starts[shard])
     }
 }
+
+impl super::loader::Images for Split {
+    fn len(&self) -> usize {
+        Split::len(self)
+    }
+    fn label(&self, index: usize) -> u32 {
+        Split::label(self, index)
+    }
+    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
+        Split::read(self, index, pixels)
+    }
+}

@@ -59,7 +59,8 @@ impl State {
         if let Some(rate) = change.rate {
             self.rate = rate;
             // Biases follow the weights unless they have ever been given a rate of their own.
-            if schedule.bias_rate.is_none() && schedule.steps.iter().all(|c| c.bias_rate.is_none()) {
+            if schedule.bias_rate.is_none() && schedule.steps.iter().all(|c| c.bias_rate.is_none())
+            {
                 self.bias_rate = rate;
             }
         }
@@ -133,7 +134,10 @@ impl State {
 /// Whether there is colour noise in `epoch`, as far as the schedule has a say.
 pub fn color_noise(schedule: &Schedule, epoch: u32) -> bool {
     let changes = schedule.steps.iter().filter(|c| c.epoch <= epoch);
-    changes.filter_map(|c| c.color_noise.map(|on| (c.epoch, on))).max_by_key(|c| c.0).is_none_or(|c| c.1)
+    changes
+        .filter_map(|c| c.color_noise.map(|on| (c.epoch, on)))
+        .max_by_key(|c| c.0)
+        .is_none_or(|c| c.1)
 }
 
 #[cfg(test)]
@@ -142,7 +146,9 @@ mod tests {
     use crate::config::Config;
 
     fn schedule(text: &str) -> Schedule {
-        let text = format!("data.crop = 8\n{text}\n[[layer]]\nname='conv1'\nkind='fc'\noutputs=2\n[[layer]]\nname='s'\nkind='softmax'");
+        let text = format!(
+            "data.crop = 8\n{text}\n[[layer]]\nname='conv1'\nkind='fc'\noutputs=2\n[[layer]]\nname='s'\nkind='softmax'"
+        );
         Config::parse(&text, &[], "test").unwrap().schedule
     }
 
@@ -151,7 +157,8 @@ mod tests {
         let schedule = schedule("[schedule]\nkind='plateau'\nrate=0.01\npatience=2");
         let mut state = State::new(&schedule);
         let errors = [0.9, 0.8, 0.8, 0.8, 0.7, 0.7, 0.75, 0.7, 0.7, 0.7, 0.7];
-        let verdicts: Vec<Verdict> = errors.iter().map(|&e| state.end_epoch(&schedule, e)).collect();
+        let verdicts: Vec<Verdict> =
+            errors.iter().map(|&e| state.end_epoch(&schedule, e)).collect();
         use Verdict::*;
         assert_eq!(
             verdicts,
@@ -180,7 +187,11 @@ mod tests {
         assert_eq!(at(72).bias, 0.0);
         assert_eq!(at(78).weight, 0.0);
         assert_eq!(state.rates("fc8", &weights, 0.0005).weight, 0.00001);
-        assert!(color_noise(&schedule, 67) && !color_noise(&schedule, 68) && !color_noise(&schedule, 90));
+        assert!(
+            color_noise(&schedule, 67)
+                && !color_noise(&schedule, 68)
+                && !color_noise(&schedule, 90)
+        );
     }
 
     #[test]

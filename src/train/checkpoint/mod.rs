@@ -206,8 +206,7 @@ impl Checkpoint {
 
 /// Refuses two class tables that differ, naming the first difference; `a` and `b` say whose they are.
 pub fn same_classes((a, ours): (&str, &[Class]), (b, theirs): (&str, &[Class])) -> Result<()> {
-    if let Some((i, (x, y))) =
-        ours.iter().zip(theirs).enumerate().find(|(_, (x, y))| x.id != y.id)
+    if let Some((i, (x, y))) = ours.iter().zip(theirs).enumerate().find(|(_, (x, y))| x.id != y.id)
     {
         bail!(
             "the class tables differ: class {i} is {:?} in {a}, but {:?} in {b}; an error counted across them would mean nothing",

@@ -1,0 +1,74 @@
+//! Errors of one or several networks on a split: one crop or ten, softmax outputs averaged over crops
+//! (paper section 4.1) and over networks (section 6).
+
+use super::interrupt::Interrupt;
+use super::progress::Progress;
+use crate::data::loader::{Crops, Loader};
+use crate::device::Engine;
+use crate::layers::Run;
+use crate::layers::softmax::{Tally, tally};
+use anyhow::{Result, bail};
+
+/// Images whose `crops` fit into an engine's batch.
+pub fn images_per_batch(batch: usize, crops: Crops) -> usize {
+    (batch / crops.count()).max(1)
+}
+
+/// Each network with the loader that feeds it: they see the same images, but may crop and centre them
+/// in their own way.
+pub type Member<'a> = (&'a mut dyn Engine, Loader);
+
+/// The tally of all images. Progress counts images.
+pub fn evaluate(
+    members: &mut [Member<'_>],
+    crops: Crops,
+    progress: &Progress,
+    interrupt: &Interrupt,
+) -> Result<Tally> {
+    let mut sum = Tally::default();
+    loop {
+        if interrupt.wanted() {
+            bail!("interrupted");
+        }
+        let mut average: Vec<f64> = Vec::new();
+        let mut labels: Vec<u32> = Vec::new();
+        for (engine, loader) in members.iter_mut() {
+            let Some(batch) = loader.next()? else { return Ok(sum) };
+            let probabilities = probabilities(*engine, &batch.images, crops)?;
+            average.resize(probabilities.len(), 0.0);
+            for (a, p) in average.iter_mut().zip(&probabilities) {
+                *a += p;
+            }
+            labels.clone_from(&batch.labels);
+            loader.recycle(batch);
+        }
+        let count = members.len() as f64;
+        let average: Vec<f32> = average.iter().map(|a| (a / count) as f32).collect();
+        sum.add(tally(&average, &labels));
+        progress.advance(labels.len() as u64);
+    }
+}
+
+/// Class probabilities [images, classes] of `crops` [images · crops, input], averaged over each
+/// image's crops. More crops than the engine's batch go through it piece by piece.
+pub fn probabilities(engine: &mut dyn Engine, inputs: &[f32], crops: Crops) -> Result<Vec<f64>> {
+    let (classes, values) = (engine.plan().classes, engine.plan().input.len());
+    let (most, count) = (engine.plan().batch, crops.count());
+    let mut all = Vec::with_capacity(inputs.len() / values * classes);
+    for piece in inputs.chunks(most * values) {
+        let batch = piece.len() / values;
+        let run = Run { batch, training: false, seed: 0, step: 0, first_image: 0 };
+        engine.forward(&run, piece)?;
+        all.extend_from_slice(&engine.probabilities()?[..batch * classes]);
+    }
+    let mut average = vec![0.0; all.len() / count];
+    for (average, crops) in average.chunks_exact_mut(classes).zip(all.chunks_exact(count * classes))
+    {
+        for crop in crops.chunks_exact(classes) {
+            for (a, p) in average.iter_mut().zip(crop) {
+                *a += f64::from(*p) / count as f64;
+            }
+        }
+    }
+    Ok(average)
+}

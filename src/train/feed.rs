@@ -1,0 +1,114 @@
+//! From a config and the facts of a data set to the loaders that feed training and evaluation.
+
+use super::checkpoint::DataFacts;
+use super::schedule;
+use crate::config::{Data, NoiseUnit, Schedule, ShuffleKind};
+use crate::config_error;
+use crate::data::augment::{Augmentation, Geometry, Noise};
+use crate::data::loader::{Crops, Images, Loader, Request};
+use crate::data::order::{Order, Shuffle};
+use anyhow::Result;
+use std::sync::Arc;
+
+/// The augmentation that `data` asks for, fitted to a data set's size and statistics.
+pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
+    let [height, width] = facts.preparation.size;
+    let (crop, channels) = (data.crop, facts.channels);
+    if crop > height || crop > width {
+        return Err(config_error!(
+            "data.crop = {crop} does not fit into the data set's images of {height}×{width}; prepare it with --size {crop} or more, or choose a smaller crop and a network to suit"
+        ));
+    }
+    if data.channels != channels {
+        return Err(config_error!(
+            "data.channels = {}, but the data set's images have {channels}",
+            data.channels
+        ));
+    }
+    let statistics = &facts.statistics;
+    let (top, left) = ((height - crop) / 2, (width - crop) / 2);
+    let rows = (top..top + crop).map(|y| (y * width + left) * channels);
+    let mean = rows.flat_map(|row| &statistics.mean[row..row + crop * channels]).copied().collect();
+    let sigma = data.color_noise.sigma();
+    let noise = (sigma > 0.0 && channels > 1).then(|| Noise {
+        sigma: sigma as f32,
+        vectors: (0..channels * channels)
+            .map(|i| {
+                let deviation = statistics.deviations[i / channels];
+                let size = match data.color_noise_unit {
+                    NoiseUnit::Deviation => deviation,
+                    NoiseUnit::Eigenvalue => deviation * deviation,
+                };
+                statistics.components[i] * size
+            })
+            .collect(),
+        rescale: data.color_noise_rescale,
+    });
+    let augmentation = Augmentation {
+        geometry: Geometry { height, width, channels, crop },
+        flip: data.flip,
+        noise,
+        shared_crops: data.shared_crops as u32,
+        mean,
+    };
+    augmentation.check()?;
+    Ok(augmentation)
+}
+
+/// Threads that make batches.
+fn workers(data: &Data) -> usize {
+    if data.workers > 0 { data.workers } else { rayon::current_num_threads().div_ceil(2) }
+}
+
+/// Training batches from batch `first_batch` of `epochs`' first epoch on.
+pub fn training(
+    data: &Data,
+    schedule: &Schedule,
+    images: Arc<dyn Images>,
+    augmentation: Arc<Augmentation>,
+    (batch, seed): (usize, u64),
+    epochs: std::ops::Range<u32>,
+    first_batch: u32,
+) -> Result<Loader> {
+    let schedule = schedule.clone();
+    let shuffle = match data.shuffle {
+        ShuffleKind::Full => Shuffle::Full,
+        ShuffleKind::Window => Shuffle::WINDOW,
+    };
+    Loader::start(Request {
+        images,
+        augmentation,
+        crops: Crops::Random,
+        batch,
+        seed,
+        order: Order::Shuffled(shuffle),
+        epochs,
+        first_batch,
+        color_noise: Box::new(move |epoch| schedule::color_noise(&schedule, epoch)),
+        prefetch: data.prefetch,
+        threads: workers(data),
+    })
+}
+
+/// Each image once, in order, `batch` images at a time.
+pub fn evaluation(
+    data: &Data,
+    images: Arc<dyn Images>,
+    augmentation: Arc<Augmentation>,
+    crops: Crops,
+    batch: usize,
+) -> Result<Loader> {
+    Loader::start(Request {
+        images,
+        augmentation,
+        crops,
+        batch,
+        seed: 0,
+        order: Order::Sequential,
+        epochs: 1..2,
+        first_batch: 0,
+        color_noise: Box::new(|_| false),
+        prefetch: data.prefetch,
+        threads: workers(data),
+    })
+}

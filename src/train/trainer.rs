@@ -1,0 +1,348 @@
+//! The training loop: batch in, gradients, update, numbers out; at the end of an epoch validation, the
+//! schedule's verdict, checkpoints.
+
+use super::checkpoint::{self, DataFacts, State};
+use super::evaluate::{evaluate, images_per_batch};
+use super::interrupt::Interrupt;
+use super::metrics::{Line, Metrics, Validation};
+use super::progress::{Progress, duration};
+use super::runs::RunFolder;
+use super::schedule::{self, Verdict};
+use super::{feed, initial};
+use crate::config::{Config, ScheduleKind};
+use crate::data::augment::Augmentation;
+use crate::data::loader::{Batch, Crops, Images};
+use crate::device::{Engine, Rates};
+use crate::layers::Run;
+use crate::layers::softmax::Tally;
+use anyhow::{Result, bail, ensure};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a run trains on.
+pub struct Splits {
+    pub train: Arc<dyn Images>,
+    /// None: nothing to validate on.
+    pub validation: Option<Arc<dyn Images>>,
+}
+
+/// A run in progress.
+pub struct Trainer<'a> {
+    pub config: &'a Config,
+    pub facts: DataFacts,
+    pub images: Splits,
+    pub engine: Box<dyn Engine>,
+    pub run: RunFolder,
+    pub state: State,
+    pub interrupt: Interrupt,
+}
+
+/// How a run came to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// All epochs, or the plateau after the last drop.
+    Finished,
+    /// The user wanted it; the checkpoint is written.
+    Interrupted,
+}
+
+/// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is averaged.
+const STUCK_AFTER: u64 = 400;
+const STUCK_OVER: u64 = 100;
+
+impl State {
+    /// A new run.
+    pub fn new(config: &Config) -> State {
+        State {
+            step: 0,
+            epoch: 1,
+            batches: 0,
+            tally: Tally::default(),
+            schedule: schedule::State::new(&config.schedule),
+            best: None,
+            finished: false,
+        }
+    }
+}
+
+impl Trainer<'_> {
+    /// Fills a new network's parameters.
+    pub fn initialise(&mut self) -> Result<()> {
+        initial::initialise(self.engine.as_mut())
+    }
+
+    /// Trains from where the state stands to the end.
+    pub fn train(mut self) -> Result<End> {
+        let config = self.config;
+        let augmentation = Arc::new(feed::augmentation(&config.data, &self.facts)?);
+        let mut metrics = Metrics::open(
+            &self.run.metrics(),
+            self.state.step,
+            self.state.epoch.saturating_sub(1),
+        )?;
+        let mut batches = feed::training(
+            &config.data,
+            &config.schedule,
+            self.images.train.clone(),
+            augmentation.clone(),
+            (config.train.batch, config.seed),
+            self.state.epoch..config.train.epochs + 1,
+            self.state.batches,
+        )?;
+        let mut progress = self.new_epoch();
+        let (mut last_saved, mut clock) = (Instant::now(), Clock::start());
+        let mut recent = Recent::default();
+        while let Some(batch) = batches.next()? {
+            if self.state.batches == 0 {
+                self.state.schedule.begin_epoch(&config.schedule, batch.epoch);
+            }
+            let (tally, line) = self.step(&batch, batches.waited(), &mut clock)?;
+            metrics.write(&line)?;
+            let (epoch_loss, epoch_error) =
+                (self.state.tally.mean_loss(), self.state.tally.top1_error());
+            progress
+                .message(format!("loss {epoch_loss:.3}  top-1 error {:.1} %", 100.0 * epoch_error));
+            progress.advance(tally.images);
+            recent.add(&tally, self.state.step, self.engine.plan().classes, &progress);
+            let ends_epoch = batch.last;
+            batches.recycle(batch);
+            if ends_epoch {
+                progress.finish();
+                let verdict = self.end_epoch(&augmentation, &mut metrics, &mut clock)?;
+                last_saved = Instant::now();
+                if verdict == Verdict::Finished || self.state.finished {
+                    break;
+                }
+                if !self.interrupt.wanted() {
+                    progress = self.new_epoch();
+                }
+            } else if config.train.checkpoint_minutes > 0
+                && last_saved.elapsed()
+                    >= Duration::from_secs(60 * u64::from(config.train.checkpoint_minutes))
+            {
+                self.save(&self.run.last())?;
+                last_saved = Instant::now();
+            }
+            if self.interrupt.wanted() {
+                progress.finish();
+                if !ends_epoch {
+                    self.save(&self.run.last())?;
+                }
+                return Ok(End::Interrupted);
+            }
+        }
+        Ok(End::Finished)
+    }
+
+    fn new_epoch(&self) -> Progress {
+        let what = format!("epoch {}/{}", self.state.epoch, self.config.train.epochs);
+        let progress = Progress::new(&what, self.images.train.len() as u64);
+        progress.skip(self.state.tally.images);
+        progress
+    }
+
+    /// One batch through the network and the update rule.
+    fn step(
+        &mut self,
+        batch: &Batch,
+        waited: Duration,
+        clock: &mut Clock,
+    ) -> Result<(Tally, Line)> {
+        let state = &mut self.state;
+        let run = Run {
+            batch: batch.labels.len(),
+            training: true,
+            seed: self.config.seed,
+            step: (state.step + 1) as u32,
+            first_image: 0,
+        };
+        let tally = self.engine.gradients(&run, &batch.images, &batch.labels)?;
+        ensure!(
+            tally.loss.is_finite(),
+            "the loss is no number any more at step {}: training has diverged with the learning rate {}; go on from the last checkpoint with a smaller one (--resume --set schedule.rate={})",
+            state.step + 1,
+            state.schedule.rate,
+            state.schedule.rate / 10.0
+        );
+        let decay = self.config.train.weight_decay;
+        let rates: Vec<Option<Rates>> = self
+            .engine
+            .plan()
+            .layers
+            .iter()
+            .map(|l| l.weights.as_ref().map(|w| state.schedule.rates(&l.name, w, decay)))
+            .collect();
+        self.engine.update(self.config.train.momentum as f32, &rates)?;
+        state.step += 1;
+        state.batches += 1;
+        state.tally.add(tally);
+        let (seconds, wait) = clock.lap(waited);
+        let line = Line {
+            kind: "step",
+            step: state.step,
+            epoch: batch.epoch,
+            learning_rate: state.schedule.rate,
+            loss: tally.mean_loss(),
+            top1_error: tally.top1_error(),
+            top5_error: tally.top5_error(),
+            images_per_second: tally.images as f64 / seconds,
+            wait_seconds: wait,
+            validation: None,
+        };
+        Ok((tally, line))
+    }
+
+    /// Validation, the epoch's line, the schedule's verdict, checkpoints.
+    fn end_epoch(
+        &mut self,
+        augmentation: &Arc<Augmentation>,
+        metrics: &mut Metrics,
+        clock: &mut Clock,
+    ) -> Result<Verdict> {
+        let (train_seconds, wait) = clock.epoch();
+        let validation = self.validate(augmentation)?;
+        let state = &mut self.state;
+        let (epoch, rate, tally) = (state.epoch, state.schedule.rate, state.tally);
+        metrics.write(&Line {
+            kind: "epoch",
+            step: state.step,
+            epoch,
+            learning_rate: rate,
+            loss: tally.mean_loss(),
+            top1_error: tally.top1_error(),
+            top5_error: tally.top5_error(),
+            images_per_second: tally.images as f64 / train_seconds,
+            wait_seconds: wait,
+            validation: validation.map(Validation::from),
+        })?;
+        let mut line = format!(
+            "epoch {epoch:>3}: loss {:.4}, top-1 error {:.2} %",
+            tally.mean_loss(),
+            100.0 * tally.top1_error()
+        );
+        let mut verdict = Verdict::GoOn;
+        let mut is_best = false;
+        if let Some(validation) = validation {
+            let error = validation.top1_error();
+            line += &format!(
+                "; validation loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
+                validation.mean_loss(),
+                100.0 * error,
+                100.0 * validation.top5_error()
+            );
+            verdict = state.schedule.end_epoch(&self.config.schedule, error);
+            is_best = state.best.is_none_or(|(_, best)| error < best);
+            if is_best {
+                state.best = Some((epoch, error));
+            }
+        }
+        line += &format!("; {}", duration(train_seconds));
+        eprintln!("{line}");
+        match verdict {
+            Verdict::Dropped => {
+                eprintln!(
+                    "validation error has stopped improving; learning rate now {}",
+                    state.schedule.rate
+                )
+            }
+            Verdict::Finished => {
+                eprintln!("validation error has stopped improving after the last drop")
+            }
+            Verdict::GoOn => {}
+        }
+        state.finished = verdict == Verdict::Finished || epoch == self.config.train.epochs;
+        state.epoch += 1;
+        state.batches = 0;
+        state.tally = Tally::default();
+        self.save(&self.run.last())?;
+        if is_best || validation.is_none() {
+            self.save(&self.run.best())?;
+        }
+        let keep = self.config.train.keep;
+        if keep > 0 && epoch.is_multiple_of(keep) {
+            self.save(&self.run.epoch(epoch))?;
+        }
+        clock.restart();
+        Ok(verdict)
+    }
+
+    fn validate(&mut self, augmentation: &Arc<Augmentation>) -> Result<Option<Tally>> {
+        let Some(images) = &self.images.validation else { return Ok(None) };
+        let crops = Crops::Centre;
+        let batch = images_per_batch(self.engine.plan().batch, crops);
+        let loader = feed::evaluation(
+            &self.config.data,
+            images.clone(),
+            augmentation.clone(),
+            crops,
+            batch,
+        )?;
+        let progress = Progress::new("validation", images.len() as u64);
+        // An interrupted validation would lose an epoch's end, so it is finished first.
+        let never = Interrupt::default();
+        evaluate(&mut [(self.engine.as_mut(), loader)], crops, &progress, &never).map(Some)
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        checkpoint::save(path, self.config, &self.facts, &self.state, self.engine.as_ref())
+    }
+}
+
+/// Refuses a run that could not do what its schedule says.
+pub fn check_schedule(config: &Config, has_validation: bool) -> Result<()> {
+    if config.schedule.kind == ScheduleKind::Plateau && !has_validation {
+        bail!(
+            "schedule.kind = \"plateau\" watches the validation error, but the data set has no images to validate on; prepare it with --val-fraction 0.1 or choose \"steps\""
+        );
+    }
+    Ok(())
+}
+
+/// Time of steps and epochs, and how much of it was waiting for data.
+struct Clock {
+    step: Instant,
+    epoch: Instant,
+    waited: Duration,
+    epoch_wait: f64,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        let now = Instant::now();
+        Clock { step: now, epoch: now, waited: Duration::ZERO, epoch_wait: 0.0 }
+    }
+    /// Seconds since the last lap, and how many of them waited for data; `waited` is the total.
+    fn lap(&mut self, waited: Duration) -> (f64, f64) {
+        let wait = waited.saturating_sub(self.waited).as_secs_f64();
+        self.waited = waited;
+        self.epoch_wait += wait;
+        (std::mem::replace(&mut self.step, Instant::now()).elapsed().as_secs_f64(), wait)
+    }
+    fn epoch(&self) -> (f64, f64) {
+        (self.epoch.elapsed().as_secs_f64(), self.epoch_wait)
+    }
+    fn restart(&mut self) {
+        *self = Clock { waited: self.waited, ..Clock::start() };
+    }
+}
+
+/// Watches for a loss that does not leave ln(classes), which the paper's initialisation is prone to.
+#[derive(Default)]
+struct Recent {
+    sum: Tally,
+}
+
+impl Recent {
+    fn add(&mut self, tally: &Tally, step: u64, classes: usize, progress: &Progress) {
+        if step > STUCK_AFTER - STUCK_OVER && step <= STUCK_AFTER {
+            self.sum.add(*tally);
+        }
+        let chance = (classes as f64).ln();
+        if step == STUCK_AFTER && self.sum.images > 0 && self.sum.mean_loss() > 0.99 * chance {
+            progress.say(&format!(
+                "the loss has not left ln({classes}) = {chance:.2} in {STUCK_AFTER} steps. Likely causes: weight_sigma = 0.01 in every layer together with biases of 1 (configs/ilsvrc2012.toml starts with 0.03 in the middle layers and does not get stuck), a learning rate too low, or labels that do not belong to the images. It may yet leave."
+            ));
+        }
+    }
+}
