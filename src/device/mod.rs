@@ -1,7 +1,10 @@
 //! Who computes. An [`Engine`] holds a network's memory on its devices and carries out the plan's
 //! tasks; the trainer and the commands know nothing else of a device.
 
+mod choice;
 pub mod cpu;
+
+pub use choice::{Choice, Place};
 
 use crate::layers::Run;
 use crate::layers::softmax::Tally;

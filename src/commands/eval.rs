@@ -1,0 +1,124 @@
+//! `alexnet eval`: errors of one checkpoint or of several averaged.
+
+use super::model::{Model, or_newest};
+use super::print;
+use crate::config_error;
+use crate::data::dataset::Dataset;
+use crate::data::loader::Crops;
+use crate::device::Choice;
+use crate::train::checkpoint::same_classes;
+use crate::train::evaluate::{Member, evaluate, images_per_batch};
+use crate::train::feed;
+use crate::train::interrupt::Interrupt;
+use crate::train::progress::Progress;
+use anyhow::Result;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Count the errors of one checkpoint, or of several averaged.
+///
+/// Prints top-1 error (the most probable label is wrong), top-5 error (the label is not among the five
+/// most probable) and the mean log-loss. With several checkpoints their softmax outputs are averaged,
+/// as the paper does in its Table 2.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Checkpoints; none: the best of the newest run.
+    #[arg(value_name = "CHECKPOINT")]
+    checkpoints: Vec<PathBuf>,
+    /// Average over the four corners and the centre and their mirror images (paper section 4.1).
+    #[arg(long)]
+    ten_crop: bool,
+    /// The data set; by default the one that the first checkpoint was trained on.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The part of the data set: val, train or test.
+    #[arg(long, default_value = "val")]
+    split: String,
+    /// cpu, auto, cuda:0 or cuda:0,1.
+    #[arg(long, default_value = "auto")]
+    device: Choice,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let paths = or_newest(&args.checkpoints)?;
+    let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
+    let mut models =
+        paths.iter().map(|path| Model::open(path, &args.device, None)).collect::<Result<Vec<_>>>()?;
+    let Some(data) = args.data.or(models[0].config.data.path.clone()) else {
+        return Err(config_error!(
+            "{} does not say which data set it was trained on; name one with --data DIR",
+            paths[0].display()
+        ));
+    };
+    let dataset = Dataset::open(&data)?;
+    for (model, path) in models.iter().zip(&paths) {
+        check(model, &path.display().to_string(), &dataset)?;
+    }
+    let split = Arc::new(dataset.split(&args.split)?);
+    let batch = models.iter().map(|m| m.engine.plan().batch).min().unwrap_or(1);
+    let batch = images_per_batch(batch, crops);
+    let mut members = Vec::new();
+    for model in &mut models {
+        let augmentation = model.augmentation.clone();
+        let loader =
+            feed::evaluation(&model.config.data, split.clone(), augmentation, crops, batch)?;
+        let member: Member<'_> = (model.engine.as_mut(), loader);
+        members.push(member);
+    }
+    let progress = Progress::new("evaluation", split.len() as u64);
+    let tally = evaluate(&mut members, crops, &progress, &Interrupt::default())?;
+    progress.finish();
+    let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    if args.json {
+        let document = json!({
+            "images": tally.images,
+            "top1_error": tally.top1_error(),
+            "top5_error": tally.top5_error(),
+            "log_loss": tally.mean_loss(),
+            "crops": crops.count(),
+            "checkpoints": names,
+        });
+        return print(&serde_json::to_string_pretty(&document)?);
+    }
+    print(&format!(
+        "{} images of {} ({}), {}\n  top-1 error  {:6.2} %\n  top-5 error  {:6.2} %\n  log-loss     {:8.4}",
+        tally.images,
+        data.display(),
+        args.split,
+        if args.ten_crop { "ten crops averaged" } else { "centre crop" },
+        100.0 * tally.top1_error(),
+        100.0 * tally.top5_error(),
+        tally.mean_loss()
+    ))
+}
+
+/// Refuses a data set with other classes or sizes; says where its images were made in another way.
+fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
+    let place = dataset.path.display().to_string();
+    let facts = &model.checkpoint.facts;
+    same_classes((name, &facts.classes), (&place, &dataset.header.classes))?;
+    let (ours, theirs) = (&facts.preparation, &dataset.header.preparation);
+    if ours.size != theirs.size || facts.channels != dataset.header.channels {
+        return Err(config_error!(
+            "{name} was trained on images of {}×{}×{}, those of {place} are {}×{}×{}; prepare the data set in the same size",
+            ours.size[0],
+            ours.size[1],
+            facts.channels,
+            theirs.size[0],
+            theirs.size[1],
+            dataset.header.channels
+        ));
+    }
+    if ours != theirs {
+        eprintln!(
+            "the images of {place} were made in another way than those {name} was trained on, which can cost a few points: {} here, {} there",
+            serde_json::to_string(theirs)?,
+            serde_json::to_string(ours)?
+        );
+    }
+    Ok(())
+}

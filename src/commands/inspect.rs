@@ -1,0 +1,163 @@
+//! `alexnet inspect`: the plan of a network, as a table or as JSON.
+
+use super::print;
+use crate::config::Config;
+use crate::data::dataset::Dataset;
+use crate::network::{Plan, PlannedLayer, Purpose};
+use crate::train::checkpoint::Checkpoint;
+use anyhow::{Context, Result};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Show a network as a table.
+///
+/// One line a layer: on which towers it lives, the shape it makes of one image, its kernels,
+/// parameters, multiply-adds of one image's forward pass and neurons; then what crosses between the
+/// towers in one training step, and the memory that each device needs (one tower a device).
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A config (.toml) or a checkpoint (.safetensors).
+    #[arg(value_name = "CONFIG|CHECKPOINT")]
+    file: PathBuf,
+    /// The data set that outputs = "classes" counts its classes in.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Change a value of the config; repeat for more.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (config, mut classes) = if args.file.extension().is_some_and(|e| e == "safetensors") {
+        let checkpoint = Checkpoint::open(&args.file)?;
+        let source = args.file.display().to_string();
+        let config = Config::parse(&checkpoint.config, &args.set, &source)?;
+        (config, Some(checkpoint.facts.classes.len()))
+    } else {
+        (Config::read(&args.file, &args.set)?, None)
+    };
+    let data = args.data.as_ref().or(config.data.path.as_ref().filter(|p| p.exists()));
+    if let Some(data) = data.filter(|_| classes.is_none()) {
+        classes = Some(Dataset::open(data)?.header.classes.len());
+    }
+    let devices: Vec<usize> = (0..config.towers).collect();
+    let plan = Plan::new(&config, config.train.batch, Purpose::Training, &devices, classes)
+        .with_context(|| args.file.display().to_string())?;
+    print(&if args.json { as_json(&plan) } else { as_table(&config.name, &plan) })
+}
+
+fn as_json(plan: &Plan) -> String {
+    let layers = plan.layers.iter().map(|layer| {
+        let output = layer.output();
+        json!({
+            "name": layer.name,
+            "kind": layer.kind,
+            "output": [output.height, output.width, output.channels],
+            "parameters": layer.parameters(),
+            "multiply_adds": layer.multiply_adds(),
+        })
+    });
+    let document = json!({
+        "parameters": plan.parameters(),
+        "neurons": plan.neurons(),
+        "multiply_adds": plan.multiply_adds(),
+        "towers": plan.devices.len(),
+        "layers": layers.collect::<Vec<_>>(),
+        "crossings": plan.crossings(),
+        "memory_bytes": plan.memory_bytes(),
+    });
+    serde_json::to_string_pretty(&document).expect("plain data")
+}
+
+fn as_table(name: &str, plan: &Plan) -> String {
+    let towers = |n: usize| format!("{n} tower{}", if n == 1 { "" } else { "s" });
+    let mut text = format!(
+        "{name}: {}, input {}, {} classes, batch {}\n\n",
+        towers(plan.devices.len()),
+        plan.input,
+        plan.classes,
+        plan.batch
+    );
+    let head = ["layer", "kind", "tower", "output", "kernels", "parameters", "multiply-adds", "neurons"];
+    let mut rows: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
+    rows.extend(plan.layers.iter().map(row));
+    rows.push(vec![
+        "total".into(),
+        String::new(),
+        String::new(),
+        String::new(),
+        String::new(),
+        grouped(plan.parameters()),
+        grouped(plan.multiply_adds()),
+        grouped(plan.neurons()),
+    ]);
+    text += &columns(&rows);
+    let crossings = plan.crossings();
+    if !crossings.is_empty() {
+        text += "\n\nBetween the towers, in one training step (bytes, both directions):\n";
+        let mut rows = vec![["read by", "forward", "backward"].map(String::from).to_vec()];
+        rows.extend(
+            crossings
+                .iter()
+                .map(|c| vec![c.layer.clone(), grouped(c.bytes_forward), grouped(c.bytes_backward)]),
+        );
+        text += &columns(&rows);
+    }
+    text += "\n\nMemory for training, one tower a device:";
+    for (device, bytes) in plan.memory_bytes().into_iter().enumerate() {
+        text += &format!("\n  device {device}: {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+    }
+    text
+}
+
+fn row(layer: &PlannedLayer) -> Vec<String> {
+    let towers: Vec<String> = layer.parts.iter().map(|p| p.tower.to_string()).collect();
+    let kernels = layer.parts[0].layer.parameters().filter(|_| layer.weights.is_some());
+    let kernels = kernels.map_or(String::new(), |p| match p.weight[..] {
+        [_, inputs] => format!("{} of {inputs}", layer.output().channels),
+        [.., depth, height, width] => {
+            format!("{} of {height}×{width}×{depth}", layer.output().channels)
+        }
+        _ => String::new(),
+    });
+    let or_blank = |n: u64| if n == 0 { String::new() } else { grouped(n) };
+    vec![
+        layer.name.clone(),
+        layer.kind.to_string(),
+        towers.join(","),
+        layer.output().to_string(),
+        kernels,
+        or_blank(layer.parameters()),
+        or_blank(layer.multiply_adds()),
+        or_blank(layer.neurons()),
+    ]
+}
+
+/// Rows as aligned columns; the first two to the left, the others to the right.
+fn columns(rows: &[Vec<String>]) -> String {
+    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, &w))| {
+            if c < 2 { format!("{cell:<w$}") } else { format!("{cell:>w$}") }
+        });
+        format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_string()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// 60965224 as 60,965,224.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

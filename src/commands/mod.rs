@@ -1,0 +1,66 @@
+//! The commands, one file each. Results go to standard output, progress and logs to standard error.
+
+pub mod eval;
+pub mod inspect;
+pub mod model;
+pub mod predict;
+pub mod prepare;
+pub mod train;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use std::io::Write;
+
+/// Train, evaluate and use the network of Krizhevsky, Sutskever and Hinton 2012.
+///
+/// Start with `alexnet train --config configs/demo.toml`: it trains a small network on the images that
+/// come with the configs, in a minute or two, and says what to try next.
+#[derive(Parser, Debug)]
+#[command(name = "alexnet", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads that compute; all cores by default. The results do not depend on it.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Make a data set from image files, once, before training.
+    Prepare(prepare::Args),
+    /// Train a network as a config describes it, or go on with a run.
+    Train(train::Args),
+    /// Count the errors of one checkpoint, or of several averaged, on a data set.
+    Eval(eval::Args),
+    /// Name the most probable labels of images.
+    Predict(predict::Args),
+    /// Show a network as a table: shapes, parameters, work, what crosses between towers, memory.
+    Inspect(inspect::Args),
+}
+
+/// Carries out one command line.
+pub fn run(arguments: Arguments) -> Result<()> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .context("the threads cannot be started")?;
+    }
+    match arguments.command {
+        Command::Prepare(args) => prepare::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Inspect(args) => inspect::run(args),
+    }
+}
+
+/// A result, on standard output. A reader that has gone away (`| head`) ends the program quietly.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|_| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.context("standard output cannot be written"),
+    }
+}

@@ -1,0 +1,47 @@
+//! A network ready to use: what `eval` and `predict` make of a checkpoint.
+
+use crate::config::Config;
+use crate::data::augment::Augmentation;
+use crate::device::{Choice, Engine};
+use crate::network::{Plan, Purpose};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::feed;
+use crate::train::runs::RunFolder;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A checkpoint's network on a device, with the way images are cropped for it.
+pub struct Model {
+    pub checkpoint: Checkpoint,
+    pub config: Config,
+    pub engine: Box<dyn Engine>,
+    pub augmentation: Arc<Augmentation>,
+}
+
+impl Model {
+    /// Loads `path` for evaluation; `batch` None is the batch it was trained with.
+    pub fn open(path: &Path, device: &Choice, batch: Option<usize>) -> Result<Model> {
+        let checkpoint = Checkpoint::open(path)?;
+        let config = Config::parse(&checkpoint.config, &[], &path.display().to_string())?;
+        let batch = batch.unwrap_or(config.train.batch);
+        let place = device.resolve(config.towers)?;
+        let classes = Some(checkpoint.facts.classes.len());
+        let plan = Plan::new(&config, batch, Purpose::Evaluation, &place.towers, classes)
+            .with_context(|| path.display().to_string())?;
+        let mut engine = place.engine(plan)?;
+        checkpoint.load(engine.as_mut(), false)?;
+        let augmentation = Arc::new(feed::augmentation(&config.data, &checkpoint.facts)?);
+        Ok(Model { checkpoint, config, engine, augmentation })
+    }
+}
+
+/// The checkpoints named, or the best of the newest run, which is said.
+pub fn or_newest(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    let newest = RunFolder::newest()?.best_or_last();
+    eprintln!("checkpoint: {}", newest.display());
+    Ok(vec![newest])
+}

@@ -1,0 +1,114 @@
+//! `alexnet predict`: the most probable labels of images, and how probable they are.
+
+use super::model::{Model, or_newest};
+use super::print;
+use crate::data::decode::prepare_image;
+use crate::data::loader::Crops;
+use crate::device::Choice;
+use crate::errors::sentence;
+use crate::train::evaluate::probabilities;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Name the most probable labels of images.
+///
+/// The images are scaled and cropped as the checkpoint's training images were.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// JPEG or PNG files.
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<PathBuf>,
+    /// The checkpoint; none: the best of the newest run.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// How many labels.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    top: usize,
+    /// Average over the four corners and the centre and their mirror images.
+    #[arg(long)]
+    ten_crop: bool,
+    /// cpu, auto, cuda:0 or cuda:0,1.
+    #[arg(long, default_value = "auto")]
+    device: Choice,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let named: Vec<PathBuf> = args.checkpoint.iter().cloned().collect();
+    let path = or_newest(&named)?.remove(0);
+    let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
+    let mut model = Model::open(&path, &args.device, Some(crops.count()))?;
+    let (mut answers, mut failed) = (Vec::new(), 0);
+    for image in &args.images {
+        let name = image.display().to_string();
+        match predict(&mut model, image, crops) {
+            Ok(probabilities) => answers.push((name, Ok(best(&probabilities, args.top)))),
+            Err(error) => {
+                failed += 1;
+                answers.push((name, Err(sentence(&error))));
+            }
+        }
+    }
+    let classes = &model.checkpoint.facts.classes;
+    if args.json {
+        let list: Vec<Value> = answers
+            .iter()
+            .map(|(image, answer)| match answer {
+                Err(error) => json!({"image": image, "error": error}),
+                Ok(top) => json!({
+                    "image": image,
+                    "top": top.iter().map(|&(index, p)| json!({
+                        "label": classes[index].name, "index": index, "probability": p,
+                    })).collect::<Vec<_>>(),
+                }),
+            })
+            .collect();
+        print(&serde_json::to_string_pretty(&list)?)?;
+    } else {
+        for (image, answer) in &answers {
+            match answer {
+                Err(error) => eprintln!("{error}"),
+                Ok(top) => {
+                    let lines = top.iter().map(|&(index, p)| {
+                        let bar = "█".repeat((p * 20.0).round() as usize);
+                        format!("\n  {:5.1} % {bar:20} {}", 100.0 * p, classes[index].name)
+                    });
+                    print(&format!("{image}{}", lines.collect::<String>()))?;
+                }
+            }
+        }
+    }
+    if failed > 0 {
+        bail!("{failed} of {} images could not be read", args.images.len());
+    }
+    Ok(())
+}
+
+/// The class probabilities of one image.
+fn predict(model: &mut Model, path: &Path, crops: Crops) -> Result<Vec<f64>> {
+    let facts = &model.checkpoint.facts;
+    let context = || path.display().to_string();
+    let bytes = std::fs::read(path).context("the image cannot be read").with_context(context)?;
+    let image = prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
+    let draws = match crops {
+        Crops::Ten => model.augmentation.ten().to_vec(),
+        _ => vec![model.augmentation.centre()],
+    };
+    let n = model.augmentation.geometry.crop_len();
+    let mut input = vec![0.0; draws.len() * n];
+    for (input, draw) in input.chunks_exact_mut(n).zip(&draws) {
+        model.augmentation.apply(input, &image, draw);
+    }
+    probabilities(model.engine.as_mut(), &input, crops)
+}
+
+/// The `n` most probable classes, the most probable first, equal ones in order.
+fn best(probabilities: &[f64], n: usize) -> Vec<(usize, f64)> {
+    let mut all: Vec<(usize, f64)> = probabilities.iter().copied().enumerate().collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    all.truncate(n);
+    all
+}
