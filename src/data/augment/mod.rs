@@ -11,6 +11,8 @@
 //! is not flipped with the image, and it is the centre crop of the mean image wherever the crop was
 //! taken; both as in the 2012 code.
 
+mod pixels;
+
 use crate::random::{Purpose, Stream};
 use anyhow::{Result, ensure};
 use rand_distr::{Distribution, StandardNormal};
@@ -194,94 +196,12 @@ impl Augmentation {
         assert_eq!(self.mean.len(), self.geometry.crop_len());
         assert!(draw.top + crop <= height && draw.left + crop <= width);
         match channels {
-            1 => apply_channels::<1>(out, image, draw, self),
-            3 => apply_channels::<3>(out, image, draw, self),
+            1 => pixels::apply_channels::<1>(out, image, draw, self),
+            3 => pixels::apply_channels::<3>(out, image, draw, self),
             _ => panic!("images of {channels} channels cannot be cropped"),
         }
     }
 }
 
-/// Values a row is worked on at once: whole vectors of 16, 8 or 4, and whole pixels of 1 or 3.
-const RUN: usize = 48;
-
-/// [`Augmentation::apply`] compiled for the widest vectors that this CPU has.
-fn apply_channels<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vbmi")
-        {
-            // SAFETY: the CPU has these instructions.
-            return unsafe { apply_avx512::<C>(out, image, draw, a) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the CPU has these instructions.
-            return unsafe { apply_avx2::<C>(out, image, draw, a) };
-        }
-    }
-    apply_rows::<C>(out, image, draw, a);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
-fn apply_avx512<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
-    apply_rows::<C>(out, image, draw, a);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn apply_avx2<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
-    apply_rows::<C>(out, image, draw, a);
-}
-
-/// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses a
-/// product and a sum, so every width gives the same bits.
-#[inline(always)]
-fn apply_rows<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
-    let Geometry { width, crop, .. } = a.geometry;
-    let row = crop * C;
-    let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
-    let begin = (draw.top * width + draw.left) * C;
-    let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
-    for (y, (out, mean)) in rows.enumerate() {
-        let pixels = &image[begin + y * width * C..][..row];
-        let (out, out_rest) = out.as_chunks_mut::<RUN>();
-        let (mean, mean_rest) = mean.as_chunks::<RUN>();
-        if draw.flip {
-            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
-            for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
-                let mut flipped = [0; RUN];
-                flip::<C>(&mut flipped, pixels);
-                apply_run(out, &flipped, mean, &shift, draw.scale);
-            }
-            let mut flipped = [0; RUN];
-            flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
-            apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
-        } else {
-            let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
-            for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
-                apply_run(out, pixels, mean, &shift, draw.scale);
-            }
-            apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
-        }
-    }
-}
-
-/// Copies pixels of `C` bytes in reverse order.
-#[inline(always)]
-fn flip<const C: usize>(out: &mut [u8], pixels: &[u8]) {
-    let (out, _) = out.as_chunks_mut::<C>();
-    let (pixels, _) = pixels.as_chunks::<C>();
-    for (out, pixel) in out.iter_mut().zip(pixels.iter().rev()) {
-        *out = *pixel;
-    }
-}
-
-#[inline(always)]
-fn apply_run(out: &mut [f32], pixels: &[u8], mean: &[f32], shift: &[f32; RUN], scale: f32) {
-    for (((out, pixel), mean), shift) in out.iter_mut().zip(pixels).zip(mean).zip(shift) {
-        *out = ((f32::from(*pixel) - mean) + shift) * scale;
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The pass over the pixels of a crop, for each kind of CPU.
+
+use super::{Augmentation, Draw, Geometry};
+
+/// Values a row is worked on at once: whole vectors of 16, 8 or 4, and whole pixels of 1 or 3.
+const RUN: usize = 48;
+
+/// [`Augmentation::apply`] compiled for the widest vectors that this CPU has.
+pub(super) fn apply_channels<const C: usize>(
+    out: &mut [f32],
+    image: &[u8],
+    draw: &Draw,
+    a: &Augmentation,
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            // SAFETY: the CPU has these instructions.
+            return unsafe { apply_avx512::<C>(out, image, draw, a) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the CPU has these instructions.
+            return unsafe { apply_avx2::<C>(out, image, draw, a) };
+        }
+    }
+    apply_rows::<C, false>(out, image, draw, a);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn apply_avx512<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
+    apply_rows::<C, true>(out, image, draw, a);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn apply_avx2<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
+    apply_rows::<C, true>(out, image, draw, a);
+}
+
+/// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses a
+/// product and a sum, so every width gives the same bits. `SHUFFLE`: the caller is compiled for a CPU
+/// with byte shuffles.
+#[inline(always)]
+fn apply_rows<const C: usize, const SHUFFLE: bool>(
+    out: &mut [f32],
+    image: &[u8],
+    draw: &Draw,
+    a: &Augmentation,
+) {
+    let Geometry { width, crop, .. } = a.geometry;
+    let row = crop * C;
+    let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
+    let begin = (draw.top * width + draw.left) * C;
+    let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
+    for (y, (out, mean)) in rows.enumerate() {
+        let pixels = &image[begin + y * width * C..][..row];
+        let (out, out_rest) = out.as_chunks_mut::<RUN>();
+        let (mean, mean_rest) = mean.as_chunks::<RUN>();
+        if draw.flip {
+            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
+            for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
+                apply_run(out, &flip_run::<C, SHUFFLE>(pixels), mean, &shift, draw.scale);
+            }
+            let mut flipped = [0; RUN];
+            flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
+            apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
+        } else {
+            let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
+            for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
+                apply_run(out, pixels, mean, &shift, draw.scale);
+            }
+            apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
+        }
+    }
+}
+
+/// Copies pixels of `C` bytes in reverse order.
+#[inline(always)]
+fn flip<const C: usize>(out: &mut [u8], pixels: &[u8]) {
+    let (out, _) = out.as_chunks_mut::<C>();
+    let (pixels, _) = pixels.as_chunks::<C>();
+    for (out, pixel) in out.iter_mut().zip(pixels.iter().rev()) {
+        *out = *pixel;
+    }
+}
+
+/// [`flip`] of a whole run.
+#[inline(always)]
+fn flip_run<const C: usize, const SHUFFLE: bool>(pixels: &[u8; RUN]) -> [u8; RUN] {
+    #[cfg(target_arch = "x86_64")]
+    if SHUFFLE && C == 3 {
+        // SAFETY: `SHUFFLE` says that the CPU has AVX2 or more, hence SSSE3.
+        return unsafe { flip_colours(pixels) };
+    }
+    let mut out = [0; RUN];
+    flip::<C>(&mut out, pixels);
+    out
+}
+
+/// [`flip`] of 16 pixels of 3 bytes. The compiler moves such pixels byte by byte; with these shuffles
+/// a flipped 224×224 crop takes 1.1 times as long as a plain one, without them 2.2 times (AVX-512,
+/// image in the cache).
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "ssse3")]
+#[inline]
+fn flip_colours(pixels: &[u8; RUN]) -> [u8; RUN] {
+    use std::arch::x86_64::{__m128i, _mm_or_si128, _mm_setzero_si128, _mm_shuffle_epi8};
+    /// For each third of the result and of the source: which byte goes where; -1 is none.
+    const PLACES: [[[i8; 16]; 3]; 3] = {
+        let mut places = [[[-1; 16]; 3]; 3];
+        let mut i = 0;
+        while i < RUN {
+            let from = RUN - 3 - i / 3 * 3 + i % 3;
+            places[i / 16][from / 16][i % 16] = (from % 16) as i8;
+            i += 1;
+        }
+        places
+    };
+    // SAFETY: arrays of 48 bytes and three vectors of 16 have the same size, and any bits are valid.
+    let source: [__m128i; 3] = unsafe { std::mem::transmute(*pixels) };
+    let mut out = [_mm_setzero_si128(); 3];
+    for (out, places) in out.iter_mut().zip(&PLACES) {
+        for (source, places) in source.iter().zip(places) {
+            // SAFETY: as above.
+            let places: __m128i = unsafe { std::mem::transmute(*places) };
+            *out = _mm_or_si128(*out, _mm_shuffle_epi8(*source, places));
+        }
+    }
+    // SAFETY: as above.
+    unsafe { std::mem::transmute(out) }
+}
+
+#[inline(always)]
+fn apply_run(out: &mut [f32], pixels: &[u8], mean: &[f32], shift: &[f32; RUN], scale: f32) {
+    for (((out, pixel), mean), shift) in out.iter_mut().zip(pixels).zip(mean).zip(shift) {
+        *out = ((f32::from(*pixel) - mean) + shift) * scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The formula at the head of `augment`, value by value.
+    fn plain(image: &[u8], draw: &Draw, a: &Augmentation) -> Vec<u32> {
+        let Geometry { width, channels, crop, .. } = a.geometry;
+        let mut out = Vec::new();
+        for y in 0..crop {
+            for x in 0..crop {
+                let column = draw.left + if draw.flip { crop - 1 - x } else { x };
+                for c in 0..channels {
+                    let pixel = image[((draw.top + y) * width + column) * channels + c];
+                    let mean = a.mean[(y * crop + x) * channels + c];
+                    out.push((((pixel as f32 - mean) + draw.shift[c]) * draw.scale).to_bits());
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_kind_of_cpu_gives_the_bits_of_the_formula() {
+        type Path = fn(&mut [f32], &[u8], &Draw, &Augmentation);
+        let mut paths: [Vec<(&str, Path)>; 2] = [
+            vec![("detected", apply_channels::<1>), ("plain", apply_rows::<1, false>)],
+            vec![("detected", apply_channels::<3>), ("plain", apply_rows::<3, false>)],
+        ];
+        #[cfg(target_arch = "x86_64")]
+        {
+            // SAFETY: each is listed only where the CPU has its instructions.
+            if is_x86_feature_detected!("avx2") {
+                paths[0].push(("AVX2", |o, i, d, a| unsafe { apply_avx2::<1>(o, i, d, a) }));
+                paths[1].push(("AVX2", |o, i, d, a| unsafe { apply_avx2::<3>(o, i, d, a) }));
+            }
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+                paths[0].push(("AVX-512", |o, i, d, a| unsafe { apply_avx512::<1>(o, i, d, a) }));
+                paths[1].push(("AVX-512", |o, i, d, a| unsafe { apply_avx512::<3>(o, i, d, a) }));
+            }
+        }
+        for crop in [1, 2, 5, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97] {
+            for (channels, paths) in [1, 3].into_iter().zip(&paths) {
+                let geometry = Geometry { height: crop + 3, width: crop + 5, channels, crop };
+                let image: Vec<u8> =
+                    (0..geometry.image_len()).map(|i| (i * 37 + i / 7) as u8).collect();
+                let mean = (0..geometry.crop_len()).map(|i| (i % 251) as f32 * 0.7).collect();
+                let a = Augmentation { geometry, flip: true, noise: None, shared_crops: 1, mean };
+                for flip in [false, true] {
+                    let shift = [1.3, -7.7, 0.1, f32::NAN];
+                    let draw = Draw { top: 2, left: 3, flip, shift, scale: 1.0 / 1.1 };
+                    for (name, path) in paths {
+                        let mut out = vec![f32::NAN; geometry.crop_len()];
+                        path(&mut out, &image, &draw, &a);
+                        let bits: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                        assert!(
+                            bits == plain(&image, &draw, &a),
+                            "{name} {crop} {channels} {flip}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
