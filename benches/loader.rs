@@ -1,38 +1,121 @@
-use alexnet::data::augment::*;
+//! How fast the loader makes training batches: 224×224×3 crops of 256×256 records in memory, with
+//! flips, colour noise and the mean image, as f32: one crop after another, batches of 128 from 512
+//! records, which go through main memory, and batches of 8 from 16 records, which stay in the caches.
+//!
+//! `cargo bench --bench loader`; for one core, `taskset -c 0 cargo bench --bench loader`. The same
+//! with torchvision: `taskset -c 0 python3 benches/peers/loader_torchvision.py`. Run the two in turn,
+//! several times, before comparing them.
+
+use alexnet::data::augment::{Augmentation, Geometry, Noise};
+use alexnet::data::loader::{Crops, Images, Loader, Request};
+use alexnet::data::order::{Order, Shuffle};
+use anyhow::Result;
+use std::sync::Arc;
 use std::time::Instant;
-fn main() {
-    let g = Geometry { height: 256, width: 256, channels: 3, crop: 224 };
-    let a = Augmentation {
-        geometry: g,
-        flip: true,
-        noise: Some(Noise { sigma: 0.1, vectors: vec![1.0; 9], rescale: true }),
-        shared_crops: 1,
-        mean: vec![100.0; g.crop_len()],
-    };
-    let images = vec![7u8; g.image_len() * 256];
-    let mut out = vec![0f32; g.crop_len() * 128];
-    for mode in 0..3 {
-        for batch in [1usize, 128] {
-            let mut best = f64::MAX;
-            for _ in 0..8 {
-                let t = Instant::now();
-                for i in 0..1024 {
-                    let mut d = a.training(1, 1, i as u32, 0, true);
-                    if mode == 1 {
-                        d.flip = false
-                    }
-                    if mode == 2 {
-                        d.flip = true
-                    }
-                    a.apply(
-                        &mut out[(i % batch) * g.crop_len()..][..g.crop_len()],
-                        &images[(i % 2) * g.image_len()..][..g.image_len()],
-                        &d,
-                    );
-                }
-                best = best.min(t.elapsed().as_secs_f64());
-            }
-            println!("mode {mode} batch {batch}: {:.0}/s", 1024.0 / best);
-        }
+
+/// Records of a data set in memory.
+struct Memory(Vec<u8>);
+
+/// Crops of one round.
+const CROPS: usize = 8192;
+const ROUNDS: usize = 5;
+const GEOMETRY: Geometry = Geometry { height: 256, width: 256, channels: 3, crop: 224 };
+
+impl Images for Memory {
+    fn len(&self) -> usize {
+        self.0.len() / GEOMETRY.image_len()
     }
+    fn label(&self, index: usize) -> u32 {
+        index as u32
+    }
+    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
+        pixels.copy_from_slice(&self.0[index * pixels.len()..][..pixels.len()]);
+        Ok(())
+    }
+}
+
+fn main() -> Result<()> {
+    let cores = std::thread::available_parallelism()?.get();
+    println!("{}, {cores} cores in use", cpu());
+    let noise = Noise { sigma: 0.1, vectors: vec![30.0; 9], rescale: false };
+    let augmentation = Arc::new(Augmentation {
+        geometry: GEOMETRY,
+        flip: true,
+        noise: Some(noise),
+        shared_crops: 1,
+        mean: (0..GEOMETRY.crop_len()).map(|i| 100.0 + (i % 50) as f32).collect(),
+    });
+    let memory = |records: usize| {
+        let bytes = 0..(records * GEOMETRY.image_len()) as u32;
+        Arc::new(Memory(bytes.map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()))
+    };
+    let (many, few) = (memory(512), memory(16));
+
+    let mut out = vec![0.0; GEOMETRY.crop_len()];
+    report("one crop after another", || {
+        for image in 0..CROPS as u32 {
+            let draw = augmentation.training(1, 1, image, image, true);
+            augmentation.apply(&mut out, &few.0[..GEOMETRY.image_len()], &draw);
+        }
+        Ok(())
+    })?;
+    let mut threads = 1;
+    while threads <= cores {
+        report(&format!("loader, {threads} threads, batches of 128, 512 records"), || {
+            load(&many, &augmentation, 128, threads)
+        })?;
+        report(&format!("loader, {threads} threads, batches of 8, 16 records"), || {
+            load(&few, &augmentation, 8, threads)
+        })?;
+        threads *= 2;
+    }
+    Ok(())
+}
+
+/// Loads the crops of a round and throws them away.
+fn load(
+    images: &Arc<Memory>,
+    augmentation: &Arc<Augmentation>,
+    batch: usize,
+    threads: usize,
+) -> Result<()> {
+    let mut loader = Loader::start(Request {
+        images: images.clone(),
+        augmentation: augmentation.clone(),
+        crops: Crops::Random,
+        batch,
+        seed: 1,
+        order: Order::Shuffled(Shuffle::Full),
+        epochs: 0..(CROPS / images.len()) as u32,
+        first_batch: 0,
+        color_noise: Box::new(|_| true),
+        prefetch: 2,
+        threads,
+    })?;
+    while let Some(batch) = loader.next()? {
+        loader.recycle(batch);
+    }
+    Ok(())
+}
+
+/// Prints the fastest and the median of some rounds, in crops per second.
+fn report(name: &str, mut round: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let since = Instant::now();
+        round()?;
+        rates.push(CROPS as f64 / since.elapsed().as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    let (best, median) = (rates[ROUNDS - 1], rates[ROUNDS / 2]);
+    println!("{name:<54} {best:8.0} crops/s at best, {median:8.0} median");
+    Ok(())
+}
+
+/// The CPU's name, where the system tells it.
+fn cpu() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find(|line| line.starts_with("model name"));
+    let name = name.and_then(|line| line.split_once(": ")).map(|(_, name)| name.to_string());
+    name.unwrap_or_else(|| "unknown CPU".to_string())
 }

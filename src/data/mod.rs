@@ -1,14 +1,16 @@
 //! Image files to a data set on disk, and from there to batches.
 //!
 //! [`decode`] and [`resize`] make an image file's pixels; [`shard`] holds many of them in a file;
-//! [`statistics`] sums them up; [`dataset`] is all of it together, opened for reading. From it
-//! [`order`] draws the images of an epoch, [`augment`] the crops, and [`loader`] makes batches.
+//! [`statistics`] sums them up; [`dataset`] is all of it together, opened for reading; [`prepare`]
+//! writes it. From it [`order`] draws the images of an epoch, [`augment`] the crops, and [`loader`]
+//! makes batches.
 
 pub mod augment;
 pub mod dataset;
 pub mod decode;
 pub mod loader;
 pub mod order;
+pub mod prepare;
 pub mod resize;
 pub mod shard;
 pub mod statistics;

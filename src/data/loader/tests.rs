@@ -9,6 +9,8 @@ const GEOMETRY: Geometry = Geometry { height: 12, width: 14, channels: 3, crop: 
 #[derive(Clone, Copy)]
 enum At {
     Nothing,
+    /// This and all later images are damaged; the one before is so slow that a later one may be
+    /// found first.
     Fail(usize),
     Panic(usize),
     /// Panics at an image while the read of the other never returns.
@@ -32,7 +34,12 @@ impl Images for MadeUp {
     fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         match self.at {
-            At::Fail(at) => ensure!(index < at, "record {index} is damaged"),
+            At::Fail(at) => {
+                if index + 1 == at {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                ensure!(index < at, "record {index} is damaged");
+            }
             At::Panic(at) => assert!(index != at, "planted panic"),
             At::PanicBesideSleep(at, asleep) => {
                 if index == asleep {
@@ -89,35 +96,38 @@ fn all(request: Request) -> Vec<Batch> {
 /// Every value of three epochs, from the data set, the order and the draws, image by image.
 #[test]
 fn batches_hold_the_drawn_crops_in_the_order_of_the_epoch() {
-    let a = augmentation();
-    let images = made_up(21, At::Nothing);
-    let mut batches = all(request(Arc::clone(&images))).into_iter();
-    let mut order = Vec::new();
-    let mut orders = Vec::new();
-    for epoch in 1..4 {
-        Order::Shuffled(Shuffle::Full).fill(&mut order, 5, epoch, 21);
-        orders.push(order.clone());
-        for (number, indices) in order.chunks(8).enumerate() {
-            let batch = batches.next().unwrap();
-            let place = (batch.epoch, batch.number, batch.last);
-            assert_eq!(place, (epoch, number as u32, number == 2));
-            assert_eq!(batch.indices, indices);
-            assert_eq!(batch.labels, indices.iter().map(|i| i * 10).collect::<Vec<_>>());
-            assert_eq!(batch.images.len(), indices.len() * GEOMETRY.crop_len());
-            for (i, out) in batch.images.chunks(GEOMETRY.crop_len()).enumerate() {
-                let mut pixels = vec![0; GEOMETRY.image_len()];
-                images.read(indices[i] as usize, &mut pixels).unwrap();
-                let position = (number * 8 + i) as u32;
-                let draw = a.training(5, epoch, indices[i], position, epoch != 2);
-                let mut expected = vec![0.0; GEOMETRY.crop_len()];
-                a.apply(&mut expected, &pixels, &draw);
-                assert_eq!(out, expected);
+    for shared_crops in [1, 5] {
+        let a = Augmentation { shared_crops, ..augmentation() };
+        let images = made_up(21, At::Nothing);
+        let request = Request { augmentation: Arc::new(a.clone()), ..request(images.clone()) };
+        let mut batches = all(request).into_iter();
+        let mut order = Vec::new();
+        let mut orders = Vec::new();
+        for epoch in 1..4 {
+            Order::Shuffled(Shuffle::Full).fill(&mut order, 5, epoch, 21);
+            orders.push(order.clone());
+            for (number, indices) in order.chunks(8).enumerate() {
+                let batch = batches.next().unwrap();
+                let place = (batch.epoch, batch.number, batch.last);
+                assert_eq!(place, (epoch, number as u32, number == 2));
+                assert_eq!(batch.indices, indices);
+                assert_eq!(batch.labels, indices.iter().map(|i| i * 10).collect::<Vec<_>>());
+                assert_eq!(batch.images.len(), indices.len() * GEOMETRY.crop_len());
+                for (i, out) in batch.images.chunks(GEOMETRY.crop_len()).enumerate() {
+                    let mut pixels = vec![0; GEOMETRY.image_len()];
+                    images.read(indices[i] as usize, &mut pixels).unwrap();
+                    let position = (number * 8 + i) as u32;
+                    let draw = a.training(5, epoch, indices[i], position, epoch != 2);
+                    let mut expected = vec![0.0; GEOMETRY.crop_len()];
+                    a.apply(&mut expected, &pixels, &draw);
+                    assert_eq!(out, expected);
+                }
             }
         }
+        assert!(batches.next().is_none());
+        assert_ne!(orders[0], orders[1]);
+        assert_ne!(orders[1], orders[2]);
     }
-    assert!(batches.next().is_none());
-    assert_ne!(orders[0], orders[1]);
-    assert_ne!(orders[1], orders[2]);
 }
 
 #[test]
@@ -206,6 +216,12 @@ fn a_panic_in_a_worker_is_an_error_within_5_seconds() {
         drop(loader);
         assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
     }
+    // It does not wait for its turn behind batches that are ready.
+    let order = Order::Sequential;
+    let mut loader =
+        Loader::start(Request { order, ..request(made_up(100, At::Panic(20))) }).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(loader.next().unwrap_err().to_string().contains("planted panic"));
     let color_noise = Box::new(|_| panic!("planted panic"));
     let request = Request { color_noise, ..request(made_up(100, At::Nothing)) };
     let error = Loader::start(request).unwrap().next().unwrap_err();
