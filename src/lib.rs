@@ -13,6 +13,7 @@
 //! - [`errors`]: what decides the exit code.
 //! - [`files`]: files that are whole or absent.
 
+pub mod commands;
 pub mod data;
 pub mod errors;
 pub mod files;

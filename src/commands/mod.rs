@@ -1,0 +1,3 @@
+//! One file a command; each reads like a summary of what it does.
+
+pub mod prepare;
