@@ -13,6 +13,7 @@
 //! - [`errors`]: what decides the exit code.
 //! - [`files`]: files that are whole or absent.
 
+pub mod commands;
 pub mod config;
 pub mod data;
 pub mod device;

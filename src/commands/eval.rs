@@ -46,8 +46,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let paths = or_newest(&args.checkpoints)?;
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
-    let mut models =
-        paths.iter().map(|path| Model::open(path, &args.device, None)).collect::<Result<Vec<_>>>()?;
+    let mut models = paths
+        .iter()
+        .map(|path| Model::open(path, &args.device, None))
+        .collect::<Result<Vec<_>>>()?;
     let Some(data) = args.data.or(models[0].config.data.path.clone()) else {
         return Err(config_error!(
             "{} does not say which data set it was trained on; name one with --data DIR",

@@ -81,7 +81,8 @@ fn as_table(name: &str, plan: &Plan) -> String {
         plan.classes,
         plan.batch
     );
-    let head = ["layer", "kind", "tower", "output", "kernels", "parameters", "multiply-adds", "neurons"];
+    let head =
+        ["layer", "kind", "tower", "output", "kernels", "parameters", "multiply-adds", "neurons"];
     let mut rows: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
     rows.extend(plan.layers.iter().map(row));
     rows.push(vec![
@@ -100,9 +101,9 @@ fn as_table(name: &str, plan: &Plan) -> String {
         text += "\n\nBetween the towers, in one training step (bytes, both directions):\n";
         let mut rows = vec![["read by", "forward", "backward"].map(String::from).to_vec()];
         rows.extend(
-            crossings
-                .iter()
-                .map(|c| vec![c.layer.clone(), grouped(c.bytes_forward), grouped(c.bytes_backward)]),
+            crossings.iter().map(|c| {
+                vec![c.layer.clone(), grouped(c.bytes_forward), grouped(c.bytes_backward)]
+            }),
         );
         text += &columns(&rows);
     }

@@ -141,11 +141,7 @@ impl Writer {
 
     /// Writes index and header, flushes, and gives the file its name.
     pub fn finish(mut self) -> Result<ShardInfo> {
-        let result = self.complete();
-        if result.is_err() {
-            let _ = fs::remove_file(&self.temporary);
-        }
-        result.with_context(|| writing(&self.path))
+        self.complete().with_context(|| writing(&self.path))
     }
 
     fn complete(&mut self) -> Result<ShardInfo> {
@@ -176,6 +172,14 @@ impl Writer {
             records: self.entries.len() as u64,
             bytes,
         })
+    }
+}
+
+impl Drop for Writer {
+    /// A shard that was not finished leaves nothing behind.
+    fn drop(&mut self) {
+        // Renamed away where it was finished.
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 

@@ -1,0 +1,209 @@
+//! `alexnet prepare`: makes a data set from what is on disk, and says what it made.
+
+use crate::config_error;
+use crate::data::dataset::{Dataset, Orientation, SKIPPED_FILE};
+use crate::data::prepare::writer::{self, Options};
+use crate::data::prepare::{Source, cifar, idx, ilsvrc, image_folder};
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Make a data set from image files.
+///
+/// The data set is a folder: images in shards, labels, class names, the training images' mean and
+/// the principal components of their colours. Interrupted, the same command goes on where it stopped.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    source: From,
+}
+
+#[derive(Subcommand, Debug)]
+enum From {
+    /// A folder with a folder of images for each class (JPEG or PNG)
+    ImageFolder {
+        /// SRC/train/CLASS/… and SRC/val/CLASS/…, or SRC/CLASS/… alone
+        src: PathBuf,
+        #[command(flatten)]
+        common: Common,
+        /// Side of the square images made, in pixels
+        #[arg(long, value_name = "N", default_value_t = 256, value_parser = side)]
+        size: usize,
+        /// Share of each class that becomes the validation split, where SRC has none [default: 0.1]
+        #[arg(long, value_name = "SHARE")]
+        val_fraction: Option<f64>,
+        /// Whether images are turned as their EXIF data say
+        #[arg(long, value_enum, default_value = "apply")]
+        orientation: Orientation,
+        /// Seed of the choice of validation images
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// The ImageNet contests' archives as downloaded, or Kaggle's folder of 2012
+    Ilsvrc {
+        /// Folder that holds the archives (nothing is unpacked)
+        src: PathBuf,
+        #[command(flatten)]
+        common: Common,
+        /// Which contest
+        #[arg(long)]
+        year: Year,
+        /// Side of the square images made, in pixels
+        #[arg(long, value_name = "N", default_value_t = 256, value_parser = side)]
+        size: usize,
+        /// Whether images are turned as their EXIF data say; the original did not
+        #[arg(long, value_enum, default_value = "ignore")]
+        orientation: Orientation,
+    },
+    /// MNIST, Fashion-MNIST and others in its file format, plain or gzipped
+    Idx {
+        /// Folder with train-images-idx3-ubyte and its three companions
+        src: PathBuf,
+        #[command(flatten)]
+        common: Common,
+        /// Class names: a file with one a line, or names with commas between
+        /// [default: SRC/classes.txt, or else 0 to 9]
+        #[arg(long, value_name = "FILE|NAMES")]
+        classes: Option<String>,
+        /// Share of each training class that becomes the validation split
+        #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+        val_fraction: f64,
+        /// Seed of the choice of validation images
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// CIFAR-10 or CIFAR-100, binary version, unpacked or as downloaded
+    Cifar {
+        /// Folder of the files or of the archive, or the archive itself
+        src: PathBuf,
+        #[command(flatten)]
+        common: Common,
+        /// Share of each training class that becomes the validation split
+        #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+        val_fraction: f64,
+        /// Seed of the choice of validation images
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+struct Common {
+    /// Folder of the data set; new, empty, or one that was interrupted
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Images that may be skipped as unusable before it counts as failure [default: 1 % of all]
+    #[arg(long, value_name = "N")]
+    max_bad: Option<u64>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Year {
+    #[value(name = "2010")]
+    Y2010,
+    #[value(name = "2012")]
+    Y2012,
+}
+
+fn side(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(side) if (8..=4096).contains(&side) => Ok(side),
+        _ => Err("give a number of pixels from 8 to 4096".into()),
+    }
+}
+
+/// Finds the source, writes the data set, prints what it holds.
+pub fn run(args: Args) -> Result<()> {
+    let (source, common) = find(args.source)?;
+    for note in &source.notes {
+        eprintln!("{note}");
+    }
+    for (split, items) in &source.splits {
+        eprintln!("{split}: {} images in {}", items.len(), source.path.display());
+    }
+    if common.out.starts_with(&source.path) && source.kind == "image-folder" {
+        return Err(config_error!(
+            "--out {} lies inside of the source, where it would be taken for a class; \
+             name a folder outside",
+            common.out.display()
+        ));
+    }
+    let options = Options {
+        out: common.out,
+        max_bad: common.max_bad,
+        workers: common.workers.map(usize::from),
+    };
+    let summary = writer::write(&source, &options)?;
+    print(&summary.dataset, summary.skipped);
+    Ok(())
+}
+
+fn find(source: From) -> Result<(Source, Common)> {
+    Ok(match source {
+        From::ImageFolder { src, common, size, val_fraction, orientation, seed } => {
+            (image_folder::find(&src, size, orientation, val_fraction, seed)?, common)
+        }
+        From::Ilsvrc { src, common, year, size, orientation } => {
+            let year = match year {
+                Year::Y2010 => ilsvrc::Year::Y2010,
+                Year::Y2012 => ilsvrc::Year::Y2012,
+            };
+            (ilsvrc::find(&src, year, size, orientation)?, common)
+        }
+        From::Idx { src, common, classes, val_fraction, seed } => {
+            (idx::find(&src, classes.as_deref(), val_fraction, seed)?, common)
+        }
+        From::Cifar { src, common, val_fraction, seed } => {
+            (cifar::find(&src, val_fraction, seed)?, common)
+        }
+    })
+}
+
+fn print(dataset: &Dataset, skipped: u64) {
+    let header = &dataset.header;
+    let colors = if header.channels == 1 { "grey" } else { "RGB" };
+    println!(
+        "{}: {}×{} {colors} images in {} classes",
+        dataset.path.display(),
+        header.height,
+        header.width,
+        header.classes.len()
+    );
+    for name in ["train", "val", "test"] {
+        if let Some(split) = header.splits.get(name) {
+            let bytes: u64 = split.shards.iter().map(|shard| shard.bytes).sum();
+            println!(
+                "  {name:5} {:>9} images  {:>4} shards  {:>9.1} MB",
+                split.images,
+                split.shards.len(),
+                bytes as f64 / 1e6
+            );
+        }
+    }
+    match skipped {
+        0 => println!("  no image was skipped"),
+        1 => println!("  1 image was skipped; {SKIPPED_FILE} says why"),
+        n => println!("  {n} images were skipped; {SKIPPED_FILE} says why"),
+    }
+    let statistics = &dataset.statistics;
+    if header.channels == 3 {
+        println!("  principal components of the colours (red, green, blue), standard deviations:");
+        for (component, deviation) in
+            statistics.components.chunks_exact(3).zip(&statistics.deviations)
+        {
+            println!(
+                "    ({:6.3}, {:6.3}, {:6.3})  {deviation:6.2} grey levels",
+                component[0], component[1], component[2]
+            );
+        }
+        if !statistics.look_natural() {
+            eprintln!(
+                "warning: the colours are unlike those of photographs, where light against dark is \
+                 the first component and holds most of the variance; colour noise may not suit them"
+            );
+        }
+    }
+}

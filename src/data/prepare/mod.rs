@@ -1,0 +1,284 @@
+//! From what people have on disk to a data set: one file a source, one writer for all.
+//!
+//! A source ([`image_folder`], [`ilsvrc`], [`idx`], [`cifar`]) only says what there is: classes, and
+//! for each split its images in order, each with its label and where its bytes lie. The [`writer`]
+//! does the work: reads, decodes in parallel, writes shards, sums up, and goes on after an interruption.
+//! [`tape`] finds files inside tar archives without unpacking them, [`matlab`] reads the contest
+//! kits' tables.
+
+pub mod cifar;
+pub mod idx;
+pub mod ilsvrc;
+pub mod image_folder;
+pub mod matlab;
+pub mod tape;
+pub mod writer;
+
+use super::dataset::{Class, Preparation};
+use crate::config_error;
+use crate::random::{Purpose, Stream};
+use anyhow::{Context, Result, bail, ensure};
+use flate2::read::GzDecoder;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// All that the writer has to know about a source.
+pub struct Source {
+    /// `image-folder`, `ilsvrc2012` …: the header's `source`.
+    pub kind: String,
+    /// The folder it was found in.
+    pub path: PathBuf,
+    /// The classes; labels are indices into them.
+    pub classes: Vec<Class>,
+    /// What to do to each image.
+    pub preparation: Preparation,
+    /// 1 or 3.
+    pub channels: usize,
+    /// What an item's bytes are.
+    pub stored: Stored,
+    /// The splits' names and their images, in the order in which they are written.
+    pub splits: Vec<(String, Vec<Item>)>,
+    /// Things a person should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What the bytes of an item are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// A JPEG or PNG file.
+    Encoded,
+    /// Pixels, [height, width, channels].
+    Interleaved,
+    /// Pixels, [channels, height, width].
+    Planar,
+}
+
+/// One image of a source.
+#[derive(Clone)]
+pub struct Item {
+    /// What a person would look for: the file's path inside the source, or file and number.
+    pub name: String,
+    /// Index into the classes.
+    pub label: u32,
+    /// Where its bytes are.
+    pub content: Content,
+}
+
+/// Where an item's bytes are.
+#[derive(Clone)]
+pub enum Content {
+    /// A file of its own.
+    File(PathBuf),
+    /// A part of a larger file.
+    Part {
+        /// The file.
+        of: Arc<Backing>,
+        /// Where the part begins.
+        offset: u64,
+        /// Its bytes.
+        length: u64,
+    },
+}
+
+/// A file that items are parts of: on disk, or unpacked in memory.
+pub struct Backing {
+    path: PathBuf,
+    bytes: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    Disk(File),
+    Memory(Vec<u8>),
+}
+
+impl Backing {
+    /// Opens the file `path`.
+    pub fn open(path: &Path) -> Result<Backing> {
+        let file =
+            File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+        let bytes = file.metadata()?.len();
+        Ok(Backing { path: path.to_path_buf(), bytes, kind: Kind::Disk(file) })
+    }
+
+    /// What was unpacked from `path`.
+    pub fn memory(path: &Path, bytes: Vec<u8>) -> Backing {
+        Backing { path: path.to_path_buf(), bytes: bytes.len() as u64, kind: Kind::Memory(bytes) }
+    }
+
+    /// Opens `path`; a file that is gzip-compressed (whatever its name) is unpacked into memory, up
+    /// to `limit` bytes.
+    pub fn open_unpacked(path: &Path, limit: u64) -> Result<Backing> {
+        let backing = Backing::open(path)?;
+        let mut start = [0; 2];
+        if backing.read_at(0, &mut start).is_err() || start != GZIP {
+            return Ok(backing);
+        }
+        let mut bytes = Vec::new();
+        GzDecoder::new(File::open(path)?)
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("{} cannot be unpacked as gzip", path.display()))?;
+        ensure!(
+            bytes.len() as u64 <= limit,
+            "{} unpacks to more than {} MiB",
+            path.display(),
+            limit >> 20
+        );
+        Ok(Backing::memory(path, bytes))
+    }
+
+    /// Where it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Fills `buffer` from byte `offset` on.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        match &self.kind {
+            Kind::Disk(file) => file.read_exact_at(buffer, offset),
+            Kind::Memory(bytes) => {
+                let part = usize::try_from(offset)
+                    .ok()
+                    .and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));
+                match part {
+                    Some(part) => buffer.copy_from_slice(part),
+                    None => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The first bytes of a gzip file.
+pub const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Which images go to the validation split: about `fraction` of each class, chosen by `seed`, at
+/// least one where a class has two or more, and never all.
+pub fn carve(labels: &[u32], classes: usize, fraction: f64, seed: u64) -> Vec<bool> {
+    let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    for (image, &label) in labels.iter().enumerate() {
+        of_class[label as usize].push(image);
+    }
+    let mut chosen = vec![false; labels.len()];
+    if fraction == 0.0 {
+        return chosen;
+    }
+    for (class, mut images) in of_class.into_iter().enumerate() {
+        if images.len() < 2 {
+            continue;
+        }
+        let wanted = (images.len() as f64 * fraction).round() as usize;
+        Stream::new(seed, Purpose::Split, 0, class as u32).shuffle(&mut images);
+        for &image in &images[..wanted.clamp(1, images.len() - 1)] {
+            chosen[image] = true;
+        }
+    }
+    chosen
+}
+
+/// Splits `items` as [`carve`] says: (train, val).
+pub fn carve_items(
+    items: Vec<Item>,
+    classes: usize,
+    fraction: f64,
+    seed: u64,
+) -> (Vec<Item>, Vec<Item>) {
+    let labels: Vec<u32> = items.iter().map(|item| item.label).collect();
+    let chosen = carve(&labels, classes, fraction, seed);
+    let (mut train, mut val) = (Vec::new(), Vec::new());
+    for (item, chosen) in items.into_iter().zip(chosen) {
+        if chosen { val.push(item) } else { train.push(item) }
+    }
+    (train, val)
+}
+
+/// An error of the command line unless `fraction` is one of [0, 1).
+pub fn check_fraction(fraction: f64) -> Result<()> {
+    if (0.0..1.0).contains(&fraction) {
+        return Ok(());
+    }
+    Err(config_error!("--val-fraction {fraction} is no share of the images; give 0 to below 1"))
+}
+
+/// The source folder must be there: an error of the command line otherwise.
+pub fn check_folder(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let what = if path.exists() { "is no folder" } else { "does not exist" };
+    Err(config_error!("{} {what}; name the folder that holds the source", path.display()))
+}
+
+/// Files below `folder`, down to `depth` folders, sorted by path; hidden ones are left out.
+pub fn walk(folder: &Path, depth: usize) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in entries(folder)? {
+        if path.is_dir() {
+            if depth > 0 {
+                files.extend(walk(&path, depth - 1)?);
+            }
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// What is in `folder`, sorted by name; hidden files and what systems leave behind are left out.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = || format!("the folder {} cannot be read", folder.display());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).with_context(unreadable)? {
+        let entry = entry.with_context(unreadable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let left_behind = ["thumbs.db", "desktop.ini", "__macosx"];
+        if !name.starts_with('.') && !left_behind.contains(&name.to_lowercase().as_str()) {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The lines of a small text file, without those that are blank.
+pub fn lines(path: &Path) -> Result<Vec<String>> {
+    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    text_lines(&bytes).with_context(|| path.display().to_string())
+}
+
+/// The lines of `bytes`, without those that are blank.
+pub fn text_lines(bytes: &[u8]) -> Result<Vec<String>> {
+    let text = std::str::from_utf8(bytes).context("this is no UTF-8 text")?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+}
+
+/// Classes that have a name only.
+pub fn named(names: Vec<String>) -> Result<Vec<Class>> {
+    let mut seen = std::collections::HashSet::new();
+    for name in &names {
+        if !seen.insert(name) {
+            bail!("two classes are called `{name}`");
+        }
+    }
+    Ok(names.into_iter().map(|name| Class { id: name.clone(), name, number: None }).collect())
+}
+
+/// The last part of a path, as text.
+pub fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
