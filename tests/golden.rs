@@ -104,7 +104,11 @@ fn check(name: &str) {
             assert_close("loss", &[tally.mean_loss() as f32], &get("loss"));
             for (index, tensor) in tensors.iter().enumerate() {
                 let ours = engine.read(Which::Gradient, index).unwrap().values;
-                assert_close(&format!("grad/{}", tensor.name), &ours, &get(&format!("grad/{}", tensor.name)));
+                assert_close(
+                    &format!("grad/{}", tensor.name),
+                    &ours,
+                    &get(&format!("grad/{}", tensor.name)),
+                );
             }
         }
         let decay = config.train.weight_decay;

@@ -1,5 +1,6 @@
 //! The commands, one file each. Results go to standard output, progress and logs to standard error.
 
+pub mod bench;
 pub mod eval;
 pub mod inspect;
 pub mod model;
@@ -37,6 +38,8 @@ enum Command {
     Predict(predict::Args),
     /// Show a network as a table: shapes, parameters, work, what crosses between towers, memory.
     Inspect(inspect::Args),
+    /// Measure how fast a network trains and evaluates, layer by layer.
+    Bench(bench::Args),
 }
 
 /// Carries out one command line.
@@ -53,6 +56,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The CPU backend: all towers in main memory, tasks one after the other, each spread over rayon's
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
-use super::{Engine, Rates, Tensor, Which};
+use super::{Engine, LayerTime, Rates, Tensor, Which};
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Run};
 use crate::network::{Part, Plan, Purpose, Task};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 use std::mem::take;
+use std::time::Instant;
 
 /// A network in main memory.
 pub struct Cpu {
@@ -19,6 +20,8 @@ pub struct Cpu {
     workspace: Vec<f32>,
     /// [layer][part]
     parameters: Vec<Vec<Own>>,
+    /// One a layer, while times are taken.
+    times: Vec<LayerTime>,
 }
 
 /// One part's parameters in the layer's own order, weights and biases.
@@ -62,11 +65,33 @@ impl Cpu {
             buffers: plan.buffers.iter().map(|b| vec![0.0; b.values * plan.batch]).collect(),
             workspace: vec![0.0; if training { plan.workspace(0) } else { 0 }],
             parameters: plan.layers.iter().map(|l| l.parts.iter().map(own).collect()).collect(),
+            times: Vec::new(),
             plan,
         }
     }
 
+    /// Adds the time since `begun` to one of the layer's.
+    fn spent(&mut self, layer: usize, begun: Instant, on: impl Fn(&mut LayerTime) -> &mut f64) {
+        if let Some(times) = self.times.get_mut(layer) {
+            *on(times) += begun.elapsed().as_secs_f64();
+        }
+    }
+
     fn run(&mut self, task: Task, run: &Run, labels: &[u32]) {
+        let begun = Instant::now();
+        self.carry_out(task, run, labels);
+        match task {
+            Task::Forward { layer, .. } => self.spent(layer, begun, |t| &mut t.forward),
+            Task::Join { layer, .. } | Task::Split { layer, .. } => {
+                self.spent(layer, begun, |t| &mut t.copies)
+            }
+            Task::Backward { layer, .. } => {
+                self.spent(layer, begun, |t| &mut t.backward_input);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, task: Task, run: &Run, labels: &[u32]) {
         match task {
             Task::Join { layer, part, from } => self.join(layer, part, from, run.batch),
             Task::Forward { layer, part } => self.forward_part(layer, part, run),
@@ -112,7 +137,14 @@ impl Cpu {
                 let Own { value: [weight, _], gradient: [dweight, dbias], .. } =
                     &mut self.parameters[layer][index];
                 let gradients = (&mut dweight[..], &mut dbias[..]);
+                let begun = Instant::now();
                 learn.backward_weights(run, gradients, dy, x, &mut self.workspace);
+                if let Some(times) = self.times.get_mut(layer) {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    times.backward_weights += seconds;
+                    // The task's whole time is counted as the input's.
+                    times.backward_input -= seconds;
+                }
                 if let Some(dx) = &mut dx {
                     learn.backward_input(run, dx, dy, weight);
                 }
@@ -198,6 +230,14 @@ impl Engine for Cpu {
         &self.plan
     }
 
+    fn profile(&mut self) {
+        self.times = vec![LayerTime::default(); self.plan.layers.len()];
+    }
+
+    fn times(&self) -> Vec<LayerTime> {
+        self.times.clone()
+    }
+
     fn read(&self, which: Which, tensor: usize) -> Result<Tensor> {
         let plan = &self.plan.tensors()[tensor];
         let mut values = Vec::with_capacity(plan.len());
@@ -259,8 +299,9 @@ impl Engine for Cpu {
     }
 
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
-        for (own, rates) in self.parameters.iter_mut().zip(rates) {
+        for (layer, (own, rates)) in self.parameters.iter_mut().zip(rates).enumerate() {
             let Some(rates) = rates else { continue };
+            let begun = Instant::now();
             for own in own {
                 let constants =
                     [(rates.weight, rates.weight_decay), (rates.bias, rates.bias_decay)];
@@ -271,6 +312,9 @@ impl Engine for Cpu {
                         update(value, v, gradient, momentum, decay, rate);
                     }
                 }
+            }
+            if let Some(times) = self.times.get_mut(layer) {
+                times.update += begun.elapsed().as_secs_f64();
             }
         }
         Ok(())

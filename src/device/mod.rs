@@ -3,6 +3,7 @@
 
 mod choice;
 pub mod cpu;
+pub mod peak;
 
 pub use choice::{Choice, Place};
 
@@ -39,9 +40,25 @@ pub struct Rates {
     pub bias_decay: f32,
 }
 
+/// Seconds that one layer has taken since [`Engine::profile`], all its towers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LayerTime {
+    pub forward: f64,
+    /// Gradient to the input; of layers without weights the whole backward pass.
+    pub backward_input: f64,
+    pub backward_weights: f64,
+    /// Joining and splitting at layers that read all towers.
+    pub copies: f64,
+    pub update: f64,
+}
+
 /// A network in a device's memory.
 pub trait Engine: Send {
     fn plan(&self) -> &Plan;
+    /// Begins to take the time of each layer, from zero.
+    fn profile(&mut self);
+    /// One entry a layer of the plan; empty where no times are taken.
+    fn times(&self) -> Vec<LayerTime>;
     /// Reads one parameter, all towers joined; `tensor` is an index into [`Plan::tensors`].
     fn read(&self, which: Which, tensor: usize) -> Result<Tensor>;
     /// Writes one parameter, all towers joined.

@@ -1,0 +1,201 @@
+//! `alexnet bench`: how fast a network trains and evaluates on this machine, layer by layer, held
+//! against what its multiply-add units can do.
+
+use super::print;
+use crate::config::Config;
+use crate::device::{Choice, Engine, LayerTime, Rates, peak};
+use crate::layers::Run;
+use crate::network::{Plan, Purpose};
+use crate::random::{self, Stream};
+use crate::train::initial;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Measure how fast a network trains and evaluates, layer by layer.
+///
+/// The images are random numbers, so the data pipeline is not measured. Each figure is the median over
+/// the steps. GFLOP/s count the multiply-adds of direct convolution, twice, whatever way they are done;
+/// the peak is measured from registers just before and after.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The network.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Images of a batch; by default the config's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: Option<u32>,
+    /// Steps that are timed, after one that is not.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// cpu, auto, cuda:0 or cuda:0,1.
+    #[arg(long, default_value = "auto")]
+    device: Choice,
+    /// Change a value of the config; repeat for more.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let config = Config::read(&args.config, &args.set)?;
+    let batch = args.batch.map_or(config.train.batch, |b| b as usize);
+    let place = args.device.resolve(config.towers)?;
+    let plan = |purpose| {
+        Plan::new(&config, batch, purpose, &place.towers, Some(config.data.classes.unwrap_or(10)))
+            .or_else(|_| Plan::new(&config, batch, purpose, &place.towers, None))
+            .with_context(|| args.config.display().to_string())
+    };
+    let threads = rayon::current_num_threads();
+    let before = peak::measure(threads);
+    let mut training = Bench::new(place.engine(plan(Purpose::Training)?)?, config.seed)?;
+    let train = training.time(args.steps, true)?;
+    let times = training.engine.times();
+    drop(training);
+    let mut evaluation = Bench::new(place.engine(plan(Purpose::Evaluation)?)?, config.seed)?;
+    let eval = evaluation.time(args.steps, false)?;
+    let peak = before.max(peak::measure(threads));
+    let report =
+        Report { plan: evaluation.engine.plan(), times, steps: args.steps, train, eval, peak };
+    print(&if args.json { report.json()? } else { report.table(&config.name, threads) })
+}
+
+struct Bench {
+    engine: Box<dyn Engine>,
+    images: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Bench {
+    fn new(mut engine: Box<dyn Engine>, seed: u64) -> Result<Bench> {
+        initial::initialise(engine.as_mut())?;
+        let plan = engine.plan();
+        let mut stream = Stream::new(seed, random::Purpose::Test, 0, 0);
+        // Centred grey levels, as images have them.
+        let images = (0..plan.batch * plan.input.len())
+            .map(|_| (stream.word() >> 24) as f32 - 127.5)
+            .collect();
+        let labels = (0..plan.batch).map(|_| stream.below(plan.classes as u32)).collect();
+        Ok(Bench { engine, images, labels })
+    }
+
+    /// Median seconds of a step.
+    fn time(&mut self, steps: u32, training: bool) -> Result<f64> {
+        let mut seconds = Vec::new();
+        for step in 0..=steps {
+            if step == 1 {
+                self.engine.profile();
+            }
+            let begun = Instant::now();
+            let run =
+                Run { batch: self.labels.len(), training, seed: 1, step: step + 1, first_image: 0 };
+            if training {
+                self.engine.gradients(&run, &self.images, &self.labels)?;
+                // Rates that work as much as real ones but leave the numbers where they are.
+                let rates =
+                    Rates { weight: 1e-12, weight_decay: 1e-12, bias: 1e-12, bias_decay: 1e-12 };
+                let layers = &self.engine.plan().layers;
+                let rates: Vec<_> =
+                    layers.iter().map(|l| l.weights.as_ref().map(|_| rates)).collect();
+                self.engine.update(0.9, &rates)?;
+            } else {
+                self.engine.forward(&run, &self.images)?;
+                self.engine.probabilities()?;
+            }
+            if step > 0 {
+                seconds.push(begun.elapsed().as_secs_f64());
+            }
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds[seconds.len() / 2])
+    }
+}
+
+struct Report<'a> {
+    plan: &'a Plan,
+    times: Vec<LayerTime>,
+    steps: u32,
+    /// Seconds a step.
+    train: f64,
+    eval: f64,
+    /// Operations a second.
+    peak: f64,
+}
+
+impl Report<'_> {
+    /// Operations of one training step: forward, to the weights, and to the input where there is one.
+    fn operations(&self) -> f64 {
+        let mut all = 0;
+        for (index, layer) in self.plan.layers.iter().enumerate() {
+            all += layer.multiply_adds() * if index == 0 { 2 } else { 3 };
+        }
+        (2 * all) as f64 * self.plan.batch as f64
+    }
+
+    fn json(&self) -> Result<String> {
+        let batch = self.plan.batch as f64;
+        let layers: Vec<Value> = self
+            .plan
+            .layers
+            .iter()
+            .zip(&self.times)
+            .map(|(layer, times)| {
+                let [forward, input, weights, copies, update] = self.milliseconds(times);
+                json!({
+                    "name": layer.name, "kind": layer.kind,
+                    "forward_ms": forward, "backward_input_ms": input,
+                    "backward_weights_ms": weights, "copies_ms": copies, "update_ms": update,
+                })
+            })
+            .collect();
+        Ok(serde_json::to_string_pretty(&json!({
+            "train_images_per_second": batch / self.train,
+            "eval_images_per_second": batch / self.eval,
+            "gflops": self.operations() / self.train / 1e9,
+            "peak_gflops": self.peak / 1e9,
+            "batch": self.plan.batch,
+            "layers": layers,
+        }))?)
+    }
+
+    fn milliseconds(&self, t: &LayerTime) -> [f64; 5] {
+        [t.forward, t.backward_input, t.backward_weights, t.copies, t.update]
+            .map(|s| 1e3 * s / f64::from(self.steps))
+    }
+
+    fn table(&self, name: &str, threads: usize) -> String {
+        let batch = self.plan.batch as f64;
+        let mut text = format!(
+            "{name}, batch {}, {threads} threads; milliseconds a step\n\n",
+            self.plan.batch
+        );
+        text += &format!(
+            "  {:12} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
+            "layer", "forward", "to input", "to weights", "copies", "update"
+        );
+        let mut sums = [0.0; 5];
+        for (layer, times) in self.plan.layers.iter().zip(&self.times) {
+            let row = self.milliseconds(times);
+            sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
+            text += &line(&layer.name, row);
+        }
+        text += &line("total", sums);
+        let gflops = self.operations() / self.train / 1e9;
+        text += &format!(
+            "\ntraining    {:8.1} images/s  {gflops:7.1} GFLOP/s, {:.0} % of the measured peak of {:.1}\nevaluation  {:8.1} images/s",
+            batch / self.train,
+            100.0 * gflops * 1e9 / self.peak,
+            self.peak / 1e9,
+            batch / self.eval
+        );
+        text
+    }
+}
+
+fn line(name: &str, row: [f64; 5]) -> String {
+    let cells = row.map(|v| if v < 0.005 { format!("{:>10}", "") } else { format!("{v:10.2}") });
+    format!("  {name:12}{}\n", cells.concat()).trim_end().to_string() + "\n"
+}
