@@ -3,7 +3,7 @@
 //!
 //! tests/data/prepare/generate.py made the images and the contest kits' tables, with Pillow and SciPy.
 
-use alexnet::commands::prepare;
+use alexnet::commands::{data, prepare};
 use alexnet::data::dataset::{Dataset, Orientation, Split};
 use alexnet::data::prepare::writer::{self, Options};
 use alexnet::data::prepare::{Content, cifar, image_folder};
@@ -568,4 +568,21 @@ fn a_damaged_record_is_named() {
     let error = errors::sentence(&train.read(5, &mut [0; 768]).unwrap_err());
     assert!(error.contains("record 5 (from Eel/05.JPEG)"), "{error}");
     assert!(error.contains("train-00000.shard is damaged"), "{error}");
+
+    #[derive(Parser)]
+    struct Data {
+        #[command(flatten)]
+        args: data::Args,
+    }
+    let verify = || {
+        let out = folder.path().join("out");
+        let words = ["data".as_ref(), "verify".as_ref(), out.as_os_str()];
+        data::run(Data::try_parse_from(words).unwrap().args)
+    };
+    let error = errors::sentence(&verify().unwrap_err());
+    assert!(error.contains("1 of 30 records"), "{error}");
+    let mut bytes = fs::read(&shard).unwrap();
+    bytes[64 + 5 * 768 + 100] ^= 4;
+    fs::write(&shard, bytes).unwrap();
+    verify().unwrap();
 }
