@@ -1,6 +1,7 @@
 //! The commands, one file each. Results go to standard output, progress and logs to standard error.
 
 pub mod bench;
+pub mod data;
 pub mod eval;
 pub mod inspect;
 pub mod model;
@@ -30,6 +31,8 @@ pub struct Arguments {
 enum Command {
     /// Make a data set from image files, once, before training.
     Prepare(prepare::Args),
+    /// Check a data set, or look at it.
+    Data(data::Args),
     /// Train a network as a config describes it, or go on with a run.
     Train(train::Args),
     /// Count the errors of one checkpoint, or of several averaged, on a data set.
@@ -52,6 +55,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     match arguments.command {
         Command::Prepare(args) => prepare::run(args),
+        Command::Data(args) => data::run(args),
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),

@@ -135,6 +135,7 @@ pub fn run(args: Args) -> Result<()> {
         out: common.out,
         max_bad: common.max_bad,
         workers: common.workers.map(usize::from),
+        shard_bytes: writer::SHARD_BYTES,
     };
     let summary = writer::write(&source, &options)?;
     print(&summary.dataset, summary.skipped);

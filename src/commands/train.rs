@@ -152,7 +152,12 @@ fn open_data(data: &Data, path: &Path, folder: &Path) -> Result<Dataset> {
         let source = folder.join(&prepare.source);
         eprintln!("preparing {} from {}", path.display(), source.display());
         let source = idx::find(&source, None, prepare.val_fraction, 1)?;
-        let options = writer::Options { out: path.to_path_buf(), max_bad: Some(0), workers: None };
+        let options = writer::Options {
+            out: path.to_path_buf(),
+            max_bad: Some(0),
+            workers: None,
+            shard_bytes: writer::SHARD_BYTES,
+        };
         return Ok(writer::write(&source, &options)?.dataset);
     }
     Dataset::open(path).context("the training data cannot be opened")

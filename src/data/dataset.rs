@@ -234,18 +234,12 @@ impl Dataset {
                     path.display()
                 );
             }
-            if !path.exists() {
-                return Err(config_error!(
-                    "there is no data set in {}: the folder does not exist; \
-                     `alexnet prepare` makes one",
-                    path.display()
-                ));
-            }
-            return Err(config_error!(
-                "there is no data set in {}: it has no {HEADER_FILE}; \
-                 `alexnet prepare` makes one from image files",
+            let why =
+                if path.exists() { "it has no dataset.json" } else { "the folder does not exist" };
+            bail!(
+                "there is no data set in {}: {why}; `alexnet prepare` makes one from image files",
                 path.display()
-            ));
+            );
         }
         let header = read_header(&file).with_context(|| file.display().to_string())?;
         let statistics = Statistics::read(

@@ -9,6 +9,7 @@ pub mod augment;
 pub mod dataset;
 pub mod decode;
 pub mod loader;
+mod markers;
 pub mod order;
 pub mod prepare;
 pub mod resize;

@@ -74,3 +74,55 @@ pub fn centre(image: &Image, size: [usize; 2]) -> Vec<u8> {
     }
     pixels
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::dataset::{Orientation, Preparation};
+    use crate::data::decode::prepare_image;
+
+    /// Pillow's BILINEAR and the centre crop, shrinking and enlarging, wide and high.
+    #[test]
+    fn scaling_agrees_with_pillow_within_one_grey_level() {
+        for name in ["down", "up"] {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/prepare");
+            let png = std::fs::read(format!("{folder}/{name}.png")).unwrap();
+            let theirs = std::fs::read(format!("{folder}/{name}.32")).unwrap();
+            let preparation = Preparation::photographs(32, Orientation::Ignore);
+            let ours = prepare_image(&png, &preparation, 3).unwrap();
+            assert_eq!(ours.len(), theirs.len());
+            let most = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(most <= Some(1), "{name}: off by {most:?}");
+        }
+    }
+
+    fn sides(height: usize, width: usize, size: [usize; 2]) -> (usize, usize) {
+        let image = Image { height, width, channels: 1, pixels: vec![0; height * width] };
+        let scaled = cover(image, size).unwrap();
+        (scaled.height, scaled.width)
+    }
+
+    /// torchvision's int(size · long / short).
+    #[test]
+    fn the_longer_side_is_rounded_down() {
+        assert_eq!(sides(375, 500, [256, 256]), (256, 341));
+        assert_eq!(sides(500, 375, [256, 256]), (341, 256));
+        assert_eq!(sides(99, 100, [256, 256]), (256, 258));
+        assert_eq!(sides(256, 300, [256, 256]), (256, 300));
+        // Not a square: both sides are covered.
+        assert_eq!(sides(100, 100, [20, 30]), (30, 30));
+    }
+
+    #[test]
+    fn crop_offsets_are_rounded_down() {
+        let image = Image { height: 1, width: 5, channels: 1, pixels: b"abcde".to_vec() };
+        assert_eq!(centre(&image, [1, 2]), b"bc");
+    }
+
+    #[test]
+    fn a_long_thin_image_does_not_explode() {
+        let image = Image { height: 1, width: 1_000_000, channels: 1, pixels: vec![0; 1_000_000] };
+        let error = cover(image, [256, 256]).unwrap_err().to_string();
+        assert!(error.contains("too long and narrow (1000000×1)"), "{error}");
+    }
+}

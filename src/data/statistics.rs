@@ -266,3 +266,81 @@ fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     });
     (values, rows.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f32, b: f64) -> bool {
+        (f64::from(a) - b).abs() < 1e-5 * b.abs().max(1.0)
+    }
+
+    /// NumPy: x = np.array([[[10,20,30],[40,30,20]],[[100,90,200],[0,255,7]]]) as two images of 1×2;
+    /// np.linalg.eigh(np.cov(x.reshape(4,3).T, bias=True)), signs set as here.
+    #[test]
+    fn statistics_are_numpys() {
+        let mut sums = Sums::new([1, 2, 3]);
+        sums.add(&[10, 20, 30, 40, 30, 20]);
+        sums.add(&[100, 90, 200, 0, 255, 7]);
+        let s = sums.statistics();
+        assert_eq!(s.mean, [55.0, 55.0, 115.0, 20.0, 142.5, 13.5]);
+        let deviations = [99.1524093, 81.3834685, 11.3205906];
+        let components = [
+            -0.273619177,
+            0.838717673,
+            -0.470834589,
+            0.319771959,
+            0.540993555,
+            0.777863656,
+            0.907126474,
+            0.0622787144,
+            -0.416224605,
+        ];
+        assert!(s.deviations.iter().zip(deviations).all(|(&a, b)| close(a, b)), "{s:?}");
+        assert!(s.components.iter().zip(components).all(|(&a, b)| close(a, b)), "{s:?}");
+    }
+
+    #[test]
+    fn merged_parts_are_the_whole_bit_for_bit() {
+        let images: Vec<Vec<u8>> = (0..9u32)
+            .map(|i| (0..4 * 5 * 3).map(|j| (i * 91 + j * 37 + i * j) as u8).collect())
+            .collect();
+        let sum = |images: &[Vec<u8>]| {
+            let mut sums = Sums::new([4, 5, 3]);
+            images.iter().for_each(|image| sums.add(image));
+            sums
+        };
+        let whole = sum(&images);
+        let mut parts = sum(&images[6..]);
+        parts.merge(&sum(&images[..2]));
+        parts.merge(&sum(&images[2..6]));
+        assert_eq!(whole, parts);
+        assert_eq!(whole.statistics(), parts.statistics());
+    }
+
+    #[test]
+    fn grey_images_have_one_component() {
+        let mut sums = Sums::new([1, 2, 1]);
+        sums.add(&[10, 14]);
+        let s = sums.statistics();
+        assert_eq!((s.components, s.deviations), (vec![1.0], vec![2.0]));
+    }
+
+    #[test]
+    fn the_file_comes_back_and_a_flipped_bit_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statistics.safetensors");
+        let mut sums = Sums::new([1, 2, 3]);
+        sums.add(&[10, 20, 30, 40, 30, 20]);
+        let written = sums.write(&path).unwrap();
+        assert_eq!(Statistics::read(&path, [1, 2, 3]).unwrap(), written);
+        assert!(Statistics::read(&path, [2, 1, 3]).is_err());
+
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let error = format!("{:#}", Statistics::read(&path, [1, 2, 3]).unwrap_err());
+        assert!(error.contains("checksum is wrong"), "{error}");
+    }
+}

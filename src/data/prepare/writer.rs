@@ -28,8 +28,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Raw pixels a shard holds, about.
-const SHARD_BYTES: usize = 256 << 20;
+/// Pixels that a shard of the usual size holds.
+pub const SHARD_BYTES: usize = 256 << 20;
 /// Decoded pixels of the chunk that is in work.
 const CHUNK_BYTES: usize = 48 << 20;
 /// An image file larger than this is refused unread.
@@ -43,6 +43,8 @@ pub struct Options {
     pub max_bad: Option<u64>,
     /// Threads; `None`: as many as the machine has cores.
     pub workers: Option<usize>,
+    /// Pixels a shard holds, at most; usually [`SHARD_BYTES`].
+    pub shard_bytes: usize,
 }
 
 /// What came of it.
@@ -70,6 +72,7 @@ struct Unfinished {
     path: PathBuf,
     preparation: Preparation,
     store: Store,
+    shard_bytes: usize,
     /// CRC-32 of all classes, splits, names and labels: another source is another list.
     items_crc32: u32,
     splits: BTreeMap<String, Progress>,
@@ -98,7 +101,8 @@ pub fn write(source: &Source, options: &Options) -> Result<Summary> {
     let meter = Meter::new(total);
     let mut sums = Sums::new([height, width, source.channels]);
     for (split, items) in &source.splits {
-        let job = Job { source, shape, out: &options.out, split, meter: &meter };
+        let full = (options.shard_bytes / shape.image_bytes()).max(1);
+        let job = Job { source, shape, full, out: &options.out, split, meter: &meter };
         job.run(items, &pool, &mut state, &mut sums)?;
     }
     meter.finish();
@@ -125,6 +129,7 @@ fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
         path: fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone()),
         preparation: source.preparation.clone(),
         store: Store::Raw,
+        shard_bytes: options.shard_bytes,
         items_crc32: crc.finalize(),
         splits: BTreeMap::new(),
     };
@@ -155,6 +160,7 @@ fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
         && old.path == new.path
         && old.preparation == new.preparation
         && old.store == new.store
+        && old.shard_bytes == new.shard_bytes
         && old.items_crc32 == new.items_crc32;
     if !same {
         return Err(config_error!(
@@ -239,6 +245,8 @@ fn finish(
 struct Job<'a> {
     source: &'a Source,
     shape: Shape,
+    /// Records of a full shard.
+    full: usize,
     out: &'a Path,
     split: &'a str,
     meter: &'a Meter,
@@ -268,7 +276,7 @@ impl Job<'_> {
         );
         self.meter.add(progress.items, progress.skipped.len());
 
-        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).clamp(1, 1 << 16);
+        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).clamp(1, self.full);
         let todo = &items[progress.items..];
         let mut output = Output { job: self, state, progress, writer: None };
         let mut waiting: Option<(&[Item], Decoded)> = None;
@@ -393,7 +401,6 @@ struct Output<'a> {
 
 impl Output<'_> {
     fn put(&mut self, items: &[Item], decoded: Decoded) -> Result<()> {
-        let full = (SHARD_BYTES / self.job.shape.image_bytes()).max(1);
         let before = self.progress.skipped.len();
         for (item, pixels) in items.iter().zip(decoded) {
             self.progress.items += 1;
@@ -404,7 +411,7 @@ impl Output<'_> {
                         none => none.insert(self.job.next_shard(self.progress.shards.len())?),
                     };
                     writer.append(&pixels, item.label, &item.name)?;
-                    if writer.len() == full {
+                    if writer.len() == self.job.full {
                         self.close()?;
                     }
                 }
