@@ -209,10 +209,12 @@ fn compare(what: &str, ours: &[f32], truth: &[f64], tolerance: f64) -> Result<()
         return Err(format!("{what}: {} values, not {}", ours.len(), truth.len()));
     }
     let most = largest(truth);
-    match ours.iter().zip(truth).position(|(&a, &b)| {
-        // Written so that NaN differs.
-        !((f64::from(a) - b).abs() <= tolerance * most)
-    }) {
+    // NaN is as far away as can be.
+    let distance = |(&a, &b): (&f32, &f64)| {
+        let distance = (f64::from(a) - b).abs();
+        if distance.is_nan() { f64::INFINITY } else { distance }
+    };
+    match ours.iter().zip(truth).position(|pair| distance(pair) > tolerance * most) {
         None => Ok(()),
         Some(i) => {
             Err(format!("{what}[{i}] is {}, should be {}, largest {most}", ours[i], truth[i]))
