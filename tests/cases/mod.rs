@@ -174,7 +174,7 @@ pub fn all() -> Vec<Case> {
         case("conv", "kernels = 3, size = 11, stride = 4, padding = [2, 2, 2, 2]", [16, 20, 3], 1),
         // Batches that are cut into parts unevenly.
         case("conv", "kernels = 3, size = 2", [3, 3, 2], 17),
-        case("conv", "kernels = 3, size = 2, groups = 1", [3, 2, 2], 33),
+        case("conv", "kernels = 3, size = 2", [3, 2, 2], 33),
         // More patches than a block of them holds, with groups.
         case("conv", "kernels = 3, size = 5, padding = [2, 2, 2, 2]", [19, 20, 32], 1),
         case("conv", "kernels = 4, size = 5, groups = 2, padding = [2, 2, 2, 2]", [23, 25, 48], 1),
