@@ -2,7 +2,7 @@
 //! output shape and parameters, its forward and backward on the CPU.
 //!
 //! To add a kind: write its folder, add its line to [`KINDS`] and its row to the table of cases in
-//! `tests/layers.rs`.
+//! `tests/cases`.
 //!
 //! From config to work in three steps: a [`Kind`] reads its [`Settings`]; [`Settings::plan`] fits
 //! them to an input shape on one tower and gives a [`Layer`]; the layer's [`Role`] says how the pass

@@ -199,6 +199,17 @@ impl Plan {
                 dx: None,
             });
         }
+        if let [first, .., last] = &parts[..] {
+            // Towers' weights are joined along the first dimension, so the others must agree.
+            let rows = |part: &Part| part.layer.parameters().map(|p| p.weight[1..].to_vec());
+            if rows(first) != rows(last) {
+                return Err(config_error!(
+                    "its towers read inputs of different sizes, {} and {}, so its weights do not form one tensor; give the layers below an even number of outputs, or say input = \"all-towers\"",
+                    first.input,
+                    last.input
+                ));
+            }
+        }
         self.layers.push(PlannedLayer {
             name: config.name.clone(),
             kind: config.kind.name,
