@@ -14,6 +14,7 @@
 //! - [`files`]: files that are whole or absent.
 
 pub mod data;
+pub mod device;
 pub mod errors;
 pub mod files;
 pub mod random;
