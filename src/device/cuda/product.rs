@@ -145,3 +145,22 @@ impl Plan {
         (self.tile.threads(), 1, 1)
     }
 }
+
+/// Elements of a convolution's window as the kernels count them (`kernels/patches.cuh`): with one
+/// group, rows of kernel width x channels, padded to a multiple of 4 where that allows 16-byte reads.
+/// `kernel` height and width; `input` width and channels.
+pub fn windows_depth(
+    kernel: [usize; 2],
+    [width, channels]: [usize; 2],
+    groups: usize,
+    stride: usize,
+    pad_left: usize,
+) -> usize {
+    if groups > 1 {
+        return kernel[0] * kernel[1] * channels / groups;
+    }
+    let run = kernel[1] * channels;
+    let wide =
+        [stride * channels, pad_left * channels, width * channels].iter().all(|n| n % 4 == 0);
+    kernel[0] * if wide { run.next_multiple_of(4) } else { run }
+}
