@@ -345,3 +345,424 @@ fn locally_connected() {
         check_conv(&device, local(c), None);
     });
 }
+
+/// The paper's layers as they are on one of two towers, with a batch of one image (fc: two).
+#[test]
+fn the_papers_conv1() {
+    standin::run("the_papers_conv1", &[], || {
+        let conv1 = Conv::square(1, 224, 3, 48, 11).with(4, [0, 3, 0, 3]);
+        check_conv(&device(0), Conv { relu: true, ..conv1 }, None);
+    });
+}
+
+#[test]
+fn the_papers_conv2() {
+    standin::run("the_papers_conv2", &[("STANDIN_ORDER", "reverse")], || {
+        check_conv(&device(0), Conv::square(1, 27, 48, 128, 5).with(1, [2; 4]), None);
+    });
+}
+
+#[test]
+fn the_papers_conv3_4_5() {
+    standin::run("the_papers_conv3_4_5", &[], || {
+        let device = device(0);
+        check_conv(&device, Conv::square(1, 13, 256, 192, 3).with(1, [1; 4]), None);
+        check_conv(&device, Conv::square(1, 13, 192, 192, 3).with(1, [1; 4]), None);
+        check_conv(&device, Conv::square(2, 13, 192, 128, 3).with(1, [1; 4]), None);
+    });
+}
+
+#[test]
+fn the_papers_fc6_and_fc8() {
+    standin::run("the_papers_fc6_and_fc8", &[], || {
+        let device = device(0);
+        check_conv(&device, Conv { relu: true, ..Conv::fc(2, 9216, 2048) }, None);
+        check_conv(&device, Conv::fc(2, 4096, 1000), None);
+    });
+}
+
+#[test]
+fn gradient_to_a_bias() {
+    standin::run("gradient_to_a_bias", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        for (rows, columns, splits) in [(1, 1, 1), (37, 5, 3), (1000, 48, 7), (169, 192, 4)] {
+            let x = noise(rows * columns, 1);
+            let shape = constants(&[("ROWS", rows), ("COLUMNS", columns), ("SPLITS", splits)]);
+            let kernel = |name| device.kernel(kernels::REDUCE, &shape, name).unwrap();
+            let input = device.buffer_of(&x).unwrap();
+            let parts = device.buffer::<f32>(splits * columns).unwrap();
+            let out = device.buffer::<f32>(columns).unwrap();
+            unsafe {
+                let grid = (columns.div_ceil(32), splits, 1);
+                let sums = kernel("column_sums");
+                let launch = sums.arguments().buffer(&input).buffer(&parts);
+                launch.on(&device.compute, grid, (32, 8, 1)).unwrap();
+                let reduce = kernel("reduce_splits");
+                let launch = reduce.arguments().buffer(&parts).nothing().buffer(&out);
+                launch.on_each(&device.compute, columns).unwrap();
+            }
+            let mut want = vec![0f64; columns];
+            x.iter().enumerate().for_each(|(i, x)| want[i % columns] += f64::from(*x));
+            near("column sums", &read(&device, &out), &want, 1e-5);
+        }
+    });
+}
+
+// ---- the other layers -------------------------------------------------------------------------
+
+#[test]
+fn response_normalisation() {
+    standin::run("response_normalisation", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        // Paper: k 2, n 5, alpha 1e-4, beta 0.75 over conv1's 48 maps of a tower; the rest is odd.
+        for (shape, size, within, k, alpha, beta) in [
+            ([1, 55, 55, 48], 5, 0, 2.0, 1e-4, 0.75),
+            ([2, 3, 4, 7], 5, 0, 1.0, 0.5, 0.75),
+            ([1, 2, 3, 2], 9, 0, 2.0, 0.3, 0.5),
+            ([2, 3, 3, 5], 4, 0, 1.5, 0.2, 1.25),
+            ([2, 6, 5, 3], 5, 1, 1.0, 0.1, 0.75),
+            ([1, 4, 4, 4], 3, 1, 2.0, 0.7, 0.75),
+        ] {
+            let [n, h, w, c] = shape;
+            let len = n * h * w * c;
+            let (x, dy) = (noise(len, 1), noise(len, 2));
+            let mut all = constants(&[
+                ("IMAGES", n),
+                ("H", h),
+                ("W", w),
+                ("C", c),
+                ("SIZE", size),
+                ("WITHIN", within),
+            ]);
+            all.extend(
+                [("K", k), ("ALPHA", alpha), ("BETA", beta)].map(|(n, v)| (n, format!("{v:?}"))),
+            );
+            let [x_gpu, dy_gpu] = [&x, &dy].map(|v| device.buffer_of(v).unwrap());
+            let [scale, y, dx] = [(); 3].map(|()| device.buffer::<f32>(len).unwrap());
+            let kernel = |name| device.kernel(kernels::LRN, &all, name).unwrap();
+            unsafe {
+                let forward = kernel("lrn_forward");
+                let launch = forward.arguments().buffer(&x_gpu).buffer(&scale).buffer(&y);
+                launch.on_each(&device.compute, len).unwrap();
+                let backward = kernel("lrn_backward");
+                let launch = backward.arguments().buffer(&x_gpu).buffer(&y).buffer(&scale);
+                launch.buffer(&dy_gpu).buffer(&dx).on_each(&device.compute, len).unwrap();
+            }
+
+            // neighbours(i): by the definition, asking every element of the image.
+            let half = size / 2;
+            let at = |i: usize| [i / c / w / h, i / c / w % h, i / c % w, i % c];
+            let neighbours = |i: usize| {
+                let [n0, y0, x0, c0] = at(i);
+                let image = n0 * h * w * c..(n0 + 1) * h * w * c;
+                let candidates = if within == 1 { image } else { i - c0..i - c0 + c };
+                candidates.filter(move |&j| {
+                    let [_, y1, x1, c1] = at(j);
+                    if within == 1 {
+                        c0 == c1 && y0.abs_diff(y1) <= half && x0.abs_diff(x1) <= half
+                    } else {
+                        c0.abs_diff(c1) <= half
+                    }
+                })
+            };
+            let f = |v: &[f32], i: usize| f64::from(v[i]);
+            let d: Vec<f64> = (0..len)
+                .map(|i| k + alpha * neighbours(i).map(|j| f(&x, j) * f(&x, j)).sum::<f64>())
+                .collect();
+            let want_y: Vec<f64> = (0..len).map(|i| f(&x, i) * d[i].powf(-beta)).collect();
+            // The derivative of each y_j to x_i, by the quotient rule.
+            let want_dx: Vec<f64> = (0..len)
+                .map(|i| {
+                    let through = |j: usize| {
+                        -2.0 * alpha
+                            * beta
+                            * f(&x, i)
+                            * f(&x, j)
+                            * d[j].powf(-beta - 1.0)
+                            * f(&dy, j)
+                    };
+                    f(&dy, i) * d[i].powf(-beta) + neighbours(i).map(through).sum::<f64>()
+                })
+                .collect();
+            near("lrn forward", &read(&device, &y), &want_y, 1e-6);
+            near("lrn backward", &read(&device, &dx), &want_dx, 1e-6);
+        }
+    });
+}
+
+#[test]
+fn pooling() {
+    standin::run("pooling", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        // Images, height, width, channels, window, stride, padding; the first is the paper's pool1.
+        for [n, h, w, c, size, stride, pad] in [
+            [1, 55, 55, 48, 3, 2, 0],
+            [2, 8, 7, 3, 3, 2, 0],
+            [1, 5, 9, 2, 2, 2, 0],
+            [2, 6, 6, 5, 3, 1, 1],
+            [1, 7, 7, 1, 2, 3, 0],
+            [1, 24, 24, 4, 3, 2, 0],
+        ] {
+            // Output rounded up, as long as the last window begins inside the padded map.
+            let out = |extent: usize| (extent + 2 * pad - size).div_ceil(stride) + 1;
+            let (oh, ow) = (out(h), out(w));
+            let (inputs, outputs) = (n * h * w * c, n * oh * ow * c);
+            // Few different values, so that equal maxima are common.
+            let x: Vec<f32> = noise(inputs, 1).iter().map(|v| (v * 3.0).round()).collect();
+            let dy = noise(outputs, 2);
+            let all = constants(&[
+                ("IMAGES", n),
+                ("IN_H", h),
+                ("IN_W", w),
+                ("C", c),
+                ("OUT_H", oh),
+                ("OUT_W", ow),
+                ("SIZE", size),
+                ("STRIDE", stride),
+                ("PAD_TOP", pad),
+                ("PAD_LEFT", pad),
+            ]);
+            let kernel = |name| device.kernel(kernels::POOL, &all, name).unwrap();
+            let [x_gpu, dy_gpu] = [&x, &dy].map(|v| device.buffer_of(v).unwrap());
+            let choice = device.buffer::<u16>(outputs).unwrap();
+            let [y_max, y_average] = [(); 2].map(|()| device.buffer::<f32>(outputs).unwrap());
+            let [dx_max, dx_average] = [(); 2].map(|()| device.buffer::<f32>(inputs).unwrap());
+            unsafe {
+                let (on, k) = (&device.compute, kernel("max_forward"));
+                let launch = k.arguments().buffer(&x_gpu).buffer(&y_max).buffer(&choice);
+                launch.on_each(on, outputs).unwrap();
+                let k = kernel("max_backward");
+                let launch = k.arguments().buffer(&dy_gpu).buffer(&choice).buffer(&dx_max);
+                launch.on_each(on, inputs).unwrap();
+                let k = kernel("average_forward");
+                k.arguments().buffer(&x_gpu).buffer(&y_average).on_each(on, outputs).unwrap();
+                let k = kernel("average_backward");
+                k.arguments().buffer(&dy_gpu).buffer(&dx_average).on_each(on, inputs).unwrap();
+            }
+
+            let (mut want_max, mut want_average) = (vec![0f64; outputs], vec![0f64; outputs]);
+            let (mut want_dmax, mut want_daverage) = (vec![0f64; inputs], vec![0f64; inputs]);
+            for o in 0..outputs {
+                let (image, oy, ox, channel) =
+                    (o / c / ow / oh, o / c / ow % oh, o / c % ow, o % c);
+                let pixels: Vec<usize> = (0..size * size)
+                    .filter_map(|k| {
+                        let y = (oy * stride + k / size).checked_sub(pad).filter(|&y| y < h)?;
+                        let x = (ox * stride + k % size).checked_sub(pad).filter(|&x| x < w)?;
+                        Some(((image * h + y) * w + x) * c + channel)
+                    })
+                    .collect();
+                let mut first = pixels[0];
+                for &i in &pixels {
+                    first = if x[i] > x[first] { i } else { first };
+                    want_average[o] += f64::from(x[i]) / pixels.len() as f64;
+                    want_daverage[i] += f64::from(dy[o]) / pixels.len() as f64;
+                }
+                want_max[o] = f64::from(x[first]);
+                want_dmax[first] += f64::from(dy[o]);
+            }
+            near("max forward", &read(&device, &y_max), &want_max, 0.0);
+            near("max backward", &read(&device, &dx_max), &want_dmax, 1e-6);
+            near("average forward", &read(&device, &y_average), &want_average, 1e-6);
+            near("average backward", &read(&device, &dx_average), &want_daverage, 1e-6);
+        }
+    });
+}
+
+#[test]
+fn activations() {
+    standin::run("activations", &[], || {
+        let device = device(0);
+        let len = 777;
+        let x: Vec<f32> = noise(len, 1).iter().map(|v| v * 5.0).collect();
+        let dy = noise(len, 2);
+        let [x_gpu, dy_gpu] = [&x, &dy].map(|v| device.buffer_of(v).unwrap());
+        let [y, dx] = [(); 2].map(|()| device.buffer::<f32>(len).unwrap());
+        let kernel = |name: &str| {
+            device.kernel(kernels::ELEMENTWISE, &constants(&[("COUNT", len)]), name).unwrap()
+        };
+        let reference: [(&str, fn(f64) -> f64, fn(f64) -> f64); 2] = [
+            ("relu", |x| x.max(0.0), |x| f64::from(u8::from(x > 0.0))),
+            ("tanh", f64::tanh, |x| 1.0 - x.tanh() * x.tanh()),
+        ];
+        for (name, value, slope) in reference {
+            unsafe {
+                let k = kernel(&format!("{name}_forward"));
+                k.arguments().buffer(&x_gpu).buffer(&y).on_each(&device.compute, len).unwrap();
+                let k = kernel(&format!("{name}_backward"));
+                let launch = k.arguments().buffer(&y).buffer(&dy_gpu).buffer(&dx);
+                launch.on_each(&device.compute, len).unwrap();
+            }
+            let want_y: Vec<f64> = x.iter().map(|&x| value(x.into())).collect();
+            let want_dx: Vec<f64> =
+                x.iter().zip(&dy).map(|(&x, &d)| f64::from(d) * slope(x.into())).collect();
+            near(name, &read(&device, &y), &want_y, 1e-6);
+            near(name, &read(&device, &dx), &want_dx, 1e-6);
+        }
+        let k = kernel("scale");
+        unsafe {
+            let launch = k.arguments().buffer(&x_gpu).float(0.5).buffer(&y);
+            launch.on_each(&device.compute, len).unwrap();
+        }
+        assert_eq!(read(&device, &y), x.iter().map(|x| x * 0.5).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn dropout_keeps_what_the_cpu_keeps() {
+    standin::run("dropout_keeps_what_the_cpu_keeps", &[], || {
+        let device = device(0);
+        // A tower with 5 of 12 channels from the third on, of a layer with 2 x 3 pixels.
+        let (images, pixels, c, joined, channel) = (4, 6, 5, 12, 3);
+        let (seed, step, first_image, purpose) = (0x1234_5678_9abc_def0u64, 17, 256, 0x0212_3456);
+        let (threshold, len) = (1u32 << 30, images * pixels * c);
+        let mut all = constants(&[
+            ("IMAGES", images),
+            ("PIXELS", pixels),
+            ("C", c),
+            ("JOINED_C", joined),
+            ("CHANNEL", channel),
+        ]);
+        all.push(("PURPOSE", format!("{purpose}u")));
+        let x = noise(len, 1);
+        let x_gpu = device.buffer_of(&x).unwrap();
+        let y = device.buffer::<f32>(len).unwrap();
+        let kernel = device.kernel(kernels::DROPOUT, &all, "dropout").unwrap();
+        let launch = kernel.arguments().buffer(&x_gpu).word(threshold);
+        let launch =
+            launch.word(seed as u32).word((seed >> 32) as u32).word(step).word(first_image);
+        unsafe { launch.buffer(&y).on_each(&device.compute, len).unwrap() };
+        let want: Vec<f32> = (0..len)
+            .map(|i| {
+                let (image, pixel) = (i / c / pixels, i / c % pixels);
+                let neuron = (pixel * joined + channel + i % c) as u32;
+                let counter = [neuron / 4, first_image + image as u32, step, purpose];
+                let words = alexnet::random::philox(counter, [seed as u32, (seed >> 32) as u32]);
+                if words[neuron as usize % 4] >= threshold { x[i] } else { 0.0 }
+            })
+            .collect();
+        assert_eq!(read(&device, &y), want);
+        let kept = want.iter().filter(|&&y| y != 0.0).count();
+        assert!((60..=110).contains(&kept), "{kept} of {len} kept at a rate of a quarter");
+    });
+}
+
+#[test]
+fn softmax_loss_and_errors() {
+    standin::run("softmax_loss_and_errors", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        for (images, classes, real) in [(3, 10, 3), (5, 1000, 4), (40, 7, 40)] {
+            // Coarse values, so that classes tie.
+            let x: Vec<f32> =
+                noise(images * classes, 1).iter().map(|v| (v * 20.0).round() / 2.0).collect();
+            let labels: Vec<i32> = (0..images).map(|i| (i * 7 % classes) as i32).collect();
+            let all = constants(&[("IMAGES", images), ("CLASSES", classes), ("TOP", 5)]);
+            let kernel = |name| device.kernel(kernels::SOFTMAX, &all, name).unwrap();
+            let (x_gpu, label) =
+                (device.buffer_of(&x).unwrap(), device.buffer_of(&labels).unwrap());
+            let [p, dx] = [(); 2].map(|()| device.buffer::<f32>(images * classes).unwrap());
+            let scores = device.buffer::<f32>(images * 3).unwrap();
+            let totals = device.buffer::<f32>(3).unwrap();
+            unsafe {
+                let k = kernel("softmax");
+                let launch = k.arguments().buffer(&x_gpu).buffer(&label).word(real as u32);
+                let launch = launch.float(real as f32).buffer(&p).buffer(&dx).buffer(&scores);
+                launch.on(&device.compute, (images, 1, 1), (256, 1, 1)).unwrap();
+                let k = kernel("sum_scores");
+                let launch = k.arguments().buffer(&scores).buffer(&totals);
+                launch.on(&device.compute, (1, 1, 1), (32, 1, 1)).unwrap();
+            }
+            let (mut want_p, mut want_dx, mut want_totals) = (vec![], vec![], [0f64; 3]);
+            for (image, row) in x.chunks(classes).enumerate() {
+                let sum: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+                let right = labels[image] as usize;
+                let before = (0..classes)
+                    .filter(|&c| row[c] > row[right] || (row[c] == row[right] && c < right))
+                    .count();
+                for (c, &x) in row.iter().enumerate() {
+                    let p = f64::from(x).exp() / sum;
+                    want_p.push(p);
+                    let gradient = (p - f64::from(u8::from(c == right))) / real as f64;
+                    want_dx.push(if image < real { gradient } else { 0.0 });
+                }
+                if image < real {
+                    want_totals[0] -= (f64::from(row[right]).exp() / sum).ln();
+                    want_totals[1] += f64::from(u8::from(before >= 1));
+                    want_totals[2] += f64::from(u8::from(before >= 5));
+                }
+            }
+            near("probabilities", &read(&device, &p), &want_p, 1e-6);
+            near("gradient", &read(&device, &dx), &want_dx, 1e-6);
+            let got = read(&device, &totals);
+            assert!((f64::from(got[0]) / want_totals[0] - 1.0).abs() < 1e-6, "{got:?}");
+            assert_eq!([got[1], got[2]].map(f64::from), [want_totals[1], want_totals[2]]);
+        }
+    });
+}
+
+#[test]
+fn joining_and_splitting_towers() {
+    standin::run("joining_and_splitting_towers", &[], || {
+        let device = device(0);
+        let (pixels, c, joined_c, channel) = (13, 5, 12, 4);
+        let all = constants(&[
+            ("PIXELS", pixels),
+            ("C", c),
+            ("JOINED_C", joined_c),
+            ("CHANNEL", channel),
+        ]);
+        let run = |name, from: &Buffer<f32>, to: &Buffer<f32>| {
+            let kernel = device.kernel(kernels::TOWERS, &all, name).unwrap();
+            let launch = kernel.arguments().buffer(from).buffer(to);
+            unsafe { launch.on_each(&device.compute, pixels * c).unwrap() };
+        };
+        let (part, other, whole) =
+            (noise(pixels * c, 1), noise(pixels * c, 2), noise(pixels * joined_c, 3));
+        let inside = |i: usize| i / c * joined_c + channel + i % c;
+        let [part_gpu, other_gpu, whole_gpu] =
+            [&part, &other, &whole].map(|v| device.buffer_of(v).unwrap());
+
+        let mut want = whole.clone();
+        part.iter().enumerate().for_each(|(i, &v)| want[inside(i)] = v);
+        run("join", &part_gpu, &whole_gpu);
+        assert_eq!(read(&device, &whole_gpu), want);
+
+        run("take_add", &whole_gpu, &other_gpu);
+        let want: Vec<f32> = part.iter().zip(&other).map(|(a, b)| a + b).collect();
+        assert_eq!(read(&device, &other_gpu), want);
+
+        run("take", &whole_gpu, &other_gpu);
+        assert_eq!(read(&device, &other_gpu), part);
+
+        run("add", &part_gpu, &other_gpu);
+        assert_eq!(read(&device, &other_gpu), part.iter().map(|v| v + v).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn crops_to_input() {
+    standin::run("crops_to_input", &[], || {
+        let device = device(0);
+        let (n, h, w, c) = (3, 5, 4, 3);
+        let len = n * h * w * c;
+        let crops: Vec<u8> = (0..len).map(|i| (i * 37 % 256) as u8).collect();
+        let (mean, shift, scale) = (noise(h * w * c, 1), noise(n * c, 2), noise(n, 3));
+        let crops_gpu = device.buffer_of(&crops).unwrap();
+        let [mean_gpu, shift_gpu, scale_gpu] =
+            [&mean, &shift, &scale].map(|v| device.buffer_of(v).unwrap());
+        let y = device.buffer::<f32>(len).unwrap();
+        let all = constants(&[("IMAGES", n), ("H", h), ("W", w), ("C", c)]);
+        let kernel = device.kernel(kernels::INPUT, &all, "input").unwrap();
+        let launch = kernel.arguments().buffer(&crops_gpu).buffer(&mean_gpu);
+        let launch = launch.buffer(&shift_gpu).buffer(&scale_gpu).buffer(&y);
+        unsafe { launch.on_each(&device.compute, len).unwrap() };
+        let want: Vec<f32> = (0..len)
+            .map(|i| {
+                let image = i / (h * w * c);
+                let centred = f32::from(crops[i]) - mean[i % (h * w * c)];
+                (centred + shift[image * c + i % c]) * scale[image]
+            })
+            .collect();
+        assert_eq!(read(&device, &y), want);
+    });
+}
