@@ -65,9 +65,9 @@ struct Right {
     }
 };
 
-__device__ __forceinline__ float finish(float sum, const float* bias, int n) {
+__device__ __forceinline__ float finish(float sum, float bias) {
     if (SPLITS > 1) return sum;
-    float y = __fadd_rn(sum, bias[n]);
+    float y = __fadd_rn(sum, bias);
     return RELU && y < 0.f ? 0.f : y;
 }
 
@@ -98,12 +98,14 @@ conv_forward(const float* __restrict__ x, const float* __restrict__ weights,
             const float* s = &sums.at[i][j];
             if (WIDE_OUT) {
                 if (n >= GROUP_OUT) continue;
-                store4(row + n, make_float4(finish(s[0], bias, n), finish(s[1], bias, n + 1),
-                                            finish(s[2], bias, n + 2), finish(s[3], bias, n + 3)));
+                float4 b = SPLITS > 1 ? make_float4(0.f, 0.f, 0.f, 0.f) : load4(bias + n);
+                store4(row + n, make_float4(finish(s[0], b.x), finish(s[1], b.y),
+                                            finish(s[2], b.z), finish(s[3], b.w)));
             } else {
 #pragma unroll
                 for (int q = 0; q < 4; q++) {
-                    if (n + q < GROUP_OUT) row[n + q] = finish(s[q], bias, n + q);
+                    if (n + q >= GROUP_OUT) continue;
+                    row[n + q] = finish(s[q], SPLITS > 1 ? 0.f : bias[n + q]);
                 }
             }
         }

@@ -13,9 +13,6 @@ constexpr int COLUMNS = TILE_WARPS_N * 4 * TILE_THREAD_N;
 constexpr int THREADS = TILE_WARPS_M * TILE_WARPS_N * 32;
 constexpr int DEPTH = TILE_DEPTH;
 constexpr int BLOCKS = THREADS >= 256 ? 2 : 1;  // that must find room on a multiprocessor
-// 4 more than a multiple of 8, so that the four-by-four transposing stores meet different banks.
-constexpr int PITCH_M = LINES + 4;
-constexpr int PITCH_N = COLUMNS + 4;
 static_assert(DEPTH % 8 == 0 && TILE_THREAD_M % 4 == 0 && TILE_THREAD_N % 4 == 0, "tile");
 
 __device__ __forceinline__ float4 load4(const float* p) {
@@ -29,7 +26,10 @@ __device__ __forceinline__ void store4(float* p, float4 v) { *reinterpret_cast<f
 // `base(k)` what belongs to a tile that begins at k, and `get4(line, base, d)` or `get1(...)` reads
 // element k + d of the line. Source::ALONG_K says along what 4 neighbours are contiguous in global
 // memory: along k (then they are transposed on the way) or along the line.
-template <class Source, int SPAN, int PITCH> struct Tile {
+template <class Source, int SPAN> struct Tile {
+    // Transposing stores meet different banks if rows are 4 more than a multiple of 8 apart; others
+    // if rows follow each other without a gap, or 8 lanes never cross from one row into the next.
+    static constexpr int PITCH = SPAN + (Source::ALONG_K || SPAN % 32 == 0 ? 4 : 0);
     static constexpr bool WIDE = Source::WIDE;
     static constexpr int UNITS = DEPTH * SPAN / (WIDE ? 4 : 1);
     static constexpr int COUNT = (UNITS + THREADS - 1) / THREADS;  // units of one thread
@@ -120,6 +120,7 @@ struct Sums {
     }
 };
 
+template <int PITCH_M, int PITCH_N>
 __device__ __forceinline__ void multiply(const float* left, const float* right, Sums& sums) {
     const float* from_left = left + Sums::line(0);
     const float* from_right = right + Sums::column(0);
@@ -148,15 +149,18 @@ __device__ __forceinline__ void multiply(const float* left, const float* right, 
 
 // sums = left * right over k in [begin, end); `begin` and, save for the last part, `end` are
 // multiples of DEPTH, and sources give 0 beyond their last k.
-// `shared` holds 2 x DEPTH x PITCH_M floats, then 2 x DEPTH x PITCH_N.
+// `shared` holds two buffers of the left factor, then two of the right.
 template <class Left, class Right>
 __device__ __forceinline__ void product(const Left& left_source, int first_line,
                                         const Right& right_source, int first_column, int begin,
                                         int end, float* shared, Sums& sums) {
-    Tile<Left, LINES, PITCH_M> left(left_source, first_line);
-    Tile<Right, COLUMNS, PITCH_N> right(right_source, first_column);
+    using LeftTile = Tile<Left, LINES>;
+    using RightTile = Tile<Right, COLUMNS>;
+    constexpr int LEFT_FLOATS = DEPTH * LeftTile::PITCH, RIGHT_FLOATS = DEPTH * RightTile::PITCH;
+    LeftTile left(left_source, first_line);
+    RightTile right(right_source, first_column);
     float* shared_left = shared;
-    float* shared_right = shared + 2 * DEPTH * PITCH_M;
+    float* shared_right = shared + 2 * LEFT_FLOATS;
 #pragma unroll
     for (int i = 0; i < TILE_THREAD_M; i++) {
 #pragma unroll
@@ -175,14 +179,15 @@ __device__ __forceinline__ void product(const Left& left_source, int first_line,
             left.load(k + DEPTH);
             right.load(k + DEPTH);
         }
-        multiply(shared_left + now * DEPTH * PITCH_M, shared_right + now * DEPTH * PITCH_N, sums);
+        multiply<LeftTile::PITCH, RightTile::PITCH>(shared_left + now * LEFT_FLOATS,
+                                                    shared_right + now * RIGHT_FLOATS, sums);
         now ^= 1;
         if (more) {
-            left.store(shared_left + now * DEPTH * PITCH_M);
-            right.store(shared_right + now * DEPTH * PITCH_N);
+            left.store(shared_left + now * LEFT_FLOATS);
+            right.store(shared_right + now * RIGHT_FLOATS);
         }
         __syncthreads();
     }
 }
 
-constexpr int SHARED_FLOATS = 2 * DEPTH * (PITCH_M + PITCH_N);
+constexpr int SHARED_FLOATS = 2 * DEPTH * (LINES + 4 + COLUMNS + 4);

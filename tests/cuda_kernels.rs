@@ -581,7 +581,8 @@ fn activations() {
         let kernel = |name: &str| {
             device.kernel(kernels::ELEMENTWISE, &constants(&[("COUNT", len)]), name).unwrap()
         };
-        let reference: [(&str, fn(f64) -> f64, fn(f64) -> f64); 2] = [
+        type Function = fn(f64) -> f64;
+        let reference: [(&str, Function, Function); 2] = [
             ("relu", |x| x.max(0.0), |x| f64::from(u8::from(x > 0.0))),
             ("tanh", f64::tanh, |x| 1.0 - x.tanh() * x.tanh()),
         ];

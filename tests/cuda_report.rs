@@ -6,16 +6,18 @@
 //!
 //!     python3 -m venv cuda && . cuda/bin/activate
 //!     pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump
-//!     cargo test --release --test cuda_report -- --ignored --nocapture
+//!     cargo test --release --test cuda_report -- --include-ignored --nocapture
 
 mod paper;
 mod standin;
 
 use alexnet::device::cuda::compile::Compiler;
+use alexnet::device::cuda::device::Device;
 use paper::{Variant, variants};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 const ARCHITECTURES: [(i32, i32); 5] = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0)];
 
@@ -167,4 +169,48 @@ fn every_kernel_compiles_without_spills() {
             most.unwrap()
         );
     }
+}
+
+/// The second table, from the stand-in: how one block in the middle of each product accesses memory.
+/// The paper's five convolutions meet no bank conflict and read whole sectors.
+#[test]
+fn products_access_memory_well() {
+    let output = standin::outcome("products_access_memory_well", &standin::COUNTING, || {
+        let compiler = Compiler::new(12090, None).unwrap();
+        let device = Device::open(0, Arc::new(compiler)).unwrap();
+        println!("| kernel | sectors / request | of them needed | bank passes / needed |");
+        println!("| --- | --- | --- | --- |");
+        for variant in paper::products(2) {
+            let kernel = device.kernel(variant.source, &variant.constants, variant.kernel).unwrap();
+            let buffers: Vec<_> =
+                variant.buffers.iter().map(|&len| device.buffer::<f32>(len).unwrap()).collect();
+            let mut launch = kernel.arguments();
+            for buffer in &buffers {
+                device.compute.zero(buffer).unwrap();
+                launch = launch.buffer(buffer);
+            }
+            unsafe { launch.on(&device.compute, variant.grid, variant.block).unwrap() };
+            device.wait().unwrap();
+            let a = standin::accesses();
+            let share = |a: u64, b: u64| a as f64 / b as f64;
+            let needed = share(a.least_sectors, a.sectors);
+            println!(
+                "| {} | {:.2} | {:.1} % | {:.3} |",
+                variant.label,
+                share(a.sectors, a.global_requests),
+                100.0 * needed,
+                share(a.passes, a.least_passes)
+            );
+            assert!(a.shared_requests > 0 && a.global_requests > 0);
+            if variant.label.starts_with("conv") {
+                assert_eq!(a.passes, a.least_passes, "{}: bank conflicts", variant.label);
+                // conv1's windows begin at every 48th byte, so their ends share sectors.
+                let whole = if variant.label.starts_with("conv1") { 0.7 } else { 1.0 };
+                assert!(needed >= whole, "{}: partly used sectors", variant.label);
+            }
+        }
+    });
+    let Some(output) = output else { return };
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

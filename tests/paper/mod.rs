@@ -45,7 +45,8 @@ const LAYERS: [Layer; 9] = [
     ("local3", [6, 64], [6, 32], 3, 1, 1),
 ];
 
-/// The products for a GPU with 108 multiprocessors (A100) and a batch of `images`.
+/// The products for a GPU with 108 multiprocessors (A100), tiled as for a batch of 128 whatever
+/// `images` is.
 pub fn products(images: usize) -> Vec<Variant> {
     let mut all = Vec::new();
     for (name, [side, channels], [out_side, out_channels], kernel, stride, pad) in LAYERS {
@@ -73,50 +74,50 @@ pub fn products(images: usize) -> Vec<Variant> {
             ("LOCAL", local.into()),
             ("RELU", 1),
         ]);
-        let product = |lines: usize, columns: usize, depth: usize| {
-            let lines = if local { images } else { lines };
-            let count = if local { places } else { 1 };
-            Product { lines, columns, depth, count, may_split: !local }
-        };
-        let mut add = |source, kernel, product: Product, inputs: &[usize], out: usize| {
-            let plan = Plan::choose(product, 108);
-            let mut constants = shape.clone();
-            constants.extend(plan.constants());
-            let mut buffers = inputs.to_vec();
-            buffers.push(out * plan.splits);
-            all.push(Variant {
-                label: format!("{name} {}", kernel_label(kernel)),
-                source,
-                kernel,
-                constants,
-                grid: plan.grid(),
-                block: plan.block(),
-                buffers,
-            });
-        };
+        // Lines, columns and depth of a product, for any number of images.
+        let count = if local { places } else { 1 };
+        let product =
+            |lines, columns, depth| Product { lines, columns, depth, count, may_split: !local };
+        let (places_in, places_out) = if local { (1, 1) } else { (side * side, places) };
+        let mut add =
+            |source, kernel, product: &dyn Fn(usize) -> Product, inputs: &[usize], out: usize| {
+                let plan = Plan::choose(product(128), 108);
+                let plan = Plan::new(product(images), plan.tile(), plan.splits);
+                let mut constants = shape.clone();
+                constants.extend(plan.constants());
+                let mut buffers = inputs.to_vec();
+                buffers.push(out * plan.splits);
+                all.push(Variant {
+                    label: format!("{name} {}", kernel_label(kernel)),
+                    source,
+                    kernel,
+                    constants,
+                    grid: plan.grid(),
+                    block: plan.block(),
+                    buffers,
+                });
+            };
         add(
             kernels::CONV_FORWARD,
             "conv_forward",
-            product(out_pixels, out_channels, depth),
+            &|images| product(images * places_out, out_channels, depth),
             &[x, weights, bias],
             y,
         );
         if name != "conv1" {
-            let depth = kernel * kernel * out_channels;
+            let taps = kernel * kernel * out_channels;
             add(
                 kernels::CONV_BACKWARD_INPUT,
                 "conv_backward_input",
-                product(pixels, channels, depth),
+                &|images| product(images * places_in, channels, taps),
                 &[y, weights],
                 x,
             );
         }
-        let lines = depth;
-        let sum_over = if local { images } else { out_pixels };
         add(
             kernels::CONV_BACKWARD_WEIGHTS,
             "conv_backward_weights",
-            Product { lines, ..product(lines, out_channels, sum_over) },
+            &|images| product(depth, out_channels, images * places_out),
             &[x, y],
             weights,
         );

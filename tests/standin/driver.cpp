@@ -172,6 +172,7 @@ int run_kernel(int device, const Function& function, dim3 blocks, dim3 threads,
     memory.open(device);
     std::string wrong;
     machine.inside = true;
+    machine.is_global = [](const char* p) { return memory.near(p) != nullptr; };
     volatile int result = SUCCESS;  // it outlives the jump out of a fault
     if (sigsetjmp(machine.escape, 1) == 0) {
         static Runtime** table;
@@ -236,6 +237,13 @@ struct AtExit {
 }  // namespace
 
 #define API extern "C" int
+
+/// For tests: how memory was accessed since the last call, the six numbers of Accesses::Totals.
+extern "C" void standin_accesses(uint64_t* out) {
+    Guard guard(lock);
+    memcpy(out, &machine.accesses.totals, sizeof machine.accesses.totals);
+    machine.accesses.totals = {};
+}
 
 /// For tests in the same process: the ten counters in the order of `Counters`.
 extern "C" void standin_counters(uint64_t* out) {

@@ -43,11 +43,18 @@ fn build_now() -> Option<PathBuf> {
     lock.lock().unwrap();
     for (source, library) in [("driver.cpp", "libcuda.so.1"), ("nvrtc.cpp", "libnvrtc.so.12")] {
         let target = folder.join(library);
-        let newest =
-            ["driver.cpp", "nvrtc.cpp", "memory.hpp", "run.hpp", "cuda_on_cpu.hpp", "mod.rs"]
-                .map(|name| sources.join(name).metadata().unwrap().modified().unwrap())
-                .into_iter()
-                .max();
+        let newest = [
+            "driver.cpp",
+            "nvrtc.cpp",
+            "memory.hpp",
+            "run.hpp",
+            "accesses.hpp",
+            "cuda_on_cpu.hpp",
+            "mod.rs",
+        ]
+        .map(|name| sources.join(name).metadata().unwrap().modified().unwrap())
+        .into_iter()
+        .max();
         if target.metadata().ok().and_then(|m| m.modified().ok()) >= newest {
             continue;
         }
@@ -136,4 +143,35 @@ pub fn counters() -> Counters {
         read(&mut counters);
     }
     counters
+}
+
+/// How kernels accessed memory, see `accesses.hpp`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Accesses {
+    pub global_requests: u64,
+    pub sectors: u64,
+    pub least_sectors: u64,
+    pub shared_requests: u64,
+    pub passes: u64,
+    pub least_passes: u64,
+}
+
+/// The switches that make kernels count their accesses, in one block of each launch.
+pub const COUNTING: [(&str, &str); 2] = [
+    ("STANDIN_CXXFLAGS", " -fsanitize=thread -fno-exceptions -nodefaultlibs -lc -lm"),
+    ("STANDIN_SAMPLE", "1"),
+];
+
+/// What was counted since the last call; only inside [`run`] with [`COUNTING`].
+pub fn accesses() -> Accesses {
+    let mut accesses = Accesses::default();
+    // SAFETY: the stand-in is loaded, and its function writes six 64-bit numbers.
+    unsafe {
+        let library = libloading::Library::new("libcuda.so.1").unwrap();
+        let read: libloading::Symbol<unsafe extern "C" fn(*mut Accesses)> =
+            library.get(b"standin_accesses").unwrap();
+        read(&mut accesses);
+    }
+    accesses
 }

@@ -104,9 +104,9 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
             " -o " + work + "/kernel.so " + work + "/kernel.cpp >" + work + "/log 2>&1";
         int status = system(command.c_str());
         program->log = read(work + "/log");
+        if (status == 0) rename((work + "/kernel.so").c_str(), object.c_str());
+        if (system(("rm -r " + work).c_str()) != 0) return INVALID_INPUT;
         if (status != 0) return COMPILATION;
-        rename((work + "/kernel.so").c_str(), object.c_str());
-        if (system(("rm -r " + work).c_str())) return INVALID_INPUT;
     }
     program->image = "stand-in object " + object;
     return SUCCESS;

@@ -3,9 +3,10 @@
 // Threads run one after another, each until it waits at a barrier or shuffle. So a missing barrier
 // shows at once: the first thread reads shared memory that the others have not written, and that
 // memory was poisoned (NaN) before the block. STANDIN_ORDER says who runs first: `forward`,
-// `reverse` or `random`.
+// `reverse` or `random`. With STANDIN_SAMPLE=1 only the middle block of a grid runs.
 #pragma once
 #define STANDIN_HOST
+#include "accesses.hpp"
 #include "cuda_on_cpu.hpp"
 #include <csetjmp>
 #include <cstdio>
@@ -57,6 +58,9 @@ struct Machine {
     void* const* parameters = nullptr;
     std::mt19937 random{1};
     sigjmp_buf escape;       // where a fault inside a kernel comes out
+    Accesses accesses;
+    char *shared = nullptr, *shared_end = nullptr;
+    bool (*is_global)(const char* address) = nullptr;
     bool inside = false;     // a kernel runs: faults are its own
 };
 inline Machine machine;
@@ -82,6 +86,16 @@ inline uint32_t shuffle_values(uint32_t value, unsigned from) {
     uint32_t result = machine.fibers[warp + from].value;
     wait_as(State::Shuffle);  // ... and every lane has taken one
     return result;
+}
+
+/// Called by kernels that are compiled for counting; the rest (stack, constants) is no access.
+inline void count_access(const void* address, unsigned size, const void* place) {
+    const char* p = static_cast<const char*>(address);
+    bool shared = p >= machine.shared && p < machine.shared_end;
+    if (shared || machine.is_global(p)) {
+        machine.accesses.add(machine.current, reinterpret_cast<uintptr_t>(p), size, shared,
+                             reinterpret_cast<uintptr_t>(place));
+    }
 }
 
 inline std::string place() {
@@ -169,6 +183,9 @@ inline std::string run_grid(const Kernel& kernel, void* const* parameters, dim3 
     machine.runtime.threads = threads;
     machine.runtime.barrier = [] { wait_as(State::Barrier); };
     machine.runtime.shuffle = shuffle_values;
+    machine.runtime.access = count_access;
+    machine.shared = shared, machine.shared_end = shared_end;
+    const char* sample = getenv("STANDIN_SAMPLE");
     machine.kernel = &kernel;
     machine.parameters = parameters;
     machine.count = threads.x * threads.y * threads.z;
@@ -176,10 +193,12 @@ inline std::string run_grid(const Kernel& kernel, void* const* parameters, dim3 
     for (unsigned z = 0; z < blocks.z; z++)
         for (unsigned y = 0; y < blocks.y; y++)
             for (unsigned x = 0; x < blocks.x; x++) {
+                if (sample && (x != blocks.x / 2 || y != blocks.y / 2 || z != blocks.z / 2)) continue;
                 machine.runtime.block = {x, y, z};
                 memset(shared, 0xff, shared_end - shared);
                 std::string wrong = run_block(order ? order : "forward");
                 if (!wrong.empty()) return place() + ": " + wrong;
+                machine.accesses.finish_block();
             }
     return "";
 }

@@ -49,7 +49,7 @@ pub const TILES: [Tile; 8] = [
     tile((2, 4), (8, 8), 16, 2, 88),  // 128 x 128
     tile((2, 2), (8, 12), 16, 2, 88), // 128 x 96
     tile((2, 2), (8, 8), 16, 3, 86),  // 128 x 64
-    tile((3, 1), (8, 12), 16, 2, 84), // 192 x 48
+    tile((3, 1), (8, 12), 16, 2, 80), // 192 x 48
     tile((2, 1), (8, 12), 16, 4, 82), // 128 x 48
     tile((4, 1), (8, 8), 8, 3, 80),   // 256 x 32
     tile((1, 4), (4, 4), 8, 6, 60),   // 32 x 64
@@ -133,6 +133,11 @@ impl Plan {
         ]
         .map(|(name, value)| (name, value.to_string()))
         .to_vec()
+    }
+
+    /// A block's share.
+    pub fn tile(&self) -> Tile {
+        self.tile
     }
 
     /// Blocks of the launch.
