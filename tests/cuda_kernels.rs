@@ -351,14 +351,18 @@ fn locally_connected() {
 fn the_papers_conv1() {
     standin::run("the_papers_conv1", &[], || {
         let conv1 = Conv::square(1, 224, 3, 48, 11).with(4, [0, 3, 0, 3]);
-        check_conv(&device(0), Conv { relu: true, ..conv1 }, None);
+        let device = device(0);
+        check_conv(&device, Conv { relu: true, ..conv1 }, None);
+        check_conv(&device, conv1, Some((4, 3))); // the tile for a batch of 128
     });
 }
 
 #[test]
 fn the_papers_conv2() {
     standin::run("the_papers_conv2", &[("STANDIN_ORDER", "reverse")], || {
-        check_conv(&device(0), Conv::square(1, 27, 48, 128, 5).with(1, [2; 4]), None);
+        let (device, conv2) = (device(0), Conv::square(1, 27, 48, 128, 5).with(1, [2; 4]));
+        check_conv(&device, conv2, None);
+        check_conv(&device, conv2, Some((0, 2))); // the tile for a batch of 128
     });
 }
 
@@ -367,8 +371,12 @@ fn the_papers_conv3_4_5() {
     standin::run("the_papers_conv3_4_5", &[], || {
         let device = device(0);
         check_conv(&device, Conv::square(1, 13, 256, 192, 3).with(1, [1; 4]), None);
+        check_conv(&device, Conv::square(1, 13, 256, 192, 3).with(1, [1; 4]), Some((1, 2)));
         check_conv(&device, Conv::square(1, 13, 192, 192, 3).with(1, [1; 4]), None);
         check_conv(&device, Conv::square(2, 13, 192, 128, 3).with(1, [1; 4]), None);
+        // Both towers in one: two groups.
+        let conv4 = Conv::square(1, 13, 384, 384, 3).with(1, [1; 4]);
+        check_conv(&device, Conv { groups: 2, ..conv4 }, None);
     });
 }
 
