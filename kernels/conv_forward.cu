@@ -88,24 +88,32 @@ conv_forward(const float* __restrict__ x, const float* __restrict__ weights,
     y += (size_t)split * IMAGES * PLACES * OUT_C + place * OUT_C + group * GROUP_OUT;
     bias += place * OUT_C + group * GROUP_OUT;
 #pragma unroll
-    for (int i = 0; i < TILE_THREAD_M; i++) {
-        int m = first_line + Sums::line(i);
-        if (m >= PIXELS) continue;
-        float* row = y + (size_t)m * (LOCAL ? PLACES * OUT_C : OUT_C);
+    for (int j = 0; j < TILE_THREAD_N; j += 4) {
+        int n = first_column + Sums::column(j);
+        if (n >= GROUP_OUT) continue;
+        float b[4];
 #pragma unroll
-        for (int j = 0; j < TILE_THREAD_N; j += 4) {
-            int n = first_column + Sums::column(j);
+        for (int q = 0; q < 4; q++) b[q] = 0.f;
+        if (SPLITS == 1 && WIDE_OUT) {
+            float4 wide = load4(bias + n);
+            b[0] = wide.x, b[1] = wide.y, b[2] = wide.z, b[3] = wide.w;
+        } else if (SPLITS == 1) {
+#pragma unroll
+            for (int q = 0; q < 4; q++) b[q] = n + q < GROUP_OUT ? bias[n + q] : 0.f;
+        }
+#pragma unroll
+        for (int i = 0; i < TILE_THREAD_M; i++) {
+            int m = first_line + Sums::line(i);
+            if (m >= PIXELS) continue;
+            float* out = y + (size_t)m * (LOCAL ? PLACES * OUT_C : OUT_C) + n;
             const float* s = &sums.at[i][j];
             if (WIDE_OUT) {
-                if (n >= GROUP_OUT) continue;
-                float4 b = SPLITS > 1 ? make_float4(0.f, 0.f, 0.f, 0.f) : load4(bias + n);
-                store4(row + n, make_float4(finish(s[0], b.x), finish(s[1], b.y),
-                                            finish(s[2], b.z), finish(s[3], b.w)));
+                store4(out, make_float4(finish(s[0], b[0]), finish(s[1], b[1]),
+                                        finish(s[2], b[2]), finish(s[3], b[3])));
             } else {
 #pragma unroll
                 for (int q = 0; q < 4; q++) {
-                    if (n + q >= GROUP_OUT) continue;
-                    row[n + q] = finish(s[q], SPLITS > 1 ? 0.f : bias[n + q]);
+                    if (n + q < GROUP_OUT) out[q] = finish(s[q], b[q]);
                 }
             }
         }
