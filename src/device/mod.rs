@@ -3,6 +3,7 @@
 
 mod choice;
 pub mod cpu;
+pub mod cuda;
 pub mod peak;
 
 pub use choice::{Choice, Place};

@@ -1,0 +1,102 @@
+// Convolution, gradient to the weights: the sum over all output pixels of window x gradient.
+//
+// As a product: lines are the elements of a window, columns the kernels of a group, k the output's
+// pixels of the whole batch. These are many (conv1: 387,200), so they are shared out over SPLITS
+// blocks, whose parts reduce_splits adds up in order. With LOCAL, one product a place, k = images.
+//
+//   x         [IMAGES][IN_H][IN_W][IN_C]
+//   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output
+//   out       shaped as the weights (conv_forward.cu); with SPLITS > 1, that many parts
+//
+// Grid: x Input::K / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
+#include "product.cuh"
+#include "patches.cuh"
+
+constexpr int PIXELS = LOCAL ? IMAGES : IMAGES * PLACES;
+
+struct Left {
+    static constexpr bool ALONG_K = false, WIDE = Input::WIDE;
+    using Line = Input::Element;
+    using Base = int;
+    const float* x;
+    int first_channel, place;
+
+    __device__ __forceinline__ Line line(int m) const {
+        Line e = Input::element(m);
+        if (!e.exists) e.row = Input::CORNER ? 1 << 28 : -(1 << 28);  // in no map
+        e.exists = true;
+        return e;
+    }
+    __device__ __forceinline__ Base base(int k) const { return k; }
+    __device__ __forceinline__ Found find(Line line, Base base, int d) const {
+        int k = base + d;
+        int image = LOCAL ? k : k / PLACES, at = LOCAL ? place : k % PLACES;
+        Found f = Input::find(Input::place(image, at / OUT_W, at % OUT_W, true), line,
+                              first_channel);
+        return {f.at, f.exists && (PIXELS % DEPTH == 0 || k < PIXELS)};
+    }
+    __device__ __forceinline__ float4 get4(Line line, Base base, int d) const {
+        return read4(x, find(line, base, d));
+    }
+    __device__ __forceinline__ float get1(Line line, Base base, int d) const {
+        return read1(x, find(line, base, d));
+    }
+};
+
+struct Right {
+    static constexpr bool ALONG_K = false, WIDE = WIDE_OUT;
+    using Line = int;  // the kernel within the group
+    using Base = int;
+    const float* gradient;  // of the group's first kernel, and of the place
+
+    __device__ __forceinline__ Line line(int n) const { return n; }
+    __device__ __forceinline__ Base base(int k) const { return k; }
+    __device__ __forceinline__ Found find(Line n, Base base, int d) const {
+        int k = base + d;
+        return {k * (LOCAL ? PLACES * OUT_C : OUT_C) + n,
+                (GROUP_OUT % COLUMNS == 0 || n < GROUP_OUT) &&
+                    (PIXELS % DEPTH == 0 || k < PIXELS)};
+    }
+    __device__ __forceinline__ float4 get4(Line n, Base base, int d) const {
+        return read4(gradient, find(n, base, d));
+    }
+    __device__ __forceinline__ float get1(Line n, Base base, int d) const {
+        return read1(gradient, find(n, base, d));
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+conv_backward_weights(const float* __restrict__ x, const float* __restrict__ gradient,
+                      float* __restrict__ out) {
+    __shared__ __align__(16) float shared[SHARED_FLOATS];
+    int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
+    int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
+    int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
+    Left left{x, group * GROUP_IN, place};
+    Right right{gradient + place * OUT_C + group * GROUP_OUT};
+    Sums sums;
+    int begin = split * SPLIT_K;
+    product(left, first_line, right, first_column, begin, min(begin + SPLIT_K, PIXELS), shared,
+            sums);
+
+    out += (size_t)(split + place) * WEIGHT_ROWS * OUT_C + group * GROUP_OUT;
+#pragma unroll
+    for (int i = 0; i < TILE_THREAD_M; i++) {
+        int m = first_line + Sums::line(i), run = m / Input::STEP, rest = m % Input::STEP;
+        if (m >= Input::K || rest >= Input::RUN) continue;
+        float* row = out + (run * Input::RUN + rest) * OUT_C;
+#pragma unroll
+        for (int j = 0; j < TILE_THREAD_N; j += 4) {
+            int n = first_column + Sums::column(j);
+            const float* s = &sums.at[i][j];
+            if (WIDE_OUT) {
+                if (n < GROUP_OUT) store4(row + n, make_float4(s[0], s[1], s[2], s[3]));
+            } else {
+#pragma unroll
+                for (int q = 0; q < 4; q++) {
+                    if (n + q < GROUP_OUT) row[n + q] = s[q];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+// Convolution forward: output = input * weights + bias, ReLU if asked for.
+//
+// As a product: lines are the output's pixels (image, y, x), columns the kernels of a group, k the
+// elements of a window. A fully connected layer is a 1 x 1 map with the inputs as channels. A
+// locally connected layer (LOCAL = 1) is one product a place, with the images as lines.
+//
+//   x        [IMAGES][IN_H][IN_W][IN_C]
+//   weights  [KERNEL_H][KERNEL_W][IN_C / GROUPS][OUT_C], LOCAL: [OUT_H][OUT_W] in front
+//   bias     [OUT_C], LOCAL: [OUT_H][OUT_W] in front
+//   y        [IMAGES][OUT_H][OUT_W][OUT_C]; with SPLITS > 1, SPLITS such parts, each the sum over
+//            its share of k without bias and ReLU, for reduce_splits to add up
+//
+// Grid: x lines / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
+#include "product.cuh"
+#include "patches.cuh"
+
+constexpr int PIXELS = LOCAL ? IMAGES : IMAGES * PLACES;
+
+struct Left {
+    static constexpr bool ALONG_K = true, WIDE = Input::WIDE;
+    using Line = Input::Place;
+    struct Base {
+        int k;
+        Input::Element element;
+    };
+    const float* x;
+    int first_channel, place;
+
+    __device__ __forceinline__ Line line(int m) const {
+        int image = LOCAL ? m : m / PLACES, at = LOCAL ? place : m % PLACES;
+        return Input::place(image, at / OUT_W, at % OUT_W, m < PIXELS);
+    }
+    __device__ __forceinline__ Base base(int k) const { return {k, Input::element(k)}; }
+    __device__ __forceinline__ Found find(Line line, Base base, int d) const {
+        return Input::find(line, Input::element(base.element, base.k, d), first_channel);
+    }
+    __device__ __forceinline__ float4 get4(Line line, Base base, int d) const {
+        return read4(x, find(line, base, d));
+    }
+    __device__ __forceinline__ float get1(Line line, Base base, int d) const {
+        return read1(x, find(line, base, d));
+    }
+};
+
+struct Right {
+    static constexpr bool ALONG_K = false, WIDE = WIDE_OUT;
+    using Line = int;  // the kernel within the group
+    using Base = int;
+    const float* weights;  // of the group, and of the place
+
+    __device__ __forceinline__ Line line(int n) const { return n; }
+    __device__ __forceinline__ Base base(int k) const { return k; }
+    __device__ __forceinline__ Found find(Line n, Base base, int d) const {
+        int k = base + d, run = k / Input::STEP, rest = k % Input::STEP;
+        bool exists = (GROUP_OUT % COLUMNS == 0 || n < GROUP_OUT) &&
+                      (Input::K % DEPTH == 0 || k < Input::K) && rest < Input::RUN;
+        int row = Input::STEP == Input::RUN ? k : run * Input::RUN + rest;
+        return {row * OUT_C + n, exists};
+    }
+    __device__ __forceinline__ float4 get4(Line n, Base base, int d) const {
+        return read4(weights, find(n, base, d));
+    }
+    __device__ __forceinline__ float get1(Line n, Base base, int d) const {
+        return read1(weights, find(n, base, d));
+    }
+};
+
+__device__ __forceinline__ float finish(float sum, float bias) {
+    if (SPLITS > 1) return sum;
+    float y = __fadd_rn(sum, bias);
+    return RELU && y < 0.f ? 0.f : y;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+conv_forward(const float* __restrict__ x, const float* __restrict__ weights,
+             const float* __restrict__ bias, float* __restrict__ y) {
+    __shared__ __align__(16) float shared[SHARED_FLOATS];
+    int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
+    int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
+    int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
+    Left left{x, group * GROUP_IN, place};
+    Right right{weights + place * WEIGHT_ROWS * OUT_C + group * GROUP_OUT};
+    Sums sums;
+    int begin = split * SPLIT_K;
+    product(left, first_line, right, first_column, begin, min(begin + SPLIT_K, Input::K), shared,
+            sums);
+
+    y += (size_t)split * IMAGES * PLACES * OUT_C + place * OUT_C + group * GROUP_OUT;
+    bias += place * OUT_C + group * GROUP_OUT;
+#pragma unroll
+    for (int j = 0; j < TILE_THREAD_N; j += 4) {
+        int n = first_column + Sums::column(j);
+        if (n >= GROUP_OUT) continue;
+        float b[4];
+#pragma unroll
+        for (int q = 0; q < 4; q++) b[q] = 0.f;
+        if (SPLITS == 1 && WIDE_OUT) {
+            float4 wide = load4(bias + n);
+            b[0] = wide.x, b[1] = wide.y, b[2] = wide.z, b[3] = wide.w;
+        } else if (SPLITS == 1) {
+#pragma unroll
+            for (int q = 0; q < 4; q++) b[q] = n + q < GROUP_OUT ? bias[n + q] : 0.f;
+        }
+#pragma unroll
+        for (int i = 0; i < TILE_THREAD_M; i++) {
+            int m = first_line + Sums::line(i);
+            if (m >= PIXELS) continue;
+            float* out = y + (size_t)m * (LOCAL ? PLACES * OUT_C : OUT_C) + n;
+            const float* s = &sums.at[i][j];
+            if (WIDE_OUT) {
+                store4(out, make_float4(finish(s[0], b[0]), finish(s[1], b[1]),
+                                        finish(s[2], b[2]), finish(s[3], b[3])));
+            } else {
+#pragma unroll
+                for (int q = 0; q < 4; q++) {
+                    if (n + q < GROUP_OUT) out[q] = finish(s[q], b[q]);
+                }
+            }
+        }
+    }
+}

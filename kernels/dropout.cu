@@ -1,0 +1,31 @@
+// Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a function
+// of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
+//
+//   x, y [IMAGES][PIXELS][C]: a tower's part of a layer with JOINED_C channels, from CHANNEL on
+//
+// Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
+// Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32. The same kernel
+// takes the gradient back. Grid: elements / 256.
+__device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,
+                                           unsigned c3, unsigned k0, unsigned k1) {
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        unsigned high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
+        unsigned high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
+        c0 = high1 ^ c1 ^ k0, c1 = low1;
+        c2 = high0 ^ c3 ^ k1, c3 = low0;
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    return word == 0 ? c0 : word == 1 ? c1 : word == 2 ? c2 : c3;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+dropout(const float* __restrict__ x, unsigned threshold, unsigned seed_low, unsigned seed_high,
+        unsigned step, unsigned first_image, float* __restrict__ y) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i >= IMAGES * PIXELS * C) return;
+    unsigned neuron = i / C % PIXELS * JOINED_C + CHANNEL + i % C, image = i / C / PIXELS;
+    unsigned random = philox(neuron % 4, neuron / 4, first_image + image, step, PURPOSE, seed_low,
+                             seed_high);
+    y[i] = random >= threshold ? x[i] : 0.f;
+}

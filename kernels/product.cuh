@@ -1,0 +1,193 @@
+// The tiled matrix product that convolutions, locally connected and fully connected layers share.
+//
+// A block computes a tile of LINES x COLUMNS sums over k. Its warps stand WARPS_M x WARPS_N, the
+// lanes of a warp 8 x 4, and a thread owns THREAD_M x THREAD_N sums in registers. Both factors go
+// through shared memory, DEPTH values of k at a time, in two buffers: while one is multiplied, the
+// next is on its way from global memory into registers. Every sum runs over k in rising order.
+//
+// The host chooses the tile (src/device/cuda/product.rs) and gives it as constants.
+#pragma once
+
+constexpr int LINES = TILE_WARPS_M * 8 * TILE_THREAD_M;
+constexpr int COLUMNS = TILE_WARPS_N * 4 * TILE_THREAD_N;
+constexpr int THREADS = TILE_WARPS_M * TILE_WARPS_N * 32;
+constexpr int DEPTH = TILE_DEPTH;
+constexpr int BLOCKS = THREADS >= 256 ? 2 : 1;  // that must find room on a multiprocessor
+static_assert(DEPTH % 8 == 0 && TILE_THREAD_M % 4 == 0 && TILE_THREAD_N % 4 == 0, "tile");
+
+__device__ __forceinline__ float4 load4(const float* p) {
+    return *reinterpret_cast<const float4*>(p);
+}
+__device__ __forceinline__ void store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
+
+// A tile of one factor, DEPTH x SPAN, on its way from global to shared memory.
+//
+// `Source` knows the factor: `line(i)` prepares what belongs to row or column i of the product,
+// `base(k)` what belongs to a tile that begins at k, and `get4(line, base, d)` or `get1(...)` reads
+// element k + d of the line. Source::ALONG_K says along what 4 neighbours are contiguous in global
+// memory: along k (then they are transposed on the way) or along the line.
+template <class Source, int SPAN> struct Tile {
+    // Transposing stores meet different banks if rows are 4 more than a multiple of 8 apart; others
+    // if rows follow each other without a gap, or 8 lanes never cross from one row into the next.
+    static constexpr int PITCH = SPAN + (Source::ALONG_K || SPAN % 32 == 0 ? 4 : 0);
+    static constexpr bool WIDE = Source::WIDE;
+    static constexpr int UNITS = DEPTH * SPAN / (WIDE ? 4 : 1);
+    static constexpr int COUNT = (UNITS + THREADS - 1) / THREADS;  // units of one thread
+    static constexpr bool EXACT = UNITS % THREADS == 0;
+
+    const Source& source;
+    typename Source::Line lines[COUNT];
+    float4 wide[WIDE ? COUNT : 1];
+    float single[WIDE ? 1 : COUNT];
+
+    // Which line and which k (within the tile) a unit is. Along k, two neighbouring lanes read 32
+    // contiguous bytes, and the 16 lines of a warp fall into different banks when stored. Along the
+    // line, 8 lanes read 128 contiguous bytes, and a thread's units share few values of k.
+    static constexpr bool BLOCKS_OF_8 = WIDE && SPAN % 32 == 0;
+    static __device__ __forceinline__ int line_of(int unit) {
+        if (Source::ALONG_K) return WIDE ? unit % (SPAN * 2) / 2 : unit / DEPTH;
+        if (BLOCKS_OF_8) return (unit / (8 * DEPTH) * 8 + unit % 8) * 4;
+        return WIDE ? unit % (SPAN / 4) * 4 : unit % SPAN;
+    }
+    static __device__ __forceinline__ int k_of(int unit) {
+        if (Source::ALONG_K) return WIDE ? unit / (SPAN * 2) * 8 + unit % 2 * 4 : unit % DEPTH;
+        if (BLOCKS_OF_8) return unit % (8 * DEPTH) / 8;
+        return WIDE ? unit / (SPAN / 4) : unit / SPAN;
+    }
+
+    __device__ __forceinline__ Tile(const Source& source, int first) : source(source) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            lines[i] = source.line(first + line_of(threadIdx.x + i * THREADS));
+        }
+    }
+
+    __device__ __forceinline__ void load(int k) {
+        typename Source::Base base = source.base(k);
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            int unit = threadIdx.x + i * THREADS;
+            if (!EXACT && unit >= UNITS) break;
+            if (WIDE) wide[i] = source.get4(lines[i], base, k_of(unit));
+            else single[i] = source.get1(lines[i], base, k_of(unit));
+        }
+    }
+
+    __device__ __forceinline__ void store(float* shared) const {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            int unit = threadIdx.x + i * THREADS;
+            if (!EXACT && unit >= UNITS) break;
+            float* to = shared + k_of(unit) * PITCH + line_of(unit);
+            if (!WIDE) {
+                to[0] = single[i];
+            } else if (Source::ALONG_K) {
+                to[0] = wide[i].x;
+                to[PITCH] = wide[i].y;
+                to[2 * PITCH] = wide[i].z;
+                to[3 * PITCH] = wide[i].w;
+            } else {
+                store4(to, wide[i]);
+            }
+        }
+    }
+};
+
+// Where an element lies, and whether it exists.
+struct Found {
+    int at;
+    bool exists;
+};
+
+__device__ __forceinline__ float4 read4(const float* p, Found f) {
+    return f.exists ? load4(p + f.at) : make_float4(0.f, 0.f, 0.f, 0.f);
+}
+__device__ __forceinline__ float read1(const float* p, Found f) {
+    return f.exists ? p[f.at] : 0.f;
+}
+
+// The sums of one thread, and where they stand in the product.
+struct Sums {
+    float at[TILE_THREAD_M][TILE_THREAD_N];
+
+    static __device__ __forceinline__ int line(int i) {
+        int warp = threadIdx.x / 32 / TILE_WARPS_N, lane = threadIdx.x % 8;
+        return warp * 8 * TILE_THREAD_M + i / 4 * 32 + lane * 4 + i % 4;
+    }
+    static __device__ __forceinline__ int column(int j) {
+        int warp = threadIdx.x / 32 % TILE_WARPS_N, lane = threadIdx.x % 32 / 8;
+        return warp * 4 * TILE_THREAD_N + j / 4 * 16 + lane * 4 + j % 4;
+    }
+};
+
+template <int PITCH_M, int PITCH_N>
+__device__ __forceinline__ void multiply(const float* left, const float* right, Sums& sums) {
+    const float* from_left = left + Sums::line(0);
+    const float* from_right = right + Sums::column(0);
+#pragma unroll
+    for (int k = 0; k < DEPTH; k++) {
+        float a[TILE_THREAD_M], b[TILE_THREAD_N];
+#pragma unroll
+        for (int i = 0; i < TILE_THREAD_M; i += 4) {
+            float4 v = load4(from_left + k * PITCH_M + i / 4 * 32);
+            a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
+        }
+#pragma unroll
+        for (int j = 0; j < TILE_THREAD_N; j += 4) {
+            float4 v = load4(from_right + k * PITCH_N + j / 4 * 16);
+            b[j] = v.x, b[j + 1] = v.y, b[j + 2] = v.z, b[j + 3] = v.w;
+        }
+#pragma unroll
+        for (int i = 0; i < TILE_THREAD_M; i++) {
+#pragma unroll
+            for (int j = 0; j < TILE_THREAD_N; j++) {
+                sums.at[i][j] = fmaf(a[i], b[j], sums.at[i][j]);
+            }
+        }
+    }
+}
+
+// sums = left * right over k in [begin, end); `begin` and, save for the last part, `end` are
+// multiples of DEPTH, and sources give 0 beyond their last k.
+// `shared` holds two buffers of the left factor, then two of the right.
+template <class Left, class Right>
+__device__ __forceinline__ void product(const Left& left_source, int first_line,
+                                        const Right& right_source, int first_column, int begin,
+                                        int end, float* shared, Sums& sums) {
+    using LeftTile = Tile<Left, LINES>;
+    using RightTile = Tile<Right, COLUMNS>;
+    constexpr int LEFT_FLOATS = DEPTH * LeftTile::PITCH, RIGHT_FLOATS = DEPTH * RightTile::PITCH;
+    LeftTile left(left_source, first_line);
+    RightTile right(right_source, first_column);
+    float* shared_left = shared;
+    float* shared_right = shared + 2 * LEFT_FLOATS;
+#pragma unroll
+    for (int i = 0; i < TILE_THREAD_M; i++) {
+#pragma unroll
+        for (int j = 0; j < TILE_THREAD_N; j++) sums.at[i][j] = 0;
+    }
+
+    left.load(begin);
+    right.load(begin);
+    left.store(shared_left);
+    right.store(shared_right);
+    __syncthreads();
+    int now = 0;
+    for (int k = begin; k < end; k += DEPTH) {
+        bool more = k + DEPTH < end;
+        if (more) {
+            left.load(k + DEPTH);
+            right.load(k + DEPTH);
+        }
+        multiply<LeftTile::PITCH, RightTile::PITCH>(shared_left + now * LEFT_FLOATS,
+                                                    shared_right + now * RIGHT_FLOATS, sums);
+        now ^= 1;
+        if (more) {
+            left.store(shared_left + now * LEFT_FLOATS);
+            right.store(shared_right + now * RIGHT_FLOATS);
+        }
+        __syncthreads();
+    }
+}
+
+constexpr int SHARED_FLOATS = 2 * DEPTH * (LINES + 4 + COLUMNS + 4);

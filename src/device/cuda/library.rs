@@ -1,0 +1,127 @@
+//! Where the NVIDIA driver and NVRTC are.
+//!
+//! The driver comes through the loader path, as it does for every CUDA program. NVRTC is part of the
+//! CUDA toolkit and may be in many places: the loader path, `CUDA_HOME`, the usual install folders,
+//! or Python's `nvidia` packages (`pip install nvidia-cuda-nvrtc-cu12`).
+
+use super::driver_error;
+use anyhow::{Result, anyhow, bail};
+use cudarc::driver::{result, sys};
+use libloading::Library;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The driver's CUDA version, e.g. 12090 for 12.9; an error says in one sentence what is missing:
+/// no driver, a driver that does not work, or no GPU.
+pub fn driver_version() -> Result<i32> {
+    static PRESENT: OnceLock<bool> = OnceLock::new();
+    // SAFETY: loads libcuda, whose initialisation has no conditions. Asked once: every question
+    // loads the library anew, and cudarc panics later if it is not there.
+    if !*PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }) {
+        bail!(
+            "no NVIDIA driver is installed (libcuda.so.1 was not found): install the driver, so \
+             that `nvidia-smi` works, or use --device cpu"
+        );
+    }
+    result::init().map_err(|error| match error.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => anyhow!(
+            "the NVIDIA driver finds no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use \
+             --device cpu"
+        ),
+        _ => driver_error(error, "starting the NVIDIA driver"),
+    })?;
+    let mut version = 0;
+    // SAFETY: the driver writes one integer.
+    unsafe { sys::cuDriverGetVersion(&mut version) }
+        .result()
+        .map_err(|e| driver_error(e, "asking the driver for its version"))?;
+    Ok(version)
+}
+
+/// The number of GPUs, at least 1; else an error as of [`driver_version`].
+pub fn device_count() -> Result<usize> {
+    driver_version()?;
+    let count = result::device::get_count().map_err(|e| driver_error(e, "counting the GPUs"))?;
+    if count == 0 {
+        bail!("the NVIDIA driver finds no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES");
+    }
+    Ok(count as usize)
+}
+
+/// The file that a loaded library came from, by the beginning of its name ("libcuda.so").
+pub fn loaded_from(name: &str) -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines()
+        .filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])))
+        .find(|path| path.file_name().is_some_and(|f| f.to_string_lossy().starts_with(name)))
+        .map(Path::to_path_buf)
+}
+
+/// Opens NVRTC, preferring the driver's CUDA major version, then older ones (a driver takes code of
+/// its own major version and of older ones). The error says how to install it.
+pub(super) fn open_nvrtc(driver_version: i32) -> Result<Library> {
+    let mut majors = [13, 12];
+    majors.sort_by_key(|&major| (major > driver_version / 1000, -major));
+    for major in majors {
+        let name = format!("libnvrtc.so.{major}");
+        let files = folders().into_iter().map(|folder| folder.join(&name));
+        for file in std::iter::once(PathBuf::from(&name)).chain(files.filter(|f| f.exists())) {
+            // SAFETY: NVRTC's initialisation has no conditions.
+            if let Ok(library) = unsafe { Library::new(&file) } {
+                return Ok(library);
+            }
+        }
+    }
+    let major = (driver_version / 1000).clamp(12, 13);
+    bail!(
+        "NVRTC, the compiler for the kernels, was not found (libnvrtc.so.{major}; looked in the \
+         loader path, CUDA_HOME, /usr/local/cuda and Python's packages): install the CUDA toolkit, \
+         or run `pip install {}`",
+        if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" }
+    )
+}
+
+/// The folders outside of the loader path that may hold NVRTC.
+fn folders() -> Vec<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let mut toolkits: Vec<PathBuf> = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CONDA_PREFIX"]
+        .into_iter()
+        .filter_map(variable)
+        .collect();
+    toolkits.extend(["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda"].map(PathBuf::from));
+    toolkits.extend(children(Path::new("/usr/local"), "cuda-"));
+    let mut found: Vec<PathBuf> = toolkits
+        .iter()
+        .flat_map(|t| ["lib64", "lib", "targets/x86_64-linux/lib"].map(|lib| t.join(lib)))
+        .collect();
+
+    let mut roots: Vec<PathBuf> = variable("VIRTUAL_ENV").into_iter().collect();
+    roots.extend(variable("CONDA_PREFIX"));
+    roots.extend(variable("HOME").map(|home| home.join(".local")));
+    // The root of whatever Python is on the path: its `bin`'s parent.
+    roots.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).filter_map(
+        |bin| bin.join("python3").exists().then(|| bin.parent().map(Path::to_path_buf)).flatten(),
+    ));
+    for root in roots {
+        for python in children(&root.join("lib"), "python3") {
+            for packages in ["site-packages", "dist-packages"] {
+                for package in ["cuda_nvrtc", "cu13", "cu12"] {
+                    found.push(python.join(packages).join("nvidia").join(package).join("lib"));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The entries of `folder` whose names begin with `prefix`, sorted, newest version last by name.
+fn children(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix)))
+        .collect();
+    all.sort();
+    all
+}

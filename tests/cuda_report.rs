@@ -1,0 +1,216 @@
+//! Paper evidence on the kernels where there is no GPU: what the real compiler makes of them.
+//!
+//! Compiles every kernel of the paper's network (one of two towers, batch 128) with the NVRTC that the
+//! program itself would find, for five architectures, refuses spills, and prints a table from the
+//! disassembly. It needs NVRTC, nvdisasm and cuobjdump, for instance from Python's packages:
+//!
+//!     python3 -m venv cuda && . cuda/bin/activate
+//!     pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump
+//!     cargo test --release --test cuda_report -- --include-ignored --nocapture
+
+mod paper;
+mod standin;
+
+use alexnet::device::cuda::compile::Compiler;
+use alexnet::device::cuda::device::Device;
+use paper::{Variant, variants};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+const ARCHITECTURES: [(i32, i32); 5] = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0)];
+
+/// A tool of the CUDA toolkit from the path, CUDA_HOME, or the active Python environment.
+fn tool(name: &str) -> PathBuf {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect()
+    };
+    let mut folders: Vec<PathBuf> =
+        std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
+    folders.extend(std::env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin")));
+    if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
+        for python in entries(&Path::new(&environment).join("lib")) {
+            for package in entries(&python.join("site-packages").join("nvidia")) {
+                folders.push(package.join("bin"));
+            }
+        }
+    }
+    let found = folders.into_iter().map(|folder| folder.join(name)).find(|file| file.exists());
+    found.unwrap_or_else(|| panic!("{name} is not on PATH, in CUDA_HOME or in Python's packages"))
+}
+
+/// What the disassembly says about one kernel.
+#[derive(Default)]
+struct Facts {
+    registers: usize,
+    shared_bytes: usize,
+    /// Bytes of stack and local memory, and instructions that use them: spills.
+    local: usize,
+    /// Instructions of the loop with the most FFMA, and how many of them are FFMA.
+    main_loop: (usize, usize),
+}
+
+fn facts(code: &[u8], kernel: &str) -> Facts {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), code).unwrap();
+    let run = |name: &str, arguments: &[&str]| {
+        let output = Command::new(tool(name)).args(arguments).arg(file.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let mut facts = Facts::default();
+
+    // " Function conv_forward:" and, on the next line, "  REG:126 STACK:0 SHARED:33792 LOCAL:0 ..."
+    let usage = run("cuobjdump", &["-res-usage"]);
+    let (_, usage) = usage.split_once(&format!("Function {kernel}:")).expect("the kernel's usage");
+    let number = |name: &str| -> usize {
+        let (_, rest) = usage.split_once(name).unwrap();
+        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    facts.registers = number("REG:");
+    facts.shared_bytes = number("SHARED:");
+    facts.local = number("STACK:") + number("LOCAL:");
+
+    let text = run("nvdisasm", &[]);
+    let mut labels: HashMap<&str, usize> = HashMap::new();
+    let mut operations: Vec<&str> = Vec::new();
+    let mut section = "";
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix(".section\t") {
+            section = name.trim().split(',').next().unwrap_or("");
+        }
+        if section == format!(".text.{kernel}") {
+            if let Some(label) = line.strip_suffix(':') {
+                labels.insert(label, operations.len());
+            }
+            let Some(rest) = line.strip_prefix("/*").and_then(|l| l.split_once("*/")) else {
+                continue;
+            };
+            let operation =
+                rest.1.trim().trim_end_matches(|c: char| c != ';').trim_end_matches(';');
+            let operation = match operation.strip_prefix('@') {
+                Some(guarded) => guarded.split_once(' ').map_or("", |(_, op)| op.trim()),
+                None => operation,
+            };
+            if operation.is_empty() {
+                continue;
+            }
+            operations.push(operation);
+            let name = operation.split(' ').next().unwrap();
+            facts.local += usize::from(name.starts_with("LDL") || name.starts_with("STL"));
+            if name.starts_with("BRA") {
+                let target =
+                    operation.split(['(', ')']).nth(1).unwrap_or("").trim_start_matches('`');
+                if let Some(&begin) = labels.get(target) {
+                    let body = &operations[begin..];
+                    let ffma = body.iter().filter(|o| o.starts_with("FFMA")).count();
+                    if ffma > facts.main_loop.1 {
+                        facts.main_loop = (body.len(), ffma);
+                    }
+                }
+            }
+        }
+    }
+    facts
+}
+
+/// Warps that find room on a multiprocessor of compute capability 8.0, of 64.
+fn warps(facts: &Facts, threads: usize) -> usize {
+    let block_warps = threads.div_ceil(32);
+    let registers = facts.registers.max(1).next_multiple_of(8) * 32 * block_warps;
+    let shared = facts.shared_bytes + 1024; // the driver's own
+    let blocks = (65536 / registers).min(164 * 1024 / shared).min(64 / block_warps).min(32);
+    blocks * block_warps
+}
+
+#[test]
+#[ignore = "needs NVRTC and nvdisasm; prints the table of the kernels"]
+fn every_kernel_compiles_without_spills() {
+    let compiler = Compiler::new(12090, None).unwrap();
+    let (major, minor) = compiler.version;
+    println!(
+        "NVRTC {major}.{minor}; table for compute capability 8.0, batch 128, one of two towers"
+    );
+    println!(
+        "\n| kernel | registers | shared bytes | warps of 64 | main loop: FFMA / instructions |"
+    );
+    println!("| --- | --- | --- | --- | --- |");
+    let all = variants(128);
+    let report = |variant: &Variant, capability: (i32, i32)| {
+        let code = compiler.code(variant.source, &variant.constants, capability).unwrap();
+        let facts = facts(&code, variant.kernel);
+        assert_eq!(facts.local, 0, "{} spills for {capability:?}", variant.label);
+        facts
+    };
+    for variant in &all {
+        let facts = report(variant, (8, 0));
+        let (instructions, ffma) = facts.main_loop;
+        let share = match ffma {
+            0..64 => String::new(),
+            _ => format!(
+                "{ffma} / {instructions} = {:.1} %",
+                100.0 * ffma as f64 / instructions as f64
+            ),
+        };
+        println!(
+            "| {} | {} | {} | {} | {share} |",
+            variant.label,
+            facts.registers,
+            facts.shared_bytes,
+            warps(&facts, variant.threads())
+        );
+    }
+    for capability in ARCHITECTURES.into_iter().filter(|&c| c != (8, 0)) {
+        let most = all.iter().map(|variant| report(variant, capability).registers).max();
+        println!(
+            "compute capability {capability:?}: {} kernels, no spills, at most {} registers",
+            all.len(),
+            most.unwrap()
+        );
+    }
+}
+
+/// The second table, from the stand-in: how one block in the middle of each product accesses memory.
+/// The paper's five convolutions meet no bank conflict and read whole sectors.
+#[test]
+fn products_access_memory_well() {
+    let output = standin::outcome("products_access_memory_well", &standin::COUNTING, || {
+        let compiler = Compiler::new(12090, None).unwrap();
+        let device = Device::open(0, Arc::new(compiler)).unwrap();
+        println!("| kernel | sectors / request | of them needed | bank passes / needed |");
+        println!("| --- | --- | --- | --- |");
+        for variant in paper::products(2) {
+            let kernel = device.kernel(variant.source, &variant.constants, variant.kernel).unwrap();
+            let buffers: Vec<_> =
+                variant.buffers.iter().map(|&len| device.buffer::<f32>(len).unwrap()).collect();
+            let mut launch = kernel.arguments();
+            for buffer in &buffers {
+                device.compute.zero(buffer).unwrap();
+                launch = launch.buffer(buffer);
+            }
+            unsafe { launch.on(&device.compute, variant.grid, variant.block).unwrap() };
+            device.wait().unwrap();
+            let a = standin::accesses();
+            let share = |a: u64, b: u64| a as f64 / b as f64;
+            let needed = share(a.least_sectors, a.sectors);
+            println!(
+                "| {} | {:.2} | {:.1} % | {:.3} |",
+                variant.label,
+                share(a.sectors, a.global_requests),
+                100.0 * needed,
+                share(a.passes, a.least_passes)
+            );
+            assert!(a.shared_requests > 0 && a.global_requests > 0);
+            if variant.label.starts_with("conv") {
+                assert_eq!(a.passes, a.least_passes, "{}: bank conflicts", variant.label);
+                // conv1's windows begin at every 48th byte, so their ends share sectors.
+                let whole = if variant.label.starts_with("conv1") { 0.7 } else { 1.0 };
+                assert!(needed >= whole, "{}: partly used sectors", variant.label);
+            }
+        }
+    });
+    let Some(output) = output else { return };
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

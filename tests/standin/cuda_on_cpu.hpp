@@ -1,0 +1,158 @@
+// What a CUDA compiler supplies, for a .cu file that is compiled as C++: the built-in variables,
+// the keywords, barriers and shuffles. The NVRTC stand-in puts this header in front of the source.
+// Every CUDA thread is a fiber of the driver stand-in (run.hpp), which this header reaches through
+// the table `Runtime`.
+#pragma once
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct uint3 { unsigned x, y, z; };
+struct dim3 { unsigned x, y, z; };
+
+namespace standin {
+
+/// What a kernel may ask of the driver stand-in.
+struct Runtime {
+    uint3 thread, block;  // of the fiber that runs now
+    dim3 threads, blocks;
+    void (*barrier)();
+    uint32_t (*shuffle)(uint32_t value, unsigned source_lane);
+    void (*access)(const void* address, unsigned size, const void* place);
+};
+
+/// One `__global__` function: its name and how to call it from cuLaunchKernel's parameter list.
+struct Kernel {
+    const char* name;
+    void (*call)(void (*function)(), void* const* parameters);
+    void (*function)();
+    const size_t* sizes;  // bytes of each parameter
+    size_t count;
+    Kernel* next;
+};
+
+}  // namespace standin
+
+#ifndef STANDIN_HOST  // the rest is for kernels only
+extern "C" {
+standin::Runtime* standin_runtime;
+standin::Kernel* standin_kernels;
+// Where this object's __shared__ variables lie, so that they can be poisoned before every block.
+extern char __start_standin_shared[] __attribute__((weak));
+extern char __stop_standin_shared[] __attribute__((weak));
+char* standin_shared_begin() { return __start_standin_shared; }
+char* standin_shared_end() { return __stop_standin_shared; }
+}
+
+namespace standin {
+
+template <class... Types> struct Register {
+    static constexpr size_t sizes[sizeof...(Types) + 1] = {sizeof(Types)..., 0};
+    Kernel kernel;
+    template <size_t... I> struct Indices {};
+    template <size_t N, size_t... I> struct Count : Count<N - 1, N - 1, I...> {};
+    template <size_t... I> struct Count<0, I...> { using type = Indices<I...>; };
+    template <size_t... I>
+    static void spread(void (*function)(Types...), void* const* p, Indices<I...>) {
+        function(*static_cast<Types*>(p[I])...);
+    }
+    static void call(void (*function)(), void* const* p) {
+        spread(reinterpret_cast<void (*)(Types...)>(function), p,
+               typename Count<sizeof...(Types)>::type());
+    }
+    Register(const char* name, void (*function)(Types...))
+        : kernel{name, call, reinterpret_cast<void (*)()>(function), sizes, sizeof...(Types),
+                 standin_kernels} {
+        standin_kernels = &kernel;
+    }
+};
+template <class... Types> Register(const char*, void (*)(Types...)) -> Register<Types...>;
+
+template <class T> T shuffle(T value, unsigned lane) {
+    static_assert(sizeof(T) == 4, "the stand-in shuffles 32-bit values");
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    bits = standin_runtime->shuffle(bits, lane);
+    memcpy(&value, &bits, 4);
+    return value;
+}
+inline unsigned lane() {
+    const Runtime& r = *standin_runtime;
+    return (r.thread.x + r.threads.x * (r.thread.y + r.threads.y * r.thread.z)) % 32;
+}
+
+}  // namespace standin
+
+#ifdef __SANITIZE_THREAD__
+// The compiler calls these at every access. Instead of finding races they count (accesses.hpp).
+#define STANDIN_HOOK(name, size)                                                        \
+    extern "C" __attribute__((no_sanitize("thread"))) void __tsan_##name(const void* p) { \
+        if (standin_runtime) /* not yet while the object is loaded */                   \
+            standin_runtime->access(p, size, __builtin_return_address(0));              \
+    }
+STANDIN_HOOK(read1, 1) STANDIN_HOOK(read2, 2) STANDIN_HOOK(read4, 4) STANDIN_HOOK(read8, 8)
+STANDIN_HOOK(read16, 16) STANDIN_HOOK(write1, 1) STANDIN_HOOK(write2, 2) STANDIN_HOOK(write4, 4)
+STANDIN_HOOK(write8, 8) STANDIN_HOOK(write16, 16)
+extern "C" {
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+}
+#endif
+
+#define threadIdx (standin_runtime->thread)
+#define blockIdx (standin_runtime->block)
+#define blockDim (standin_runtime->threads)
+#define gridDim (standin_runtime->blocks)
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ static
+// One block runs at a time, so a block's memory is a static variable.
+#define __shared__ static __attribute__((section("standin_shared")))
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+
+#ifdef STANDIN_DROP_BARRIERS  // a planted fault
+#define __syncthreads() ((void)0)
+#else
+#define __syncthreads() standin_runtime->barrier()
+#endif
+
+// 16-byte accesses stay 16 bytes wide and aligned, as on the GPU.
+typedef float standin_vector4 __attribute__((vector_size(16), may_alias));
+struct __align__(16) float4 {
+    float x, y, z, w;
+    float4() = default;
+    float4(float x, float y, float z, float w) : x(x), y(y), z(z), w(w) {}
+    float4(const float4& o) { *this = o; }
+    float4& operator=(const float4& o) {
+        *reinterpret_cast<standin_vector4*>(this) = *reinterpret_cast<const standin_vector4*>(&o);
+        return *this;
+    }
+};
+inline float4 make_float4(float x, float y, float z, float w) { return float4(x, y, z, w); }
+
+template <class T> T __shfl_xor_sync(unsigned, T value, int mask) {
+    return standin::shuffle(value, standin::lane() ^ mask);
+}
+template <class T> T __shfl_down_sync(unsigned, T value, unsigned delta) {
+    unsigned lane = standin::lane();
+    return standin::shuffle(value, lane + delta < 32 ? lane + delta : lane);
+}
+template <class T> T __shfl_sync(unsigned, T value, int source) {
+    return standin::shuffle(value, source % 32);
+}
+
+inline float __fmul_rn(float a, float b) { return a * b; }  // compiled with -ffp-contract=off
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline unsigned __umulhi(unsigned a, unsigned b) { return uint64_t(a) * b >> 32; }
+template <class T> T __ldg(const T* p) { return *p; }
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+#endif

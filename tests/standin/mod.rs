@@ -1,0 +1,177 @@
+//! Runs a test on the stand-in for driver and NVRTC (`driver.cpp`, `nvrtc.cpp` beside this file).
+//!
+//! The dynamic loader reads LD_LIBRARY_PATH only when a process starts, and the stand-in's switches
+//! are environment variables; so [`run`] starts the test once more as a process of its own. What a
+//! kernel does wrong then ends that process, not the others.
+#![allow(dead_code)] // each test binary uses its part
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+const CHILD: &str = "STANDIN_CHILD";
+
+/// Where the tests build the stand-in.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("standin")
+}
+
+/// The host's C++ compiler, or `None`; tests then say so and pass.
+fn compiler() -> Option<String> {
+    let candidates = std::env::var("CXX").into_iter().chain(["g++", "c++"].map(String::from));
+    candidates.into_iter().find(|name| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    })
+}
+
+/// Builds the stand-in if its sources changed. `None` where there is no C++ compiler or no x86-64.
+pub fn build() -> Option<PathBuf> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(build_now).clone()
+}
+
+fn build_now() -> Option<PathBuf> {
+    let Some(compiler) = compiler().filter(|_| cfg!(target_arch = "x86_64")) else {
+        eprintln!("skipped: the CUDA stand-in needs a C++ compiler (g++) and an x86-64 processor");
+        return None;
+    };
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("standin");
+    let folder = folder();
+    std::fs::create_dir_all(folder.join("cache")).unwrap();
+    // Test binaries may run side by side: one builds, the others wait.
+    let lock = std::fs::File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    for (source, library) in [("driver.cpp", "libcuda.so.1"), ("nvrtc.cpp", "libnvrtc.so.12")] {
+        let target = folder.join(library);
+        let newest = [
+            "driver.cpp",
+            "nvrtc.cpp",
+            "memory.hpp",
+            "run.hpp",
+            "accesses.hpp",
+            "cuda_on_cpu.hpp",
+            "mod.rs",
+        ]
+        .map(|name| sources.join(name).metadata().unwrap().modified().unwrap())
+        .into_iter()
+        .max();
+        if target.metadata().ok().and_then(|m| m.modified().ok()) >= newest {
+            continue;
+        }
+        let temporary = folder.join(format!("{library}.new"));
+        let output = Command::new(&compiler)
+            .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-Wl,-z,nodelete"])
+            .arg(format!("-Wl,-soname,{library}"))
+            .arg(format!("-DSTANDIN_FOLDER=\"{}\"", sources.display()))
+            .arg(format!("-DSTANDIN_COMPILER=\"{compiler}\""))
+            .arg("-o")
+            .arg(&temporary)
+            .arg(sources.join(source))
+            .arg("-ldl")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::rename(temporary, target).unwrap();
+    }
+    Some(folder)
+}
+
+/// What a process needs to find the stand-in instead of a driver.
+pub fn environment(folder: &Path) -> Vec<(String, String)> {
+    let text = |path: PathBuf| path.display().to_string();
+    vec![
+        ("LD_LIBRARY_PATH".into(), text(folder.to_path_buf())),
+        ("STANDIN_CACHE".into(), text(folder.join("cache"))),
+        ("ALEXNET_KERNEL_CACHE".into(), String::new()),
+    ]
+}
+
+/// Runs `body` on the stand-in with these switches, in a process of its own; panics if that fails.
+/// `test` is the test's full name, as `cargo test` prints it.
+pub fn run(test: &str, switches: &[(&str, &str)], body: impl FnOnce()) {
+    if let Some(output) = outcome(test, switches, body) {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+    }
+}
+
+/// As [`run`], but hands back how the process ended and what it printed; `None` in that process
+/// itself, and where the stand-in cannot be built.
+pub fn outcome(test: &str, switches: &[(&str, &str)], body: impl FnOnce()) -> Option<Output> {
+    if std::env::var(CHILD).is_ok_and(|name| name == test) {
+        body();
+        return None;
+    }
+    let folder = build()?;
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .envs(environment(&folder))
+        .envs(switches.iter().copied())
+        .env(CHILD, test)
+        .output()
+        .unwrap();
+    let started = String::from_utf8_lossy(&output.stdout).contains("running 1 test");
+    assert!(started, "there is no test named {test}");
+    Some(output)
+}
+
+/// What the stand-in has counted in this process so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counters {
+    pub launches: u64,
+    pub uploads: u64,
+    pub upload_bytes: u64,
+    pub downloads: u64,
+    pub download_bytes: u64,
+    pub peer_copies: u64,
+    pub peer_bytes: u64,
+    pub local_copies: u64,
+    pub local_bytes: u64,
+    pub host_waits: u64,
+}
+
+/// Reads the counters; only inside [`run`].
+pub fn counters() -> Counters {
+    let mut counters = Counters::default();
+    // SAFETY: the stand-in is loaded, and its function writes ten 64-bit numbers.
+    unsafe {
+        let library = libloading::Library::new("libcuda.so.1").unwrap();
+        let read: libloading::Symbol<unsafe extern "C" fn(*mut Counters)> =
+            library.get(b"standin_counters").unwrap();
+        read(&mut counters);
+    }
+    counters
+}
+
+/// How kernels accessed memory, see `accesses.hpp`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Accesses {
+    pub global_requests: u64,
+    pub sectors: u64,
+    pub least_sectors: u64,
+    pub shared_requests: u64,
+    pub passes: u64,
+    pub least_passes: u64,
+}
+
+/// The switches that make kernels count their accesses, in one block of each launch.
+pub const COUNTING: [(&str, &str); 2] = [
+    ("STANDIN_CXXFLAGS", " -fsanitize=thread -fno-exceptions -nodefaultlibs -lc -lm"),
+    ("STANDIN_SAMPLE", "1"),
+];
+
+/// What was counted since the last call; only inside [`run`] with [`COUNTING`].
+pub fn accesses() -> Accesses {
+    let mut accesses = Accesses::default();
+    // SAFETY: the stand-in is loaded, and its function writes six 64-bit numbers.
+    unsafe {
+        let library = libloading::Library::new("libcuda.so.1").unwrap();
+        let read: libloading::Symbol<unsafe extern "C" fn(*mut Accesses)> =
+            library.get(b"standin_accesses").unwrap();
+        read(&mut accesses);
+    }
+    accesses
+}
