@@ -11,20 +11,17 @@ use crate::layers::Weights;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-const TOP: [&str; 8] = ["name", "extends", "seed", "towers", "data", "train", "schedule", "layer"];
+const TOP: [&str; 7] = ["name", "seed", "towers", "data", "train", "schedule", "layer"];
 
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
     pub fn read(file: &Path, set: &[String]) -> Result<Config> {
-        let table = read_with_parents(file, 0)?;
+        let table = read_with_parents(file, &mut Vec::new())?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
-        Config::from_table(table, set, &name)
-            .map(|config| Config { folder, ..config })
-            .with_context(|| file.display().to_string())
+        Config::from_table(table, set, &name).with_context(|| file.display().to_string())
     }
 
     /// Reads a config from text, as it is kept in a checkpoint; `source` names it in errors.
@@ -37,10 +34,19 @@ impl Config {
         for assignment in set {
             apply(&mut top, assignment)?;
         }
+        if top.contains_key("extends") {
+            return Err(config_error!("extends is for config files; --set cannot change it"));
+        }
         keys::check(&top, &TOP, "the config")?;
         let data = section::<Data>(&mut top, "data")?;
         let layers = match top.remove("layer") {
             Some(Value::Array(layers)) if !layers.is_empty() => layers,
+            Some(Value::Table(changes)) if !changes.is_empty() => {
+                return Err(config_error!(
+                    "[layer.{}] changes a layer of the config that this one extends, and there is none; a layer of its own is written as [[layer]] with a name",
+                    changes.keys().next().expect("not empty")
+                ));
+            }
             _ => return Err(config_error!("the network has no layers; write one [[layer]] each")),
         };
         let layers = layers
@@ -61,7 +67,6 @@ impl Config {
             train: section::<Train>(&mut top, "train")?,
             schedule: section::<Schedule>(&mut top, "schedule")?,
             layers,
-            folder: Default::default(),
         };
         if config.name.is_empty()
             || config.name.contains(['/', '\\'])
@@ -155,19 +160,33 @@ fn parse_table(text: &str) -> Result<Table> {
     })
 }
 
-fn read_with_parents(file: &Path, depth: usize) -> Result<Table> {
-    if depth > 16 {
-        return Err(config_error!("{}: `extends` goes in a circle", file.display()));
-    }
+/// `children` are the configs on the way to `file`, each of which extends the next.
+fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<Table> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;
     let mut table = parse_table(&text).with_context(|| file.display().to_string())?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    if let Some(source) =
+        table.get_mut("data").and_then(|d| d.get_mut("prepare")?.get_mut("source"))
+        && let Some(path) = source.as_str()
+    {
+        *source = Value::String(folder.join(path).display().to_string());
+    }
     let Some(parent) = table.remove("extends") else { return Ok(table) };
     let Value::String(parent) = parent else {
         return Err(config_error!("{}: extends must be a file name", file.display()));
     };
-    let parent = file.parent().unwrap_or(Path::new("")).join(parent);
-    let mut base = read_with_parents(&parent, depth + 1)
+    let parent = folder.join(parent);
+    children.push(file.to_path_buf());
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    if children.iter().any(|child| canonical(child) == canonical(&parent)) {
+        return Err(config_error!(
+            "{}: extends = {:?} goes in a circle",
+            file.display(),
+            parent.display().to_string()
+        ));
+    }
+    let mut base = read_with_parents(&parent, children)
         .with_context(|| format!("{} extends {}", file.display(), parent.display()))?;
     base.remove("name");
     merge(&mut base, table).with_context(|| file.display().to_string())?;
