@@ -63,23 +63,26 @@ pub fn run(args: Args) -> Result<()> {
         config.data.path = Some(data.clone());
     }
     let place = args.device.resolve(config.towers)?;
-    check_network(&config)?;
+    let source = args.config.as_ref().or(old.as_ref().map(|(_, checkpoint)| &checkpoint.path));
+    let source = source.map_or(String::new(), |path| path.display().to_string());
+    check_network(&config).with_context(|| source.clone())?;
     let path = data_path(&config);
     let prepare = config.data.prepare.take().filter(|_| args.data.is_none());
     let dataset = open_data(prepare.as_ref(), &path)?;
     // The checkpoint shall find its data again from any folder.
     config.data.path = Some(std::path::absolute(&path)?);
     let facts = DataFacts::of(&dataset);
-    feed::augmentation(&config.data, &facts)?;
+    feed::augmentation(&config.data, &facts).with_context(|| source.clone())?;
     let plan = Plan::new(
         &config,
         config.train.batch,
         Purpose::Training,
         &place.towers,
         Some(facts.classes.len()),
-    )?;
+    )
+    .with_context(|| source.clone())?;
     let images = open_splits(&dataset)?;
-    check_schedule(&config, images.validation.is_some())?;
+    check_schedule(&config, images.validation.is_some()).with_context(|| source)?;
     let parameters = plan.parameters();
     let memory: u64 = plan.memory_bytes().iter().sum();
     let engine = place.engine(plan)?;

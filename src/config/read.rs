@@ -129,14 +129,45 @@ fn section<T: DeserializeOwned>(top: &mut Table, name: &str) -> Result<T> {
 /// `table` as the struct `T`; serde's complaint with the place before it.
 pub(crate) fn typed<T: DeserializeOwned>(table: &Table, place: &str) -> Result<T> {
     T::deserialize(Value::Table(table.clone()))
-        .map_err(|e| config_error!("{place}: {}", e.to_string().trim().replace('\n', " ")))
+        .map_err(|e| config_error!("{place}: {}", complaint(&e.to_string(), table)))
+}
+
+/// serde's complaint about `table` in a person's words: `batch = -1: it must be a whole number from 0 up`.
+fn complaint(text: &str, table: &Table) -> String {
+    let text = text.trim().replace('\n', " ");
+    // The TOML library ends with the key, "in `batch`" or "in `steps[0].rate`".
+    let (what, key) = match text.rsplit_once(" in `") {
+        Some((what, key)) => (what, key.trim_end_matches('`')),
+        None => (text.as_str(), ""),
+    };
+    let value = match table.get(key) {
+        Some(value) => format!("{key} = {value}: "),
+        None if key.is_empty() => String::new(),
+        None => format!("{key}: "),
+    };
+    format!("{value}{}", expectation(what))
+}
+
+/// What would be right, in place of the names of types.
+fn expectation(complaint: &str) -> String {
+    let right = match complaint.split_once(", expected ") {
+        Some((_, "usize" | "u64" | "u32")) => "a whole number from 0 up",
+        Some((_, "f64" | "f32")) => "a number",
+        Some((_, "a boolean")) => "true or false",
+        Some((_, right)) => right,
+        None if complaint.ends_with("untagged enum Outputs") => "a whole number or \"classes\"",
+        None if complaint.ends_with("untagged enum Noise") => "true, false or a number",
+        None => return complaint.replace("missing field", "there is no"),
+    };
+    format!("it must be {right}")
 }
 
 fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
     top.get(key)
         .map(|value| {
-            T::deserialize(value.clone())
-                .map_err(|e| config_error!("{key} = {value}: {}", e.to_string().trim()))
+            T::deserialize(value.clone()).map_err(|e| {
+                config_error!("{key} = {value}: {}", expectation(e.to_string().trim()))
+            })
         })
         .transpose()
 }

@@ -313,16 +313,17 @@ impl Trainer<'_> {
 
 /// What has happened and what to do about it.
 fn diverged(run: &RunFolder, rate: f64) -> String {
+    // Two digits of a tenth, without the tail of binary fractions.
+    let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
     let way_out = if run.last().exists() {
+        let run = run.0.display();
         format!(
-            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {} --set schedule.rate={}",
-            run.0.display(),
-            rate / 10.0
+            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {run} --set schedule.rate={smaller:?}"
         )
     } else {
-        format!("start anew with a smaller one: --set schedule.rate={}", rate / 10.0)
+        format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
     };
-    format!("training has diverged with the learning rate {rate}; {way_out}")
+    format!("training has diverged with the learning rate {rate:?}; {way_out}")
 }
 
 /// Refuses a run that could not do what its schedule says.
