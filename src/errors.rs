@@ -24,6 +24,18 @@ macro_rules! config_error {
     ($($arg:tt)*) => { ::anyhow::Error::new($crate::errors::ConfigError(format!($($arg)*))) };
 }
 
+/// A line on standard error, for progress and logs; arguments as for `format!`. A reader that has gone
+/// away (`2>&1 | head`) ends no training, as `eprintln!` would.
+#[macro_export]
+macro_rules! note {
+    ($($arg:tt)*) => {{
+        let _ = ::std::io::Write::write_all(
+            &mut ::std::io::stderr(),
+            format!("{}\n", format_args!($($arg)*)).as_bytes(),
+        );
+    }};
+}
+
 /// The exit code for an error that reached `main`: 2 for a wrong command line or config, else 1.
 pub fn exit_code(error: &anyhow::Error) -> i32 {
     if error.downcast_ref::<ConfigError>().is_some() { 2 } else { 1 }

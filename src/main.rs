@@ -2,11 +2,12 @@
 
 use alexnet::commands::{Arguments, run};
 use alexnet::errors::{exit_code, sentence};
+use alexnet::note;
 use clap::Parser;
 
 fn main() {
     if let Err(error) = run(Arguments::parse()) {
-        eprintln!("error: {}", sentence(&error));
+        note!("error: {}", sentence(&error));
         std::process::exit(exit_code(&error));
     }
 }

@@ -1,6 +1,8 @@
 //! `alexnet data`: looks after a data set that was prepared.
 
+use super::print;
 use crate::data::dataset::{Dataset, Split};
+use crate::note;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use rayon::prelude::*;
@@ -39,10 +41,10 @@ fn verify(dataset: &Dataset) -> Result<()> {
         let split = dataset.split(name)?;
         let faults = faults(&split, dataset.header.image_bytes());
         for fault in faults.iter().take(NAMED) {
-            eprintln!("{name}: {fault}");
+            note!("{name}: {fault}");
         }
         if faults.len() > NAMED {
-            eprintln!("{name}: and {} more", faults.len() - NAMED);
+            note!("{name}: and {} more", faults.len() - NAMED);
         }
         images += split.len();
         damaged += faults.len();
@@ -50,8 +52,7 @@ fn verify(dataset: &Dataset) -> Result<()> {
     if damaged > 0 {
         bail!("{damaged} of {images} records of {} are damaged", dataset.path.display());
     }
-    println!("{}: all {images} images are sound", dataset.path.display());
-    Ok(())
+    print(&format!("{}: all {images} images are sound", dataset.path.display()))
 }
 
 /// What is wrong with each record that cannot be read, in order.

@@ -6,12 +6,13 @@ use crate::config_error;
 use crate::data::dataset::Dataset;
 use crate::data::loader::Crops;
 use crate::device::Choice;
+use crate::note;
 use crate::train::checkpoint::same_classes;
 use crate::train::evaluate::{Member, evaluate, images_per_batch};
 use crate::train::feed;
 use crate::train::interrupt::Interrupt;
 use crate::train::progress::Progress;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub struct Args {
     /// The part of the data set: val, train or test.
     #[arg(long, default_value = "val")]
     split: String,
-    /// cpu, auto, cuda:0 or cuda:0,1.
+    /// Where to compute: auto, cpu, cuda:0, or cuda:0,1 for a tower each.
     #[arg(long, default_value = "auto")]
     device: Choice,
     /// Print one JSON document.
@@ -50,13 +51,21 @@ pub fn run(args: Args) -> Result<()> {
         .iter()
         .map(|path| Model::open(path, &args.device, None))
         .collect::<Result<Vec<_>>>()?;
-    let Some(data) = args.data.or(models[0].config.data.path.clone()) else {
+    let trained_on = models[0].config.data.path.clone();
+    let is_named = args.data.is_some();
+    let Some(data) = args.data.or(trained_on) else {
         return Err(config_error!(
             "{} does not say which data set it was trained on; name one with --data DIR",
             paths[0].display()
         ));
     };
-    let dataset = Dataset::open(&data)?;
+    let dataset = Dataset::open(&data).with_context(|| match is_named {
+        true => format!("--data {}", data.display()),
+        false => format!(
+            "{} was trained on a data set that cannot be opened (--data DIR names where it is now)",
+            paths[0].display()
+        ),
+    })?;
     for (model, path) in models.iter().zip(&paths) {
         check(model, &path.display().to_string(), &dataset)?;
     }
@@ -105,7 +114,7 @@ fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
     same_classes((name, &facts.classes), (&place, &dataset.header.classes))?;
     let (ours, theirs) = (&facts.preparation, &dataset.header.preparation);
     if ours.size != theirs.size || facts.channels != dataset.header.channels {
-        return Err(config_error!(
+        bail!(
             "{name} was trained on images of {}×{}×{}, those of {place} are {}×{}×{}; prepare the data set in the same size",
             ours.size[0],
             ours.size[1],
@@ -113,10 +122,10 @@ fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
             theirs.size[0],
             theirs.size[1],
             dataset.header.channels
-        ));
+        );
     }
     if ours != theirs {
-        eprintln!(
+        note!(
             "the images of {place} were made in another way than those {name} was trained on, which can cost a few points: {} here, {} there",
             serde_json::to_string(theirs)?,
             serde_json::to_string(ours)?

@@ -7,7 +7,9 @@ use crate::network::{Plan, PlannedLayer, Purpose};
 use crate::train::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 /// Show a network as a table.
 ///
@@ -31,7 +33,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (config, mut classes) = if args.file.extension().is_some_and(|e| e == "safetensors") {
+    let (config, mut classes) = if is_checkpoint(&args.file) {
         let checkpoint = Checkpoint::open(&args.file)?;
         let source = args.file.display().to_string();
         let config = Config::parse(&checkpoint.config, &args.set, &source)?;
@@ -47,6 +49,14 @@ pub fn run(args: Args) -> Result<()> {
     let plan = Plan::new(&config, config.train.batch, Purpose::Training, &devices, classes)
         .with_context(|| args.file.display().to_string())?;
     print(&if args.json { as_json(&plan) } else { as_table(&config.name, &plan) })
+}
+
+/// By its name, or else by its first bytes: the header's length and `{`.
+fn is_checkpoint(file: &Path) -> bool {
+    let mut start = [0; 9];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    let begins_like_one = read.is_ok() && start[7] == 0 && start[8] == b'{';
+    begins_like_one || file.extension().is_some_and(|e| e == "safetensors")
 }
 
 fn as_json(plan: &Plan) -> String {
@@ -95,7 +105,7 @@ fn as_table(name: &str, plan: &Plan) -> String {
         grouped(plan.multiply_adds()),
         grouped(plan.neurons()),
     ]);
-    text += &columns(&rows);
+    text += &columns(&rows, 2);
     let crossings = plan.crossings();
     if !crossings.is_empty() {
         text += "\n\nBetween the towers, in one training step (bytes, both directions):\n";
@@ -105,7 +115,7 @@ fn as_table(name: &str, plan: &Plan) -> String {
                 vec![c.layer.clone(), grouped(c.bytes_forward), grouped(c.bytes_backward)]
             }),
         );
-        text += &columns(&rows);
+        text += &columns(&rows, 1);
     }
     text += "\n\nMemory for training, one tower a device:";
     for (device, bytes) in plan.memory_bytes().into_iter().enumerate() {
@@ -137,13 +147,13 @@ fn row(layer: &PlannedLayer) -> Vec<String> {
     ]
 }
 
-/// Rows as aligned columns; the first two to the left, the others to the right.
-fn columns(rows: &[Vec<String>]) -> String {
+/// Rows as aligned columns; the first `left` to the left, the others to the right.
+fn columns(rows: &[Vec<String>], left: usize) -> String {
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, &w))| {
-            if c < 2 { format!("{cell:<w$}") } else { format!("{cell:>w$}") }
+            if c < left { format!("{cell:<w$}") } else { format!("{cell:>w$}") }
         });
         format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_string()
     };
@@ -155,7 +165,7 @@ fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -23,25 +23,25 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Threads that compute; all cores by default. The results do not depend on it.
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        display_order = 100,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     threads: Option<u16>,
 }
 
+/// Each command's help is the documentation of its `Args`.
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Make a data set from image files, once, before training.
     Prepare(prepare::Args),
-    /// Check a data set, or look at it.
     Data(data::Args),
-    /// Train a network as a config describes it, or go on with a run.
     Train(train::Args),
-    /// Count the errors of one checkpoint, or of several averaged, on a data set.
     Eval(eval::Args),
-    /// Name the most probable labels of images.
     Predict(predict::Args),
-    /// Show a network as a table: shapes, parameters, work, what crosses between towers, memory.
     Inspect(inspect::Args),
-    /// Measure how fast a network trains and evaluates, layer by layer.
     Bench(bench::Args),
 }
 

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::data::augment::Augmentation;
 use crate::device::{Choice, Engine};
 use crate::network::{Plan, Purpose};
+use crate::note;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::feed;
 use crate::train::runs::RunFolder;
@@ -42,6 +43,6 @@ pub fn or_newest(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
         return Ok(named.to_vec());
     }
     let newest = RunFolder::newest()?.best_or_last();
-    eprintln!("checkpoint: {}", newest.display());
+    note!("checkpoint: {}", newest.display());
     Ok(vec![newest])
 }

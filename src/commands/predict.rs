@@ -2,10 +2,12 @@
 
 use super::model::{Model, or_newest};
 use super::print;
+use crate::data::dataset::Class;
 use crate::data::decode::prepare_image;
 use crate::data::loader::Crops;
 use crate::device::Choice;
 use crate::errors::sentence;
+use crate::note;
 use crate::train::evaluate::probabilities;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -22,13 +24,18 @@ pub struct Args {
     /// The checkpoint; none: the best of the newest run.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// How many labels.
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    top: usize,
+    /// How many labels for each image.
+    #[arg(
+        long,
+        default_value_t = 5,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    top: u32,
     /// Average over the four corners and the centre and their mirror images.
     #[arg(long)]
     ten_crop: bool,
-    /// cpu, auto, cuda:0 or cuda:0,1.
+    /// Where to compute: auto, cpu, cuda:0, or cuda:0,1 for a tower each.
     #[arg(long, default_value = "auto")]
     device: Choice,
     /// Print one JSON document.
@@ -41,50 +48,43 @@ pub fn run(args: Args) -> Result<()> {
     let path = or_newest(&named)?.remove(0);
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
     let mut model = Model::open(&path, &args.device, Some(crops.count()))?;
+    let classes = model.checkpoint.facts.classes.clone();
     let (mut answers, mut failed) = (Vec::new(), 0);
-    for image in &args.images {
-        let name = image.display().to_string();
-        match predict(&mut model, image, crops) {
-            Ok(probabilities) => answers.push((name, Ok(best(&probabilities, args.top)))),
-            Err(error) => {
-                failed += 1;
-                answers.push((name, Err(sentence(&error))));
-            }
+    for path in &args.images {
+        let image = path.display().to_string();
+        let answer = predict(&mut model, path, crops).map(|p| best(&p, args.top as usize));
+        failed += usize::from(answer.is_err());
+        match (args.json, answer) {
+            (true, answer) => answers.push(as_json(&image, answer, &classes)),
+            (false, Ok(top)) => print(&as_text(&image, &top, &classes))?,
+            (false, Err(error)) => note!("{}", sentence(&error)),
         }
     }
-    let classes = &model.checkpoint.facts.classes;
     if args.json {
-        let list: Vec<Value> = answers
-            .iter()
-            .map(|(image, answer)| match answer {
-                Err(error) => json!({"image": image, "error": error}),
-                Ok(top) => json!({
-                    "image": image,
-                    "top": top.iter().map(|&(index, p)| json!({
-                        "label": classes[index].name, "index": index, "probability": p,
-                    })).collect::<Vec<_>>(),
-                }),
-            })
-            .collect();
-        print(&serde_json::to_string_pretty(&list)?)?;
-    } else {
-        for (image, answer) in &answers {
-            match answer {
-                Err(error) => eprintln!("{error}"),
-                Ok(top) => {
-                    let lines = top.iter().map(|&(index, p)| {
-                        let bar = "█".repeat((p * 20.0).round() as usize);
-                        format!("\n  {:5.1} % {bar:20} {}", 100.0 * p, classes[index].name)
-                    });
-                    print(&format!("{image}{}", lines.collect::<String>()))?;
-                }
-            }
-        }
+        print(&serde_json::to_string_pretty(&answers)?)?;
     }
     if failed > 0 {
-        bail!("{failed} of {} images could not be read", args.images.len());
+        bail!("no answer for {failed} of {} images", args.images.len());
     }
     Ok(())
+}
+
+fn as_json(image: &str, answer: Result<Vec<(usize, f64)>>, classes: &[Class]) -> Value {
+    let label = |(index, probability): (usize, f64)| json!({"label": classes[index].name, "index": index, "probability": probability});
+    match answer {
+        Ok(top) => {
+            json!({"image": image, "top": top.into_iter().map(label).collect::<Vec<_>>()})
+        }
+        Err(error) => json!({"image": image, "error": sentence(&error)}),
+    }
+}
+
+fn as_text(image: &str, top: &[(usize, f64)], classes: &[Class]) -> String {
+    let lines = top.iter().map(|&(index, p)| {
+        let bar = "█".repeat((p * 20.0).round() as usize);
+        format!("\n  {:5.1} % {bar:20} {}", 100.0 * p, classes[index].name)
+    });
+    format!("{image}{}", lines.collect::<String>())
 }
 
 /// The class probabilities of one image.

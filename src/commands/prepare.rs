@@ -1,9 +1,12 @@
 //! `alexnet prepare`: makes a data set from what is on disk, and says what it made.
 
+use super::print;
 use crate::config_error;
 use crate::data::dataset::{Dataset, Orientation, SKIPPED_FILE};
 use crate::data::prepare::writer::{self, Options};
 use crate::data::prepare::{Source, cifar, idx, ilsvrc, image_folder};
+use crate::data::statistics::Statistics;
+use crate::note;
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -119,10 +122,10 @@ fn side(text: &str) -> std::result::Result<usize, String> {
 pub fn run(args: Args) -> Result<()> {
     let (source, common) = find(args.source)?;
     for note in &source.notes {
-        eprintln!("{note}");
+        note!("{note}");
     }
     for (split, items) in &source.splits {
-        eprintln!("{split}: {} images in {}", items.len(), source.path.display());
+        note!("{split}: {} images in {}", items.len(), source.path.display());
     }
     if common.out.starts_with(&source.path) && source.kind == "image-folder" {
         return Err(config_error!(
@@ -138,8 +141,13 @@ pub fn run(args: Args) -> Result<()> {
         shard_bytes: writer::SHARD_BYTES,
     };
     let summary = writer::write(&source, &options)?;
-    print(&summary.dataset, summary.skipped);
-    Ok(())
+    if !summary.dataset.statistics.look_natural() {
+        note!(
+            "warning: the colours are unlike those of photographs, where light against dark is \
+             the first component and holds most of the variance; colour noise may not suit them"
+        );
+    }
+    print(&report(&summary.dataset, summary.skipped))
 }
 
 fn find(source: From) -> Result<(Source, Common)> {
@@ -163,48 +171,40 @@ fn find(source: From) -> Result<(Source, Common)> {
     })
 }
 
-fn print(dataset: &Dataset, skipped: u64) {
+/// What the data set holds, for a person.
+fn report(dataset: &Dataset, skipped: u64) -> String {
     let header = &dataset.header;
-    let colors = if header.channels == 1 { "grey" } else { "RGB" };
-    println!(
-        "{}: {}×{} {colors} images in {} classes",
+    let mut lines = vec![format!(
+        "{}: {}×{} {} images in {} classes",
         dataset.path.display(),
         header.height,
         header.width,
+        if header.channels == 1 { "grey" } else { "RGB" },
         header.classes.len()
-    );
-    for name in ["train", "val", "test"] {
-        if let Some(split) = header.splits.get(name) {
-            let bytes: u64 = split.shards.iter().map(|shard| shard.bytes).sum();
-            println!(
-                "  {name:5} {:>9} images  {:>4} shards  {:>9.1} MB",
-                split.images,
-                split.shards.len(),
-                bytes as f64 / 1e6
-            );
-        }
+    )];
+    for (name, split) in ["train", "val", "test"].map(|name| (name, header.splits.get(name))) {
+        let Some(split) = split else { continue };
+        let bytes: u64 = split.shards.iter().map(|shard| shard.bytes).sum();
+        lines.push(format!(
+            "  {name:5} {:>9} images  {:>4} shards  {:>9.1} MB",
+            split.images,
+            split.shards.len(),
+            bytes as f64 / 1e6
+        ));
     }
-    match skipped {
-        0 => println!("  no image was skipped"),
-        1 => println!("  1 image was skipped; {SKIPPED_FILE} says why"),
-        n => println!("  {n} images were skipped; {SKIPPED_FILE} says why"),
-    }
-    let statistics = &dataset.statistics;
+    lines.push(match skipped {
+        0 => "  no image was skipped".to_string(),
+        1 => format!("  1 image was skipped; {SKIPPED_FILE} says why"),
+        n => format!("  {n} images were skipped; {SKIPPED_FILE} says why"),
+    });
     if header.channels == 3 {
-        println!("  principal components of the colours (red, green, blue), standard deviations:");
-        for (component, deviation) in
-            statistics.components.chunks_exact(3).zip(&statistics.deviations)
-        {
-            println!(
-                "    ({:6.3}, {:6.3}, {:6.3})  {deviation:6.2} grey levels",
-                component[0], component[1], component[2]
-            );
-        }
-        if !statistics.look_natural() {
-            eprintln!(
-                "warning: the colours are unlike those of photographs, where light against dark is \
-                 the first component and holds most of the variance; colour noise may not suit them"
-            );
-        }
+        let Statistics { components, deviations, .. } = &dataset.statistics;
+        lines.push(
+            "  principal components of the colours (red, green, blue), standard deviations:".into(),
+        );
+        lines.extend(components.chunks_exact(3).zip(deviations).map(|(c, deviation)| {
+            format!("    ({:6.3}, {:6.3}, {:6.3})  {deviation:6.2} grey levels", c[0], c[1], c[2])
+        }));
     }
+    lines.join("\n")
 }

@@ -1,14 +1,15 @@
 //! `alexnet train`: a new run, or an old one taken further.
 
 use super::print;
-use crate::config::{Config, Data};
+use crate::config::{Config, Prepare};
 use crate::config_error;
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{Dataset, HEADER_FILE};
 use crate::data::loader::Images;
 use crate::data::prepare::{idx, writer};
 use crate::device::Choice;
 use crate::files;
 use crate::network::{Plan, Purpose};
+use crate::note;
 use crate::train::checkpoint::{Checkpoint, DataFacts, State, same_classes};
 use crate::train::feed;
 use crate::train::interrupt::Interrupt;
@@ -30,7 +31,7 @@ pub struct Args {
     /// What to train: network, data, schedule.
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     config: Option<PathBuf>,
-    /// cpu, auto, cuda:0 or cuda:0,1.
+    /// Where to compute: auto, cpu, cuda:0, or cuda:0,1 for a tower each.
     #[arg(long, default_value = "auto")]
     device: Choice,
     /// The prepared data set, in place of the config's data.path.
@@ -62,23 +63,26 @@ pub fn run(args: Args) -> Result<()> {
         config.data.path = Some(data.clone());
     }
     let place = args.device.resolve(config.towers)?;
-    check_network(&config)?;
+    let source = args.config.as_ref().or(old.as_ref().map(|(_, checkpoint)| &checkpoint.path));
+    let source = source.map_or(String::new(), |path| path.display().to_string());
+    check_network(&config).with_context(|| source.clone())?;
     let path = data_path(&config);
-    let dataset = open_data(&config.data, &path, &config.folder)?;
+    let prepare = config.data.prepare.take().filter(|_| args.data.is_none());
+    let dataset = open_data(prepare.as_ref(), &path)?;
     // The checkpoint shall find its data again from any folder.
     config.data.path = Some(std::path::absolute(&path)?);
-    config.data.prepare = None;
     let facts = DataFacts::of(&dataset);
-    feed::augmentation(&config.data, &facts)?;
+    feed::augmentation(&config.data, &facts).with_context(|| source.clone())?;
     let plan = Plan::new(
         &config,
         config.train.batch,
         Purpose::Training,
         &place.towers,
         Some(facts.classes.len()),
-    )?;
+    )
+    .with_context(|| source.clone())?;
     let images = open_splits(&dataset)?;
-    check_schedule(&config, images.validation.is_some())?;
+    check_schedule(&config, images.validation.is_some()).with_context(|| source)?;
     let parameters = plan.parameters();
     let memory: u64 = plan.memory_bytes().iter().sum();
     let engine = place.engine(plan)?;
@@ -90,7 +94,7 @@ pub fn run(args: Args) -> Result<()> {
             (run, state, Some(checkpoint))
         }
     };
-    eprintln!(
+    note!(
         "{}: {} parameters, {} towers on {} with {} threads, {:.1} GiB; {} training images; {}",
         config.name,
         parameters,
@@ -101,7 +105,6 @@ pub fn run(args: Args) -> Result<()> {
         images.train.len(),
         run.0.display()
     );
-    files::write_text(&run.config(), &config.to_toml())?;
     let is_new = checkpoint.is_none();
     let mut trainer = Trainer {
         config: &config,
@@ -116,6 +119,8 @@ pub fn run(args: Args) -> Result<()> {
         Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,
         None => trainer.initialise()?,
     }
+    run.remove_leftovers();
+    files::write_text(&run.config(), &config.to_toml())?;
     let begun = Instant::now();
     match trainer.train()? {
         End::Interrupted => bail!(
@@ -141,17 +146,16 @@ fn data_path(config: &Config) -> PathBuf {
 }
 
 /// Opens the data set; makes it first, where the config says from what and it is not there.
-fn open_data(data: &Data, path: &Path, folder: &Path) -> Result<Dataset> {
-    if let Some(prepare) = data.prepare.as_ref().filter(|_| !path.join("dataset.json").exists()) {
+fn open_data(prepare: Option<&Prepare>, path: &Path) -> Result<Dataset> {
+    if let Some(prepare) = prepare.filter(|_| !path.join(HEADER_FILE).exists()) {
         if prepare.kind != "idx" {
             return Err(config_error!(
                 "data.prepare.kind = {:?}: only \"idx\" is prepared on first use",
                 prepare.kind
             ));
         }
-        let source = folder.join(&prepare.source);
-        eprintln!("preparing {} from {}", path.display(), source.display());
-        let source = idx::find(&source, None, prepare.val_fraction, 1)?;
+        note!("preparing {} from {}", path.display(), prepare.source.display());
+        let source = idx::find(&prepare.source, None, prepare.val_fraction, 1)?;
         let options = writer::Options {
             out: path.to_path_buf(),
             max_bad: Some(0),
@@ -170,7 +174,7 @@ fn open_splits(dataset: &Dataset) -> Result<Splits> {
     }
     let name = ["val", "test"].into_iter().find(|s| dataset.header.splits.contains_key(*s));
     if name == Some("test") {
-        eprintln!("the data set has no split val; validating on test");
+        note!("the data set has no split val; validating on test");
     }
     let validation = match name {
         Some(name) => {
@@ -188,7 +192,10 @@ fn open_old(run: Option<&Path>) -> Result<(RunFolder, Checkpoint)> {
         None => RunFolder::newest()?,
     };
     if !run.last().exists() {
-        bail!("{}: there is no last.safetensors to go on from", run.0.display());
+        let run = run.0.display();
+        bail!(
+            "{run}: there is no last.safetensors to go on from; the first is written after an epoch, or when a run is interrupted; start anew in another folder"
+        );
     }
     let checkpoint = Checkpoint::open(&run.last())?;
     Ok((run, checkpoint))
@@ -205,12 +212,8 @@ fn continued(
     same_classes((&name, &checkpoint.facts.classes), ("the data set", &facts.classes))?;
     let old = Config::parse(&checkpoint.config, &[], &name)?;
     let mut state = checkpoint.state.clone();
-    if old.train.batch != config.train.batch && state.batches > 0 {
-        return Err(config_error!(
-            "train.batch = {}: the batch can change between epochs only, and {name} stands inside one with batches of {}",
-            config.train.batch,
-            old.train.batch
-        ));
+    if state.batches > 0 {
+        within_epoch(config, &old, &name)?;
     }
     state.schedule.changed_by_hand(&old.schedule, &config.schedule, state.epoch);
     if state.epoch > config.train.epochs {
@@ -229,13 +232,32 @@ fn continued(
         );
     }
     state.finished = false;
-    eprintln!("going on with {} from step {}, epoch {}", run.0.display(), state.step, state.epoch);
+    note!("going on with {} from step {}, epoch {}", run.0.display(), state.step, state.epoch);
     Ok(state)
+}
+
+/// Inside an epoch the order of its images and their batches must stay.
+fn within_epoch(config: &Config, old: &Config, checkpoint: &str) -> Result<()> {
+    let order = |c: &Config| {
+        [
+            ("train.batch", c.train.batch.to_string()),
+            ("seed", c.seed.to_string()),
+            ("data.shuffle", format!("{:?}", c.data.shuffle).to_lowercase()),
+        ]
+    };
+    for ((key, new), (_, old)) in order(config).into_iter().zip(order(old)) {
+        if new != old {
+            return Err(config_error!(
+                "{key} = {new}: it can change between epochs only, and {checkpoint} stands inside one that began with {key} = {old}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The last words: where the result is and what to try with it.
 fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
-    let best = run.best();
+    let best = run.best_or_last();
     let checkpoint = Checkpoint::open(&best)?;
     let result = match checkpoint.state.best {
         Some((epoch, error)) => {

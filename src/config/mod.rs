@@ -31,8 +31,6 @@ pub struct Config {
     pub train: Train,
     pub schedule: Schedule,
     pub layers: Vec<LayerConfig>,
-    /// The folder of the config file: `data.prepare.source` is relative to it.
-    pub folder: PathBuf,
 }
 
 /// `[data]`: where the images are and what is done to them (paper section 4.1).
@@ -83,7 +81,7 @@ pub struct Data {
 pub struct Prepare {
     /// `"idx"`, the MNIST format.
     pub kind: String,
-    /// The folder with the files, relative to the config file.
+    /// The folder with the files, relative to the config file that names it.
     pub source: PathBuf,
     #[serde(default = "tenth")]
     pub val_fraction: f64,

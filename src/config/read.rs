@@ -11,20 +11,17 @@ use crate::layers::Weights;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-const TOP: [&str; 8] = ["name", "extends", "seed", "towers", "data", "train", "schedule", "layer"];
+const TOP: [&str; 7] = ["name", "seed", "towers", "data", "train", "schedule", "layer"];
 
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
     pub fn read(file: &Path, set: &[String]) -> Result<Config> {
-        let table = read_with_parents(file, 0)?;
+        let table = read_with_parents(file, &mut Vec::new())?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
-        Config::from_table(table, set, &name)
-            .map(|config| Config { folder, ..config })
-            .with_context(|| file.display().to_string())
+        Config::from_table(table, set, &name).with_context(|| file.display().to_string())
     }
 
     /// Reads a config from text, as it is kept in a checkpoint; `source` names it in errors.
@@ -37,10 +34,19 @@ impl Config {
         for assignment in set {
             apply(&mut top, assignment)?;
         }
+        if top.contains_key("extends") {
+            return Err(config_error!("extends is for config files; --set cannot change it"));
+        }
         keys::check(&top, &TOP, "the config")?;
         let data = section::<Data>(&mut top, "data")?;
         let layers = match top.remove("layer") {
             Some(Value::Array(layers)) if !layers.is_empty() => layers,
+            Some(Value::Table(changes)) if !changes.is_empty() => {
+                return Err(config_error!(
+                    "[layer.{}] changes a layer of the config that this one extends, and there is none; a layer of its own is written as [[layer]] with a name",
+                    changes.keys().next().expect("not empty")
+                ));
+            }
             _ => return Err(config_error!("the network has no layers; write one [[layer]] each")),
         };
         let layers = layers
@@ -61,7 +67,6 @@ impl Config {
             train: section::<Train>(&mut top, "train")?,
             schedule: section::<Schedule>(&mut top, "schedule")?,
             layers,
-            folder: Default::default(),
         };
         if config.name.is_empty()
             || config.name.contains(['/', '\\'])
@@ -124,14 +129,45 @@ fn section<T: DeserializeOwned>(top: &mut Table, name: &str) -> Result<T> {
 /// `table` as the struct `T`; serde's complaint with the place before it.
 pub(crate) fn typed<T: DeserializeOwned>(table: &Table, place: &str) -> Result<T> {
     T::deserialize(Value::Table(table.clone()))
-        .map_err(|e| config_error!("{place}: {}", e.to_string().trim().replace('\n', " ")))
+        .map_err(|e| config_error!("{place}: {}", complaint(&e.to_string(), table)))
+}
+
+/// serde's complaint about `table` in a person's words: `batch = -1: it must be a whole number from 0 up`.
+fn complaint(text: &str, table: &Table) -> String {
+    let text = text.trim().replace('\n', " ");
+    // The TOML library ends with the key, "in `batch`" or "in `steps[0].rate`".
+    let (what, key) = match text.rsplit_once(" in `") {
+        Some((what, key)) => (what, key.trim_end_matches('`')),
+        None => (text.as_str(), ""),
+    };
+    let value = match table.get(key) {
+        Some(value) => format!("{key} = {value}: "),
+        None if key.is_empty() => String::new(),
+        None => format!("{key}: "),
+    };
+    format!("{value}{}", expectation(what))
+}
+
+/// What would be right, in place of the names of types.
+fn expectation(complaint: &str) -> String {
+    let right = match complaint.split_once(", expected ") {
+        Some((_, "usize" | "u64" | "u32")) => "a whole number from 0 up",
+        Some((_, "f64" | "f32")) => "a number",
+        Some((_, "a boolean")) => "true or false",
+        Some((_, right)) => right,
+        None if complaint.ends_with("untagged enum Outputs") => "a whole number or \"classes\"",
+        None if complaint.ends_with("untagged enum Noise") => "true, false or a number",
+        None => return complaint.replace("missing field", "there is no"),
+    };
+    format!("it must be {right}")
 }
 
 fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
     top.get(key)
         .map(|value| {
-            T::deserialize(value.clone())
-                .map_err(|e| config_error!("{key} = {value}: {}", e.to_string().trim()))
+            T::deserialize(value.clone()).map_err(|e| {
+                config_error!("{key} = {value}: {}", expectation(e.to_string().trim()))
+            })
         })
         .transpose()
 }
@@ -155,19 +191,33 @@ fn parse_table(text: &str) -> Result<Table> {
     })
 }
 
-fn read_with_parents(file: &Path, depth: usize) -> Result<Table> {
-    if depth > 16 {
-        return Err(config_error!("{}: `extends` goes in a circle", file.display()));
-    }
+/// `children` are the configs on the way to `file`, each of which extends the next.
+fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<Table> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;
     let mut table = parse_table(&text).with_context(|| file.display().to_string())?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    if let Some(source) =
+        table.get_mut("data").and_then(|d| d.get_mut("prepare")?.get_mut("source"))
+        && let Some(path) = source.as_str()
+    {
+        *source = Value::String(folder.join(path).display().to_string());
+    }
     let Some(parent) = table.remove("extends") else { return Ok(table) };
     let Value::String(parent) = parent else {
         return Err(config_error!("{}: extends must be a file name", file.display()));
     };
-    let parent = file.parent().unwrap_or(Path::new("")).join(parent);
-    let mut base = read_with_parents(&parent, depth + 1)
+    let parent = folder.join(parent);
+    children.push(file.to_path_buf());
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    if children.iter().any(|child| canonical(child) == canonical(&parent)) {
+        return Err(config_error!(
+            "{}: extends = {:?} goes in a circle",
+            file.display(),
+            parent.display().to_string()
+        ));
+    }
+    let mut base = read_with_parents(&parent, children)
         .with_context(|| format!("{} extends {}", file.display(), parent.display()))?;
     base.remove("name");
     merge(&mut base, table).with_context(|| file.display().to_string())?;

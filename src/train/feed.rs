@@ -21,8 +21,9 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
     }
     if data.channels != channels {
         return Err(config_error!(
-            "data.channels = {}, but the data set's images have {channels}",
-            data.channels
+            "data.channels = {}, but the data set's images have {channels} ({}); say data.channels = {channels}, or choose another data set",
+            data.channels,
+            if channels == 1 { "grey" } else { "RGB" }
         ));
     }
     let statistics = &facts.statistics;

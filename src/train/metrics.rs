@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A line. Errors are fractions, losses nats; epochs and steps count from 1.
 #[derive(Debug, Serialize)]
@@ -44,6 +44,7 @@ impl From<Tally> for Validation {
 
 /// The file, open for further lines.
 pub struct Metrics {
+    path: PathBuf,
     file: File,
 }
 
@@ -74,12 +75,14 @@ impl Metrics {
             line.clear();
         }
         file.set_len(keep).with_context(context)?;
-        Ok(Metrics { file })
+        Ok(Metrics { path: path.to_path_buf(), file })
     }
 
     pub fn write(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).context("metrics.jsonl cannot be written")
+        self.file
+            .write_all(text.as_bytes())
+            .with_context(|| format!("{} cannot be written", self.path.display()))
     }
 }

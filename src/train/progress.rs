@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, now and then a plain line elsewhere.
 
+use crate::note;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -78,7 +79,7 @@ impl Progress {
             plain.said = Instant::now();
             let seconds = plain.begun.elapsed().as_secs_f64();
             let left = seconds / plain.done as f64 * self.total.saturating_sub(plain.done) as f64;
-            eprintln!(
+            note!(
                 "{}: {}/{} images, {:.0} images/s, {} left  {}",
                 self.what,
                 plain.done,
@@ -100,8 +101,8 @@ impl Progress {
     /// A line that stays, above the bar.
     pub fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| note!("{line}")),
+            None => note!("{line}"),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Without a name they are in `runs/`, called after the config.
 
 use crate::config_error;
+use crate::files::temporary_name;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,13 @@ impl RunFolder {
         [self.config(), self.metrics(), self.last(), self.best()].iter().any(|f| f.exists())
     }
 
+    /// Takes away what a killed run left half written.
+    pub fn remove_leftovers(&self) {
+        for file in [self.config(), self.last(), self.best()] {
+            let _ = fs::remove_file(temporary_name(&file));
+        }
+    }
+
     /// A folder for a new run: `wanted`, which must hold no run yet, or the first of `runs/NAME`,
     /// `runs/NAME-2`, … that is free.
     pub fn create(wanted: Option<&Path>, name: &str) -> Result<RunFolder> {
@@ -53,8 +61,13 @@ impl RunFolder {
             }
         };
         if run.is_taken() {
+            let way_out = if run.last().exists() {
+                "go on with it (--resume) or choose another folder"
+            } else {
+                "it has no checkpoint to go on from, so remove it or choose another folder"
+            };
             return Err(config_error!(
-                "--run {}: the folder holds a run already; go on with it (--resume) or choose another",
+                "--run {}: the folder holds a run already; {way_out}",
                 run.0.display()
             ));
         }

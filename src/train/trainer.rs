@@ -10,12 +10,15 @@ use super::runs::RunFolder;
 use super::schedule::{self, Verdict};
 use super::{feed, initial};
 use crate::config::{Config, ScheduleKind};
+use crate::config_error;
 use crate::data::augment::Augmentation;
 use crate::data::loader::{Batch, Crops, Images};
-use crate::device::{Engine, Rates};
+use crate::device::{Engine, Rates, Which};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
+use crate::note;
 use anyhow::{Result, bail, ensure};
+use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,10 +163,9 @@ impl Trainer<'_> {
         let tally = self.engine.gradients(&run, &batch.images, &batch.labels)?;
         ensure!(
             tally.loss.is_finite(),
-            "the loss is no number any more at step {}: training has diverged with the learning rate {}; go on from the last checkpoint with a smaller one (--resume --set schedule.rate={})",
+            "the loss is no number any more at step {}: {}",
             state.step + 1,
-            state.schedule.rate,
-            state.schedule.rate / 10.0
+            diverged(&self.run, state.schedule.rate)
         );
         let decay = self.config.train.weight_decay;
         let rates: Vec<Option<Rates>> = self
@@ -202,6 +204,14 @@ impl Trainer<'_> {
     ) -> Result<Verdict> {
         let (train_seconds, wait) = clock.epoch();
         let validation = self.validate(augmentation)?;
+        if let Some(validation) = validation.filter(|v| !v.loss.is_finite()) {
+            bail!(
+                "the validation loss is {} after step {}: {}",
+                validation.mean_loss(),
+                self.state.step,
+                diverged(&self.run, self.state.schedule.rate)
+            );
+        }
         let state = &mut self.state;
         let (epoch, rate, tally) = (state.epoch, state.schedule.rate, state.tally);
         metrics.write(&Line {
@@ -238,16 +248,16 @@ impl Trainer<'_> {
             }
         }
         line += &format!("; {}", duration(train_seconds));
-        eprintln!("{line}");
+        note!("{line}");
         match verdict {
             Verdict::Dropped => {
-                eprintln!(
+                note!(
                     "validation error has stopped improving; learning rate now {}",
                     state.schedule.rate
                 )
             }
             Verdict::Finished => {
-                eprintln!("validation error has stopped improving after the last drop")
+                note!("validation error has stopped improving after the last drop")
             }
             Verdict::GoOn => {}
         }
@@ -255,7 +265,7 @@ impl Trainer<'_> {
         state.epoch += 1;
         state.batches = 0;
         state.tally = Tally::default();
-        self.save(&self.run.last())?;
+        // `last` comes last: killed before, the run repeats the epoch and writes the others again.
         if is_best || validation.is_none() {
             self.save(&self.run.best())?;
         }
@@ -263,6 +273,7 @@ impl Trainer<'_> {
         if keep > 0 && epoch.is_multiple_of(keep) {
             self.save(&self.run.epoch(epoch))?;
         }
+        self.save(&self.run.last())?;
         clock.restart();
         Ok(verdict)
     }
@@ -284,17 +295,43 @@ impl Trainer<'_> {
         evaluate(&mut [(self.engine.as_mut(), loader)], crops, &progress, &never).map(Some)
     }
 
+    /// Writes a checkpoint, but none of a network that can do nothing any more.
     fn save(&self, path: &Path) -> Result<()> {
+        for (index, tensor) in self.engine.plan().tensors().iter().enumerate() {
+            let values = self.engine.read(Which::Value, index)?.values;
+            ensure!(
+                values.par_iter().all(|v| v.is_finite()),
+                "{} has values that are no numbers after step {}: {}",
+                tensor.name,
+                self.state.step,
+                diverged(&self.run, self.state.schedule.rate)
+            );
+        }
         checkpoint::save(path, self.config, &self.facts, &self.state, self.engine.as_ref())
     }
+}
+
+/// What has happened and what to do about it.
+fn diverged(run: &RunFolder, rate: f64) -> String {
+    // Two digits of a tenth, without the tail of binary fractions.
+    let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
+    let way_out = if run.last().exists() {
+        let run = run.0.display();
+        format!(
+            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {run} --set schedule.rate={smaller:?}"
+        )
+    } else {
+        format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
+    };
+    format!("training has diverged with the learning rate {rate:?}; {way_out}")
 }
 
 /// Refuses a run that could not do what its schedule says.
 pub fn check_schedule(config: &Config, has_validation: bool) -> Result<()> {
     if config.schedule.kind == ScheduleKind::Plateau && !has_validation {
-        bail!(
+        return Err(config_error!(
             "schedule.kind = \"plateau\" watches the validation error, but the data set has no images to validate on; prepare it with --val-fraction 0.1 or choose \"steps\""
-        );
+        ));
     }
     Ok(())
 }

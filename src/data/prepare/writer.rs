@@ -17,6 +17,7 @@ use crate::data::decode;
 use crate::data::shard::{Shape, Shard, Writer};
 use crate::data::statistics::Sums;
 use crate::files;
+use crate::note;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -474,7 +475,7 @@ impl Meter {
                 times.1 = Instant::now();
                 let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
                 let rate = done as f64 / times.0.elapsed().as_secs_f64();
-                eprintln!("{done}/{total} images, {rate:.0}/s, {skipped} skipped");
+                note!("{done}/{total} images, {rate:.0}/s, {skipped} skipped");
             }
         }
     }

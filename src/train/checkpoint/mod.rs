@@ -209,7 +209,7 @@ pub fn same_classes((a, ours): (&str, &[Class]), (b, theirs): (&str, &[Class])) 
     if let Some((i, (x, y))) = ours.iter().zip(theirs).enumerate().find(|(_, (x, y))| x.id != y.id)
     {
         bail!(
-            "the class tables differ: class {i} is {:?} in {a}, but {:?} in {b}; an error counted across them would mean nothing",
+            "the class tables differ: class {i} is {:?} in {a}, but {:?} in {b}; their labels do not mean the same",
             x.id,
             y.id
         );

@@ -1,0 +1,194 @@
+//! Runs that are interrupted, killed, continued and changed by hand, through the built binary.
+
+mod common;
+
+use common::{World, sentence, stderr};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Long enough for a signal to come in time: 20 epochs of 90 steps.
+const LONG: &str = "train --config net.toml --set train.batch=1 --set train.epochs=20";
+
+fn start(world: &World, args: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_alexnet"))
+        .current_dir(world.folder.path())
+        .args(args.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn lines_of(path: &Path) -> usize {
+    fs::read(path).unwrap_or_default().iter().filter(|&&b| b == b'\n').count()
+}
+
+/// Waits until a run has written `lines` lines of metrics.
+fn wait_for(world: &World, run: &str, lines: usize) {
+    let path = world.path(run).join("metrics.jsonl");
+    let begun = Instant::now();
+    while lines_of(&path) < lines {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no {lines} lines in {run}");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn stop(world: &World, args: &str, run: &str, lines: usize, name: &str) -> Output {
+    let child = start(world, args);
+    wait_for(world, run, lines);
+    signal(&child, name);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn interrupted_inside_an_epoch_and_continued_it_is_the_same_run() {
+    let world = World::new();
+    world.ok(&format!("{LONG} --run whole"));
+    let output = stop(&world, &format!("{LONG} --run cut"), "cut", 130, "-INT");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = sentence(&output);
+    assert!(said.contains("alexnet train --resume --run cut"), "{said}");
+    assert!(said.contains("cut/last.safetensors"), "{said}");
+    // The second time in another epoch, and by the other signal; --threads does not matter.
+    let lines = lines_of(&world.path("cut/metrics.jsonl")) + 120;
+    let output = stop(&world, "train --resume --run cut --threads 1", "cut", lines, "-TERM");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("going on with cut from step"), "{}", stderr(&output));
+    world.ok("train --resume --run cut");
+    for file in ["last.safetensors", "best.safetensors", "config.toml"] {
+        let file = |run: &str| world.bytes(&format!("{run}/{file}"));
+        assert!(file("cut") == file("whole"));
+    }
+    assert_eq!(world.timeless("cut"), world.timeless("whole"));
+}
+
+#[test]
+fn killed_at_any_moment_nothing_is_torn() {
+    let world = World::new();
+    let few = "train --config net.toml --set train.batch=3 --set train.epochs=8";
+    world.ok(&format!("{few} --run whole"));
+    let mut args = format!("{few} --run cut");
+    for round in 0..12u64 {
+        let mut child = start(&world, &args);
+        wait_for(&world, "cut", 1);
+        sleep(Duration::from_millis(7 + 13 * (round * 5 % 12)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let run = world.path("cut");
+        for name in ["last", "best"] {
+            let file = run.join(format!("{name}.safetensors"));
+            if file.exists() {
+                world.ok(&format!("inspect cut/{name}.safetensors"));
+            }
+        }
+        if run.join("last.safetensors").exists() {
+            args = "train --resume --run cut".into();
+        } else {
+            // Killed before the first checkpoint: said, and nothing to save.
+            world.fails("train --resume --run cut", 1, &["cut", "no last.safetensors"]);
+            world.fails(&args, 2, &["no checkpoint to go on from"]);
+            fs::remove_dir_all(&run).unwrap();
+        }
+        let output = world.run("eval cut/last.safetensors");
+        assert!(output.status.success() || args.contains("--config"), "{}", stderr(&output));
+    }
+    // A torn last line of the log is what a kill may leave.
+    if args.contains("--resume") {
+        let path = world.path("cut/metrics.jsonl");
+        let mut text = fs::read_to_string(&path).unwrap();
+        text += "{\"kind\":\"step\",\"st";
+        fs::write(&path, text).unwrap();
+        fs::write(world.path("cut/last.safetensors.tmp"), "half").unwrap();
+    }
+    let output = world.run(&args);
+    let finished = stderr(&output).contains("the run is finished");
+    assert!(output.status.success() || finished, "{}", stderr(&output));
+    for file in ["last.safetensors", "best.safetensors"] {
+        let file = |run: &str| world.bytes(&format!("{run}/{file}"));
+        assert!(file("cut") == file("whole"));
+    }
+    if !finished {
+        assert_eq!(world.timeless("cut"), world.timeless("whole"));
+        assert!(world.names("cut").iter().all(|name| !name.ends_with(".tmp")));
+    }
+}
+
+#[test]
+fn a_run_is_changed_by_hand() {
+    let world = World::new();
+    world.ok("train --config linear.toml");
+    let before = world.bytes("runs/linear/last.safetensors");
+    world.fails("train --resume", 1, &["runs/linear", "finished", "train.epochs="]);
+    assert_eq!(world.bytes("runs/linear/last.safetensors"), before);
+
+    let output = world.run("train --resume --set train.epochs=4 --set schedule.rate=0.00002");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("going on with runs/linear from step 27, epoch 4"));
+    let lines = world.metrics("runs/linear");
+    assert_eq!(lines.len(), 4 * 10, "no line twice, none missing");
+    assert_eq!(lines[29]["learning_rate"], 0.0001);
+    assert_eq!(lines[30]["learning_rate"], 0.00002);
+    assert!(world.text("runs/linear/config.toml").contains("rate = 0.00002"));
+
+    // Of several runs the newest, and it is said.
+    world.ok("train --config linear.toml --set train.epochs=1");
+    let output = world.run("train --resume --set train.epochs=2");
+    assert!(stderr(&output).contains("going on with runs/linear-2 "), "{}", stderr(&output));
+    // Another config file may take over.
+    world.write("child.toml", "extends = \"linear.toml\"\n[train]\nepochs = 3\nmomentum = 0.5");
+    world.ok("train --resume --run runs/linear-2 --config child.toml");
+    assert!(world.text("runs/linear-2/config.toml").contains("momentum = 0.5"));
+}
+
+#[test]
+fn what_cannot_be_continued_is_refused_and_left_alone() {
+    let world = World::new();
+    let output = stop(&world, &format!("{LONG} --run cut"), "cut", 20, "-INT");
+    assert_eq!(output.status.code(), Some(1));
+    let files = || {
+        let names = ["last.safetensors", "config.toml", "metrics.jsonl"];
+        names.map(|name| world.bytes(&format!("cut/{name}")))
+    };
+    let before = files();
+    let resume = "train --resume --run cut --set";
+    world.fails(
+        &format!("{resume} train.batch=2"),
+        2,
+        &["train.batch = 2", "between epochs", "= 1"],
+    );
+    world.fails(&format!("{resume} seed=9"), 2, &["seed = 9", "between epochs", "= 3"]);
+    let kernels = format!("{resume} layer.conv1.kernels=4");
+    world.fails(
+        &kernels,
+        1,
+        &["cut/last.safetensors", "conv1.weight", "[8, 3, 3, 3]", "[4, 3, 3, 3]"],
+    );
+    world.fails("train --resume --run none", 1, &["none", "no last.safetensors"]);
+    world.fails("train --run none", 2, &["--config"]);
+    assert!(files() == before, "a refusal changes nothing");
+
+    // Another class table: the first difference is named.
+    world.photos("other/train", ["down", "round", "slant"], 4);
+    world.ok("prepare image-folder other --out other-set --size 16");
+    let other = "train --resume --run cut --data other-set";
+    world.fails(other, 1, &["class 1", "\"level\"", "\"round\""]);
+    assert!(files() == before);
+}
+
+#[test]
+fn without_a_run_there_is_nothing_to_go_on_with() {
+    let world = World { folder: tempfile::tempdir().unwrap() };
+    for command in ["train --resume", "eval", "predict x.png"] {
+        world.fails(command, 1, &["no run with a checkpoint in runs/", "alexnet train --config"]);
+    }
+    File::create(world.path("runs")).unwrap();
+    world.fails("eval", 1, &["no run with a checkpoint in runs/"]);
+}

@@ -1,0 +1,253 @@
+//! What the tests of the built binary share: a folder of learnable images, a small network with every
+//! ingredient of the paper, and runs of the program in that folder.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use assert_cmd::Command;
+use image::RgbImage;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use tempfile::TempDir;
+
+/// Two towers, a layer that crosses them, response normalisation, overlapping pooling, dropout, crops,
+/// flips, colour noise.
+pub const NETWORK: &str = r#"
+name = "stripes"
+seed = 3
+towers = 2
+[data]
+path = "set"
+crop = 12
+flip = true
+color_noise = 0.1
+[train]
+batch = 10
+epochs = 6
+[schedule]
+rate = 0.02
+patience = 20
+[[layer]]
+name = "conv1"
+kind = "conv"
+kernels = 8
+size = 3
+weight_sigma = 0.1
+[[layer]]
+name = "relu1"
+kind = "relu"
+[[layer]]
+name = "lrn1"
+kind = "lrn"
+[[layer]]
+name = "pool1"
+kind = "max-pool"
+size = 3
+stride = 2
+[[layer]]
+name = "conv2"
+kind = "conv"
+kernels = 8
+size = 3
+input = "all-towers"
+weight_sigma = 0.1
+[[layer]]
+name = "relu2"
+kind = "relu"
+[[layer]]
+name = "fc3"
+kind = "fc"
+outputs = 16
+weight_sigma = 0.1
+[[layer]]
+name = "relu3"
+kind = "relu"
+[[layer]]
+name = "drop3"
+kind = "dropout"
+rate = 0.5
+[[layer]]
+name = "fc4"
+kind = "fc"
+outputs = "classes"
+weight_sigma = 0.1
+[[layer]]
+name = "softmax"
+kind = "softmax"
+"#;
+
+/// One fully connected layer on the pixels: for tests of the loop, not of the network.
+pub const LINEAR: &str = r#"
+name = "linear"
+[data]
+path = "set"
+crop = 12
+[train]
+batch = 10
+epochs = 3
+[schedule]
+rate = 0.0001
+patience = 20
+[[layer]]
+name = "fc"
+kind = "fc"
+outputs = "classes"
+weight_sigma = 0.001
+[[layer]]
+name = "softmax"
+kind = "softmax"
+"#;
+
+/// A folder that the program runs in.
+pub struct World {
+    pub folder: TempDir,
+}
+
+impl World {
+    /// `photos/train` and `photos/val` with 30 and 10 images of each of three classes, JPEG and PNG, and
+    /// from them the data set `set` of 16×16 images; `net.toml`, `linear.toml`.
+    pub fn new() -> World {
+        let world = World { folder: tempfile::tempdir().unwrap() };
+        world.photos("photos/train", ["down", "level", "slant"], 30);
+        world.photos("photos/val", ["down", "level", "slant"], 10);
+        world.write("net.toml", NETWORK);
+        world.write("linear.toml", LINEAR);
+        world.ok("prepare image-folder photos --out set --size 16");
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).unwrap()
+    }
+
+    /// `n` images of 20×18 for each class below `folder`: stripes that lean by class, of a colour that
+    /// goes with it, at a place and brightness of their own.
+    pub fn photos(&self, folder: &str, classes: [&str; 3], n: u32) {
+        for (class, name) in classes.iter().enumerate() {
+            fs::create_dir_all(self.path(folder).join(name)).unwrap();
+            for i in 0..n {
+                let ending = if i % 2 == 0 { "jpg" } else { "png" };
+                let path = self.path(folder).join(name).join(format!("{i:03}.{ending}"));
+                picture(class as u32, i, 20, 18).save(path).unwrap();
+            }
+        }
+    }
+
+    /// The program with `args` (words), to be run in this folder.
+    pub fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alexnet"));
+        command.current_dir(self.folder.path()).args(args.split_whitespace());
+        command
+    }
+
+    pub fn run(&self, args: &str) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs what must succeed; its standard output.
+    pub fn ok(&self, args: &str) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs what must succeed and print one JSON document.
+    pub fn json(&self, args: &str) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    /// Runs what must fail with exit code `code`, nothing on standard output, and one last plain
+    /// sentence that has each of `words`; the sentence.
+    #[track_caller]
+    pub fn fails(&self, args: &str, code: i32, words: &[&str]) -> String {
+        let output = self.run(args);
+        let sentence = sentence(&output);
+        assert_eq!(output.status.code(), Some(code), "{args}: {}", stderr(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "", "{args}");
+        for word in words {
+            assert!(sentence.contains(word), "{args}: no {word:?} in: {sentence}");
+        }
+        sentence
+    }
+
+    /// The lines of a run's metrics.jsonl.
+    pub fn metrics(&self, run: &str) -> Vec<Value> {
+        let text = self.text(&format!("{run}/metrics.jsonl"));
+        assert!(text.ends_with('\n'));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The same without what depends on time.
+    pub fn timeless(&self, run: &str) -> Vec<Value> {
+        let mut lines = self.metrics(run);
+        for line in &mut lines {
+            let line = line.as_object_mut().unwrap();
+            line.remove("images_per_second").unwrap();
+            line.remove("wait_seconds").unwrap();
+        }
+        lines
+    }
+
+    /// The names in a folder, sorted.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// One image of `class`.
+pub fn picture(class: u32, i: u32, width: u32, height: u32) -> RgbImage {
+    let (phase, light) = (i % 5, 120 + (i * 37 % 100) as u8);
+    RgbImage::from_fn(width, height, |x, y| {
+        let along = [x, y, x + y][class as usize];
+        let mut pixel = [40, 40, 40];
+        if (along + phase) % 6 < 3 {
+            pixel[class as usize] = light;
+        }
+        image::Rgb(pixel)
+    })
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The last line of standard error, which says what went wrong.
+#[track_caller]
+pub fn sentence(output: &Output) -> String {
+    let text = stderr(output);
+    assert!(!text.contains("panicked"), "{text}");
+    assert!(!text.contains('\x1b') && !text.contains('\r'), "no terminal, no bars: {text}");
+    let errors = text.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!(errors, 1, "{text}");
+    text[text.find("error: ").unwrap()..].to_string()
+}
+
+/// A tensor file's names and shapes, as the safetensors library reads them.
+pub fn tensors(path: &Path) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let bytes = fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<_> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec()))
+        .collect();
+    all.sort();
+    all
+}
