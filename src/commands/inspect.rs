@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (config, mut classes) = if is_checkpoint(&args.file) {
+    let (mut config, mut classes) = if is_checkpoint(&args.file) {
         let checkpoint = Checkpoint::open(&args.file)?;
         let source = args.file.display().to_string();
         let config = Config::parse(&checkpoint.config, &args.set, &source)?;
@@ -43,7 +43,9 @@ pub fn run(args: Args) -> Result<()> {
     };
     let data = args.data.as_ref().or(config.data.path.as_ref().filter(|p| p.exists()));
     if let Some(data) = data.filter(|_| classes.is_none()) {
-        classes = Some(Dataset::open(data)?.header.classes.len());
+        let header = Dataset::open(data)?.header;
+        classes = Some(header.classes.len());
+        config.data.channels.get_or_insert(header.channels);
     }
     let devices: Vec<usize> = (0..config.towers).collect();
     let plan = Plan::new(&config, config.train.batch, Purpose::Training, &devices, classes)

@@ -72,6 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     // The checkpoint shall find its data again from any folder.
     config.data.path = Some(std::path::absolute(&path)?);
     let facts = DataFacts::of(&dataset);
+    config.data.channels.get_or_insert(facts.channels);
     feed::augmentation(&config.data, &facts).with_context(|| source.clone())?;
     let plan = Plan::new(
         &config,
@@ -90,16 +91,15 @@ pub fn run(args: Args) -> Result<()> {
     let (run, state, checkpoint) = match old {
         None => (RunFolder::create(args.run.as_deref(), &config.name)?, State::new(&config), None),
         Some((run, checkpoint)) => {
-            let state = continued(&config, &facts, &checkpoint, &run)?;
+            let state = continued(&config, &facts, &checkpoint, &run, images.train.len() as u64)?;
             (run, state, Some(checkpoint))
         }
     };
     note!(
-        "{}: {} parameters, {} towers on {} with {} threads, {:.1} GiB; {} training images; {}",
+        "{}: {} parameters, {} on the CPU with {} threads, {:.1} GiB; {} training images; {}",
         config.name,
         parameters,
-        config.towers,
-        "the CPU",
+        if config.towers == 1 { "1 tower" } else { "2 towers" },
         rayon::current_num_threads(),
         memory as f64 / (1u64 << 30) as f64,
         images.train.len(),
@@ -207,6 +207,7 @@ fn continued(
     facts: &DataFacts,
     checkpoint: &Checkpoint,
     run: &RunFolder,
+    images: u64,
 ) -> Result<State> {
     let name = checkpoint.path.display().to_string();
     same_classes((&name, &checkpoint.facts.classes), ("the data set", &facts.classes))?;
@@ -214,6 +215,12 @@ fn continued(
     let mut state = checkpoint.state.clone();
     if state.batches > 0 {
         within_epoch(config, &old, &name)?;
+        if state.training_images != images {
+            bail!(
+                "{name} stands inside an epoch of {} training images, the data set has {images}; go on with the data set it was trained on",
+                state.training_images
+            );
+        }
     }
     state.schedule.changed_by_hand(&old.schedule, &config.schedule, state.epoch);
     if state.epoch > config.train.epochs {

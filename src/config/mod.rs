@@ -41,9 +41,9 @@ pub struct Data {
     pub path: Option<PathBuf>,
     /// Side of the square crop that the network sees, in pixels.
     pub crop: usize,
-    /// Colour channels of the images: 3, or 1 for grey ones.
-    #[serde(default = "three")]
-    pub channels: usize,
+    /// Colour channels of the images, 3 or 1; otherwise taken from the data set (3 without one).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
     /// Number of classes; otherwise taken from the data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
@@ -288,8 +288,8 @@ impl Config {
                 return fail(key, value.to_string(), &format!("from 1 to {most}"));
             }
         }
-        if self.data.channels != 1 && self.data.channels != 3 {
-            return fail("data.channels", self.data.channels.to_string(), "1 (grey) or 3 (RGB)");
+        if let Some(channels) = self.data.channels.filter(|c| *c != 1 && *c != 3) {
+            return fail("data.channels", channels.to_string(), "1 (grey) or 3 (RGB)");
         }
         if self.data.classes.is_some_and(|n| !(2..=1 << 20).contains(&n)) {
             return fail("data.classes", self.data.classes.unwrap().to_string(), "at least 2");

@@ -33,7 +33,7 @@ impl Plan {
         let input = Shape {
             height: config.data.crop,
             width: config.data.crop,
-            channels: config.data.channels,
+            channels: config.data.channels.unwrap_or(3),
         };
         let mut plan = Plan {
             batch,
@@ -162,10 +162,12 @@ impl Plan {
             let place =
                 Place { name: &config.name, input, channels: channels.clone(), all_channels };
             let layer =
-                settings.plan(&place).map_err(|e| config_error!("(input {input}): {e:#}"))?;
+                settings.plan(&place).map_err(|e| config_error!("{e:#} (input {input})"))?;
             let output = layer.output();
             if output.is_empty() {
-                return Err(config_error!("(input {input}): its output would be empty, {output}"));
+                return Err(config_error!(
+                    "its output would be empty, {output}, from an input of {input}"
+                ));
             }
             let pointwise = match layer.role() {
                 Role::Pointwise(p) => Some(p.chains()),

@@ -19,11 +19,9 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
             "data.crop = {crop} does not fit into the data set's images of {height}×{width}; prepare it with --size {crop} or more, or choose a smaller crop and a network to suit"
         ));
     }
-    if data.channels != channels {
+    if let Some(wanted) = data.channels.filter(|&wanted| wanted != channels) {
         return Err(config_error!(
-            "data.channels = {}, but the data set's images have {channels} ({}); say data.channels = {channels}, or choose another data set",
-            data.channels,
-            if channels == 1 { "grey" } else { "RGB" }
+            "data.channels = {wanted}, but the data set's images have {channels}; leave the key out to take what there is"
         ));
     }
     let statistics = &facts.statistics;

@@ -62,6 +62,7 @@ impl State {
             epoch: 1,
             batches: 0,
             tally: Tally::default(),
+            training_images: 0,
             schedule: schedule::State::new(&config.schedule),
             best: None,
             finished: false,
@@ -79,6 +80,7 @@ impl Trainer<'_> {
     pub fn train(mut self) -> Result<End> {
         let config = self.config;
         let augmentation = Arc::new(feed::augmentation(&config.data, &self.facts)?);
+        self.state.training_images = self.images.train.len() as u64;
         let mut metrics = Metrics::open(
             &self.run.metrics(),
             self.state.step,

@@ -49,7 +49,7 @@ impl Settings for FcSettings {
             (Outputs::Count(n), _) => Ok(Some(*n)),
             (_, Some(classes)) => Ok(Some(classes)),
             (_, None) => bail!(
-                "outputs = \"classes\" needs a data set to count them in; name one with --data DIR or say data.classes"
+                "outputs = \"classes\" needs a data set to count them in; name one with --data DIR, or give the number with --set data.classes=10"
             ),
         }
     }

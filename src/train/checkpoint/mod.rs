@@ -34,6 +34,8 @@ pub struct State {
     pub batches: u32,
     /// What they came to.
     pub tally: Tally,
+    /// Images of the training split, which an epoch that is gone on with must still have.
+    pub training_images: u64,
     pub schedule: schedule::State,
     /// Epoch with the lowest validation top-1 error, and that error (a fraction).
     pub best: Option<(u32, f64)>,
