@@ -21,7 +21,8 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
     }
     if let Some(wanted) = data.channels.filter(|&wanted| wanted != channels) {
         return Err(config_error!(
-            "data.channels = {wanted}, but the data set's images have {channels}; leave the key out to take what there is"
+            "data.channels = {wanted}, but the data set's images have {channels} ({}); leave the key out to take what there is",
+            if channels == 1 { "grey" } else { "RGB" }
         ));
     }
     let statistics = &facts.statistics;
