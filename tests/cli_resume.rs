@@ -71,6 +71,39 @@ fn interrupted_inside_an_epoch_and_continued_it_is_the_same_run() {
 }
 
 #[test]
+fn interrupted_in_validation_a_run_ends_at_once_and_repeats_only_the_validation() {
+    let world = World { folder: tempfile::tempdir().unwrap() };
+    world.grey(8, 60_000);
+    world.ok("prepare idx idx --out all --val-fraction 0");
+    let args = "train --config grey.toml --data all --set train.epochs=2";
+    world.ok(&format!("{args} --run whole"));
+    // The epoch's only step is done: what comes then is the validation.
+    let output = stop(&world, &format!("{args} --run cut"), "cut", 1, "-INT");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(world.metrics("cut").len(), 1, "the epoch's line comes after its validation");
+    let output = world.run("train --resume --run cut");
+    assert!(output.status.success(), "{}", stderr(&output));
+    for file in ["last.safetensors", "best.safetensors"] {
+        let file = |run: &str| world.bytes(&format!("{run}/{file}"));
+        assert!(file("cut") == file("whole"));
+    }
+    assert_eq!(world.timeless("cut"), world.timeless("whole"));
+}
+
+#[test]
+fn two_processes_do_not_train_in_one_folder() {
+    let world = World::new();
+    let mut first = start(&world, &format!("{LONG} --run cut"));
+    // A checkpoint that a second process could go on from.
+    wait_for(&world, "cut", 92);
+    world.fails("train --resume --run cut", 1, &["cut", "another process is training"]);
+    signal(&first, "-INT");
+    first.wait().unwrap();
+    let output = world.run("train --resume --run cut --set train.epochs=1");
+    assert!(!stderr(&output).contains("another process"), "{}", stderr(&output));
+}
+
+#[test]
 fn killed_at_any_moment_nothing_is_torn() {
     let world = World::new();
     let few = "train --config net.toml --set train.batch=3 --set train.epochs=8";

@@ -81,7 +81,8 @@ pub fn run(args: Args) -> Result<()> {
         members.push(member);
     }
     let progress = Progress::new("evaluation", split.len() as u64);
-    let tally = evaluate(&mut members, crops, &progress, &Interrupt::default())?;
+    let tally = evaluate(&mut members, crops, &progress, &Interrupt::default())?
+        .context("the evaluation was interrupted")?;
     progress.finish();
     let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
     if args.json {

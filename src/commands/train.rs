@@ -105,6 +105,7 @@ pub fn run(args: Args) -> Result<()> {
         images.train.len(),
         run.0.display()
     );
+    let _lock = run.lock()?;
     let is_new = checkpoint.is_none();
     let mut trainer = Trainer {
         config: &config,

@@ -7,7 +7,7 @@ use crate::data::loader::{Crops, Loader};
 use crate::device::Engine;
 use crate::layers::Run;
 use crate::layers::softmax::{Tally, tally};
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 /// Images whose `crops` fit into an engine's batch.
 pub fn images_per_batch(batch: usize, crops: Crops) -> usize {
@@ -18,22 +18,22 @@ pub fn images_per_batch(batch: usize, crops: Crops) -> usize {
 /// in their own way.
 pub type Member<'a> = (&'a mut dyn Engine, Loader);
 
-/// The tally of all images. Progress counts images.
+/// The tally of all images, None if interrupted. Progress counts images.
 pub fn evaluate(
     members: &mut [Member<'_>],
     crops: Crops,
     progress: &Progress,
     interrupt: &Interrupt,
-) -> Result<Tally> {
+) -> Result<Option<Tally>> {
     let mut sum = Tally::default();
     loop {
         if interrupt.wanted() {
-            bail!("interrupted");
+            return Ok(None);
         }
         let mut average: Vec<f64> = Vec::new();
         let mut labels: Vec<u32> = Vec::new();
         for (engine, loader) in members.iter_mut() {
-            let Some(batch) = loader.next()? else { return Ok(sum) };
+            let Some(batch) = loader.next()? else { return Ok(Some(sum)) };
             let probabilities = probabilities(*engine, &batch.images, crops)?;
             average.resize(probabilities.len(), 0.0);
             for (a, p) in average.iter_mut().zip(&probabilities) {

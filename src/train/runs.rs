@@ -6,7 +6,7 @@
 use crate::config_error;
 use crate::files::temporary_name;
 use anyhow::{Context, Result, bail};
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,6 +44,20 @@ impl RunFolder {
     pub fn remove_leftovers(&self) {
         for file in [self.config(), self.last(), self.best()] {
             let _ = fs::remove_file(temporary_name(&file));
+        }
+    }
+
+    /// Keeps a second process from training in the same folder until the returned file is dropped or
+    /// the process ends, however it ends. Where a file system knows no locks nothing is kept.
+    pub fn lock(&self) -> Result<Option<File>> {
+        let Ok(folder) = File::open(&self.0) else { return Ok(None) };
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => bail!(
+                "{}: another process is training in this folder; wait for it, or choose another folder with --run",
+                self.0.display()
+            ),
+            Err(TryLockError::Error(_)) => Ok(None),
+            Ok(()) => Ok(Some(folder)),
         }
     }
 

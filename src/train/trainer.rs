@@ -95,14 +95,25 @@ impl Trainer<'_> {
             self.state.epoch..config.train.epochs + 1,
             self.state.batches,
         )?;
-        let mut progress = self.new_epoch();
         let (mut last_saved, mut clock) = (Instant::now(), Clock::start());
         let mut recent = Recent::default();
+        // The run before was interrupted in the validation that ends an epoch.
+        if self.state.tally.images == self.state.training_images {
+            let ended = self.end_epoch(&augmentation, &mut metrics, &mut clock)?;
+            if self.interrupt.wanted() {
+                return self.interrupted(!ended);
+            }
+            if self.state.finished {
+                return Ok(End::Finished);
+            }
+        }
+        let mut progress = self.new_epoch();
         while let Some(batch) = batches.next()? {
             if self.state.batches == 0 {
                 self.state.schedule.begin_epoch(&config.schedule, batch.epoch);
             }
             let (tally, line) = self.step(&batch, batches.waited(), &mut clock)?;
+            let mut unsaved = true;
             metrics.write(&line)?;
             let (epoch_loss, epoch_error) =
                 (self.state.tally.mean_loss(), self.state.tally.top1_error());
@@ -114,9 +125,9 @@ impl Trainer<'_> {
             batches.recycle(batch);
             if ends_epoch {
                 progress.finish();
-                let verdict = self.end_epoch(&augmentation, &mut metrics, &mut clock)?;
+                unsaved = !self.end_epoch(&augmentation, &mut metrics, &mut clock)?;
                 last_saved = Instant::now();
-                if verdict == Verdict::Finished || self.state.finished {
+                if self.state.finished {
                     break;
                 }
                 if !self.interrupt.wanted() {
@@ -131,13 +142,17 @@ impl Trainer<'_> {
             }
             if self.interrupt.wanted() {
                 progress.finish();
-                if !ends_epoch {
-                    self.save(&self.run.last())?;
-                }
-                return Ok(End::Interrupted);
+                return self.interrupted(unsaved);
             }
         }
         Ok(End::Finished)
+    }
+
+    fn interrupted(&self, unsaved: bool) -> Result<End> {
+        if unsaved {
+            self.save(&self.run.last())?;
+        }
+        Ok(End::Interrupted)
     }
 
     fn new_epoch(&self) -> Progress {
@@ -181,7 +196,7 @@ impl Trainer<'_> {
         state.step += 1;
         state.batches += 1;
         state.tally.add(tally);
-        let (seconds, wait) = clock.lap(waited);
+        let (seconds, wait) = clock.lap(waited, tally.images);
         let line = Line {
             kind: "step",
             step: state.step,
@@ -197,15 +212,22 @@ impl Trainer<'_> {
         Ok((tally, line))
     }
 
-    /// Validation, the epoch's line, the schedule's verdict, checkpoints.
+    /// Validation, the epoch's line, the schedule's verdict, checkpoints. False: interrupted before
+    /// validation was through; the state still stands at the end of the epoch's training.
     fn end_epoch(
         &mut self,
         augmentation: &Arc<Augmentation>,
         metrics: &mut Metrics,
         clock: &mut Clock,
-    ) -> Result<Verdict> {
-        let (train_seconds, wait) = clock.epoch();
-        let validation = self.validate(augmentation)?;
+    ) -> Result<bool> {
+        let (train_seconds, wait, images_per_second) = clock.epoch();
+        let validation = match self.images.validation.clone() {
+            Some(images) => match self.validate(images, augmentation)? {
+                None => return Ok(false),
+                some => some,
+            },
+            None => None,
+        };
         if let Some(validation) = validation.filter(|v| !v.loss.is_finite()) {
             bail!(
                 "the validation loss is {} after step {}: {}",
@@ -224,7 +246,7 @@ impl Trainer<'_> {
             loss: tally.mean_loss(),
             top1_error: tally.top1_error(),
             top5_error: tally.top5_error(),
-            images_per_second: tally.images as f64 / train_seconds,
+            images_per_second,
             wait_seconds: wait,
             validation: validation.map(Validation::from),
         })?;
@@ -277,24 +299,21 @@ impl Trainer<'_> {
         }
         self.save(&self.run.last())?;
         clock.restart();
-        Ok(verdict)
+        Ok(true)
     }
 
-    fn validate(&mut self, augmentation: &Arc<Augmentation>) -> Result<Option<Tally>> {
-        let Some(images) = &self.images.validation else { return Ok(None) };
+    /// None: interrupted.
+    fn validate(
+        &mut self,
+        images: Arc<dyn Images>,
+        augmentation: &Arc<Augmentation>,
+    ) -> Result<Option<Tally>> {
         let crops = Crops::Centre;
         let batch = images_per_batch(self.engine.plan().batch, crops);
-        let loader = feed::evaluation(
-            &self.config.data,
-            images.clone(),
-            augmentation.clone(),
-            crops,
-            batch,
-        )?;
         let progress = Progress::new("validation", images.len() as u64);
-        // An interrupted validation would lose an epoch's end, so it is finished first.
-        let never = Interrupt::default();
-        evaluate(&mut [(self.engine.as_mut(), loader)], crops, &progress, &never).map(Some)
+        let loader =
+            feed::evaluation(&self.config.data, images, augmentation.clone(), crops, batch)?;
+        evaluate(&mut [(self.engine.as_mut(), loader)], crops, &progress, &self.interrupt)
     }
 
     /// Writes a checkpoint, but none of a network that can do nothing any more.
@@ -344,22 +363,27 @@ struct Clock {
     epoch: Instant,
     waited: Duration,
     epoch_wait: f64,
+    /// Trained on in this epoch by this process.
+    images: u64,
 }
 
 impl Clock {
     fn start() -> Clock {
         let now = Instant::now();
-        Clock { step: now, epoch: now, waited: Duration::ZERO, epoch_wait: 0.0 }
+        Clock { step: now, epoch: now, waited: Duration::ZERO, epoch_wait: 0.0, images: 0 }
     }
     /// Seconds since the last lap, and how many of them waited for data; `waited` is the total.
-    fn lap(&mut self, waited: Duration) -> (f64, f64) {
+    fn lap(&mut self, waited: Duration, images: u64) -> (f64, f64) {
+        self.images += images;
         let wait = waited.saturating_sub(self.waited).as_secs_f64();
         self.waited = waited;
         self.epoch_wait += wait;
         (std::mem::replace(&mut self.step, Instant::now()).elapsed().as_secs_f64(), wait)
     }
-    fn epoch(&self) -> (f64, f64) {
-        (self.epoch.elapsed().as_secs_f64(), self.epoch_wait)
+    /// Seconds, how many of them waited for data, images per second.
+    fn epoch(&self) -> (f64, f64, f64) {
+        let seconds = self.epoch.elapsed().as_secs_f64();
+        (seconds, self.epoch_wait, self.images as f64 / seconds.max(1e-9))
     }
     fn restart(&mut self) {
         *self = Clock { waited: self.waited, ..Clock::start() };

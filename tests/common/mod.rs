@@ -99,6 +99,37 @@ name = "softmax"
 kind = "softmax"
 "#;
 
+/// A small network for grey images in two classes.
+pub const GREY: &str = r#"
+name = "grey"
+towers = 2
+[data]
+path = "set"
+crop = 10
+[train]
+batch = 8
+epochs = 4
+[schedule]
+kind = "steps"
+rate = 0.0005
+[[layer]]
+name = "conv1"
+kind = "conv"
+kernels = 4
+size = 3
+[[layer]]
+name = "relu1"
+kind = "relu"
+[[layer]]
+name = "fc2"
+kind = "fc"
+outputs = "classes"
+tower = 0
+[[layer]]
+name = "softmax"
+kind = "softmax"
+"#;
+
 /// A folder that the program runs in.
 pub struct World {
     pub folder: TempDir,
@@ -115,6 +146,20 @@ impl World {
         world.write("linear.toml", LINEAR);
         world.ok("prepare image-folder photos --out set --size 16");
         world
+    }
+
+    /// `idx` with `train` and `test` grey images in two classes, the data set `set` made from them;
+    /// `grey.toml`.
+    pub fn grey(&self, train: u32, test: u32) {
+        fs::create_dir(self.path("idx")).unwrap();
+        for (name, n) in [("train", train), ("t10k", test)] {
+            let (images, labels) = idx(n);
+            fs::write(self.path(&format!("idx/{name}-images-idx3-ubyte")), images).unwrap();
+            fs::write(self.path(&format!("idx/{name}-labels-idx1-ubyte")), labels).unwrap();
+        }
+        self.write("idx/classes.txt", "left\nupper\n");
+        self.write("grey.toml", GREY);
+        self.ok("prepare idx idx --out set");
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -222,6 +267,20 @@ pub fn picture(class: u32, i: u32, width: u32, height: u32) -> RgbImage {
         }
         image::Rgb(pixel)
     })
+}
+
+/// Images [n, 12, 12]: class 0 has a bright left half, class 1 a bright upper half; and their labels.
+fn idx(n: u32) -> (Vec<u8>, Vec<u8>) {
+    let mut images = [2051, n, 12, 12].map(u32::to_be_bytes).concat();
+    let mut labels = [2049, n].map(u32::to_be_bytes).concat();
+    for i in 0..n {
+        labels.push((i % 2) as u8);
+        for pixel in 0..144 {
+            let bright = if i % 2 == 0 { pixel % 12 < 6 } else { pixel < 72 };
+            images.push(if bright { 200 } else { 30 } + (i * 7 % 50) as u8);
+        }
+    }
+    (images, labels)
 }
 
 pub fn stderr(output: &Output) -> String {
