@@ -9,7 +9,6 @@ pub mod augment;
 pub mod dataset;
 pub mod decode;
 pub mod loader;
-mod markers;
 pub mod order;
 pub mod prepare;
 pub mod resize;

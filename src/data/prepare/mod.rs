@@ -215,13 +215,13 @@ pub fn check_fraction(fraction: f64) -> Result<()> {
     Err(config_error!("--val-fraction {fraction} is no share of the images; give 0 to below 1"))
 }
 
-/// The source folder must be there: an error of the command line otherwise.
+/// The source folder must be there.
 pub fn check_folder(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     let what = if path.exists() { "is no folder" } else { "does not exist" };
-    Err(config_error!("{} {what}; name the folder that holds the source", path.display()))
+    bail!("{} {what}; name the folder that holds the source", path.display())
 }
 
 /// Files below `folder`, down to `depth` folders, sorted by path; hidden ones are left out.

@@ -1,0 +1,138 @@
+//! An image file's bytes to pixels: JPEG or PNG, recognised by content, never by name.
+//!
+//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives (JPEG within the bounds
+//! that the tests hold): alpha is dropped, grey is repeated, CMYK is taken as Adobe writes it
+//! (inverted), of 16 bits the upper 8 count. A file that is cut short is an error, never filled up
+//! with grey. Files gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
+//!
+//! Sizes are checked by the file's header before anything is allocated.
+
+mod jpeg;
+mod markers;
+mod png;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+use super::dataset::{Orientation, Preparation};
+use super::resize::{self, Image};
+use anyhow::{Context, Result, bail, ensure};
+use flate2::read::GzDecoder;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+/// Images with more pixels are refused (ImageNet's largest have some tens of millions).
+pub const LARGEST: usize = 100_000_000;
+/// A decoder may need this much memory for one image.
+const MEMORY: usize = 640 << 20;
+/// Images that need more than this are decoded one at a time, whatever the number of threads.
+const LARGE: usize = 64 << 20;
+/// A gzip-compressed image may unpack to this many bytes.
+const UNPACKED: u64 = 128 << 20;
+
+static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
+
+/// Decodes the image file `bytes` and does to it what `preparation` says: turn, scale, crop.
+/// The result is [height, width, channels] bytes with the preparation's size; `channels` is 1 (grey,
+/// as Pillow's `convert("L")`) or 3 (RGB).
+///
+/// Where the preparation scales nothing (its images came in one size), an image of another size is
+/// still scaled and cropped to that size, so that `predict` can look at any picture.
+pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -> Result<Vec<u8>> {
+    let image = decode(bytes, preparation.orientation, channels)?;
+    let image = resize::cover(image, preparation.size)?;
+    Ok(resize::centre(&image, preparation.size))
+}
+
+/// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
+pub fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut unpacked = Vec::new();
+        GzDecoder::new(bytes)
+            .take(UNPACKED + 1)
+            .read_to_end(&mut unpacked)
+            .context("the file is gzip-compressed and does not unpack")?;
+        ensure!(
+            unpacked.len() as u64 <= UNPACKED,
+            "the file is gzip-compressed and unpacks to more than {} MiB",
+            UNPACKED >> 20
+        );
+        return decode_plain(&unpacked, orientation, channels);
+    }
+    decode_plain(bytes, orientation, channels)
+}
+
+fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
+    let (image, mark) = if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
+        jpeg::read(bytes, channels).context("as a JPEG")?
+    } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        png::read(bytes, channels).context("as a PNG")?
+    } else {
+        bail!("{}", what_else(bytes));
+    };
+    match orientation {
+        Orientation::Apply => Ok(turn::turn(image, mark)),
+        Orientation::Ignore => Ok(image),
+    }
+}
+
+/// For a file that is neither JPEG nor PNG: what it seems to be.
+fn what_else(bytes: &[u8]) -> String {
+    let kind = match bytes {
+        [] => return "the file is empty".into(),
+        [b'G', b'I', b'F', b'8', ..] => "a GIF",
+        [b'B', b'M', ..] => "a BMP",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "a WebP",
+        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => "a TIFF",
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "an AVIF, HEIC or video file",
+        [b'<', ..] => "a web page or SVG",
+        [0xff, 0xd8, ..] => "a damaged JPEG",
+        _ => "neither",
+    };
+    format!("only JPEG and PNG images can be read, and by its first bytes this is {kind}")
+}
+
+/// Refuses by its header what is too large, and lets only one large image in at a time.
+fn admit(
+    width: usize,
+    height: usize,
+    bytes_a_pixel: usize,
+) -> Result<Option<std::sync::MutexGuard<'static, ()>>> {
+    let pixels = width.saturating_mul(height);
+    ensure!(pixels > 0, "it has no pixels");
+    ensure!(
+        pixels <= LARGEST,
+        "{width}×{height} pixels are more than the {} million that are read",
+        LARGEST / 1_000_000
+    );
+    let memory = pixels.saturating_mul(bytes_a_pixel);
+    ensure!(
+        memory <= MEMORY,
+        "decoding {width}×{height} pixels would take {} MiB of memory, more than the {} MiB allowed",
+        memory >> 20,
+        MEMORY >> 20
+    );
+    Ok((memory > LARGE).then(|| ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+fn from_grey(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
+    match channels {
+        1 => pixels,
+        _ => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+    }
+}
+
+fn from_rgb(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
+    match channels {
+        // Rec. 601 luma in 16-bit fixed point, as Pillow's convert("L").
+        1 => pixels
+            .chunks_exact(3)
+            .map(|p| {
+                let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
+                ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
+            })
+            .collect(),
+        _ => pixels,
+    }
+}

@@ -1,0 +1,46 @@
+//! PNG files.
+
+use super::{MEMORY, admit, from_grey, from_rgb};
+use crate::data::resize::Image;
+use anyhow::Result;
+use image::codecs::png::PngDecoder;
+use image::metadata::Orientation as Mark;
+use image::{ColorType, ImageDecoder, Limits};
+use std::io::Cursor;
+
+/// Pixels and orientation mark of the PNG file `bytes`.
+pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MEMORY as u64);
+    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let color = decoder.color_type();
+    let _alone = admit(width, height, usize::from(color.bytes_per_pixel()) + 3)?;
+    let mark = decoder.orientation().unwrap_or(Mark::NoTransforms);
+    let size = usize::try_from(decoder.total_bytes())?;
+    let mut pixels = vec![0; size];
+    decoder.read_image(&mut pixels)?;
+
+    let wide = match color {
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => 2,
+        _ => 1,
+    };
+    let stored = usize::from(color.channel_count());
+    if wide == 2 {
+        // Samples come in the machine's byte order; the upper byte counts.
+        pixels = pixels
+            .chunks_exact(2)
+            .map(|sample| (u16::from_ne_bytes([sample[0], sample[1]]) >> 8) as u8)
+            .collect();
+    }
+    let kept = if stored >= 3 { 3 } else { 1 };
+    if kept != stored {
+        pixels = pixels.chunks_exact(stored).flat_map(|p| &p[..kept]).copied().collect();
+    }
+    let pixels = match kept {
+        1 => from_grey(pixels, channels),
+        _ => from_rgb(pixels, channels),
+    };
+    Ok((Image { height, width, channels, pixels }, mark))
+}

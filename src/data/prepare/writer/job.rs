@@ -1,0 +1,220 @@
+//! One split being written.
+
+use super::Skipped;
+use super::meter::Meter;
+use super::resume::{self, Progress, Unfinished};
+use crate::data::dataset::{ShardInfo, UNFINISHED_FILE};
+use crate::data::decode;
+use crate::data::prepare::{Content, Item, Source, Stored};
+use crate::data::shard::{Shape, Shard, Writer};
+use crate::data::statistics::Sums;
+use anyhow::{Context, Result, anyhow, ensure};
+use rayon::prelude::*;
+use std::fs;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Decoded pixels of the chunk that is in work.
+const CHUNK_BYTES: usize = 48 << 20;
+/// An image file larger than this is refused unread.
+const FILE_LIMIT: u64 = 256 << 20;
+
+/// One split being written.
+pub(super) struct Job<'a> {
+    pub(super) source: &'a Source,
+    pub(super) shape: Shape,
+    /// Records of a full shard.
+    pub(super) full: usize,
+    pub(super) out: &'a Path,
+    pub(super) split: &'a str,
+    pub(super) meter: &'a Meter,
+}
+
+/// The pixels of each item of a chunk, or why it is skipped.
+type Decoded = Vec<std::result::Result<Vec<u8>, String>>;
+
+impl Job<'_> {
+    pub(super) fn run(
+        &self,
+        items: &[Item],
+        pool: &rayon::ThreadPool,
+        state: &mut Unfinished,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let counted = self.split == "train";
+        let progress = state.splits.entry(self.split.to_string()).or_default().clone();
+        if counted {
+            for shard in &progress.shards {
+                pool.install(|| self.sum_shard(shard, sums))?;
+            }
+        }
+        ensure!(
+            progress.items <= items.len(),
+            "{UNFINISHED_FILE} counts more items than there are"
+        );
+        self.meter.add(progress.items, progress.skipped.len());
+
+        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).clamp(1, self.full);
+        let todo = &items[progress.items..];
+        let mut output = Output { job: self, state, progress, writer: None };
+        let mut waiting: Option<(&[Item], Decoded)> = None;
+        for part in todo.chunks(chunk) {
+            let (written, decoded) = pool.install(|| {
+                rayon::join(
+                    || waiting.take().map_or(Ok(()), |(items, pixels)| output.put(items, pixels)),
+                    || self.decode(part),
+                )
+            });
+            written?;
+            let decoded = decoded?;
+            if counted {
+                pool.install(|| self.sum(&decoded, sums));
+            }
+            waiting = Some((part, decoded));
+        }
+        if let Some((items, pixels)) = waiting {
+            output.put(items, pixels)?;
+        }
+        output.close()
+    }
+
+    /// Reads and decodes a chunk, in parallel, in order.
+    fn decode(&self, items: &[Item]) -> Result<Decoded> {
+        items.par_iter().with_max_len(1).map(|item| self.pixels(item)).collect()
+    }
+
+    /// The pixels of an item; the inner error means that it is skipped, the outer one ends it all.
+    fn pixels(&self, item: &Item) -> Result<std::result::Result<Vec<u8>, String>> {
+        let bytes = match &item.content {
+            Content::File(path) => match read_file(path) {
+                Ok(bytes) => bytes,
+                Err(error) => return Ok(Err(crate::errors::sentence(&error))),
+            },
+            Content::Part { of, offset, length } => {
+                if *length > FILE_LIMIT {
+                    return Ok(Err(too_large(*length)));
+                }
+                let mut bytes = vec![0; *length as usize];
+                of.read_at(*offset, &mut bytes).with_context(|| {
+                    format!("{} of {} cannot be read", item.name, of.path().display())
+                })?;
+                bytes
+            }
+        };
+        let (preparation, channels) = (&self.source.preparation, self.source.channels);
+        Ok(match self.source.stored {
+            Stored::Interleaved => Ok(bytes),
+            Stored::Planar => {
+                let plane = bytes.len() / channels;
+                Ok((0..bytes.len())
+                    .map(|at| bytes[at % channels * plane + at / channels])
+                    .collect())
+            }
+            Stored::Encoded => {
+                let decode = || decode::prepare_image(&bytes, preparation, channels);
+                catch_unwind(AssertUnwindSafe(decode))
+                    .unwrap_or_else(|_| Err(anyhow!("the decoder failed at it")))
+                    .map_err(|error| crate::errors::sentence(&error))
+            }
+        })
+    }
+
+    /// Adds the pixels of a chunk to the sums.
+    fn sum(&self, decoded: &Decoded, sums: &mut Sums) {
+        let empty = || Sums::new([self.shape.height, self.shape.width, self.shape.channels]);
+        let part = decoded
+            .par_chunks(decoded.len().div_ceil(rayon::current_num_threads()).max(1))
+            .map(|some| {
+                let mut sums = empty();
+                some.iter().flatten().for_each(|pixels| sums.add(pixels));
+                sums
+            })
+            .reduce(empty, |mut a, b| {
+                a.merge(&b);
+                a
+            });
+        sums.merge(&part);
+    }
+
+    /// Adds a shard that was finished before to the sums, comparing its checksums.
+    fn sum_shard(&self, info: &ShardInfo, sums: &mut Sums) -> Result<()> {
+        let path = self.out.join(&info.file);
+        let shard = Shard::open(&path, &self.shape, self.source.classes.len(), true)?;
+        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).max(1);
+        for start in (0..shard.len()).step_by(chunk) {
+            let decoded = (start..shard.len().min(start + chunk))
+                .into_par_iter()
+                .map(|record| {
+                    let mut pixels = vec![0; self.shape.image_bytes()];
+                    shard.read(record, &mut pixels, true)?;
+                    Ok(Ok(pixels))
+                })
+                .collect::<Result<Decoded>>()?;
+            self.sum(&decoded, sums);
+        }
+        Ok(())
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let file = fs::File::open(path).context("the file cannot be opened")?;
+    let length = file.metadata()?.len();
+    ensure!(length <= FILE_LIMIT, "{}", too_large(length));
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(FILE_LIMIT).read_to_end(&mut bytes).context("the file cannot be read")?;
+    Ok(bytes)
+}
+
+fn too_large(length: u64) -> String {
+    format!("the file has {} MiB; at most {} are read", length >> 20, FILE_LIMIT >> 20)
+}
+
+/// The shards of a split, one after the other.
+struct Output<'a> {
+    job: &'a Job<'a>,
+    state: &'a mut Unfinished,
+    progress: Progress,
+    writer: Option<Writer>,
+}
+
+impl Output<'_> {
+    fn put(&mut self, items: &[Item], decoded: Decoded) -> Result<()> {
+        let before = self.progress.skipped.len();
+        for (item, pixels) in items.iter().zip(decoded) {
+            self.progress.items += 1;
+            match pixels {
+                Ok(pixels) => {
+                    let writer = match &mut self.writer {
+                        Some(writer) => writer,
+                        none => none.insert(self.job.next_shard(self.progress.shards.len())?),
+                    };
+                    writer.append(&pixels, item.label, &item.name)?;
+                    if writer.len() == self.job.full {
+                        self.close()?;
+                    }
+                }
+                Err(reason) => {
+                    self.progress.skipped.push(Skipped { file: item.name.clone(), reason });
+                }
+            }
+        }
+        self.job.meter.add(items.len(), self.progress.skipped.len() - before);
+        Ok(())
+    }
+
+    /// Finishes the shard in work, if there is one, and saves how far things are.
+    fn close(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            self.progress.shards.push(writer.finish()?);
+        }
+        self.state.splits.insert(self.job.split.to_string(), self.progress.clone());
+        resume::save(self.state, self.job.out)
+    }
+}
+
+impl Job<'_> {
+    fn next_shard(&self, number: usize) -> Result<Writer> {
+        Writer::create(&self.out.join(format!("{}-{number:05}.shard", self.split)), self.shape)
+    }
+}

@@ -1,0 +1,136 @@
+//! Writes a source's images as a data set: reads and decodes in parallel, writes in order.
+//!
+//! Images are taken in chunks: while one is decoded by all workers, the one before it is written.
+//! Records are written in the source's order, and the sums are exact, so any number of workers gives
+//! the same files, bit for bit.
+//!
+//! After each shard `unfinished.json` says how far things are. Started again with the same source
+//! and settings, finished shards are kept (the sums are made again from them) and the rest follows.
+
+mod job;
+mod meter;
+mod resume;
+
+use super::Source;
+use crate::data::dataset::{
+    Dataset, FORMAT, HEADER_FILE, Header, SKIPPED_FILE, STATISTICS_FILE, SplitInfo, Store,
+    UNFINISHED_FILE,
+};
+use crate::data::shard::Shape;
+use crate::data::statistics::Sums;
+use crate::files;
+use anyhow::{Context, Result, bail, ensure};
+use job::Job;
+use meter::Meter;
+use resume::Unfinished;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Pixels that a shard of the usual size holds.
+pub const SHARD_BYTES: usize = 256 << 20;
+
+/// How to write, beside what the source says.
+pub struct Options {
+    /// The data set's folder.
+    pub out: PathBuf,
+    /// Skipped images that are still all right; `None`: 1 % of all.
+    pub max_bad: Option<u64>,
+    /// Threads; `None`: as many as the machine has cores.
+    pub workers: Option<usize>,
+    /// Pixels a shard holds, at most; usually [`SHARD_BYTES`].
+    pub shard_bytes: usize,
+}
+
+/// What came of it.
+pub struct Summary {
+    /// The finished data set.
+    pub dataset: Dataset,
+    /// Images that were skipped.
+    pub skipped: u64,
+}
+
+/// An image that could not be used: a line of `skipped.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The item's name.
+    pub file: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Writes the data set. Where more than `max_bad` images are skipped it stays unfinished, with an error.
+pub fn write(source: &Source, options: &Options) -> Result<Summary> {
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(workers) = options.workers {
+        pool = pool.num_threads(workers);
+    }
+    let pool = pool.build().context("the worker threads cannot be started")?;
+    let mut state = resume::begin(source, options)?;
+    let [height, width] = source.preparation.size;
+    let shape = Shape { store: Store::Raw, height, width, channels: source.channels };
+
+    let total: usize = source.splits.iter().map(|(_, items)| items.len()).sum();
+    let meter = Meter::new(total);
+    let mut sums = Sums::new([height, width, source.channels]);
+    for (split, items) in &source.splits {
+        let full = (options.shard_bytes / shape.image_bytes()).max(1);
+        let job = Job { source, shape, full, out: &options.out, split, meter: &meter };
+        job.run(items, &pool, &mut state, &mut sums)?;
+    }
+    meter.finish();
+    finish(source, options, state, &sums, total)
+}
+
+/// Writes what comes after the shards; `dataset.json` last.
+fn finish(
+    source: &Source,
+    options: &Options,
+    state: Unfinished,
+    sums: &Sums,
+    total: usize,
+) -> Result<Summary> {
+    let out = &options.out;
+    let skipped: Vec<&Skipped> =
+        source.splits.iter().flat_map(|(split, _)| state.splits[split].skipped.iter()).collect();
+    files::write_whole(&out.join(SKIPPED_FILE), |file| {
+        for line in &skipped {
+            writeln!(file, "{}", serde_json::to_string(line)?)?;
+        }
+        Ok(())
+    })?;
+    let bad = skipped.len() as u64;
+    let allowed = options.max_bad.unwrap_or(total as u64 / 100);
+    if bad > allowed {
+        bail!(
+            "{bad} of {total} images could not be used, more than the {allowed} allowed; \
+             {} names each with its reason; mend or remove them, or allow more with --max-bad",
+            out.join(SKIPPED_FILE).display()
+        );
+    }
+    ensure!(sums.images() > 0, "no image is left for the training split");
+
+    sums.write(&out.join(STATISTICS_FILE))?;
+    let [height, width] = source.preparation.size;
+    let splits = state.splits.into_iter().map(|(name, progress)| {
+        let images = progress.shards.iter().map(|shard| shard.records).sum();
+        (name, SplitInfo { images, shards: progress.shards })
+    });
+    let header = Header {
+        format: FORMAT,
+        source: source.kind.clone(),
+        height,
+        width,
+        channels: source.channels,
+        store: Store::Raw,
+        preparation: source.preparation.clone(),
+        classes: source.classes.clone(),
+        splits: splits.collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&header)?;
+    text.push('\n');
+    files::write_text(&out.join(HEADER_FILE), &text)?;
+    fs::remove_file(out.join(UNFINISHED_FILE))?;
+    Ok(Summary { dataset: Dataset::open(out)?, skipped: bad })
+}

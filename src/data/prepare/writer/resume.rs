@@ -1,0 +1,114 @@
+//! How far an unfinished data set is, and whether it may be gone on with.
+
+use super::{Options, Skipped};
+use crate::config_error;
+use crate::data::dataset::{FORMAT, HEADER_FILE, Preparation, ShardInfo, Store, UNFINISHED_FILE};
+use crate::data::prepare::Source;
+use crate::files;
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The content of `unfinished.json`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Unfinished {
+    format: u32,
+    source: String,
+    path: PathBuf,
+    preparation: Preparation,
+    store: Store,
+    shard_bytes: usize,
+    /// CRC-32 of all classes, splits, names and labels: another source is another list.
+    items_crc32: u32,
+    pub(super) splits: BTreeMap<String, Progress>,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Items done: those in finished shards and those skipped between them.
+    pub(super) items: usize,
+    pub(super) shards: Vec<ShardInfo>,
+    pub(super) skipped: Vec<Skipped>,
+}
+
+/// Checks the folder and finds out what is done already.
+pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
+    let out = &options.out;
+    let mut crc = crc32fast::Hasher::new();
+    for class in &source.classes {
+        crc.update(format!("{}\n{}\n", class.id, class.name).as_bytes());
+    }
+    for (split, items) in &source.splits {
+        crc.update(split.as_bytes());
+        for item in items {
+            crc.update(item.name.as_bytes());
+            crc.update(&item.label.to_le_bytes());
+        }
+    }
+    let new = Unfinished {
+        format: FORMAT,
+        source: source.kind.clone(),
+        path: fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone()),
+        preparation: source.preparation.clone(),
+        store: Store::Raw,
+        shard_bytes: options.shard_bytes,
+        items_crc32: crc.finalize(),
+        splits: BTreeMap::new(),
+    };
+
+    fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
+    let file = out.join(UNFINISHED_FILE);
+    if out.join(HEADER_FILE).exists() {
+        return Err(config_error!(
+            "{} holds a finished data set already; name another folder with --out, or remove it",
+            out.display()
+        ));
+    }
+    if !file.exists() {
+        if fs::read_dir(out)?.next().is_some() {
+            return Err(config_error!(
+                "{} is not empty and holds no unfinished data set; name another folder with --out",
+                out.display()
+            ));
+        }
+        save(&new, out)?;
+        return Ok(new);
+    }
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let mut old: Unfinished = serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged; remove {}", file.display(), out.display()))?;
+    let same = old.format == new.format
+        && old.source == new.source
+        && old.path == new.path
+        && old.preparation == new.preparation
+        && old.store == new.store
+        && old.shard_bytes == new.shard_bytes
+        && old.items_crc32 == new.items_crc32;
+    if !same {
+        return Err(config_error!(
+            "{} holds an unfinished data set of another source or other settings ({} from {}); \
+             name another folder with --out, or remove it",
+            out.display(),
+            old.source,
+            old.path.display()
+        ));
+    }
+    for progress in old.splits.values_mut() {
+        progress.shards.iter().try_for_each(|shard| {
+            ensure!(
+                fs::metadata(out.join(&shard.file)).is_ok_and(|m| m.len() == shard.bytes),
+                "{} was finished, but is missing or has another length now; remove {} and start again",
+                shard.file,
+                out.display()
+            );
+            Ok(())
+        })?;
+    }
+    Ok(old)
+}
+
+pub(super) fn save(state: &Unfinished, out: &Path) -> Result<()> {
+    files::write_text(&out.join(UNFINISHED_FILE), &serde_json::to_string_pretty(state)?)
+}

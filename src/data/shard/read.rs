@@ -1,0 +1,149 @@
+//! Reading a shard.
+
+use super::{ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, Shape, VERSION, header_crc, u32_at, u64_at};
+use crate::data::dataset::Store;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A shard opened for reading; holds its index.
+pub struct Shard {
+    path: PathBuf,
+    /// None: opened for each read.
+    file: Option<File>,
+    bytes: u64,
+    entries: Vec<Entry>,
+    names: String,
+}
+
+impl Shard {
+    /// Opens `path` and checks header, index and sizes: images of `shape`, labels below `classes`.
+    /// With `keep_open` the file stays open, else each read opens it.
+    pub fn open(path: &Path, shape: &Shape, classes: usize, keep_open: bool) -> Result<Shard> {
+        let file =
+            File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+        let mut shard = Shard::parse(path, &file, shape, classes)
+            .with_context(|| format!("{} is no sound shard", path.display()))?;
+        shard.file = keep_open.then_some(file);
+        Ok(shard)
+    }
+
+    fn parse(path: &Path, file: &File, shape: &Shape, classes: usize) -> Result<Shard> {
+        let bytes = file.metadata()?.len();
+        ensure!(bytes >= HEADER as u64, "it has {bytes} bytes, fewer than a shard's header");
+        let mut header = [0; HEADER];
+        file.read_exact_at(&mut header, 0)?;
+        ensure!(&header[..8] == MAGIC, "it does not begin with `ALEXSHRD`");
+        let version = u32_at(&header, 8);
+        ensure!(version == VERSION, "it has version {version}; this program reads {VERSION}");
+        let records = u32_at(&header, 28);
+        let (index_at, length) = (u64_at(&header, 32), u64_at(&header, 40));
+        ensure!(
+            length == bytes,
+            "it has {bytes} bytes where its header says {length}: it was cut short or added to"
+        );
+        ensure!(
+            (HEADER as u64..=bytes).contains(&index_at) && bytes - index_at <= INDEX_LIMIT,
+            "its index is said to begin at byte {index_at} of {bytes}"
+        );
+        let mut index = vec![0; (bytes - index_at) as usize];
+        file.read_exact_at(&mut index, index_at)?;
+        let crc = header_crc(&header, &index);
+        ensure!(crc == u32_at(&header, 60), "the checksum of its header and index is wrong");
+        ensure!(
+            header[..32] == shape.head(records),
+            "its images are {}×{}×{} in store {}, not those of the data set's header",
+            u32_at(&header, 16),
+            u32_at(&header, 20),
+            u32_at(&header, 24),
+            u32_at(&header, 12)
+        );
+
+        let names_at = records as usize * ENTRY;
+        ensure!(names_at <= index.len(), "its index is too short for {records} records");
+        let names = String::from_utf8(index.split_off(names_at)).context("its names")?;
+        let mut entries = Vec::with_capacity(records as usize);
+        let mut name_start = 0;
+        for (number, entry) in index.chunks_exact(ENTRY).enumerate() {
+            let entry = Entry {
+                offset: u64_at(entry, 0),
+                length: u32_at(entry, 8),
+                label: u32_at(entry, 12),
+                crc: u32_at(entry, 16),
+                name_end: u32_at(entry, 20),
+            };
+            let end = entry.offset.checked_add(u64::from(entry.length));
+            ensure!(
+                entry.offset >= HEADER as u64 && end.is_some_and(|end| end <= index_at),
+                "record {number} is said to lie at byte {} for {} bytes",
+                entry.offset,
+                entry.length
+            );
+            match shape.store {
+                Store::Raw => ensure!(
+                    entry.length as usize == shape.image_bytes(),
+                    "record {number} has {} bytes, not {}",
+                    entry.length,
+                    shape.image_bytes()
+                ),
+            }
+            ensure!(
+                (entry.label as usize) < classes,
+                "record {number} has label {}, and there are {classes} classes",
+                entry.label
+            );
+            ensure!(
+                entry.name_end >= name_start && names.is_char_boundary(entry.name_end as usize),
+                "the name of record {number} ends at {}",
+                entry.name_end
+            );
+            name_start = entry.name_end;
+            entries.push(entry);
+        }
+        Ok(Shard { path: path.to_path_buf(), file: None, bytes, entries, names })
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has no records.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Length of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The label of a record.
+    pub fn label(&self, record: usize) -> u32 {
+        self.entries[record].label
+    }
+
+    /// The name of a record's source file.
+    pub fn name(&self, record: usize) -> &str {
+        let start = if record == 0 { 0 } else { self.entries[record - 1].name_end };
+        &self.names[start as usize..self.entries[record].name_end as usize]
+    }
+
+    /// Reads a record's pixels and, with `verify`, compares its checksum.
+    pub fn read(&self, record: usize, pixels: &mut [u8], verify: bool) -> Result<()> {
+        let entry = &self.entries[record];
+        assert_eq!(pixels.len(), entry.length as usize);
+        let what =
+            || format!("record {record} (from {}) of {}", self.name(record), self.path.display());
+        let result = match &self.file {
+            Some(file) => file.read_exact_at(pixels, entry.offset),
+            None => File::open(&self.path).and_then(|f| f.read_exact_at(pixels, entry.offset)),
+        };
+        result.with_context(|| format!("{} cannot be read", what()))?;
+        if verify && crc32fast::hash(pixels) != entry.crc {
+            bail!("{} is damaged: its checksum is wrong; prepare the data set again", what());
+        }
+        Ok(())
+    }
+}
