@@ -12,6 +12,7 @@
 //! - [`random`]: every random number, as a function of what it is for.
 //! - [`errors`]: what decides the exit code.
 //! - [`files`]: files that are whole or absent.
+//! - [`mapped`]: numbers used where they lie in a file.
 
 pub mod commands;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod device;
 pub mod errors;
 pub mod files;
 pub mod layers;
+pub mod mapped;
 pub mod network;
 pub mod random;
 pub mod train;

@@ -11,11 +11,13 @@ use alexnet::config::Config;
 use alexnet::device::cpu::Cpu;
 use alexnet::device::{Engine, Which};
 use alexnet::layers::Run;
+use alexnet::mapped::MappedFloats;
 use alexnet::network::{Plan, Purpose};
 use cases::reference::{self, Maps};
 use cases::{case, numbers};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Half the distance of central differences.
 const H: f64 = 1e-5;
@@ -313,5 +315,52 @@ fn the_number_of_threads_changes_no_bit_of_a_gradient() {
         for threads in [2, 3, 8] {
             assert!(gradients(threads) == one, "batch {batch}, {threads} threads");
         }
+    }
+}
+
+#[test]
+fn weights_used_where_they_lie_in_a_file_give_the_same_probabilities() {
+    let layers = [
+        layer("conv1", "conv", "kernels = 6; size = 3"),
+        layer("relu1", "relu", ""),
+        layer("fc2", "fc", "outputs = 70; input = \"same-tower\""),
+        layer("relu2", "relu", ""),
+        layer("fc3", "fc", "outputs = 5; tower = 0"),
+    ];
+    let config = config(2, 5, &layers.concat());
+    let trained = engine(&config, 3);
+    // The file holds one value more in front: places need not begin at its head.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tensors = trained.plan().tensors();
+    let all: Vec<f32> =
+        (0..tensors.len()).flat_map(|i| trained.read(Which::Value, i).unwrap().values).collect();
+    let bytes: Vec<u8> = [1f32].iter().chain(&all).flat_map(|v| v.to_le_bytes()).collect();
+    std::fs::write(file.path(), bytes).unwrap();
+    // SAFETY: nothing changes the file.
+    let map = Arc::new(unsafe { memmap2::Mmap::map(file.as_file()) }.unwrap());
+    let plan = || Plan::new(&config, 3, Purpose::Evaluation, &[0, 0], None).unwrap();
+    let (mut adopting, mut copying) = (Cpu::new(plan()), Cpu::new(plan()));
+    let mut start = 4;
+    for (index, tensor) in tensors.iter().enumerate() {
+        let end = start + 4 * tensor.len();
+        let values = MappedFloats::new(&map, start..end).unwrap();
+        adopting.adopt(index, &values).unwrap();
+        copying.write(Which::Value, index, &values).unwrap();
+        let read = |engine: &Cpu| engine.read(Which::Value, index).unwrap();
+        assert_eq!(read(&adopting), read(&copying));
+        start = end;
+    }
+    assert!(MappedFloats::new(&map, 2..6).is_none(), "not aligned");
+    assert!(MappedFloats::new(&map, 0..start + 4).is_none(), "not all there");
+    // Also a batch smaller than the planned one.
+    for batch in [3, 2] {
+        let run = Run { training: false, ..run(batch) };
+        adopting.forward(&run, &images(batch)).unwrap();
+        copying.forward(&run, &images(batch)).unwrap();
+        let (a, b) = (adopting.probabilities().unwrap(), copying.probabilities().unwrap());
+        assert_eq!(a.len(), batch * 5);
+        let far = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far < 1e-6, "{far}");
+        assert!(b.iter().any(|p| *p > 0.3), "not all alike: {b:?}");
     }
 }

@@ -4,6 +4,7 @@
 use super::{Engine, LayerTime, Rates, Tensor, Which};
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Run};
+use crate::mapped::MappedFloats;
 use crate::network::{Part, Plan, Purpose, Task};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -20,6 +21,8 @@ pub struct Cpu {
     workspace: Vec<f32>,
     /// [layer][part]
     parameters: Vec<Vec<Own>>,
+    /// Images of the last forward pass.
+    last_batch: usize,
     /// One a layer, while times are taken.
     times: Vec<LayerTime>,
 }
@@ -30,6 +33,9 @@ struct Own {
     value: [Vec<f32>; 2],
     gradient: [Vec<f32>; 2],
     momentum: [Vec<f32>; 2],
+    /// Weights used where they lie in a file, in the outside world's order; then the first of `value`
+    /// is not.
+    adopted: Option<MappedFloats>,
 }
 
 impl Own {
@@ -57,7 +63,12 @@ impl Cpu {
             let Some(shapes) = part.layer.parameters() else { return Own::default() };
             let sizes = [shapes.weight, shapes.bias].map(|s| s.iter().product::<usize>());
             let zeros = |wanted: bool| sizes.map(|n| vec![0.0; if wanted { n } else { 0 }]);
-            Own { value: zeros(true), gradient: zeros(training), momentum: zeros(training) }
+            Own {
+                value: zeros(true),
+                gradient: zeros(training),
+                momentum: zeros(training),
+                adopted: None,
+            }
         };
         Cpu {
             forward: plan.forward(),
@@ -65,6 +76,7 @@ impl Cpu {
             buffers: plan.buffers.iter().map(|b| vec![0.0; b.values * plan.batch]).collect(),
             workspace: vec![0.0; if training { plan.workspace(0) } else { 0 }],
             parameters: plan.layers.iter().map(|l| l.parts.iter().map(own).collect()).collect(),
+            last_batch: 0,
             times: Vec::new(),
             plan,
         }
@@ -107,8 +119,11 @@ impl Cpu {
         match part.layer.role() {
             Role::Map(map) => map.forward(run, &mut y, x),
             Role::Learn(learn) => {
-                let [weight, bias] = &self.parameters[layer][index].value;
-                learn.forward(run, &mut y, x, weight, bias);
+                let Own { value: [weight, bias], adopted, .. } = &self.parameters[layer][index];
+                match (adopted, learn.forward_few()) {
+                    (Some(weight), Some(few)) => few.forward_few(run, &mut y, x, weight, bias),
+                    _ => learn.forward(run, &mut y, x, weight, bias),
+                }
             }
             Role::Pointwise(pointwise) => {
                 if part.x != part.y {
@@ -244,10 +259,16 @@ impl Engine for Cpu {
         let parts = &self.plan.layers[plan.layer].parts;
         for (part, own) in parts.iter().zip(&self.parameters[plan.layer]) {
             let Role::Learn(learn) = part.layer.role() else { continue };
-            let [weight, bias] = own.of(which);
-            let mut world = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
-            learn.unpack((&mut world.0, &mut world.1), (weight, bias));
-            values.extend_from_slice(if plan.is_bias { &world.1 } else { &world.0 });
+            let own_values = &own.of(which)[usize::from(plan.is_bias)];
+            let mut world = vec![0.0; own_values.len()];
+            match &own.adopted {
+                Some(adopted) if which == Which::Value && !plan.is_bias => {
+                    world.copy_from_slice(adopted)
+                }
+                _ if plan.is_bias => learn.unpack((&mut [], &mut world), (&[], own_values)),
+                _ => learn.unpack((&mut world, &mut []), (own_values, &[])),
+            }
+            values.append(&mut world);
         }
         Ok(Tensor { shape: plan.shape.clone(), values })
     }
@@ -261,20 +282,44 @@ impl Engine for Cpu {
         let parts = &self.plan.layers[plan.layer].parts;
         for (part, own) in parts.iter().zip(&mut self.parameters[plan.layer]) {
             let Role::Learn(learn) = part.layer.role() else { continue };
-            let [weight, bias] = own.of_mut(which);
-            let mut world = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
-            learn.unpack((&mut world.0, &mut world.1), (weight, bias));
-            let target = if plan.is_bias { &mut world.1 } else { &mut world.0 };
+            let target = &mut own.of_mut(which)[usize::from(plan.is_bias)];
             let (mine, others) = rest.split_at(target.len());
-            target.copy_from_slice(mine);
             rest = others;
-            learn.pack((weight, bias), (&world.0, &world.1));
+            if plan.is_bias {
+                learn.pack((&mut [], target), (&[], mine));
+            } else {
+                learn.pack((target, &mut []), (mine, &[]));
+                if which == Which::Value {
+                    own.adopted = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, tensor: usize, values: &MappedFloats) -> Result<()> {
+        let plan = &self.plan.tensors()[tensor];
+        let parts = &self.plan.layers[plan.layer].parts;
+        let reads = |part: &Part| match part.layer.role() {
+            Role::Learn(learn) => learn.forward_few().is_some(),
+            _ => false,
+        };
+        let serves = self.plan.purpose == Purpose::Evaluation && self.plan.batch <= FEW;
+        if !serves || plan.is_bias || values.len() != plan.len() || !parts.iter().all(reads) {
+            return self.write(Which::Value, tensor, values);
+        }
+        let mut start = 0;
+        for own in &mut self.parameters[plan.layer] {
+            let end = start + own.value[0].len();
+            own.adopted = Some(values.slice(start..end));
+            start = end;
         }
         Ok(())
     }
 
     fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()> {
         self.load_input(run, images)?;
+        self.last_batch = run.batch;
         for index in 0..self.forward.len() {
             self.run(self.forward[index], run, &[]);
         }
@@ -282,11 +327,14 @@ impl Engine for Cpu {
     }
 
     fn probabilities(&self) -> Result<Vec<f32>> {
-        Ok(self.buffers[self.plan.probabilities()].clone())
+        Ok(self.buffers[self.plan.probabilities()][..self.last_batch * self.plan.classes].to_vec())
     }
 
     fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally> {
         let classes = self.plan.classes;
+        if labels.len() != run.batch {
+            bail!("{} labels for a batch of {} images", labels.len(), run.batch);
+        }
         if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
             bail!("label {label} is out of range: the network has {classes} classes");
         }
@@ -320,6 +368,9 @@ impl Engine for Cpu {
         Ok(())
     }
 }
+
+/// Images up to which a network for evaluation uses weights where they lie: ten crops.
+const FEW: usize = 10;
 
 /// Values of one task.
 const BLOCK: usize = 1 << 15;

@@ -10,6 +10,7 @@ pub use choice::{Choice, Place};
 
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
+use crate::mapped::MappedFloats;
 use crate::network::Plan;
 use anyhow::Result;
 
@@ -64,9 +65,14 @@ pub trait Engine: Send {
     fn read(&self, which: Which, tensor: usize) -> Result<Tensor>;
     /// Writes one parameter, all towers joined.
     fn write(&mut self, which: Which, tensor: usize, values: &[f32]) -> Result<()>;
+    /// Takes a parameter's values, all towers joined, to compute with them where they lie in a file, if
+    /// that serves; else as [`Engine::write`].
+    fn adopt(&mut self, tensor: usize, values: &MappedFloats) -> Result<()> {
+        self.write(Which::Value, tensor, values)
+    }
     /// `images` [run.batch, input] to class probabilities [run.batch, classes].
     fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()>;
-    /// The probabilities of the last forward pass.
+    /// The probabilities of the last forward pass [run.batch, classes].
     fn probabilities(&self) -> Result<Vec<f32>>;
     /// Forward, loss and all gradients of one batch; every gradient is complete when it returns.
     fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally>;

@@ -249,10 +249,22 @@ pub trait Learn: Sync {
         x: &[f32],
         workspace: &mut [f32],
     );
-    /// Puts weights and biases of the outside world's order into the layer's own.
+    /// The forward pass for few images with the weights in the outside world's order, where the layer has
+    /// one: what is used once is not worth putting into another order.
+    fn forward_few(&self) -> Option<&dyn ForwardFew> {
+        None
+    }
+    /// Puts weights and biases of the outside world's order into the layer's own; either pair may be
+    /// empty and is then left out.
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32]));
     /// The reverse of `pack`.
     fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32]));
+}
+
+/// See [`Learn::forward_few`].
+pub trait ForwardFew {
+    /// As [`Learn::forward`], equal but for rounding; `weight` in the outside world's order.
+    fn forward_few(&self, run: &Run, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]);
 }
 
 /// A layer that changes each value by itself.

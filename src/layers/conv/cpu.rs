@@ -154,12 +154,16 @@ impl Learn for Conv {
 
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
         own.1.copy_from_slice(world.1);
-        self.each_weight(|o, w| own.0[o] = world.0[w]);
+        if !own.0.is_empty() {
+            self.each_weight(|o, w| own.0[o] = world.0[w]);
+        }
     }
 
     fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         world.1.copy_from_slice(own.1);
-        self.each_weight(|o, w| world.0[w] = own.0[o]);
+        if !own.0.is_empty() {
+            self.each_weight(|o, w| world.0[w] = own.0[o]);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Fc;
 use crate::layers::product::{Matrix, product, product_by_columns};
-use crate::layers::{Learn, Run};
+use crate::layers::{ForwardFew, Learn, Run};
 use rayon::prelude::*;
 
 /// Rows of the weights, one an input, in one task.
@@ -67,6 +67,10 @@ impl Learn for Fc {
         }
     }
 
+    fn forward_few(&self) -> Option<&dyn ForwardFew> {
+        Some(self)
+    }
+
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
         own.1.copy_from_slice(world.1);
         let (inputs, outputs) = (self.input.len(), self.outputs);
@@ -91,7 +95,7 @@ impl Learn for Fc {
 
 impl Fc {
     /// The outside world's index of input `i`.
-    fn world_input(&self, i: usize) -> usize {
+    pub(super) fn world_input(&self, i: usize) -> usize {
         let (pixel, channel) = (i / self.input.channels, i % self.input.channels);
         channel * self.input.pixels() + pixel
     }

@@ -114,13 +114,21 @@ impl Learn for Local {
     }
 
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
-        self.each_bias(|o, w| own.1[o] = world.1[w]);
-        self.each_weight(|o, w| own.0[o] = world.0[w]);
+        if !own.1.is_empty() {
+            self.each_bias(|o, w| own.1[o] = world.1[w]);
+        }
+        if !own.0.is_empty() {
+            self.each_weight(|o, w| own.0[o] = world.0[w]);
+        }
     }
 
     fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
-        self.each_bias(|o, w| world.1[w] = own.1[o]);
-        self.each_weight(|o, w| world.0[w] = own.0[o]);
+        if !own.1.is_empty() {
+            self.each_bias(|o, w| world.1[w] = own.1[o]);
+        }
+        if !own.0.is_empty() {
+            self.each_weight(|o, w| world.0[w] = own.0[o]);
+        }
     }
 }
 

@@ -7,14 +7,18 @@
 //! metadata at random, and two equal runs shall leave equal files.
 
 use crate::files::write_whole;
+use crate::mapped::MappedFloats;
 use anyhow::{Context, Result, bail, ensure};
+use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A larger header is no checkpoint of ours; also the library's own limit.
 const MOST_HEADER: u64 = 100_000_000;
@@ -100,9 +104,9 @@ fn without_checksums(header: &[u8]) -> Option<(Vec<u8>, String)> {
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    file: File,
+    file: Arc<Mmap>,
     /// Where the tensors begin.
-    start: u64,
+    start: usize,
     header: Metadata,
     metadata: BTreeMap<String, String>,
     sums: BTreeMap<String, String>,
@@ -118,18 +122,17 @@ impl Reader {
         let file = File::open(path).context("the checkpoint cannot be opened")?;
         let length = file.metadata()?.len();
         ensure!(file.metadata()?.is_file(), "this is a folder, not a checkpoint file");
-        let mut size = [0; 8];
         ensure!(length >= 8, "the file has {length} bytes, too few for a checkpoint");
-        file.read_exact_at(&mut size, 0)?;
-        let size = u64::from_le_bytes(size);
+        // SAFETY: checkpoints are replaced by renaming, never written in place, by us at least.
+        let file = Arc::new(unsafe { Mmap::map(&file) }.context("the file cannot be mapped")?);
+        let size = u64::from_le_bytes(*file.first_chunk().context("the file was cut short")?);
         ensure!(
             size <= MOST_HEADER && size <= length - 8,
             "this is no checkpoint (safetensors file), or its first bytes are damaged"
         );
-        let mut bytes = vec![0; size as usize];
-        file.read_exact_at(&mut bytes, 8)?;
+        let bytes = &file[8..8 + size as usize];
         let header: Metadata =
-            serde_json::from_slice(&bytes).context("the header is no safetensors header")?;
+            serde_json::from_slice(bytes).context("the header is no safetensors header")?;
         let data = header.data_len() as u64;
         ensure!(
             length == 8 + size + data,
@@ -142,13 +145,13 @@ impl Reader {
             None => bail!("it has no checksums, so alexnet did not write it"),
             Some(text) => serde_json::from_str(text).context("its checksums cannot be read")?,
         };
-        let own = without_checksums(&bytes).map(|(rest, _)| crc32fast::hash(&rest));
+        let own = without_checksums(bytes).map(|(rest, _)| crc32fast::hash(&rest));
         ensure!(
             own.map(|sum| format!("{sum:08x}")).as_ref() == sums.get("header"),
             "the header is damaged: its checksum differs"
         );
         let path = path.to_path_buf();
-        Ok(Reader { path, file, start: 8 + size, header, metadata, sums })
+        Ok(Reader { path, start: 8 + size as usize, file, header, metadata, sums })
     }
 
     /// The metadata entry `key`.
@@ -170,21 +173,48 @@ impl Reader {
 
     /// Shape and values of the tensor `name`, its checksum verified.
     pub fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let (shape, values) = self.verified(name)?;
+        let bytes = &self.file[values];
+        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        Ok((shape, values.collect()))
+    }
+
+    /// As [`Reader::tensor`], but the values stay in the file; None where the machine cannot use them so.
+    pub fn mapped(&self, name: &str) -> Result<(Vec<usize>, Option<MappedFloats>)> {
+        let (shape, values) = self.verified(name)?;
+        Ok((shape, MappedFloats::new(&self.file, values)))
+    }
+
+    /// Shape of the tensor `name` and the place of its values in the file, their checksum verified.
+    fn verified(&self, name: &str) -> Result<(Vec<usize>, Range<usize>)> {
         let place = || format!("{}, tensor {name}", self.path.display());
         let info = self.header.info(name).context("there is no such tensor").with_context(place)?;
         ensure!(info.dtype == Dtype::F32, "{}: it is {:?}, not F32", place(), info.dtype);
         let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
-        self.file.read_exact_at(&mut bytes, self.start + from as u64).with_context(place)?;
-        let sum = format!("{:08x}", crc32fast::hash(&bytes));
+        let values = self.start + from..self.start + to;
+        let sum = format!("{:08x}", checksum(&self.file[values.clone()]));
         ensure!(
             self.sums.get(name) == Some(&sum),
             "{}: the values are damaged, their checksum differs; use another checkpoint",
             place()
         );
-        let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        Ok((info.shape.clone(), values.collect()))
+        Ok((info.shape.clone(), values))
     }
+}
+
+/// The CRC-32 of `bytes`, made of its pieces' on all threads.
+fn checksum(bytes: &[u8]) -> u32 {
+    let pieces: Vec<crc32fast::Hasher> = bytes
+        .par_chunks(1 << 20)
+        .map(|piece| {
+            let mut sum = crc32fast::Hasher::new();
+            sum.update(piece);
+            sum
+        })
+        .collect();
+    let mut all = crc32fast::Hasher::new();
+    pieces.iter().for_each(|piece| all.combine(piece));
+    all.finalize()
 }
 
 #[cfg(test)]

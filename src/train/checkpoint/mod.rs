@@ -177,7 +177,7 @@ impl Checkpoint {
                         self.path.display()
                     );
                 }
-                let (shape, values) = self.reader.tensor(&name)?;
+                let (shape, mapped) = self.reader.mapped(&name)?;
                 if shape != tensor.shape {
                     bail!(
                         "{}: {name} has the shape {shape:?}, the network needs {:?}",
@@ -185,7 +185,11 @@ impl Checkpoint {
                         tensor.shape
                     );
                 }
-                engine.write(which, index, &values)?;
+                match mapped {
+                    Some(values) if which == Which::Value => engine.adopt(index, &values)?,
+                    Some(values) => engine.write(which, index, &values)?,
+                    None => engine.write(which, index, &self.reader.tensor(&name)?.1)?,
+                }
             }
         }
         let extra = self.reader.names().into_iter().find(|name| {
