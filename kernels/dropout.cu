@@ -5,7 +5,7 @@
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
 // Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32. The same kernel
-// takes the gradient back. Grid: elements / 256.
+// takes the gradient back; x and y may be the same memory. Grid: elements / 256.
 __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,
                                            unsigned c3, unsigned k0, unsigned k1) {
 #pragma unroll
@@ -20,8 +20,8 @@ __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-dropout(const float* __restrict__ x, unsigned threshold, unsigned seed_low, unsigned seed_high,
-        unsigned step, unsigned first_image, float* __restrict__ y) {
+dropout(const float* x, unsigned threshold, unsigned seed_low, unsigned seed_high,
+        unsigned step, unsigned first_image, float* y) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= IMAGES * PIXELS * C) return;
     unsigned neuron = i / C % PIXELS * JOINED_C + CHANNEL + i % C, image = i / C / PIXELS;

@@ -2,7 +2,8 @@
 //
 //   x, out      [IMAGES][IN_H][IN_W][C]
 //   y, gradient [IMAGES][OUT_H][OUT_W][C]
-//   choice      like y, 16 bits: which pixel of the window (row * SIZE + column) was the maximum
+//   choice      like y, 16 bits: which pixel of the window (row * SIZE + column) was the
+//               maximum; none where no backward pass will come
 //
 // The gradient of a maximum goes to the first of equal ones in row-major order. The backward passes
 // gather: an input pixel adds up the windows that hold it, in rising order, so nothing is added
@@ -43,11 +44,12 @@ max_forward(const float* __restrict__ x, float* __restrict__ y,
     for (int v = w.y0; v < w.y1; v++) {
         for (int u = w.x0; u < w.x1; u++) {
             float value = map[(v * IN_W + u) * C];
-            if (value > best) best = value, chosen = (v - w.top) * SIZE + u - w.left;
+            // Not a number wins and stays: a diverged run must show itself.
+            if (value > best || value != value) best = value, chosen = (v - w.top) * SIZE + u - w.left;
         }
     }
     y[i] = best;
-    choice[i] = (unsigned short)chosen;
+    if (choice) choice[i] = (unsigned short)chosen;
 }
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -29,7 +29,7 @@ pub enum Purpose<'a> {
 
 impl Purpose<'_> {
     /// The counter's last word: the kind in the top byte, 24 bits of the layer name's CRC-32 below.
-    fn word(self) -> u32 {
+    pub(crate) fn word(self) -> u32 {
         let (kind, name) = match self {
             Purpose::Weights(name) => (1, name),
             Purpose::Dropout(name) => (2, name),

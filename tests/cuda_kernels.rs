@@ -453,7 +453,7 @@ fn response_normalisation() {
                 let launch = forward.arguments().buffer(&x_gpu).buffer(&scale).buffer(&y);
                 launch.on_each(&device.compute, len).unwrap();
                 let backward = kernel("lrn_backward");
-                let launch = backward.arguments().buffer(&x_gpu).buffer(&y).buffer(&scale);
+                let launch = backward.arguments().buffer(&x_gpu).buffer(&scale);
                 launch.buffer(&dy_gpu).buffer(&dx).on_each(&device.compute, len).unwrap();
             }
 

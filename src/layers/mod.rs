@@ -1,5 +1,5 @@
 //! The layer kinds. One folder each, with all there is to know about that kind: its settings, its
-//! output shape and parameters, its forward and backward on the CPU.
+//! output shape and parameters, its forward and backward on the CPU, its launches on a GPU.
 //!
 //! To add a kind: write its folder, add its line to [`KINDS`] and its row to the table of cases in
 //! `tests/cases`.
@@ -23,6 +23,7 @@ pub mod window;
 
 use crate::config::typed;
 use crate::config_error;
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -195,6 +196,8 @@ pub trait Layer: Debug + Send + Sync {
         0
     }
     fn role(&self) -> Role<'_>;
+    /// Its kernels and launches on a GPU. Err: the sentence why it cannot run there.
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>>;
 }
 
 /// How a pass calls a layer on the CPU.

@@ -8,12 +8,16 @@
 //! - [`link`]: copies from one GPU to another, directly or through the host.
 //! - [`product`]: tiles and splits for the matrix product in `kernels/product.cuh`.
 //! - [`kernels`]: the CUDA sources, embedded.
+//! - [`layer`]: what a layer does on a GPU; the launches themselves are in `src/layers/KIND/cuda.rs`.
+//! - [`convolution`]: the launches that convolution, local and fully connected layers share.
 //!
 //! Nothing here needs CUDA when the program is built; all of it is looked for when it runs.
 
 pub mod compile;
+pub mod convolution;
 pub mod device;
 pub mod kernels;
+pub mod layer;
 pub mod library;
 pub mod link;
 pub mod memory;

@@ -1,6 +1,9 @@
 //! ReLU, max(0, x) (paper section 3.1), and tanh, the unit that Figure 1 compares it with.
 
+mod cuda;
+
 use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape};
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::Result;
 use rayon::prelude::*;
 use toml::Table;
@@ -42,6 +45,9 @@ impl Layer for Activation {
     }
     fn role(&self) -> Role<'_> {
         Role::Pointwise(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)))
     }
 }
 

@@ -4,10 +4,12 @@
 //! under the kernel, so that patch × weights is a matrix product over contiguous outputs.
 
 mod cpu;
+mod cuda;
 
 use super::window::{Kernels, Window};
 use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
 use crate::config::{keys, to_table};
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::Result;
 use toml::Table;
 
@@ -60,5 +62,8 @@ impl Layer for Conv {
     }
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)))
     }
 }

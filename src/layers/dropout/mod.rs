@@ -5,8 +5,11 @@
 //! of the stream (seed, dropout of this layer, s, i) is at least rate · 2³². j counts the neurons of
 //! all towers, row, column, channel, so that a mask depends neither on towers nor on devices.
 
+mod cuda;
+
 use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, read_as};
 use crate::config::{keys, to_table};
+use crate::device::cuda::layer::{Launches, Site};
 use crate::random::{Purpose, Stream};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -70,6 +73,9 @@ impl Layer for Dropout {
     }
     fn role(&self) -> Role<'_> {
         Role::Pointwise(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)))
     }
 }
 

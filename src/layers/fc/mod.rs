@@ -5,9 +5,11 @@
 
 mod cpu;
 mod few;
+mod cuda;
 
 use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
 use crate::config::{keys, to_table};
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -84,5 +86,8 @@ impl Layer for Fc {
     }
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)))
     }
 }

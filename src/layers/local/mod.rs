@@ -5,10 +5,12 @@
 //! biases [out height, out width, out].
 
 mod cpu;
+mod cuda;
 
 use super::window::{Kernels, Window};
 use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
 use crate::config::{keys, to_table};
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::Result;
 use toml::Table;
 
@@ -61,5 +63,8 @@ impl Layer for Local {
     }
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)))
     }
 }

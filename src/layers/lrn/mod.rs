@@ -6,9 +6,11 @@
 //! the j in whose window i lies, which are the windows around i.
 
 mod cpu;
+mod cuda;
 
 use super::{Kind, Layer, Place, Role, Settings, Shape, read_as};
 use crate::config::{keys, to_table};
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -122,5 +124,8 @@ impl Layer for Lrn {
     }
     fn role(&self) -> Role<'_> {
         Role::Map(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)))
     }
 }

@@ -5,9 +5,11 @@
 //! gradient of a maximum goes to the first largest value in row-major order.
 
 mod cpu;
+mod cuda;
 
 use super::{Kind, Layer, Place, Role, Settings, Shape, read_as};
 use crate::config::{keys, to_table};
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -91,5 +93,8 @@ impl Layer for Pool {
     }
     fn role(&self) -> Role<'_> {
         Role::Map(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)?))
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! It lives on the first tower and reads all towers that its input lives on.
 
+mod cuda;
+
 use super::{Kind, Layer, Place, Role, Run, Settings, Shape};
+use crate::device::cuda::layer::{Launches, Site};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -38,6 +41,9 @@ impl Layer for Softmax {
     }
     fn role(&self) -> Role<'_> {
         Role::Loss(self)
+    }
+    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(site)))
     }
 }
 

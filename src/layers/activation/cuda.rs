@@ -1,0 +1,46 @@
+//! Activation functions on a GPU (`kernels/elementwise.cu`). A ReLU above a layer with weights is part
+//! of that layer's forward pass; its own is then not called.
+
+use super::{Activation, Function};
+use crate::device::cuda::kernels;
+use crate::device::cuda::layer::{Call, Launches, Site, Work, constants};
+use anyhow::Result;
+
+impl Activation {
+    pub(super) fn launches(&self, site: &Site) -> ActivationLaunches {
+        let count = site.images * self.shape.len();
+        let (forward, backward) = match self.function {
+            Function::Relu => ("relu_forward", "relu_backward"),
+            Function::Tanh => ("tanh_forward", "tanh_backward"),
+        };
+        let all = constants(&[("COUNT", count)]);
+        let work = |name| Work::each(kernels::ELEMENTWISE, all.clone(), name, count);
+        ActivationLaunches {
+            forward: work(forward),
+            backward: site.training.then(|| work(backward)),
+        }
+    }
+}
+
+pub(super) struct ActivationLaunches {
+    forward: Work,
+    backward: Option<Work>,
+}
+
+impl Launches for ActivationLaunches {
+    fn works(&self) -> Vec<&Work> {
+        std::iter::once(&self.forward).chain(&self.backward).collect()
+    }
+
+    fn forward(&self, call: &Call<'_>) -> Result<()> {
+        // SAFETY: the constants are those of the layer, whose plan sized the buffers.
+        unsafe { self.forward.run(call.stream, |a| a.buffer(call.x).buffer(call.y)) }
+    }
+
+    fn backward_input(&self, call: &Call<'_>) -> Result<()> {
+        let (dx, dy) = (call.dx()?, call.dy()?);
+        let Some(work) = &self.backward else { return Ok(()) };
+        // SAFETY: as above.
+        unsafe { work.run(call.stream, |a| a.buffer(call.y).buffer(dy).buffer(dx)) }
+    }
+}

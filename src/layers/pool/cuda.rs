@@ -1,0 +1,86 @@
+//! Pooling on a GPU (`kernels/pool.cu`). In training a maximum's place in its window is kept for the
+//! backward pass.
+
+use super::{Kernel, Pool};
+use crate::device::cuda::kernels;
+use crate::device::cuda::layer::{Call, Launches, Site, Work, constants};
+use anyhow::{Result, bail};
+
+/// Places of a window are 16-bit numbers.
+const WIDEST: usize = 256;
+
+impl Pool {
+    pub(super) fn launches(&self, site: &Site) -> Result<PoolLaunches> {
+        if self.size > WIDEST {
+            bail!("size = {}: on a GPU a pooling window has at most {WIDEST} rows", self.size);
+        }
+        let all = constants(&[
+            ("IMAGES", site.images),
+            ("IN_H", self.input.height),
+            ("IN_W", self.input.width),
+            ("C", self.input.channels),
+            ("OUT_H", self.output.height),
+            ("OUT_W", self.output.width),
+            ("SIZE", self.size),
+            ("STRIDE", self.stride),
+            ("PAD_TOP", 0),
+            ("PAD_LEFT", 0),
+        ]);
+        let (inputs, outputs) = (site.images * self.input.len(), site.images * self.output.len());
+        let is_max = self.kernel == Kernel::Max;
+        let (forward, backward) = match self.kernel {
+            Kernel::Max => ("max_forward", "max_backward"),
+            Kernel::Average => ("average_forward", "average_backward"),
+        };
+        let work = |name, count| Work::each(kernels::POOL, all.clone(), name, count);
+        Ok(PoolLaunches {
+            forward: work(forward, outputs),
+            backward: site.training.then(|| work(backward, inputs)),
+            is_max,
+            kept: if is_max && site.training { size_of::<u16>() * outputs } else { 0 },
+        })
+    }
+}
+
+pub(super) struct PoolLaunches {
+    forward: Work,
+    backward: Option<Work>,
+    is_max: bool,
+    kept: usize,
+}
+
+impl Launches for PoolLaunches {
+    fn works(&self) -> Vec<&Work> {
+        std::iter::once(&self.forward).chain(&self.backward).collect()
+    }
+
+    fn kept(&self) -> usize {
+        self.kept
+    }
+
+    fn forward(&self, call: &Call<'_>) -> Result<()> {
+        // SAFETY: the constants are those of the layer, whose plan sized the buffers.
+        unsafe {
+            self.forward.run(call.stream, |a| {
+                let a = a.buffer(call.x).buffer(call.y);
+                match (self.is_max, self.kept > 0) {
+                    (true, true) => a.buffer(call.kept),
+                    (true, false) => a.nothing(),
+                    (false, _) => a,
+                }
+            })
+        }
+    }
+
+    fn backward_input(&self, call: &Call<'_>) -> Result<()> {
+        let (dx, dy) = (call.dx()?, call.dy()?);
+        let Some(work) = &self.backward else { return Ok(()) };
+        // SAFETY: as above.
+        unsafe {
+            work.run(call.stream, |a| {
+                let a = a.buffer(dy);
+                if self.is_max { a.buffer(call.kept) } else { a }.buffer(dx)
+            })
+        }
+    }
+}
