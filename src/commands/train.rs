@@ -96,11 +96,11 @@ pub fn run(args: Args) -> Result<()> {
         }
     };
     note!(
-        "{}: {} parameters, {} on the CPU with {} threads, {:.1} GiB; {} training images; {}",
+        "{}: {} parameters, {} {}, {:.1} GiB; {} training images; {}",
         config.name,
         parameters,
         if config.towers == 1 { "1 tower" } else { "2 towers" },
-        rayon::current_num_threads(),
+        place.words,
         memory as f64 / (1u64 << 30) as f64,
         images.train.len(),
         run.0.display()

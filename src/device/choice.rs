@@ -2,10 +2,15 @@
 
 use super::Engine;
 use super::cpu::Cpu;
+use super::cuda::compile::{Compiler, OLDEST};
+use super::cuda::device::Device;
+use super::cuda::engine::Cuda;
+use super::cuda::library;
 use crate::config_error;
 use crate::network::Plan;
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, bail};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What `--device` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,24 +47,100 @@ impl FromStr for Choice {
 pub struct Place {
     /// For each tower the index of its device, as the plan wants it.
     pub towers: Vec<usize>,
+    /// The GPUs by the plan's device index; none: the CPU.
+    pub gpus: Vec<usize>,
+    /// The devices in words, with why if nobody chose them: "on GPU 0 (NVIDIA A100)".
+    pub words: String,
 }
 
 impl Choice {
-    /// The devices for a network of `towers` towers.
+    /// The devices for a network of `towers` towers. A GPU that was named and cannot be used is an
+    /// error; `auto` then takes the CPU and says why.
     pub fn resolve(&self, towers: usize) -> Result<Place> {
         match self {
-            Choice::Auto | Choice::Cpu => Ok(Place { towers: vec![0; towers] }),
-            Choice::Cuda(_) => Err(config_error!(
-                "--device cuda: this version of alexnet computes on the CPU only; use --device cpu"
+            Choice::Cpu => Ok(Place::cpu(towers, "")),
+            Choice::Cuda(gpus) if gpus.len() > towers => Err(config_error!(
+                "--device cuda:{},{}: the network has one tower and runs on one GPU; use --device \
+                 cuda:{}",
+                gpus[0],
+                gpus[1],
+                gpus[0]
             )),
+            Choice::Cuda(gpus) => {
+                let names = usable(gpus)?;
+                Ok(Place::cuda(towers, gpus, &names, ""))
+            }
+            Choice::Auto => Ok(automatic(towers)),
         }
     }
 }
 
+/// Two GPUs for two towers, one if there is one, else the CPU.
+fn automatic(towers: usize) -> Place {
+    let found = library::device_count().and_then(|count| {
+        let gpus: Vec<usize> = (0..count.min(towers)).collect();
+        let names = usable(&gpus).or_else(|error| match gpus.len() {
+            2 => usable(&gpus[..1]),
+            _ => Err(error),
+        })?;
+        let why = match (count, names.len(), towers) {
+            (1, ..) => "the only one",
+            (_, 2, _) => "a tower each",
+            (_, _, 1) => "one tower needs one",
+            _ => "the second cannot be used",
+        };
+        Ok(Place::cuda(towers, &gpus[..names.len()], &names, why))
+    });
+    found.unwrap_or_else(|error| Place::cpu(towers, &format!("{error:#}")))
+}
+
+/// Whether these GPUs, driver and compiler serve; the GPUs' names.
+fn usable(gpus: &[usize]) -> Result<Vec<String>> {
+    let compiler = Arc::new(Compiler::new(library::driver_version()?, None)?);
+    let check = |&gpu: &usize| {
+        let device = Device::open(gpu, compiler.clone())?;
+        let (major, minor) = device.capability;
+        if (major, minor) < OLDEST {
+            bail!(
+                "GPU {gpu} ({}) is too old: compute capability {major}.{minor}, needed is {}.{} or \
+                 more; use --device cpu",
+                device.name,
+                OLDEST.0,
+                OLDEST.1
+            );
+        }
+        compiler.check(device.capability)?;
+        Ok(device.name)
+    };
+    gpus.iter().map(check).collect()
+}
+
 impl Place {
+    fn cpu(towers: usize, why: &str) -> Place {
+        let threads = rayon::current_num_threads();
+        let mut words = format!("on the CPU with {threads} threads");
+        if !why.is_empty() {
+            words += &format!(" ({why})");
+        }
+        Place { towers: vec![0; towers], gpus: Vec::new(), words }
+    }
+
+    fn cuda(towers: usize, gpus: &[usize], names: &[String], why: &str) -> Place {
+        let each = gpus.iter().zip(names).map(|(gpu, name)| format!("GPU {gpu} ({name})"));
+        let mut words = format!("on {}", each.collect::<Vec<_>>().join(" and "));
+        if !why.is_empty() {
+            words += &format!(", {why}");
+        }
+        let towers = (0..towers).map(|tower| tower.min(gpus.len() - 1)).collect();
+        Place { towers, gpus: gpus.to_vec(), words }
+    }
+
     /// The network in the devices' memory, its parameters still zero.
     pub fn engine(&self, plan: Plan) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Cpu::new(plan)))
+        if self.gpus.is_empty() {
+            return Ok(Box::new(Cpu::new(plan)));
+        }
+        Ok(Box::new(Cuda::new(plan, &self.gpus)?))
     }
 }
 

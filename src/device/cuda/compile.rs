@@ -28,7 +28,15 @@ pub struct Compiler {
     compiled: AtomicUsize,
 }
 
+/// The oldest GPUs that the kernels are compiled for in tests.
+pub const OLDEST: (i32, i32) = (7, 0);
+
 impl Compiler {
+    /// Whether there is a way to code for a GPU of this compute capability.
+    pub fn check(&self, capability: (i32, i32)) -> Result<()> {
+        self.architecture(capability).map(|_| ())
+    }
+
     /// Opens NVRTC for a driver of this CUDA version (12090 for 12.9). `cache`: where compiled
     /// kernels are kept, see [`default_cache`]; `None` keeps nothing.
     pub fn new(driver_version: i32, cache: Option<PathBuf>) -> Result<Compiler> {
@@ -49,6 +57,11 @@ impl Compiler {
     /// Where NVRTC was found.
     pub fn path(&self) -> Option<PathBuf> {
         library::loaded_from("libnvrtc.so")
+    }
+
+    /// The folder where compiled kernels are kept.
+    pub fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
     }
 
     /// How many sources this compiler has compiled, not counting those found in the cache.

@@ -116,9 +116,11 @@ impl Device {
     /// The kernel `name` of `source`, compiled with these constants; compiled and loaded once.
     pub fn kernel(&self, source: Source, constants: &[Constant], name: &str) -> Result<Kernel> {
         let key = format!("{} {constants:?}", source.name);
-        let mut modules = self.modules.lock().unwrap_or_else(|e| e.into_inner());
-        let module = match modules.get(&key) {
-            Some(module) => module.clone(),
+        // Not held while NVRTC works, so that several kernels are compiled side by side.
+        let modules = || self.modules.lock().unwrap_or_else(|e| e.into_inner());
+        let known = modules().get(&key).cloned();
+        let module = match known {
+            Some(module) => module,
             None => {
                 let code = self.compiler.code(source, constants, self.capability)?;
                 let module = self.context.load_module(Ptx::from_binary(code)).map_err(|e| {
@@ -127,7 +129,7 @@ impl Device {
                         &format!("loading kernels/{} on GPU {}", source.name, self.index),
                     )
                 })?;
-                modules.insert(key, module.clone());
+                modules().insert(key, module.clone());
                 module
             }
         };
@@ -135,6 +137,11 @@ impl Device {
             .load_function(name)
             .map_err(|e| driver_error(e, &format!("kernel {name} of kernels/{}", source.name)))?;
         Ok(Kernel { function, name: name.into() })
+    }
+
+    /// What compiles the kernels.
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     pub(super) fn context(&self) -> &Arc<CudaContext> {

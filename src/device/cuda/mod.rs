@@ -7,6 +7,7 @@
 //! - [`device`]: a GPU, its three streams, its kernels, launches, events.
 //! - [`link`]: copies from one GPU to another, directly or through the host.
 //! - [`product`]: tiles and splits for the matrix product in `kernels/product.cuh`.
+//! - [`engine`]: a network on one or two GPUs.
 //! - [`kernels`]: the CUDA sources, embedded.
 //! - [`layer`]: what a layer does on a GPU; the launches themselves are in `src/layers/KIND/cuda.rs`.
 //! - [`convolution`]: the launches that convolution, local and fully connected layers share.
@@ -16,6 +17,7 @@
 pub mod compile;
 pub mod convolution;
 pub mod device;
+pub mod engine;
 pub mod kernels;
 pub mod layer;
 pub mod library;

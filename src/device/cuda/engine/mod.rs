@@ -1,0 +1,319 @@
+//! The CUDA engine: a network on one or two GPUs.
+//!
+//! Everything that is needed is planned ([`layout`]), refused if there is too little, and taken at the
+//! start. A worker thread a GPU ([`worker`]) queues the plan's tasks ([`network`]) on that GPU's compute
+//! stream; this thread hands over batches and reads the loss. It waits for nothing else: while the GPUs
+//! are still at a step's backward pass and update, the next batch comes in on the upload streams.
+
+mod layout;
+mod network;
+mod profile;
+mod signal;
+mod worker;
+
+use super::compile::{Compiler, default_cache};
+use super::device::{Device, Event};
+use super::library;
+use super::memory::{Buffer, Pinned};
+use crate::device::{Engine, LayerTime, Rates, Tensor, Which};
+use crate::layers::softmax::Tally;
+use crate::layers::{Role, Run};
+use crate::network::Plan;
+use crate::{config_error, note};
+use anyhow::{Context, Result, bail};
+use layout::Layout;
+use network::{Network, Step};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use worker::{Order, Worker};
+
+/// A network in the memory of GPUs.
+pub struct Cuda {
+    // In this order: workers end before the memory that they use.
+    workers: Vec<Worker>,
+    hosts: [Host; 2],
+    network: Arc<Network>,
+    steps: u64,
+}
+
+/// Pinned memory for one batch on its way to the GPUs; two take turns.
+struct Host {
+    images: Pinned<f32>,
+    labels: Pinned<i32>,
+    /// For each device, that the batch has left.
+    sent: Vec<Event>,
+}
+
+impl Cuda {
+    /// `plan`'s network on these GPUs, by the plan's device numbers; parameters are zero.
+    pub fn new(plan: Plan, gpus: &[usize]) -> Result<Cuda> {
+        let compiler = Arc::new(Compiler::new(library::driver_version()?, default_cache())?);
+        let devices = gpus
+            .iter()
+            .map(|&gpu| Ok(Arc::new(Device::open(gpu, compiler.clone())?)))
+            .collect::<Result<Vec<_>>>()?;
+        let devices = devices[..plan.data.len()].to_vec();
+        let multiprocessors: Vec<usize> = devices.iter().map(|d| d.multiprocessors).collect();
+        let layout = Layout::new(&plan, plan.batch, &multiprocessors)?;
+        check_memory(&plan, &devices, &layout, &multiprocessors)?;
+        let network = Arc::new(Network::new(plan, devices, layout)?);
+        let host = || -> Result<Host> {
+            let first = &network.devices[0];
+            Ok(Host {
+                images: first.pinned(network.plan.batch * network.plan.input.len())?,
+                labels: first.pinned(network.plan.batch)?,
+                sent: network.devices.iter().map(|d| d.event(false)).collect::<Result<_>>()?,
+            })
+        };
+        let hosts = [host()?, host()?];
+        let workers = (0..network.devices.len())
+            .map(|d| Worker::start(network.clone(), d))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Cuda { workers, hosts, network, steps: 0 })
+    }
+
+    /// Gives each worker an order and waits until all have queued it; the GPUs may not be done.
+    fn order(&self, order: Order) -> Result<Vec<Vec<LayerTime>>> {
+        for worker in &self.workers {
+            worker.order(order.clone())?;
+        }
+        let answers: Vec<Result<_>> = self.workers.iter().map(Worker::answer).collect();
+        // The one that failed first, not those that gave up for it.
+        let gave_up = |e: &anyhow::Error| format!("{e:#}").contains("another GPU's worker");
+        if answers.iter().any(|a| a.as_ref().is_err_and(|e| !gave_up(e))) {
+            return answers.into_iter().filter(|a| !a.as_ref().is_err_and(gave_up)).collect();
+        }
+        answers.into_iter().collect()
+    }
+
+    /// Sends a batch off to all GPUs; places behind it are zero, which keeps them out of all sums.
+    fn upload(&mut self, run: &Run, images: &[f32], labels: Option<&[u32]>) -> Result<()> {
+        let plan = &self.network.plan;
+        let n = run.batch * plan.input.len();
+        if run.batch == 0 || run.batch > plan.batch || images.len() != n {
+            bail!(
+                "a batch of {} images with {} values does not fit the plan: at most {} of {} values",
+                run.batch,
+                images.len(),
+                plan.batch,
+                plan.input.len()
+            );
+        }
+        let host = &mut self.hosts[(self.steps % 2) as usize];
+        host.sent.iter().try_for_each(Event::wait)?;
+        const BLOCK: usize = 1 << 18;
+        let (batch, rest) = host.images.split_at_mut(n);
+        let pairs = batch.par_chunks_mut(BLOCK).zip(images.par_chunks(BLOCK));
+        pairs.for_each(|(to, from)| to.copy_from_slice(from));
+        rest.fill(0.0);
+        if let Some(labels) = labels {
+            for (to, &label) in host.labels.iter_mut().zip(labels) {
+                *to = label as i32;
+            }
+        }
+        for (d, device) in self.network.devices.iter().enumerate() {
+            let input = &self.network.inputs[d];
+            device.upload.wait_for(&input.taken)?;
+            // SAFETY: the host's memory is not touched before `sent`, and lives until the GPU is done.
+            unsafe {
+                device.upload.write_later(&host.images, &input.next)?;
+                // The step before has read its labels: its loss has been waited for.
+                if labels.is_some() && device.index == self.network.last().index {
+                    device.upload.write_later(&host.labels, &self.network.loss.labels)?;
+                }
+            }
+            device.upload.record(&input.uploaded)?;
+            device.upload.record(&host.sent[d])?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, run: &Run, images: &[f32], labels: Option<&[u32]>) -> Result<()> {
+        self.upload(run, images, labels)?;
+        self.steps += 1;
+        let step = Step { run: *run, number: self.steps, backward: labels.is_some() };
+        self.order(Order::Step(step)).map(|_| ())
+    }
+
+    /// The buffers of one tensor, one a part, in the plan's order.
+    fn buffers(&self, which: Which, layer: usize, bias: bool) -> Result<Vec<&Buffer<f32>>> {
+        let parts = self.network.parameters[layer].iter().flatten();
+        parts
+            .map(|own| {
+                let both = match which {
+                    Which::Value => Some(&own.value),
+                    Which::Gradient => own.gradient.as_ref(),
+                    Which::Momentum => own.momentum.as_ref(),
+                };
+                let both = both.context("in evaluation there are no gradients and momenta")?;
+                Ok(&both[usize::from(bias)])
+            })
+            .collect()
+    }
+}
+
+impl Engine for Cuda {
+    fn plan(&self) -> &Plan {
+        &self.network.plan
+    }
+
+    fn profile(&mut self) {
+        // A worker that has ended says so at the next step.
+        let _ = self.order(Order::Profile);
+    }
+
+    fn times(&self) -> Vec<LayerTime> {
+        let mut sum: Vec<LayerTime> = Vec::new();
+        for times in self.order(Order::Times).unwrap_or_default() {
+            sum.resize(sum.len().max(times.len()), LayerTime::default());
+            for (sum, t) in sum.iter_mut().zip(times) {
+                sum.forward += t.forward;
+                sum.backward_input += t.backward_input;
+                sum.backward_weights += t.backward_weights;
+                sum.copies += t.copies;
+                sum.update += t.update;
+            }
+        }
+        sum
+    }
+
+    fn read(&self, which: Which, tensor: usize) -> Result<Tensor> {
+        let plan = &self.network.plan.tensors()[tensor];
+        let mut values = Vec::with_capacity(plan.len());
+        let buffers = self.buffers(which, plan.layer, plan.is_bias)?;
+        for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
+            let Role::Learn(learn) = part.layer.role() else { continue };
+            let mut own = layout::sizes(part).map(|n| vec![0.0; n]);
+            let mut world = own.clone();
+            let index = usize::from(plan.is_bias);
+            self.network.devices[part.device].compute.read(buffer, &mut own[index])?;
+            let [weight, bias] = &mut world;
+            learn.unpack((weight, bias), (&own[0], &own[1]));
+            values.extend_from_slice(&world[index]);
+        }
+        Ok(Tensor { shape: plan.shape.clone(), values })
+    }
+
+    fn write(&mut self, which: Which, tensor: usize, values: &[f32]) -> Result<()> {
+        let plan = &self.network.plan.tensors()[tensor];
+        if values.len() != plan.len() {
+            bail!("{} has {} values, not {}", plan.name, plan.len(), values.len());
+        }
+        let mut rest = values;
+        let buffers = self.buffers(which, plan.layer, plan.is_bias)?;
+        for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
+            let Role::Learn(learn) = part.layer.role() else { continue };
+            let mut world = layout::sizes(part).map(|n| vec![0.0; n]);
+            let mut own = world.clone();
+            let index = usize::from(plan.is_bias);
+            let (mine, others) = rest.split_at(world[index].len());
+            world[index].copy_from_slice(mine);
+            rest = others;
+            let [weight, bias] = &mut own;
+            learn.pack((weight, bias), (&world[0], &world[1]));
+            self.network.devices[part.device].compute.write(&own[index], buffer)?;
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()> {
+        self.step(run, images, None)
+    }
+
+    fn probabilities(&self) -> Result<Vec<f32>> {
+        let buffer = self.network.probabilities();
+        let mut values = vec![0.0; buffer.len()];
+        self.network.last().compute.read(buffer, &mut values)?;
+        Ok(values)
+    }
+
+    fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally> {
+        let classes = self.network.plan.classes;
+        if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
+            bail!("label {label} is out of range: the network has {classes} classes");
+        }
+        self.step(run, images, Some(labels))?;
+        self.network.scored.wait()?;
+        let totals = self.network.totals.lock().unwrap_or_else(|e| e.into_inner());
+        Ok(Tally {
+            images: run.batch as u64,
+            loss: totals[0].into(),
+            top1_wrong: totals[1] as u64,
+            top5_wrong: totals[2] as u64,
+        })
+    }
+
+    fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
+        self.order(Order::Update(momentum, Arc::new(rates.to_vec()))).map(|_| ())
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        self.workers.clear();
+        // What is on its way reads pinned memory; an error has been told already.
+        for device in &self.network.devices {
+            let _ = device.wait();
+        }
+    }
+}
+
+/// Refuses a batch for which there is too little memory; says how large a one would fit.
+fn check_memory(
+    plan: &Plan,
+    devices: &[Arc<Device>],
+    layout: &Layout,
+    multiprocessors: &[usize],
+) -> Result<()> {
+    // The driver's own and the kernels' code.
+    const SPARE: usize = 64 << 20;
+    let free = devices.iter().map(|d| d.memory()).collect::<Result<Vec<_>>>()?;
+    let fits = |layout: &Layout| {
+        let need = layout.bytes(plan);
+        need.iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
+    };
+    if fits(layout) {
+        return Ok(());
+    }
+    let (mut most, mut too_many) = (0, plan.batch);
+    while too_many - most > 1 {
+        let middle = most.midpoint(too_many);
+        let fitting = Layout::new(plan, middle, multiprocessors).is_ok_and(|l| fits(&l));
+        *(if fitting { &mut most } else { &mut too_many }) = middle;
+    }
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    let each = devices.iter().zip(layout.bytes(plan)).zip(&free).map(|((d, need), (free, all))| {
+        let (need, free, all) = (mib(need), mib(*free), mib(*all));
+        format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
+    });
+    let each = each.collect::<Vec<_>>().join(", ");
+    let way_out = match most {
+        0 => {
+            "not even one image fits; use a GPU with more memory, two GPUs, or --device cpu".into()
+        }
+        n => format!("a batch of {n} would fit (--set train.batch={n})"),
+    };
+    Err(config_error!("a batch of {} does not fit into the memory: {each}; {way_out}", plan.batch))
+}
+
+/// Compiles and loads every kernel, different ones side by side.
+fn load(plan: &Plan, devices: &[Arc<Device>], layout: &Layout) -> Result<()> {
+    let begun = Instant::now();
+    let works = layout.works(plan);
+    let mut different = HashMap::new();
+    for (d, work) in &works {
+        let key = (devices[*d].capability, work.source.name, format!("{:?}", work.constants));
+        different.entry(key).or_insert((*d, *work));
+    }
+    let different: Vec<_> = different.into_values().collect();
+    different.par_iter().try_for_each(|(d, work)| work.load(&devices[*d]))?;
+    let compiler = devices[0].compiler();
+    if compiler.compiled() > 0 {
+        let kept = compiler.cache().map_or(String::new(), |f| format!(", kept in {}", f.display()));
+        let seconds = begun.elapsed().as_secs_f64();
+        note!("{} kernels compiled in {seconds:.0} s{kept}", compiler.compiled());
+    }
+    works.iter().try_for_each(|(d, work)| work.load(&devices[*d]))
+}
