@@ -11,9 +11,14 @@
 mod paper;
 mod standin;
 
-use alexnet::device::cuda::compile::Compiler;
+use alexnet::config::Config;
+use alexnet::device::cuda::compile::{Compiler, Constant};
 use alexnet::device::cuda::device::Device;
+use alexnet::device::cuda::engine::layout::Layout;
+use alexnet::device::cuda::kernels::Source;
+use alexnet::network::{Plan, Purpose};
 use paper::{Variant, variants};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -168,6 +173,63 @@ fn every_kernel_compiles_without_spills() {
             all.len(),
             most.unwrap()
         );
+    }
+}
+
+/// Multiprocessors of a GPU of each architecture: tiles depend on them.
+const MULTIPROCESSORS: [((i32, i32), usize); 5] =
+    [((7, 5), 68), ((8, 0), 108), ((8, 6), 82), ((8, 9), 128), ((9, 0), 132)];
+
+/// Every kernel that training with a shipped config would launch, on two GPUs and on one, with its key.
+fn shipped(multiprocessors: usize) -> HashMap<String, (Source, Vec<Constant>)> {
+    let mut all = HashMap::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_none_or(|e| e != "toml") {
+            continue;
+        }
+        let config = Config::read(&file, &[]).unwrap();
+        for devices in [[0, 1], [0, 0]].map(|d| d[..config.towers].to_vec()) {
+            let classes = Some(config.data.classes.unwrap_or(10));
+            let plan = |classes| {
+                Plan::new(&config, config.train.batch, Purpose::Training, &devices, classes)
+            };
+            let plan = plan(classes).or_else(|_| plan(None)).unwrap();
+            let each = vec![multiprocessors; plan.data.len()];
+            let layout = Layout::new(&plan, plan.batch, &each).unwrap();
+            for (_, work) in layout.works(&plan) {
+                let key = format!("{} {:?}", work.source.name, work.constants);
+                all.insert(key, (work.source, work.constants.clone()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+#[ignore = "needs NVRTC and cuobjdump; compiles every kernel of the shipped configs"]
+fn every_shipped_config_compiles_without_spills() {
+    let compiler = Compiler::new(12090, None).unwrap();
+    for (capability, multiprocessors) in MULTIPROCESSORS {
+        let all: Vec<_> = shipped(multiprocessors).into_iter().collect();
+        all.par_iter().for_each(|(key, (source, constants))| {
+            let code = compiler.code(*source, constants, capability).unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), code).unwrap();
+            let output = Command::new(tool("cuobjdump"))
+                .arg("-res-usage")
+                .arg(file.path())
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let usage: Vec<&str> = text.lines().filter(|l| l.contains("STACK:")).collect();
+            assert!(output.status.success() && !usage.is_empty(), "{key}: {text}");
+            for line in usage {
+                let none = line.contains("STACK:0 ") && line.contains("LOCAL:0 ");
+                assert!(none, "{key} spills for {capability:?}: {line}");
+            }
+        });
+        println!("compute capability {capability:?}: {} sources of kernels, no spills", all.len());
     }
 }
 

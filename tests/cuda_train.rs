@@ -7,7 +7,6 @@ mod standin;
 
 use common::{World, sentence, stderr, tensors};
 use serde_json::Value;
-use std::fs;
 use std::process::Output;
 
 /// A world whose commands run on the stand-in; `None` where it cannot be built.
@@ -16,7 +15,7 @@ struct Gpus {
     environment: Vec<(String, String)>,
 }
 
-/// Runs of a few steps: 30 images of two classes, batches of 8 with a short last one.
+/// Runs of a few steps: 30 images of three classes, batches of 8 with a short last one.
 const TRAIN: &str = "train --config net.toml --set train.batch=8 --set train.epochs=1";
 
 impl Gpus {
@@ -105,7 +104,7 @@ fn two_devices_train_as_one_does_and_as_the_cpu() {
     }
     let values = |run: &str| {
         let lines = gpus.world.metrics(run);
-        lines.last().unwrap()["validation"]["loss"].as_f64().unwrap()
+        lines.last().unwrap()["val_loss"].as_f64().unwrap()
     };
     assert!((values("cpu") - values("two")).abs() < 1e-4);
 }
@@ -118,11 +117,216 @@ fn auto_takes_a_gpu_for_each_tower() {
         stderr(&output)
     };
     let two = said(&[]);
-    assert!(two.contains("GPU 0") && two.contains("GPU 1") && two.contains("a tower each"), "{two}");
+    assert!(
+        two.contains("GPU 0") && two.contains("GPU 1") && two.contains("a tower each"),
+        "{two}"
+    );
     let one = said(&[("STANDIN_DEVICES", "1")]);
     assert!(one.contains("GPU 0") && one.contains("the only one"), "{one}");
     let none = said(&[("STANDIN_DEVICES", "0")]);
     assert!(none.contains("on the CPU") && none.contains("finds no GPU"), "{none}");
     let old = said(&[("STANDIN_CAPABILITY", "5.2")]);
     assert!(old.contains("on the CPU") && old.contains("too old"), "{old}");
+}
+
+#[test]
+fn what_crosses_is_what_inspect_says() {
+    let Some(gpus) = Gpus::new() else { return };
+    // Three full batches an epoch, and one of validation.
+    let settings = "--set train.batch=10 --set schedule.kind=\"steps\"";
+    let args = format!("train --config net.toml {settings} --device cuda:0,1");
+    let count = |run: &str, epochs: u32| {
+        let file = gpus.world.path(&format!("{run}.json"));
+        let switches = [("STANDIN_COUNTERS", file.to_str().unwrap())];
+        gpus.ok(&format!("{args} --set train.epochs={epochs} --run {run}"), &switches);
+        gpus.peer_copies(&format!("{run}.json"))
+    };
+    // The difference of two runs: what opens the links is the same in both.
+    let (one, two) = (count("one", 1), count("two", 2));
+    let plan = gpus.world.json("inspect net.toml --json");
+    let crossings = plan["crossings"].as_array().unwrap();
+    let names: Vec<_> = crossings.iter().map(|c| c["layer"].as_str().unwrap()).collect();
+    assert_eq!(names, ["conv2", "fc3", "fc4", "softmax"]);
+    let sum = |key: &str| crossings.iter().map(|c| c[key].as_u64().unwrap()).sum::<u64>();
+    let (forward, backward) = (sum("bytes_forward"), sum("bytes_backward"));
+    assert_eq!(two.1 - one.1, 3 * (forward + backward) + forward);
+    // Two towers exchange in each of three layers, and one gives its classes to the other.
+    let copies = 3 * 2 + 1;
+    assert_eq!(two.0 - one.0, 3 * (2 * copies) + copies);
+}
+
+#[test]
+fn without_peer_access_the_result_is_the_same() {
+    let Some(gpus) = Gpus::new() else { return };
+    gpus.ok(&format!("{TRAIN} --device cuda:0,1 --run direct"), &[]);
+    let file = gpus.world.path("counters.json");
+    let switches = [("STANDIN_PEER", "0"), ("STANDIN_COUNTERS", file.to_str().unwrap())];
+    let output = gpus.ok(&format!("{TRAIN} --device cuda:0,1 --run host"), &switches);
+    let text = stderr(&output);
+    let warnings = text.lines().filter(|line| line.contains("through the host")).count();
+    assert_eq!(warnings, 1, "{text}");
+    assert_eq!(gpus.peer_copies("counters.json"), (0, 0));
+    assert_eq!(gpus.losses("direct"), gpus.losses("host"));
+    assert_eq!(gpus.weights("direct"), gpus.weights("host"));
+}
+
+/// The harness would see it: without the waits between streams the numbers are wrong.
+#[test]
+fn without_waits_between_streams_training_goes_wrong() {
+    let Some(gpus) = Gpus::new() else { return };
+    gpus.ok(&format!("{TRAIN} --device cuda:0,1 --run right"), &[]);
+    let switches = [("STANDIN_DROP_WAITS", "1")];
+    let output = gpus.run(&format!("{TRAIN} --device cuda:0,1 --run wrong"), &switches);
+    assert!(!output.status.success() || gpus.losses("right") != gpus.losses("wrong"));
+}
+
+#[test]
+fn too_little_memory_is_refused_at_once() {
+    let Some(gpus) = Gpus::new() else { return };
+    let args = "train --config net.toml --set train.batch=3000 --device cuda:0";
+    let switches = [("STANDIN_MEMORY", "50000000")];
+    let output = gpus.run(args, &switches);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let text = sentence(&output);
+    for word in ["a batch of 3000", "GPU 0 needs", "of 48 MiB free", "train.batch="] {
+        assert!(text.contains(word), "no {word:?} in: {text}");
+    }
+    // What it says would fit does, and one more does not.
+    let digits = text.split("train.batch=").nth(1).unwrap();
+    let fits: u32 = digits.trim_end().trim_end_matches(')').parse().unwrap();
+    assert!((100..3000).contains(&fits), "{text}");
+    let with = |n| format!("train --config net.toml --set train.batch={n} --device cuda:0");
+    gpus.fails(&with(fits + 1), &switches, 2, &["would fit"]);
+    gpus.ok(&format!("{} --set train.epochs=1", with(fits)), &switches);
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let Some(gpus) = Gpus::new() else { return };
+    let args = "train --config net.toml --device cuda:0,1";
+    gpus.fails(args, &[("STANDIN_DEVICES", "1")], 2, &["there is no GPU 1", "this machine has 1"]);
+    gpus.fails(args, &[("STANDIN_DEVICES", "0")], 1, &["finds no GPU", "--device cpu"]);
+    gpus.fails(args, &[("STANDIN_CAPABILITY", "5.2")], 1, &["too old", "--device cpu"]);
+    gpus.fails(
+        &format!("{args} --set towers=1"),
+        &[],
+        2,
+        &["the network has one tower", "--device cuda:0"],
+    );
+    gpus.fails(args, &[("STANDIN_FAIL_LAUNCH", "max_backward")], 1, &["layer pool1", "GPU"]);
+    // Nowhere to find a driver; a machine that has one of its own is not asked.
+    let output = gpus.world.run(args);
+    if !output.status.success() {
+        let text = sentence(&output);
+        assert!(text.contains("driver") && text.contains("--device cpu"), "{text}");
+    }
+}
+
+#[test]
+fn a_second_run_compiles_nothing() {
+    let Some(gpus) = Gpus::new() else { return };
+    let cache = gpus.world.path("kernels");
+    let switches = [("ALEXNET_KERNEL_CACHE", cache.to_str().unwrap())];
+    let run = |name: &str| {
+        let args = format!("{TRAIN} --device cuda:0,1 --run {name}");
+        stderr(&gpus.ok(&args, &switches))
+    };
+    let first = run("first");
+    assert!(first.contains("kernels compiled"), "{first}");
+    let second = run("second");
+    assert!(!second.contains("compiled"), "{second}");
+    assert_eq!(gpus.weights("first"), gpus.weights("second"));
+}
+
+#[test]
+fn evaluation_prediction_and_resumption() {
+    let Some(gpus) = Gpus::new() else { return };
+    gpus.ok(&format!("{TRAIN} --device cpu --run cpu"), &[]);
+    let json = |args: &str, switches: &[(&str, &str)]| -> Value {
+        serde_json::from_slice(&gpus.ok(args, switches).stdout).unwrap()
+    };
+    for crops in ["", "--ten-crop"] {
+        let args = format!("eval cpu/best.safetensors --json {crops} --device");
+        let (cpu, two) =
+            (json(&format!("{args} cpu"), &[]), json(&format!("{args} cuda:0,1"), &[]));
+        for key in ["images", "top1_error", "top5_error", "crops"] {
+            assert_eq!(cpu[key], two[key], "{key} of {args}");
+        }
+        let loss = |v: &Value| v["log_loss"].as_f64().unwrap();
+        assert!((loss(&cpu) - loss(&two)).abs() < 1e-5);
+    }
+    let image = "photos/val/down/000.jpg photos/val/slant/001.png";
+    let args =
+        format!("predict {image} --checkpoint cpu/best.safetensors --ten-crop --json --device");
+    let (cpu, one) = (json(&format!("{args} cpu"), &[]), json(&format!("{args} cuda:0"), &[]));
+    for (a, b) in cpu.as_array().unwrap().iter().zip(one.as_array().unwrap()) {
+        for (a, b) in a["top"].as_array().unwrap().iter().zip(b["top"].as_array().unwrap()) {
+            assert_eq!(a["label"], b["label"]);
+            let p = |v: &Value| v["probability"].as_f64().unwrap();
+            assert!((p(a) - p(b)).abs() < 1e-5);
+        }
+    }
+    // Two epochs at once, and one on two devices that one device goes on with.
+    let two = "--set train.epochs=2";
+    gpus.ok(&format!("{TRAIN} {two} --device cuda:0 --run whole"), &[]);
+    gpus.ok(&format!("{TRAIN} --device cuda:0,1 --run parts"), &[]);
+    gpus.ok(&format!("train --resume --run parts {two} --device cuda:1"), &[]);
+    assert_eq!(gpus.weights("whole"), gpus.weights("parts"));
+}
+
+#[test]
+fn bench_runs_on_devices() {
+    let Some(gpus) = Gpus::new() else { return };
+    let args = "bench --config net.toml --batch 4 --steps 1 --device cuda:0,1 --json";
+    let report: Value = serde_json::from_slice(&gpus.ok(args, &[]).stdout).unwrap();
+    let layers = report["layers"].as_array().unwrap();
+    let time = |key: &str| layers.iter().all(|l| l[key].as_f64().unwrap() >= 0.0);
+    assert!(time("forward_ms") && time("backward_weights_ms") && time("update_ms"));
+}
+
+#[test]
+fn a_profile_names_every_layer() {
+    let Some(gpus) = Gpus::new() else { return };
+    let args = "train --config net.toml --set train.epochs=1 --profile --device";
+    let text = stderr(&gpus.ok(&format!("{args} cuda:0,1"), &[]));
+    assert!(text.contains("milliseconds a step over 3 steps"), "{text}");
+    for layer in ["conv1", "lrn1", "pool1", "conv2", "fc3", "drop3", "fc4", "total"] {
+        assert!(text.lines().any(|l| l.trim_start().starts_with(layer)), "no {layer}: {text}");
+    }
+    let plan = gpus.world.json("inspect net.toml --data set --json");
+    let bytes =
+        |c: &Value| c["bytes_forward"].as_u64().unwrap() + c["bytes_backward"].as_u64().unwrap();
+    let bytes: u64 = plan["crossings"].as_array().unwrap().iter().map(bytes).sum();
+    assert!(text.contains(&format!("between GPUs: {bytes} bytes a step")), "{text}");
+    let text = stderr(&gpus.ok(&format!("{args} cpu"), &[]));
+    assert!(text.contains("conv1") && text.contains("between GPUs: 0 bytes"), "{text}");
+}
+
+#[test]
+fn devices_are_listed() {
+    let Some(gpus) = Gpus::new() else { return };
+    let text = String::from_utf8(gpus.ok("devices", &[]).stdout).unwrap();
+    for words in ["CPU: ", "NVIDIA driver: CUDA", "NVRTC: CUDA", "GPU 1 (--device cuda:1)"] {
+        assert!(text.contains(words), "no {words:?}: {text}");
+    }
+    assert!(text.contains("    -  yes") && !text.contains("missing"), "{text}");
+    let json = |switches: &[(&str, &str)]| -> Value {
+        serde_json::from_slice(&gpus.ok("devices --json", switches).stdout).unwrap()
+    };
+    let two = json(&[("STANDIN_PEER", "0"), ("STANDIN_MEMORY", "5000000")]);
+    let gpu = &two["gpus"][1];
+    assert_eq!(
+        (&gpu["memory_bytes"], &gpu["compute_capability"]),
+        (&5_000_000.into(), &"8.0".into())
+    );
+    assert_eq!(gpu["peer_access"][0], false);
+    assert!(two["driver"]["path"].as_str().unwrap().contains("libcuda.so.1"));
+    assert!(two["nvrtc"]["path"].as_str().unwrap().contains("libnvrtc.so.12"));
+    assert!(two["cpu"]["threads"].as_u64().unwrap() > 0);
+    let none = json(&[("STANDIN_DEVICES", "0")]);
+    assert!(none["missing"][0].as_str().unwrap().contains("finds no GPU"), "{none}");
+    let old = json(&[("STANDIN_CAPABILITY", "5.2")]);
+    assert!(old["missing"][0].as_str().unwrap().contains("too old"), "{old}");
+    // With nothing there, the command still answers.
+    assert!(gpus.world.json("devices --json")["cpu"]["threads"].as_u64().unwrap() > 0);
 }

@@ -3,6 +3,7 @@
 
 use super::print;
 use crate::config::Config;
+use crate::device::profile::Profile;
 use crate::device::{Choice, Engine, LayerTime, Rates, peak};
 use crate::layers::Run;
 use crate::network::{Plan, Purpose};
@@ -50,17 +51,19 @@ pub fn run(args: Args) -> Result<()> {
             .with_context(|| args.config.display().to_string())
     };
     let threads = rayon::current_num_threads();
-    let before = peak::measure(threads);
+    // What a GPU can do is not measured.
+    let measure = || place.gpus.is_empty().then(|| peak::measure(threads));
+    let before = measure();
     let mut training = Bench::new(place.engine(plan(Purpose::Training)?)?, config.seed)?;
     let train = training.time(args.steps, true)?;
     let times = training.engine.times();
     drop(training);
     let mut evaluation = Bench::new(place.engine(plan(Purpose::Evaluation)?)?, config.seed)?;
     let eval = evaluation.time(args.steps, false)?;
-    let peak = before.max(peak::measure(threads));
+    let peak = before.zip(measure()).map(|(before, after)| before.max(after));
     let report =
         Report { plan: evaluation.engine.plan(), times, steps: args.steps, train, eval, peak };
-    print(&if args.json { report.json()? } else { report.table(&config.name, threads) })
+    print(&if args.json { report.json()? } else { report.table(&config.name, &place.words) })
 }
 
 struct Bench {
@@ -121,8 +124,8 @@ struct Report<'a> {
     /// Seconds a step.
     train: f64,
     eval: f64,
-    /// Operations a second.
-    peak: f64,
+    /// Operations a second of the processor.
+    peak: Option<f64>,
 }
 
 impl Report<'_> {
@@ -155,7 +158,7 @@ impl Report<'_> {
             "train_images_per_second": batch / self.train,
             "eval_images_per_second": batch / self.eval,
             "gflops": self.operations() / self.train / 1e9,
-            "peak_gflops": self.peak / 1e9,
+            "peak_gflops": self.peak.map(|peak| peak / 1e9),
             "batch": self.plan.batch,
             "layers": layers,
         }))?)
@@ -166,36 +169,20 @@ impl Report<'_> {
             .map(|s| 1e3 * s / f64::from(self.steps))
     }
 
-    fn table(&self, name: &str, threads: usize) -> String {
-        let batch = self.plan.batch as f64;
-        let mut text = format!(
-            "{name}, batch {}, {threads} threads; milliseconds a step\n\n",
-            self.plan.batch
-        );
-        text += &format!(
-            "  {:12} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
-            "layer", "forward", "to input", "to weights", "copies", "update"
-        );
-        let mut sums = [0.0; 5];
-        for (layer, times) in self.plan.layers.iter().zip(&self.times) {
-            let row = self.milliseconds(times);
-            sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v);
-            text += &line(&layer.name, row);
-        }
-        text += &line("total", sums);
+    fn table(&self, name: &str, device: &str) -> String {
+        let (batch, steps) = (self.plan.batch, u64::from(self.steps));
+        let images = steps * batch as u64;
+        let profile = Profile { plan: self.plan, times: &self.times, steps, images };
         let gflops = self.operations() / self.train / 1e9;
-        text += &format!(
-            "\ntraining    {:8.1} images/s  {gflops:7.1} GFLOP/s, {:.0} % of the measured peak of {:.1}\nevaluation  {:8.1} images/s",
-            batch / self.train,
-            100.0 * gflops * 1e9 / self.peak,
-            self.peak / 1e9,
-            batch / self.eval
-        );
-        text
+        let of_peak = self.peak.map_or(String::new(), |peak| {
+            let percent = 100.0 * gflops * 1e9 / peak;
+            format!(", {percent:.0} % of the measured peak of {:.1}", peak / 1e9)
+        });
+        format!(
+            "{name}, batch {batch}, {device}; milliseconds a step\n\n{}\ntraining    {:8.1} images/s  {gflops:7.1} GFLOP/s{of_peak}\nevaluation  {:8.1} images/s",
+            profile.table(),
+            batch as f64 / self.train,
+            batch as f64 / self.eval
+        )
     }
-}
-
-fn line(name: &str, row: [f64; 5]) -> String {
-    let cells = row.map(|v| if v < 0.005 { format!("{:>10}", "") } else { format!("{v:10.2}") });
-    format!("  {name:12}{}\n", cells.concat()).trim_end().to_string() + "\n"
 }

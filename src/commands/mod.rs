@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod data;
+pub mod devices;
 pub mod eval;
 pub mod inspect;
 pub mod model;
@@ -43,6 +44,7 @@ enum Command {
     Predict(predict::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
+    Devices(devices::Args),
 }
 
 /// Carries out one command line.
@@ -61,6 +63,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Predict(args) => predict::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Devices(args) => devices::run(args),
     }
 }
 

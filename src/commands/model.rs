@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::data::augment::Augmentation;
+use crate::device::cuda::library;
 use crate::device::{Choice, Engine};
 use crate::network::{Plan, Purpose};
 use crate::note;
@@ -27,6 +28,10 @@ impl Model {
         let config = Config::parse(&checkpoint.config, &[], &path.display().to_string())?;
         let batch = batch.unwrap_or(config.train.batch);
         let place = device.resolve(config.towers)?;
+        // Where there is no driver, nobody expects anything but the CPU.
+        if *device == Choice::Auto && library::driver_version().is_ok() {
+            note!("computing {}", place.words);
+        }
         let classes = Some(checkpoint.facts.classes.len());
         let plan = Plan::new(&config, batch, Purpose::Evaluation, &place.towers, classes)
             .with_context(|| path.display().to_string())?;

@@ -47,6 +47,9 @@ pub struct Args {
     /// Go on with the run of --run, or with the newest.
     #[arg(long)]
     resume: bool,
+    /// After each epoch print the time of each layer and direction, on GPUs from their own clocks.
+    #[arg(long)]
+    profile: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -115,6 +118,7 @@ pub fn run(args: Args) -> Result<()> {
         run: run.clone(),
         state,
         interrupt: Interrupt::listen()?,
+        profile: args.profile,
     };
     match checkpoint {
         Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,

@@ -2,13 +2,13 @@
 
 use super::Engine;
 use super::cpu::Cpu;
-use super::cuda::compile::{Compiler, OLDEST};
+use super::cuda::compile::Compiler;
 use super::cuda::device::Device;
 use super::cuda::engine::Cuda;
 use super::cuda::library;
 use crate::config_error;
 use crate::network::Plan;
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -99,17 +99,7 @@ fn usable(gpus: &[usize]) -> Result<Vec<String>> {
     let compiler = Arc::new(Compiler::new(library::driver_version()?, None)?);
     let check = |&gpu: &usize| {
         let device = Device::open(gpu, compiler.clone())?;
-        let (major, minor) = device.capability;
-        if (major, minor) < OLDEST {
-            bail!(
-                "GPU {gpu} ({}) is too old: compute capability {major}.{minor}, needed is {}.{} or \
-                 more; use --device cpu",
-                device.name,
-                OLDEST.0,
-                OLDEST.1
-            );
-        }
-        compiler.check(device.capability)?;
+        Device::check(gpu, &device.name, device.capability, &compiler)?;
         Ok(device.name)
     };
     gpus.iter().map(check).collect()

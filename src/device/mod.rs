@@ -5,6 +5,7 @@ mod choice;
 pub mod cpu;
 pub mod cuda;
 pub mod peak;
+pub mod profile;
 
 pub use choice::{Choice, Place};
 
@@ -74,7 +75,8 @@ pub trait Engine: Send {
     fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()>;
     /// The probabilities of the last forward pass [run.batch, classes].
     fn probabilities(&self) -> Result<Vec<f32>>;
-    /// Forward, loss and all gradients of one batch; every gradient is complete when it returns.
+    /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when it
+    /// returns; whatever is asked of the engine next finds the gradients complete.
     fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally>;
     /// The update rule on all parameters; `rates` has one entry a layer of the plan.
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()>;

@@ -13,6 +13,7 @@ use crate::config::{Config, ScheduleKind};
 use crate::config_error;
 use crate::data::augment::Augmentation;
 use crate::data::loader::{Batch, Crops, Images};
+use crate::device::profile::Profile;
 use crate::device::{Engine, Rates, Which};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
@@ -39,6 +40,8 @@ pub struct Trainer<'a> {
     pub run: RunFolder,
     pub state: State,
     pub interrupt: Interrupt,
+    /// Print the layers' times after each epoch.
+    pub profile: bool,
 }
 
 /// How a run came to its end.
@@ -108,6 +111,7 @@ impl Trainer<'_> {
             }
         }
         let mut progress = self.new_epoch();
+        self.begin_profile();
         while let Some(batch) = batches.next()? {
             if self.state.batches == 0 {
                 self.state.schedule.begin_epoch(&config.schedule, batch.epoch);
@@ -125,6 +129,7 @@ impl Trainer<'_> {
             batches.recycle(batch);
             if ends_epoch {
                 progress.finish();
+                self.tell_profile(&clock);
                 unsaved = !self.end_epoch(&augmentation, &mut metrics, &mut clock)?;
                 last_saved = Instant::now();
                 if self.state.finished {
@@ -132,6 +137,7 @@ impl Trainer<'_> {
                 }
                 if !self.interrupt.wanted() {
                     progress = self.new_epoch();
+                    self.begin_profile();
                 }
             } else if config.train.checkpoint_minutes > 0
                 && last_saved.elapsed()
@@ -146,6 +152,32 @@ impl Trainer<'_> {
             }
         }
         Ok(End::Finished)
+    }
+
+    fn begin_profile(&mut self) {
+        if self.profile {
+            self.engine.profile();
+        }
+    }
+
+    /// The layers' times in the steps since the clock began.
+    fn tell_profile(&self, clock: &Clock) {
+        if !self.profile {
+            return;
+        }
+        let times = self.engine.times();
+        let profile = Profile {
+            plan: self.engine.plan(),
+            times: &times,
+            steps: clock.steps,
+            images: clock.images,
+        };
+        let bytes = profile.bytes_between_devices();
+        note!(
+            "milliseconds a step over {} steps:\n{}  between GPUs: {bytes} bytes a step",
+            profile.steps,
+            profile.table()
+        );
     }
 
     fn interrupted(&self, unsaved: bool) -> Result<End> {
@@ -365,16 +397,25 @@ struct Clock {
     epoch_wait: f64,
     /// Trained on in this epoch by this process.
     images: u64,
+    steps: u64,
 }
 
 impl Clock {
     fn start() -> Clock {
         let now = Instant::now();
-        Clock { step: now, epoch: now, waited: Duration::ZERO, epoch_wait: 0.0, images: 0 }
+        Clock {
+            step: now,
+            epoch: now,
+            waited: Duration::ZERO,
+            epoch_wait: 0.0,
+            images: 0,
+            steps: 0,
+        }
     }
     /// Seconds since the last lap, and how many of them waited for data; `waited` is the total.
     fn lap(&mut self, waited: Duration, images: u64) -> (f64, f64) {
         self.images += images;
+        self.steps += 1;
         let wait = waited.saturating_sub(self.waited).as_secs_f64();
         self.waited = waited;
         self.epoch_wait += wait;

@@ -8,6 +8,7 @@
 //! - [`link`]: copies from one GPU to another, directly or through the host.
 //! - [`product`]: tiles and splits for the matrix product in `kernels/product.cuh`.
 //! - [`engine`]: a network on one or two GPUs.
+//! - [`survey`]: what there is on this machine, and what is missing.
 //! - [`kernels`]: the CUDA sources, embedded.
 //! - [`layer`]: what a layer does on a GPU; the launches themselves are in `src/layers/KIND/cuda.rs`.
 //! - [`convolution`]: the launches that convolution, local and fully connected layers share.
@@ -24,6 +25,7 @@ pub mod library;
 pub mod link;
 pub mod memory;
 pub mod product;
+pub mod survey;
 
 use cudarc::driver::{DriverError, sys::CUresult};
 

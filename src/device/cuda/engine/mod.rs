@@ -5,7 +5,7 @@
 //! stream; this thread hands over batches and reads the loss. It waits for nothing else: while the GPUs
 //! are still at a step's backward pass and update, the next batch comes in on the upload streams.
 
-mod layout;
+pub mod layout;
 mod network;
 mod profile;
 mod signal;

@@ -1,0 +1,219 @@
+//! Every case of the table through the layers' launches, on the stand-in for GPU and NVRTC
+//! (`tests/standin`), against the same layer on the CPU.
+//!
+//! The table is in `tests/cases`; a new layer kind is tested here without a change.
+
+mod cases;
+mod standin;
+
+use alexnet::device::cuda::compile::Compiler;
+use alexnet::device::cuda::device::Device;
+use alexnet::device::cuda::layer::{Call, Launches, Loss, Parameters, Site};
+use alexnet::device::cuda::library::driver_version;
+use alexnet::device::cuda::memory::Buffer;
+use alexnet::layers::softmax::tally;
+use alexnet::layers::{Layer, Role};
+use cases::{Case, numbers};
+use std::sync::Arc;
+
+/// Differences allowed, as fractions of the largest value: both sides round.
+const TOLERANCE: f32 = 2e-5;
+
+/// What both sides compute for one batch, in the layer's own order.
+#[derive(Default)]
+struct Outcome {
+    y: Vec<f32>,
+    dx: Vec<f32>,
+    dweight: Vec<f32>,
+    dbias: Vec<f32>,
+    /// Loss, top-1 and top-5 errors of softmax.
+    totals: Vec<f32>,
+}
+
+/// What a case is fed: input, gradient at the output, weights and biases in the layer's own order.
+struct Feed {
+    x: Vec<f32>,
+    dy: Vec<f32>,
+    own: [Vec<f32>; 2],
+    labels: Vec<u32>,
+}
+
+fn feed(case: &Case, layer: &dyn Layer) -> Feed {
+    let sizes: [usize; 2] =
+        layer.parameters().map_or([0; 2], |p| [&p.weight, &p.bias].map(|d| d.iter().product()));
+    Feed {
+        x: case.images(),
+        dy: numbers(4, case.batch * layer.output().len()),
+        own: [numbers(2, sizes[0]), numbers(3, sizes[1])],
+        labels: case.labels(layer.output().len()),
+    }
+}
+
+fn on_cpu(case: &Case, layer: &dyn Layer, feed: &Feed) -> Outcome {
+    let run = case.run();
+    let mut out =
+        Outcome { y: vec![0.0; feed.dy.len()], dx: vec![0.0; feed.x.len()], ..Outcome::default() };
+    match layer.role() {
+        Role::Map(map) => {
+            map.forward(&run, &mut out.y, &feed.x);
+            map.backward(&run, &mut out.dx, &feed.dy, &feed.x);
+        }
+        Role::Learn(learn) => {
+            let [weight, bias] = &feed.own;
+            learn.forward(&run, &mut out.y, &feed.x, weight, bias);
+            learn.backward_input(&run, &mut out.dx, &feed.dy, weight);
+            (out.dweight, out.dbias) = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
+            let mut workspace = vec![0.0; learn.workspace(case.batch)];
+            let gradients = (&mut out.dweight[..], &mut out.dbias[..]);
+            learn.backward_weights(&run, gradients, &feed.dy, &feed.x, &mut workspace);
+        }
+        Role::Pointwise(pointwise) => {
+            out.y.copy_from_slice(&feed.x);
+            pointwise.forward(&run, &mut out.y);
+            out.dx.copy_from_slice(&feed.dy);
+            pointwise.backward(&run, &mut out.dx, &out.y);
+        }
+        Role::Loss(softmax) => {
+            softmax.forward(&run, &mut out.y, &feed.x);
+            softmax.backward(&run, &mut out.dx, &out.y, &feed.labels);
+            let sums = tally(&out.y, &feed.labels);
+            out.totals = vec![sums.loss as f32, sums.top1_wrong as f32, sums.top5_wrong as f32];
+        }
+    }
+    out
+}
+
+fn read(device: &Device, buffer: &Buffer<f32>) -> Vec<f32> {
+    let mut values = vec![0.0; buffer.len()];
+    device.compute.read(buffer, &mut values).unwrap();
+    values
+}
+
+/// The same through the launches. `in_place`: pointwise layers overwrite their input, as in a network.
+fn on_device(
+    case: &Case,
+    layer: &dyn Layer,
+    feed: &Feed,
+    device: &Device,
+    in_place: bool,
+) -> Outcome {
+    let site = Site {
+        images: case.batch,
+        multiprocessors: device.multiprocessors,
+        training: case.training,
+        relu: false,
+    };
+    let launches: Box<dyn Launches> = layer.cuda(&site).unwrap();
+    launches.works().iter().try_for_each(|work| work.load(device)).unwrap();
+    let upload = |values: &[f32]| device.buffer_of(values).unwrap();
+    let (x, dy) = (upload(&feed.x), upload(&feed.dy));
+    let (y, dx) = (upload(&vec![f32::NAN; feed.dy.len()]), upload(&vec![f32::NAN; feed.x.len()]));
+    let parameters = (!feed.own[0].is_empty()).then(|| Parameters {
+        value: feed.own.each_ref().map(|v| upload(v)),
+        gradient: Some(feed.own.each_ref().map(|v| upload(&vec![f32::NAN; v.len()]))),
+        momentum: None,
+    });
+    let labels: Vec<i32> = feed.labels.iter().map(|&l| l as i32).collect();
+    let loss =
+        Loss { labels: device.buffer_of(&labels).unwrap(), totals: device.buffer(3).unwrap() };
+    let is_loss = matches!(layer.role(), Role::Loss(_));
+    let (scratch, kept) =
+        (device.buffer(launches.scratch()).unwrap(), device.buffer(launches.kept()).unwrap());
+    let run = case.run();
+    let call = Call {
+        stream: &device.compute,
+        run: &run,
+        x: &x,
+        y: if in_place { &x } else { &y },
+        dy: Some(&dy),
+        dx: Some(if in_place { &dy } else { &dx }),
+        parameters: parameters.as_ref(),
+        scratch: &scratch,
+        kept: &kept,
+        loss: is_loss.then_some(&loss),
+    };
+    launches.forward(&call).unwrap();
+    let mut out = Outcome { y: read(device, call.y), ..Outcome::default() };
+    if case.training {
+        launches.backward_weights(&call).unwrap();
+        launches.backward_input(&call).unwrap();
+        out.dx = read(device, call.dx.unwrap());
+    }
+    if let Some([weight, bias]) = parameters.as_ref().and_then(|p| p.gradient.as_ref()) {
+        (out.dweight, out.dbias) = (read(device, weight), read(device, bias));
+    }
+    if is_loss {
+        out.totals = read(device, &loss.totals);
+    }
+    out
+}
+
+fn compare(what: &str, ours: &[f32], theirs: &[f32], exact: bool) -> Result<(), String> {
+    let most = theirs.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let allowed = if exact { 0.0 } else { TOLERANCE * most };
+    let wrong = |(a, b): (&f32, &f32)| (a - b).abs() > allowed || a.is_nan() != b.is_nan();
+    if ours.len() != theirs.len() {
+        return Err(format!("{what}: {} values, not {}", ours.len(), theirs.len()));
+    }
+    match ours.iter().zip(theirs).position(wrong) {
+        None => Ok(()),
+        Some(i) => Err(format!("{what}[{i}] is {}, on the CPU {}", ours[i], theirs[i])),
+    }
+}
+
+fn check(case: &Case, device: &Device) -> Result<(), String> {
+    let layer = case.layer();
+    let feed = feed(case, layer.as_ref());
+    let theirs = on_cpu(case, layer.as_ref(), &feed);
+    let pointwise = matches!(layer.role(), Role::Pointwise(_));
+    for in_place in [false, true] {
+        if in_place && !pointwise {
+            continue;
+        }
+        let ours = on_device(case, layer.as_ref(), &feed, device, in_place);
+        let exact = ["relu", "dropout"].contains(&case.kind);
+        compare("y", &ours.y, &theirs.y, exact || case.kind == "max-pool")?;
+        if case.training {
+            compare("dx", &ours.dx, &theirs.dx, exact)?;
+        }
+        compare("dweight", &ours.dweight, &theirs.dweight, false)?;
+        compare("dbias", &ours.dbias, &theirs.dbias, false)?;
+        compare("totals", &ours.totals, &theirs.totals, false)?;
+    }
+    Ok(())
+}
+
+/// Runs the cases of these kinds and reports every one that fails.
+fn each(test: &str, kinds: &[&str], order: &str) {
+    standin::run(test, &[("STANDIN_ORDER", order)], || {
+        let compiler = Arc::new(Compiler::new(driver_version().unwrap(), None).unwrap());
+        let device = Device::open(0, compiler).unwrap();
+        let cases: Vec<Case> =
+            cases::all().into_iter().filter(|c| kinds.contains(&c.kind)).collect();
+        let results = cases.iter().map(|case| check(case, &device).map_err(|e| (case, e)));
+        let wrong: Vec<String> =
+            results.filter_map(|r| r.err().map(|(case, e)| format!("{case}: {e}"))).collect();
+        let (bad, all) = (wrong.len(), cases.len());
+        assert!(all > 0 && bad == 0, "{bad} of {all} cases:\n{}", wrong.join("\n"));
+    });
+}
+
+/// Kinds that are checked in tests of their own.
+const LARGE: [&str; 3] = ["conv", "local", "fc"];
+
+#[test]
+fn convolutions() {
+    each("convolutions", &["conv"], "forward");
+}
+
+#[test]
+fn locally_and_fully_connected_layers() {
+    each("locally_and_fully_connected_layers", &["local", "fc"], "random");
+}
+
+#[test]
+fn all_other_kinds() {
+    let kinds: Vec<&str> = alexnet::layers::KINDS.iter().map(|k| k.name).collect();
+    let others: Vec<&str> = kinds.into_iter().filter(|k| !LARGE.contains(k)).collect();
+    each("all_other_kinds", &others, "reverse");
+}
