@@ -4,8 +4,8 @@
 //! channel. The outside world's order is [out, in] with inputs ordered channel, row, column.
 
 mod cpu;
-mod few;
 mod cuda;
+mod few;
 
 use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
 use crate::config::{keys, to_table};

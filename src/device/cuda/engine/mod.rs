@@ -36,6 +36,8 @@ pub struct Cuda {
     hosts: [Host; 2],
     network: Arc<Network>,
     steps: u64,
+    /// Images of the last pass.
+    last_batch: usize,
 }
 
 /// Pinned memory for one batch on its way to the GPUs; two take turns.
@@ -71,7 +73,7 @@ impl Cuda {
         let workers = (0..network.devices.len())
             .map(|d| Worker::start(network.clone(), d))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Cuda { workers, hosts, network, steps: 0 })
+        Ok(Cuda { workers, hosts, network, steps: 0, last_batch: 0 })
     }
 
     /// Gives each worker an order and waits until all have queued it; the GPUs may not be done.
@@ -133,6 +135,7 @@ impl Cuda {
     fn step(&mut self, run: &Run, images: &[f32], labels: Option<&[u32]>) -> Result<()> {
         self.upload(run, images, labels)?;
         self.steps += 1;
+        self.last_batch = run.batch;
         let step = Step { run: *run, number: self.steps, backward: labels.is_some() };
         self.order(Order::Step(step)).map(|_| ())
     }
@@ -185,13 +188,14 @@ impl Engine for Cuda {
         let buffers = self.buffers(which, plan.layer, plan.is_bias)?;
         for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
             let Role::Learn(learn) = part.layer.role() else { continue };
-            let mut own = layout::sizes(part).map(|n| vec![0.0; n]);
+            let mut own = vec![0.0; buffer.len()];
             let mut world = own.clone();
-            let index = usize::from(plan.is_bias);
-            self.network.devices[part.device].compute.read(buffer, &mut own[index])?;
-            let [weight, bias] = &mut world;
-            learn.unpack((weight, bias), (&own[0], &own[1]));
-            values.extend_from_slice(&world[index]);
+            self.network.devices[part.device].compute.read(buffer, &mut own)?;
+            match plan.is_bias {
+                true => learn.unpack((&mut [], &mut world), (&[], &own)),
+                false => learn.unpack((&mut world, &mut []), (&own, &[])),
+            }
+            values.append(&mut world);
         }
         Ok(Tensor { shape: plan.shape.clone(), values })
     }
@@ -205,15 +209,14 @@ impl Engine for Cuda {
         let buffers = self.buffers(which, plan.layer, plan.is_bias)?;
         for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
             let Role::Learn(learn) = part.layer.role() else { continue };
-            let mut world = layout::sizes(part).map(|n| vec![0.0; n]);
-            let mut own = world.clone();
-            let index = usize::from(plan.is_bias);
-            let (mine, others) = rest.split_at(world[index].len());
-            world[index].copy_from_slice(mine);
+            let (mine, others) = rest.split_at(buffer.len());
             rest = others;
-            let [weight, bias] = &mut own;
-            learn.pack((weight, bias), (&world[0], &world[1]));
-            self.network.devices[part.device].compute.write(&own[index], buffer)?;
+            let mut own = vec![0.0; mine.len()];
+            match plan.is_bias {
+                true => learn.pack((&mut [], &mut own), (&[], mine)),
+                false => learn.pack((&mut own, &mut []), (mine, &[])),
+            }
+            self.network.devices[part.device].compute.write(&own, buffer)?;
         }
         Ok(())
     }
@@ -224,13 +227,16 @@ impl Engine for Cuda {
 
     fn probabilities(&self) -> Result<Vec<f32>> {
         let buffer = self.network.probabilities();
-        let mut values = vec![0.0; buffer.len()];
+        let mut values = vec![0.0; self.last_batch * self.network.plan.classes];
         self.network.last().compute.read(buffer, &mut values)?;
         Ok(values)
     }
 
     fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally> {
         let classes = self.network.plan.classes;
+        if labels.len() != run.batch {
+            bail!("{} labels for a batch of {} images", labels.len(), run.batch);
+        }
         if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
             bail!("label {label} is out of range: the network has {classes} classes");
         }
