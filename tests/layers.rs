@@ -332,3 +332,18 @@ fn the_number_of_threads_changes_no_bit() {
         }
     }
 }
+
+/// The levels of `layers::simd` below this machine's, in processes of their own.
+#[test]
+fn older_processors_compute_the_same() {
+    for level in ["avx2", "plain"] {
+        let tests = std::env::current_exe().unwrap();
+        let run = std::process::Command::new(tests)
+            .args(["outputs_are_the_references", "gradients_are_the_references_differences"])
+            .env("ALEXNET_SIMD", level)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{level}: {}", String::from_utf8_lossy(&run.stdout));
+        assert!(String::from_utf8_lossy(&run.stdout).contains("2 passed"), "{level}");
+    }
+}

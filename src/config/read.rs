@@ -4,7 +4,7 @@
 //! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…` does.
 
 use super::{
-    Change, Config, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, keys, kind_named,
+    Change, Config, Cpu, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, keys, kind_named,
 };
 use crate::config_error;
 use crate::layers::Weights;
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-const TOP: [&str; 7] = ["name", "seed", "towers", "data", "train", "schedule", "layer"];
+const TOP: [&str; 8] = ["name", "seed", "towers", "data", "train", "schedule", "cpu", "layer"];
 
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
@@ -66,6 +66,7 @@ impl Config {
             data,
             train: section::<Train>(&mut top, "train")?,
             schedule: section::<Schedule>(&mut top, "schedule")?,
+            cpu: section::<Cpu>(&mut top, "cpu")?,
             layers,
         };
         if config.name.is_empty()

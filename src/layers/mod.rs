@@ -14,10 +14,13 @@ pub mod activation;
 pub mod conv;
 pub mod dropout;
 pub mod fc;
+mod kernel;
 pub mod local;
 pub mod lrn;
 pub mod pool;
 pub mod product;
+mod scratch;
+pub mod simd;
 pub mod softmax;
 pub mod window;
 
@@ -172,6 +175,8 @@ pub struct Place<'a> {
     pub channels: Range<usize>,
     /// Output channels over all towers.
     pub all_channels: usize,
+    /// Whether convolutions may go Winograd's way on the CPU (`cpu.winograd`).
+    pub winograd: bool,
 }
 
 /// Sizes of a layer's parameters on one tower, in the order of the outside world. The first

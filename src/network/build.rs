@@ -65,7 +65,7 @@ impl Plan {
                 return Err(config_error!("layer {}: nothing can follow softmax", layer.name));
             }
             below = plan
-                .add(layer, &below, config.towers, classes)
+                .add(layer, &below, config, classes)
                 .with_context(|| format!("layer {}", layer.name))?;
         }
         match plan.layers.last() {
@@ -101,9 +101,10 @@ impl Plan {
         &mut self,
         config: &LayerConfig,
         below: &[Output],
-        towers: usize,
+        whole: &Config,
         classes: Option<usize>,
     ) -> Result<Vec<Output>> {
+        let towers = whole.towers;
         let first = self.layers.is_empty();
         let is_loss = config.kind.name == softmax::KIND.name;
         if let Some(tower) = config.tower.filter(|&t| t >= towers) {
@@ -159,8 +160,13 @@ impl Plan {
                     (own.channels.clone(), below.iter().map(|b| b.channels.end).max().unwrap_or(0))
                 }
             };
-            let place =
-                Place { name: &config.name, input, channels: channels.clone(), all_channels };
+            let place = Place {
+                name: &config.name,
+                input,
+                channels: channels.clone(),
+                all_channels,
+                winograd: whole.cpu.winograd,
+            };
             let layer =
                 settings.plan(&place).map_err(|e| config_error!("{e:#} (input {input})"))?;
             let output = layer.output();

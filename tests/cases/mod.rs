@@ -88,6 +88,7 @@ impl Case {
             input: Shape { height, width, channels },
             channels: self.channels.clone(),
             all_channels: self.all_channels,
+            winograd: true,
         };
         let settings = (kind.read)(&self.settings).unwrap_or_else(|e| panic!("{self}: {e}"));
         settings.plan(&place).unwrap_or_else(|e| panic!("{self}: {e}"))
@@ -178,6 +179,22 @@ pub fn all() -> Vec<Case> {
         // More patches than a block of them holds, with groups.
         case("conv", "kernels = 3, size = 5, padding = [2, 2, 2, 2]", [19, 20, 32], 1),
         case("conv", "kernels = 4, size = 5, groups = 2, padding = [2, 2, 2, 2]", [23, 25, 48], 1),
+        // Winograd's way: channels by 16, kernels of 3 and 5. One tile, edges that cut tiles, several
+        // panels of columns and a narrower one, groups, blocks of images of different sizes.
+        case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [4, 4, 16], 1),
+        case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [4, 4, 16], 35),
+        case("conv", "kernels = 48, size = 3, padding = [1, 1, 1, 1]", [13, 6, 16], 2),
+        case("conv", "kernels = 112, size = 3, padding = [2, 0, 0, 1]", [5, 6, 16], 2),
+        case("conv", "kernels = 16, size = 3", [7, 10, 48], 2),
+        case("conv", "kernels = 64, size = 3, groups = 2, padding = [1, 1, 1, 1]", [6, 5, 32], 2),
+        case("conv", "kernels = 32, size = 5, padding = [2, 2, 2, 2]", [9, 10, 16], 2),
+        case("conv", "kernels = 32, size = 5, groups = 2, padding = [0, 4, 3, 1]", [8, 9, 64], 2),
+        case("conv", "kernels = 16, size = 5, padding = [2, 2, 2, 2]", [27, 9, 16], 1),
+        // Strides folded away: the paper's conv1, a kernel that a fold fills, grey images.
+        case("conv", "kernels = 16, size = 11, stride = 4, padding = [0, 3, 0, 3]", [24, 32, 3], 2),
+        case("conv", "kernels = 16, size = 11, stride = 4, padding = [2, 2, 2, 2]", [27, 40, 3], 1),
+        case("conv", "kernels = 16, size = 6, stride = 2, padding = [3, 1, 2, 5]", [15, 18, 4], 2),
+        case("conv", "kernels = 16, size = 17, stride = 4, padding = [1, 1, 1, 1]", [32, 33, 1], 1),
         case("local", "kernels = 1, size = 1", [1, 1, 1], 1),
         case("local", "kernels = 5, size = 1", [2, 3, 3], 2),
         case("local", "kernels = 3, size = 3, padding = [1, 1, 1, 1]", [4, 3, 2], 2),

@@ -5,6 +5,8 @@
 
 mod cpu;
 mod cuda;
+mod direct;
+mod winograd;
 
 use super::window::{Kernels, Window};
 use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
@@ -12,6 +14,7 @@ use crate::config::{keys, to_table};
 use crate::device::cuda::layer::{Launches, Site};
 use anyhow::Result;
 use toml::Table;
+use winograd::Winograd;
 
 pub const KIND: Kind = Kind {
     name: "conv",
@@ -33,7 +36,8 @@ impl Settings for ConvSettings {
     }
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
         let window = self.0.fit(place.input, place.channels.len())?;
-        Ok(Box::new(Conv { window }))
+        let winograd = if place.winograd { Winograd::for_window(&window) } else { None };
+        Ok(Box::new(Conv { window, winograd }))
     }
     fn to_table(&self) -> Table {
         to_table(&self.0)
@@ -44,6 +48,8 @@ impl Settings for ConvSettings {
 #[derive(Debug)]
 pub struct Conv {
     pub window: Window,
+    /// How the CPU goes the shorter way, where there is one.
+    winograd: Option<Winograd>,
 }
 
 impl Layer for Conv {

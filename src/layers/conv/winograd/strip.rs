@@ -1,0 +1,79 @@
+//! Rows of a map with the zeros around them, so that a tile needs no thought for edges.
+
+/// Maps as a strip takes them: an image NHWC in memory, of which one group's channels are wanted,
+/// `fold` × `fold` pixels side by side as channels of one.
+///
+/// A kernel of size s and stride f is a kernel of size ⌈s/f⌉ and stride 1 over maps folded by f: that
+/// makes the paper's conv1, 11×11 with stride 4 over 3 channels, a 3×3 kernel over 48.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    pub height: usize,
+    pub width: usize,
+    /// Channels of a pixel in memory.
+    pub channels: usize,
+    /// The first channel wanted, and how many.
+    pub first: usize,
+    pub used: usize,
+    pub fold: usize,
+    /// Zeros before the first row and column, in pixels of the image.
+    pub top: usize,
+    pub left: usize,
+}
+
+impl Source {
+    /// Channels of a folded pixel.
+    pub fn depth(&self) -> usize {
+        self.fold * self.fold * self.used
+    }
+
+    /// `strip` [rows, width, depth] ← folded rows `row`, `row` + 1, … of the padded image `x`.
+    pub fn fill(&self, strip: &mut [f32], x: &[f32], row: usize, (rows, width): (usize, usize)) {
+        let depth = self.depth();
+        for (r, line) in strip[..rows * width * depth].chunks_exact_mut(width * depth).enumerate() {
+            for within in 0..self.fold {
+                let y = ((row + r) * self.fold + within).checked_sub(self.top);
+                let y = y.filter(|&y| y < self.height);
+                let source =
+                    y.map(|y| &x[y * self.width * self.channels..][..self.width * self.channels]);
+                self.fill_line(line, source, within);
+            }
+        }
+    }
+
+    /// One row of the image into its places of a folded row.
+    fn fill_line(&self, line: &mut [f32], source: Option<&[f32]>, within: usize) {
+        let (depth, span) = (self.depth(), self.fold * self.used);
+        let Some(source) = source else {
+            for pixel in line.chunks_exact_mut(depth) {
+                pixel[within * span..][..span].fill(0.0);
+            }
+            return;
+        };
+        if self.used == self.channels {
+            // A folded pixel's share of this row is one run of values.
+            let (mut at, before) = (0, self.left * self.used);
+            for pixel in line.chunks_exact_mut(depth) {
+                let to = &mut pixel[within * span..][..span];
+                if at >= before && at + span <= before + source.len() {
+                    to.copy_from_slice(&source[at - before..][..span]);
+                } else {
+                    for (i, to) in to.iter_mut().enumerate() {
+                        let from = (at + i).checked_sub(before);
+                        *to = from.and_then(|i| source.get(i)).copied().unwrap_or(0.0);
+                    }
+                }
+                at += span;
+            }
+        } else {
+            for (column, to) in line.chunks_exact_mut(self.used).enumerate() {
+                let column = column.checked_sub(self.left).filter(|&c| c < self.width);
+                match column {
+                    Some(c) => {
+                        to.copy_from_slice(&source[c * self.channels + self.first..][..self.used])
+                    }
+                    None => to.fill(0.0),
+                }
+            }
+        }
+    }
+}

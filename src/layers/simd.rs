@@ -1,0 +1,229 @@
+//! Vectors of f32 in the machine's widest registers, chosen at run time: AVX-512, AVX2 with FMA, or
+//! whatever the compiler makes of plain arrays.
+//!
+//! A piece of work is a [`Work`]: generic over [`Simd`], inlined into one function for each level that
+//! is compiled for it. [`dispatch`] picks the function. `ALEXNET_SIMD=avx2` or `=plain` asks for less
+//! than the machine has; that is how the tests come by every level.
+//!
+//! Levels differ in rounding only: without FMA a product is rounded before it is added.
+
+use std::sync::OnceLock;
+
+/// What the processor offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Plain,
+    Avx2,
+    Avx512,
+}
+
+/// The level that everything runs at: the machine's, or less if `ALEXNET_SIMD` says so.
+pub fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let most = machine();
+        match std::env::var("ALEXNET_SIMD").as_deref() {
+            Ok("plain") => Level::Plain,
+            Ok("avx2") => most.min(Level::Avx2),
+            _ => most,
+        }
+    })
+}
+
+fn machine() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return if is_x86_feature_detected!("avx512f") { Level::Avx512 } else { Level::Avx2 };
+        }
+    }
+    Level::Plain
+}
+
+/// The operations of one level. A value of the type is the proof that the processor has them.
+pub trait Simd: Copy {
+    /// Values of one vector.
+    const LANES: usize;
+    /// Rows that a product's kernel keeps in registers, beside three vectors of columns.
+    const ROWS: usize;
+    type V: Copy;
+
+    fn splat(self, value: f32) -> Self::V;
+    /// # Safety
+    /// `LANES` values are readable at `from`.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// # Safety
+    /// `LANES` values are writable at `to`.
+    unsafe fn store(self, to: *mut f32, v: Self::V);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// a·b + c
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+}
+
+/// Something to be done at any level.
+pub trait Work {
+    type Out;
+    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is inlined
+    /// into [`dispatch`]'s functions is compiled for their level.
+    fn run<S: Simd>(self, simd: S) -> Self::Out;
+}
+
+/// Runs `work` at the machine's level.
+pub fn dispatch<W: Work>(work: W) -> W::Out {
+    match level() {
+        // SAFETY: `level` names only what the processor has.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512(work) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2(work) },
+        _ => work.run(Plain(())),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn avx512<W: Work>(work: W) -> W::Out {
+    work.run(x86::Avx512(()))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<W: Work>(work: W) -> W::Out {
+    work.run(x86::Avx2(()))
+}
+
+/// Arrays of four, of the size of the registers that every 64-bit processor has.
+#[derive(Clone, Copy)]
+struct Plain(());
+
+impl Plain {
+    #[inline(always)]
+    fn each(a: [f32; 4], b: [f32; 4], f: impl Fn(f32, f32) -> f32) -> [f32; 4] {
+        [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+    }
+}
+
+impl Simd for Plain {
+    const LANES: usize = 4;
+    const ROWS: usize = 4;
+    type V = [f32; 4];
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        [value; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller's word.
+        unsafe { from.cast::<[f32; 4]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, v: Self::V) {
+        // SAFETY: the caller's word.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        Plain::each(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        Plain::each(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        Plain::each(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        Plain::each(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        Plain::each(a, a, |a, _| a.sqrt())
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        self.add(self.mul(a, b), c)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    /// Registers of sixteen values.
+    #[derive(Clone, Copy)]
+    pub struct Avx512(pub(super) ());
+    /// Registers of eight values.
+    #[derive(Clone, Copy)]
+    pub struct Avx2(pub(super) ());
+
+    macro_rules! level {
+        ($level:ident, $vector:ty, $lanes:literal, $rows:literal,
+         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident) => {
+            impl Simd for $level {
+                const LANES: usize = $lanes;
+                const ROWS: usize = $rows;
+                type V = $vector;
+
+                #[inline(always)]
+                fn splat(self, value: f32) -> $vector {
+                    // SAFETY: a value of this type exists only where the processor has the instructions.
+                    unsafe { $splat(value) }
+                }
+                #[inline(always)]
+                unsafe fn load(self, from: *const f32) -> $vector {
+                    // SAFETY: as above; the memory by the caller's word.
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32, v: $vector) {
+                    // SAFETY: as above; the memory by the caller's word.
+                    unsafe { $store(to, v) }
+                }
+                #[inline(always)]
+                fn add(self, a: $vector, b: $vector) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $add(a, b) }
+                }
+                #[inline(always)]
+                fn sub(self, a: $vector, b: $vector) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $sub(a, b) }
+                }
+                #[inline(always)]
+                fn mul(self, a: $vector, b: $vector) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $mul(a, b) }
+                }
+                #[inline(always)]
+                fn div(self, a: $vector, b: $vector) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $div(a, b) }
+                }
+                #[inline(always)]
+                fn sqrt(self, a: $vector) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $sqrt(a) }
+                }
+                #[inline(always)]
+                fn fma(self, a: $vector, b: $vector, c: $vector) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $fma(a, b, c) }
+                }
+            }
+        };
+    }
+
+    level!(Avx512, __m512, 16, 8, _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps
+        _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps);
+    level!(Avx2, __m256, 8, 4, _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps
+        _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps);
+}
