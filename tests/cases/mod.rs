@@ -218,6 +218,10 @@ pub fn all() -> Vec<Case> {
         // The paper's constants, with activations that they barely touch.
         case("lrn", "", [2, 3, 7], 2),
         case("lrn", "alpha = 0.5", [2, 3, 7], 2),
+        // As many maps as vectors have lanes, one less, one more.
+        case("lrn", "alpha = 0.5", [2, 3, 16], 2),
+        case("lrn", "alpha = 0.9, n = 7", [1, 2, 15], 2),
+        case("lrn", "alpha = 0.9, n = 3", [2, 2, 33], 1),
         case("lrn", "alpha = 1.0, k = 1", [1, 1, 1], 1),
         // Fewer maps than n, and as many.
         case("lrn", "alpha = 0.7, n = 5", [2, 2, 2], 2),

@@ -1,24 +1,12 @@
-//! Response normalisation on the CPU. The sums s are computed again in the backward pass: cheaper than
-//! storing and fetching them.
+//! Response normalisation on the CPU: the paper's by vectors (`vectors`), any other β and sums within a
+//! map here. The sums s are computed again in the backward pass.
 
-use super::{Lrn, Region};
-use crate::layers::{Map, Run};
+use super::{Lrn, Region, vectors};
+use crate::layers::simd::dispatch;
+use crate::layers::{Map, Run, scratch};
 use rayon::prelude::*;
-use std::cell::RefCell;
 
-thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Room for `n` values that this thread keeps.
-fn with_scratch(n: usize, work: impl FnOnce(&mut [f32])) {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.resize(scratch.len().max(n), 0.0);
-        work(&mut scratch[..n]);
-    });
-}
-
-/// s^−β. For the paper's β = ¾ by two square roots and a division, which vectorise; `powf` does not.
+/// s^−β
 #[inline(always)]
 fn inverse_power(s: f32, beta: f32) -> f32 {
     if beta == 0.75 {
@@ -30,6 +18,10 @@ fn inverse_power(s: f32, beta: f32) -> f32 {
 }
 
 impl Lrn {
+    fn by_vectors(&self) -> bool {
+        self.region == Region::AcrossMaps && self.beta == 0.75
+    }
+
     /// `sums` [shape] ← for each value, the sum of `values` over its neighbourhood. Always added from
     /// the first neighbour to the last.
     fn neighbourhood_sums(&self, sums: &mut [f32], values: &[f32], row_sums: &mut [f32]) {
@@ -91,7 +83,12 @@ impl Map for Lrn {
     fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]) {
         let n = self.shape.len();
         y.par_chunks_exact_mut(n).zip(x.par_chunks_exact(n)).take(run.batch).for_each(|(y, x)| {
-            with_scratch(2 * n, |scratch| {
+            if self.by_vectors() {
+                return scratch::with(vectors::scratch(self), |scratch| {
+                    dispatch(vectors::Forward { lrn: self, y, x, scratch })
+                });
+            }
+            scratch::with(2 * n, |scratch| {
                 let (squares, rows) = scratch.split_at_mut(n);
                 self.scale(y, x, squares, rows);
                 for (y, x) in y.iter_mut().zip(x) {
@@ -109,7 +106,12 @@ impl Map for Lrn {
             .zip(x.par_chunks_exact(n))
             .take(run.batch)
             .for_each(|((dx, dy), x)| {
-                with_scratch(3 * n, |scratch| {
+                if self.by_vectors() {
+                    return scratch::with(vectors::scratch(self), |scratch| {
+                        dispatch(vectors::Backward { lrn: self, dx, dy, x, scratch })
+                    });
+                }
+                scratch::with(3 * n, |scratch| {
                     let (power, rest) = scratch.split_at_mut(n);
                     let (inner, rows) = rest.split_at_mut(n);
                     self.scale(power, x, inner, rows);

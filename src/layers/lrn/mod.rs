@@ -7,6 +7,7 @@
 
 mod cpu;
 mod cuda;
+mod vectors;
 
 use super::{Kind, Layer, Place, Role, Settings, Shape, read_as};
 use crate::config::{keys, to_table};

@@ -1,0 +1,159 @@
+//! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾ comes from two square roots
+//! and a division: 1 / (√s · √√s).
+//!
+//! One task is an image, worked on row by row. A row's squares lie in scratch space with zeros around
+//! each position's maps, so that the sum over neighbours is n shifted loads, added from the first to the
+//! last. The backward pass computes the sums again, which costs less than to store and fetch them.
+
+use super::Lrn;
+use crate::layers::scratch::LINE;
+use crate::layers::simd::{Simd, Work};
+
+/// Maps of one position with room for whole vectors and for neighbours on both sides.
+fn stride(lrn: &Lrn) -> usize {
+    lrn.shape.channels.next_multiple_of(LINE) + lrn.n
+}
+
+/// Scratch space for one image, in values.
+pub fn scratch(lrn: &Lrn) -> usize {
+    3 * lrn.shape.width * stride(lrn) + LINE
+}
+
+/// y ← x / s^¾ for one image.
+pub struct Forward<'a> {
+    pub lrn: &'a Lrn,
+    pub y: &'a mut [f32],
+    pub x: &'a [f32],
+    pub scratch: &'a mut [f32],
+}
+
+/// dx for one image.
+pub struct Backward<'a> {
+    pub lrn: &'a Lrn,
+    pub dx: &'a mut [f32],
+    pub dy: &'a [f32],
+    pub x: &'a [f32],
+    pub scratch: &'a mut [f32],
+}
+
+/// The first vector of `values`, zeros where they end.
+#[inline(always)]
+fn load<S: Simd>(s: S, values: &[f32]) -> S::V {
+    if values.len() >= S::LANES {
+        // SAFETY: as many are there.
+        return unsafe { s.load(values.as_ptr()) };
+    }
+    let mut whole = [0.0; LINE];
+    whole[..values.len()].copy_from_slice(values);
+    // SAFETY: no level has more lanes than a line has values.
+    unsafe { s.load(whole.as_ptr()) }
+}
+
+/// `v` to the start of `to`, as far as it goes.
+#[inline(always)]
+fn store<S: Simd>(s: S, to: &mut [f32], v: S::V) {
+    if to.len() >= S::LANES {
+        // SAFETY: there is room.
+        return unsafe { s.store(to.as_mut_ptr(), v) };
+    }
+    let mut whole = [0.0; LINE];
+    // SAFETY: as in `load`.
+    unsafe { s.store(whole.as_mut_ptr(), v) };
+    let n = to.len();
+    to.copy_from_slice(&whole[..n]);
+}
+
+/// Sum of the n values from `near` on, for a vector of positions.
+#[inline(always)]
+fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
+    assert!(near.len() >= n - 1 + S::LANES);
+    // SAFETY: by the assertion.
+    unsafe {
+        let mut sum = s.load(near.as_ptr());
+        for k in 1..n {
+            sum = s.add(sum, s.load(near.as_ptr().add(k)));
+        }
+        sum
+    }
+}
+
+/// The squares of a row's values into their places, [width][half zeros, maps, zeros].
+#[inline(always)]
+fn squares<S: Simd>(s: S, lrn: &Lrn, squares: &mut [f32], x: &[f32]) {
+    let (c, half) = (lrn.shape.channels, lrn.n / 2);
+    for (x, q) in x.chunks_exact(c).zip(squares.chunks_exact_mut(stride(lrn))) {
+        for first in (0..c).step_by(S::LANES) {
+            let a = load(s, &x[first..]);
+            store(s, &mut q[half + first..], s.mul(a, a));
+        }
+    }
+}
+
+impl Work for Forward<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { lrn, y, x, scratch } = self;
+        let (c, apart) = (lrn.shape.channels, stride(lrn));
+        let row = lrn.shape.width * c;
+        let (k, alpha, one) = (s.splat(lrn.k), s.splat(lrn.alpha), s.splat(1.0));
+        scratch.fill(0.0);
+        for (x, y) in x.chunks_exact(row).zip(y.chunks_exact_mut(row)) {
+            squares(s, lrn, scratch, x);
+            let positions = x.chunks_exact(c).zip(y.chunks_exact_mut(c));
+            for ((x, y), q) in positions.zip(scratch.chunks_exact(apart)) {
+                for first in (0..c).step_by(S::LANES) {
+                    let scale = s.fma(alpha, sum(s, &q[first..], lrn.n), k);
+                    let root = s.sqrt(scale);
+                    let power = s.div(one, s.mul(root, s.sqrt(root)));
+                    store(s, &mut y[first..], s.mul(load(s, &x[first..]), power));
+                }
+            }
+        }
+    }
+}
+
+impl Work for Backward<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { lrn, dx, dy, x, scratch } = self;
+        let (c, half, apart) = (lrn.shape.channels, lrn.n / 2, stride(lrn));
+        let (width, row) = (lrn.shape.width, lrn.shape.width * c);
+        let (k, alpha, one) = (s.splat(lrn.k), s.splat(lrn.alpha), s.splat(1.0));
+        let factor = s.splat(-2.0 * lrn.alpha * lrn.beta);
+        scratch.fill(0.0);
+        let (near, rest) = scratch.split_at_mut(width * apart);
+        let (inner, power) = rest.split_at_mut(width * apart);
+        for ((dx, dy), x) in
+            dx.chunks_exact_mut(row).zip(dy.chunks_exact(row)).zip(x.chunks_exact(row))
+        {
+            squares(s, lrn, near, x);
+            let places = near.chunks_exact(apart).zip(inner.chunks_exact_mut(apart));
+            let places = places.zip(power.chunks_exact_mut(apart));
+            let positions = dy.chunks_exact(c).zip(x.chunks_exact(c));
+            for (((near, inner), power), (dy, x)) in places.zip(positions) {
+                for first in (0..c).step_by(S::LANES) {
+                    let scale = s.fma(alpha, sum(s, &near[first..], lrn.n), k);
+                    let root = s.sqrt(scale);
+                    // s^−7/4, and s times that.
+                    let more = s.div(one, s.mul(scale, s.mul(root, s.sqrt(root))));
+                    let product = s.mul(load(s, &dy[first..]), load(s, &x[first..]));
+                    store(s, &mut inner[half + first..], s.mul(product, more));
+                    store(s, &mut power[first..], s.mul(more, scale));
+                }
+            }
+            let places = inner.chunks_exact(apart).zip(power.chunks_exact(apart));
+            let positions = dx.chunks_exact_mut(c).zip(dy.chunks_exact(c)).zip(x.chunks_exact(c));
+            for ((inner, power), ((dx, dy), x)) in places.zip(positions) {
+                for first in (0..c).step_by(S::LANES) {
+                    let sums = s.mul(factor, sum(s, &inner[first..], lrn.n));
+                    let direct = s.mul(load(s, &dy[first..]), load(s, &power[first..]));
+                    store(s, &mut dx[first..], s.fma(load(s, &x[first..]), sums, direct));
+                }
+            }
+        }
+    }
+}
