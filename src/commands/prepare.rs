@@ -2,9 +2,10 @@
 
 use super::print;
 use crate::config_error;
-use crate::data::dataset::{Dataset, Orientation, SKIPPED_FILE};
+use crate::data::dataset::{Dataset, Orientation, SKIPPED_FILE, Store};
 use crate::data::prepare::writer::{self, Options};
 use crate::data::prepare::{Source, cifar, idx, ilsvrc, image_folder};
+use crate::data::shard::jpeg;
 use crate::data::statistics::Statistics;
 use crate::note;
 use anyhow::Result;
@@ -98,6 +99,13 @@ struct Common {
     /// Images that may be skipped as unusable before it counts as failure [default: 1 % of all]
     #[arg(long, value_name = "N")]
     max_bad: Option<u64>,
+    /// How images are stored: their pixels, or JPEG files of about a sixth of the size, which cost the
+    /// loader time (see --quality)
+    #[arg(long, value_enum, default_value = "raw")]
+    store: Store,
+    /// Quality of stored JPEG files, 1 to 100 [default: 95]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: Option<u8>,
     /// Threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -134,7 +142,15 @@ pub fn run(args: Args) -> Result<()> {
             common.out.display()
         ));
     }
+    let jpeg_quality = match (common.store, common.quality) {
+        (Store::Jpeg, quality) => Some(quality.unwrap_or(jpeg::QUALITY)),
+        (Store::Raw, None) => None,
+        (Store::Raw, Some(_)) => {
+            return Err(config_error!("--quality is for --store jpeg; add that, or leave it out"));
+        }
+    };
     let options = Options {
+        jpeg_quality,
         out: common.out,
         max_bad: common.max_bad,
         workers: common.workers.map(usize::from),

@@ -166,6 +166,7 @@ fn open_data(prepare: Option<&Prepare>, path: &Path) -> Result<Dataset> {
             max_bad: Some(0),
             workers: None,
             shard_bytes: writer::SHARD_BYTES,
+            jpeg_quality: None,
         };
         return Ok(writer::write(&source, &options)?.dataset);
     }

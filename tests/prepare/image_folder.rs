@@ -130,6 +130,12 @@ fn folders_that_cannot_be_used_are_refused() {
 /// Interrupted in the middle, started again: finished shards are kept, and the end is the same.
 #[test]
 fn an_interrupted_run_goes_on_and_ends_the_same() {
+    for quality in [None, Some(90)] {
+        interrupted_run(quality);
+    }
+}
+
+fn interrupted_run(quality: Option<u8>) {
     let folder = tempfile::tempdir().unwrap();
     class_folders(&folder.path().join("src"));
     put(folder.path().join("src/cat/bad.jpg"), b"no image");
@@ -141,6 +147,7 @@ fn an_interrupted_run_goes_on_and_ends_the_same() {
         max_bad: Some(5),
         workers: Some(2),
         shard_bytes: 16 * 16 * 3 * 4,
+        jpeg_quality: quality,
     };
     writer::write(&find(), &options("straight")).unwrap();
 

@@ -6,6 +6,7 @@
 mod damage;
 mod ilsvrc;
 mod image_folder;
+mod jpeg_store;
 mod small_images;
 
 use alexnet::commands::prepare;

@@ -16,6 +16,12 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
         bytes.ends_with(&[0xff, 0xd9]) || markers::walk(bytes).whole,
         "the file was cut short: it has no end marker"
     );
+    // zune-jpeg 0.5.15 gives wrong colours for these, without an error.
+    ensure!(
+        !markers::separate_scans(bytes),
+        "its components lie in separate scans, which this program cannot read; save it again, as \
+         an ordinary or a progressive JPEG"
+    );
     strict(bytes, channels).or_else(|error| {
         let kept = markers::walk(bytes).kept;
         if kept == bytes { Err(error) } else { strict(&kept, channels) }

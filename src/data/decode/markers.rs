@@ -57,6 +57,33 @@ pub fn walk(bytes: &[u8]) -> Walk {
     Walk { kept, whole: false }
 }
 
+/// Whether this is a sequential JPEG file whose first scan leaves out a component.
+pub fn separate_scans(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    let mut components = 0;
+    while let Some(found) = next_marker(bytes, at) {
+        let marker = bytes[found + 1];
+        at = found + 2;
+        if matches!(marker, 0x01..=0xbf | 0xc8 | 0xd0..=0xd9) {
+            continue;
+        }
+        let Some(length) = bytes.get(at..at + 2) else { return false };
+        let length = usize::from(length[0]) << 8 | usize::from(length[1]);
+        let Some(segment) = bytes.get(at..at + length).filter(|s| s.len() >= 3) else {
+            return false;
+        };
+        match marker {
+            // Length, precision, height, width, count.
+            0xc0 | 0xc1 => components = segment.get(7).copied().unwrap_or(0),
+            0xc2..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => return false,
+            0xda => return segment[2] < components,
+            _ => {}
+        }
+        at += length;
+    }
+    false
+}
+
 /// Where the next 0xff with a marker behind it lies, from `at` on; fill bytes are passed over.
 fn next_marker(bytes: &[u8], at: usize) -> Option<usize> {
     let rest = bytes.get(at..)?;

@@ -139,3 +139,32 @@ fn what_is_no_image_is_named() {
         assert!(error.contains(name), "{error}");
     }
 }
+
+/// Pillow shows such files; the decoder would give wrong colours.
+#[test]
+fn components_in_separate_scans_are_refused() {
+    use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+    let pixels: Vec<u8> = (0..64 * 64 * 3).map(|i| (i % 3 * 60 + i / 192) as u8).collect();
+    for (factor, optimized, fine) in [
+        (SamplingFactor::F_2_2, true, false),
+        (SamplingFactor::F_2_2, false, true),
+        (SamplingFactor::F_1_1, true, false),
+        (SamplingFactor::F_1_1, false, true),
+    ] {
+        let mut bytes = Vec::new();
+        let mut encoder = Encoder::new(&mut bytes, 95);
+        encoder.set_sampling_factor(factor);
+        // This encoder then writes a scan for each component.
+        encoder.set_optimized_huffman_tables(optimized);
+        encoder.encode(&pixels, 64, 64, ColorType::Rgb).unwrap();
+        match rgb(&bytes) {
+            Ok(image) => {
+                assert!(fine);
+                let off = image.pixels.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b));
+                let mean = off.map(f64::from).sum::<f64>() / pixels.len() as f64;
+                assert!(mean < 2.0, "{factor:?}, {optimized}: {mean}");
+            }
+            Err(error) => assert!(!fine && format!("{error:#}").contains("separate scans")),
+        }
+    }
+}

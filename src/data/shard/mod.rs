@@ -6,21 +6,22 @@
 //! | --- | --- | --- |
 //! | 0 | 8 | `ALEXSHRD` |
 //! | 8 | 4 | version, 1 |
-//! | 12 | 4 | store: 0 = raw pixels |
+//! | 12 | 4 | store: 0 = raw pixels, 1 = JPEG |
 //! | 16 | 4 × 3 | height, width, channels of every image |
 //! | 28 | 4 | number of records, n |
 //! | 32 | 8 | where the index begins |
 //! | 40 | 8 | length of the file |
 //! | 48 | 12 | zero |
 //! | 60 | 4 | CRC-32 of bytes 0 to 59 and the whole index |
-//! | 64 | | the records, back to back: raw pixels are height × width × channels bytes, channels together |
+//! | 64 | | the records, back to back: raw pixels are height × width × channels bytes, channels together; else a JPEG file each |
 //! | index | 24 n | for each record: offset (8), length (4), label (4), CRC-32 of the record (4), end of its name among the names (4) |
 //! | | | the names of the source files, UTF-8, back to back, to the end of the file |
 //!
-//! CRC-32 is zlib's. Every byte of a file is covered by one. Records are found by offset and length,
-//! so that another store (JPEG) needs only a new number at 12.
+//! CRC-32 is zlib's. Every byte of a file is covered by one. Any record is found by its offset and
+//! length without reading another.
 //!
 //! Reads are positioned reads, not a mapping: a file that is cut short while in use is then an error
+pub mod jpeg;
 mod read;
 mod write;
 
@@ -62,6 +63,7 @@ impl Shape {
     fn head(&self, records: u32) -> [u8; 32] {
         let store = match self.store {
             Store::Raw => 0u32,
+            Store::Jpeg => 1,
         };
         let mut head = [0; 32];
         head[..8].copy_from_slice(MAGIC);

@@ -1,15 +1,24 @@
 //! Reading a shard.
 
-use super::{ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, Shape, VERSION, header_crc, u32_at, u64_at};
+use super::{
+    ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, Shape, VERSION, header_crc, jpeg, u32_at, u64_at,
+};
 use crate::data::dataset::Store;
 use anyhow::{Context, Result, bail, ensure};
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+thread_local! {
+    /// A record that is to be decoded; keeps its memory from image to image.
+    static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A shard opened for reading; holds its index.
 pub struct Shard {
     path: PathBuf,
+    shape: Shape,
     /// None: opened for each read.
     file: Option<File>,
     bytes: u64,
@@ -87,6 +96,11 @@ impl Shard {
                     entry.length,
                     shape.image_bytes()
                 ),
+                Store::Jpeg => ensure!(
+                    entry.length as usize <= jpeg::longest(shape),
+                    "record {number} has {} bytes, too many for its image",
+                    entry.length
+                ),
             }
             ensure!(
                 (entry.label as usize) < classes,
@@ -101,7 +115,8 @@ impl Shard {
             name_start = entry.name_end;
             entries.push(entry);
         }
-        Ok(Shard { path: path.to_path_buf(), file: None, bytes, entries, names })
+        let (path, shape) = (path.to_path_buf(), *shape);
+        Ok(Shard { path, shape, file: None, bytes, entries, names })
     }
 
     /// Number of records.
@@ -132,18 +147,37 @@ impl Shard {
 
     /// Reads a record's pixels and, with `verify`, compares its checksum.
     pub fn read(&self, record: usize, pixels: &mut [u8], verify: bool) -> Result<()> {
+        assert_eq!(pixels.len(), self.shape.image_bytes());
+        match self.shape.store {
+            Store::Raw => self.read_record(record, pixels, verify),
+            Store::Jpeg => RECORD.with_borrow_mut(|bytes| {
+                bytes.resize(self.entries[record].length as usize, 0);
+                self.read_record(record, bytes, verify)?;
+                jpeg::decode(bytes, &self.shape, pixels)
+                    .with_context(|| format!("{} cannot be decoded", self.what(record)))
+            }),
+        }
+    }
+
+    /// Reads a record as it is stored.
+    fn read_record(&self, record: usize, bytes: &mut [u8], verify: bool) -> Result<()> {
         let entry = &self.entries[record];
-        assert_eq!(pixels.len(), entry.length as usize);
-        let what =
-            || format!("record {record} (from {}) of {}", self.name(record), self.path.display());
         let result = match &self.file {
-            Some(file) => file.read_exact_at(pixels, entry.offset),
-            None => File::open(&self.path).and_then(|f| f.read_exact_at(pixels, entry.offset)),
+            Some(file) => file.read_exact_at(bytes, entry.offset),
+            None => File::open(&self.path).and_then(|f| f.read_exact_at(bytes, entry.offset)),
         };
-        result.with_context(|| format!("{} cannot be read", what()))?;
-        if verify && crc32fast::hash(pixels) != entry.crc {
-            bail!("{} is damaged: its checksum is wrong; prepare the data set again", what());
+        result.with_context(|| format!("{} cannot be read", self.what(record)))?;
+        if verify && crc32fast::hash(bytes) != entry.crc {
+            bail!(
+                "{} is damaged: its checksum is wrong; prepare the data set again",
+                self.what(record)
+            );
         }
         Ok(())
+    }
+
+    /// The record and its file, for errors.
+    fn what(&self, record: usize) -> String {
+        format!("record {record} (from {}) of {}", self.name(record), self.path.display())
     }
 }

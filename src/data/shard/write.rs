@@ -1,6 +1,6 @@
 //! Writing a shard.
 
-use super::{ENTRY, Entry, HEADER, Shape, header_crc};
+use super::{ENTRY, Entry, HEADER, Shape, header_crc, jpeg};
 use crate::data::dataset::{ShardInfo, Store};
 use crate::files;
 use anyhow::{Context, Result};
@@ -42,6 +42,7 @@ impl Writer {
     pub fn append(&mut self, record: &[u8], label: u32, name: &str) -> Result<()> {
         match self.shape.store {
             Store::Raw => assert_eq!(record.len(), self.shape.image_bytes()),
+            Store::Jpeg => assert!(record.len() <= jpeg::longest(&self.shape)),
         }
         self.out.write_all(record).with_context(|| writing(&self.path))?;
         self.names.extend_from_slice(name.as_bytes());

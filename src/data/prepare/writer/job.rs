@@ -6,7 +6,7 @@ use super::resume::{self, Progress, Unfinished};
 use crate::data::dataset::{ShardInfo, UNFINISHED_FILE};
 use crate::data::decode;
 use crate::data::prepare::{Content, Item, Source, Stored};
-use crate::data::shard::{Shape, Shard, Writer};
+use crate::data::shard::{Shape, Shard, Writer, jpeg};
 use crate::data::statistics::Sums;
 use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
@@ -24,6 +24,8 @@ const FILE_LIMIT: u64 = 256 << 20;
 pub(super) struct Job<'a> {
     pub(super) source: &'a Source,
     pub(super) shape: Shape,
+    /// Where images are stored as JPEG.
+    pub(super) quality: Option<u8>,
     /// Records of a full shard.
     pub(super) full: usize,
     pub(super) out: &'a Path,
@@ -31,8 +33,15 @@ pub(super) struct Job<'a> {
     pub(super) meter: &'a Meter,
 }
 
-/// The pixels of each item of a chunk, or why it is skipped.
-type Decoded = Vec<std::result::Result<Vec<u8>, String>>;
+/// An image as the network will see it.
+struct Ready {
+    pixels: Vec<u8>,
+    /// What is stored, where that is not the pixels.
+    record: Option<Vec<u8>>,
+}
+
+/// The items of a chunk, each decoded, or why it is skipped.
+type Decoded = Vec<std::result::Result<Ready, String>>;
 
 impl Job<'_> {
     pub(super) fn run(
@@ -81,7 +90,20 @@ impl Job<'_> {
 
     /// Reads and decodes a chunk, in parallel, in order.
     fn decode(&self, items: &[Item]) -> Result<Decoded> {
-        items.par_iter().with_max_len(1).map(|item| self.pixels(item)).collect()
+        items.par_iter().with_max_len(1).map(|item| self.ready(item)).collect()
+    }
+
+    /// An item made ready to be stored; errors as those of [`Job::pixels`].
+    fn ready(&self, item: &Item) -> Result<std::result::Result<Ready, String>> {
+        let mut pixels = match self.pixels(item)? {
+            Ok(pixels) => pixels,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let Some(quality) = self.quality else { return Ok(Ok(Ready { pixels, record: None })) };
+        let record = jpeg::encode(&pixels, &self.shape, quality)?;
+        jpeg::decode(&record, &self.shape, &mut pixels)
+            .with_context(|| format!("{}, stored as JPEG, cannot be read again", item.name))?;
+        Ok(Ok(Ready { pixels, record: Some(record) }))
     }
 
     /// The pixels of an item; the inner error means that it is skipped, the outer one ends it all.
@@ -127,7 +149,7 @@ impl Job<'_> {
             .par_chunks(decoded.len().div_ceil(rayon::current_num_threads()).max(1))
             .map(|some| {
                 let mut sums = empty();
-                some.iter().flatten().for_each(|pixels| sums.add(pixels));
+                some.iter().flatten().for_each(|image| sums.add(&image.pixels));
                 sums
             })
             .reduce(empty, |mut a, b| {
@@ -148,7 +170,7 @@ impl Job<'_> {
                 .map(|record| {
                     let mut pixels = vec![0; self.shape.image_bytes()];
                     shard.read(record, &mut pixels, true)?;
-                    Ok(Ok(pixels))
+                    Ok(Ok(Ready { pixels, record: None }))
                 })
                 .collect::<Result<Decoded>>()?;
             self.sum(&decoded, sums);
@@ -181,15 +203,15 @@ struct Output<'a> {
 impl Output<'_> {
     fn put(&mut self, items: &[Item], decoded: Decoded) -> Result<()> {
         let before = self.progress.skipped.len();
-        for (item, pixels) in items.iter().zip(decoded) {
+        for (item, image) in items.iter().zip(decoded) {
             self.progress.items += 1;
-            match pixels {
-                Ok(pixels) => {
+            match image {
+                Ok(Ready { pixels, record }) => {
                     let writer = match &mut self.writer {
                         Some(writer) => writer,
                         none => none.insert(self.job.next_shard(self.progress.shards.len())?),
                     };
-                    writer.append(&pixels, item.label, &item.name)?;
+                    writer.append(record.as_ref().unwrap_or(&pixels), item.label, &item.name)?;
                     if writer.len() == self.job.full {
                         self.close()?;
                     }

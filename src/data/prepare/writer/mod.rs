@@ -41,6 +41,15 @@ pub struct Options {
     pub workers: Option<usize>,
     /// Pixels a shard holds, at most; usually [`SHARD_BYTES`].
     pub shard_bytes: usize,
+    /// `Some(quality)`: images are stored as JPEG; `None`: raw.
+    pub jpeg_quality: Option<u8>,
+}
+
+impl Options {
+    /// How images are stored.
+    pub fn store(&self) -> Store {
+        if self.jpeg_quality.is_some() { Store::Jpeg } else { Store::Raw }
+    }
 }
 
 /// What came of it.
@@ -69,14 +78,15 @@ pub fn write(source: &Source, options: &Options) -> Result<Summary> {
     let pool = pool.build().context("the worker threads cannot be started")?;
     let mut state = resume::begin(source, options)?;
     let [height, width] = source.preparation.size;
-    let shape = Shape { store: Store::Raw, height, width, channels: source.channels };
+    let shape = Shape { store: options.store(), height, width, channels: source.channels };
 
     let total: usize = source.splits.iter().map(|(_, items)| items.len()).sum();
     let meter = Meter::new(total);
     let mut sums = Sums::new([height, width, source.channels]);
     for (split, items) in &source.splits {
         let full = (options.shard_bytes / shape.image_bytes()).max(1);
-        let job = Job { source, shape, full, out: &options.out, split, meter: &meter };
+        let quality = options.jpeg_quality;
+        let job = Job { source, shape, quality, full, out: &options.out, split, meter: &meter };
         job.run(items, &pool, &mut state, &mut sums)?;
     }
     meter.finish();
@@ -123,7 +133,8 @@ fn finish(
         height,
         width,
         channels: source.channels,
-        store: Store::Raw,
+        store: options.store(),
+        quality: options.jpeg_quality,
         preparation: source.preparation.clone(),
         classes: source.classes.clone(),
         splits: splits.collect(),

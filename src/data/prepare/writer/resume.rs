@@ -19,6 +19,7 @@ pub(super) struct Unfinished {
     path: PathBuf,
     preparation: Preparation,
     store: Store,
+    quality: Option<u8>,
     shard_bytes: usize,
     /// CRC-32 of all classes, splits, names and labels: another source is another list.
     items_crc32: u32,
@@ -52,7 +53,8 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
         source: source.kind.clone(),
         path: fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone()),
         preparation: source.preparation.clone(),
-        store: Store::Raw,
+        store: options.store(),
+        quality: options.jpeg_quality,
         shard_bytes: options.shard_bytes,
         items_crc32: crc.finalize(),
         splits: BTreeMap::new(),
@@ -84,6 +86,7 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
         && old.path == new.path
         && old.preparation == new.preparation
         && old.store == new.store
+        && old.quality == new.quality
         && old.shard_bytes == new.shard_bytes
         && old.items_crc32 == new.items_crc32;
     if !same {

@@ -1,0 +1,124 @@
+//! What each fuzz target does with its bytes. A parser may give any answer; it may not panic, hang,
+//! or take memory that the bytes do not justify. Checksums are put right first, since a fuzzer would
+//! not get past them.
+
+use alexnet::config::Config;
+use alexnet::data::dataset::Store;
+use alexnet::data::prepare::{Backing, cifar, idx as idx_files, matlab, tape};
+use alexnet::data::shard::{Shape, Shard};
+use alexnet::train::checkpoint::Checkpoint;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Calls `read` with a file that holds `bytes`.
+fn with_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    read(&path);
+}
+
+/// A shard of 2×3 RGB images, raw or JPEG as its header says; all records are read.
+pub fn shard(bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    let mut store = Store::Raw;
+    if bytes.len() >= 64 {
+        if bytes[12] == 1 {
+            store = Store::Jpeg;
+        }
+        let length = bytes.len() as u64;
+        bytes[40..48].copy_from_slice(&length.to_le_bytes());
+        let index = u64::from_le_bytes(bytes[32..40].try_into().unwrap());
+        if let Some(index) = usize::try_from(index).ok().and_then(|at| bytes.get(at..)) {
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&bytes[..60]);
+            crc.update(index);
+            bytes[60..64].copy_from_slice(&crc.finalize().to_le_bytes());
+        }
+    }
+    let shape = Shape { store, height: 2, width: 3, channels: 3 };
+    with_file("train-00000.shard", &bytes, |path| {
+        let Ok(shard) = Shard::open(path, &shape, 3, true) else { return };
+        for record in 0..shard.len() {
+            let _ = (shard.label(record), shard.name(record));
+            let mut pixels = [0; 18];
+            let _ = shard.read(record, &mut pixels, true);
+            let _ = shard.read(record, &mut pixels, false);
+        }
+    });
+}
+
+/// The two files of an idx pair: two bytes say how long the first is.
+pub fn idx(bytes: &[u8]) {
+    let Some((length, rest)) = bytes.split_first_chunk() else { return };
+    let (images, labels) = rest.split_at(rest.len().min(u16::from_le_bytes(*length).into()));
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("train-images-idx3-ubyte"), images).unwrap();
+    fs::write(folder.path().join("train-labels-idx1-ubyte"), labels).unwrap();
+    let _ = idx_files::find(folder.path(), None, 0.1, 0);
+}
+
+/// A tar archive with CIFAR's files, gzipped here.
+pub fn cifar(bytes: &[u8]) {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut gzip, bytes).unwrap();
+    with_file("cifar-10-binary.tar.gz", &gzip.finish().unwrap(), |path| {
+        let _ = cifar::find(path, 0.1, 0);
+    });
+}
+
+/// The contest kit's table.
+pub fn devkit(bytes: &[u8]) {
+    let _ = matlab::read(bytes, "synsets");
+}
+
+/// A tar archive, read where it lies.
+pub fn archive(bytes: &[u8]) {
+    let of = Arc::new(Backing::memory(Path::new("archive.tar"), bytes.to_vec()));
+    if let Ok(entries) = tape::list(&of, 0, of.len()) {
+        for entry in entries {
+            assert!(entry.offset.checked_add(entry.length).is_some_and(|end| end <= of.len()));
+        }
+    }
+}
+
+/// A config and what becomes of it when it is written out.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(config) = Config::parse(text, &[], "fuzz") {
+        let written = config.to_toml();
+        Config::parse(&written, &[], "written").expect(&written);
+    }
+}
+
+/// A checkpoint: its header's checksum is put right, and that of all tensors.
+pub fn checkpoint(bytes: &[u8]) {
+    with_file("x.safetensors", &sealed(bytes).unwrap_or(bytes.to_vec()), |path| {
+        let Ok(checkpoint) = Checkpoint::open(path) else { return };
+        for name in ["conv1.weight", "fc.weight", "data.mean"] {
+            let _ = checkpoint.tensor(name);
+        }
+    });
+}
+
+/// The safetensors file `bytes` with the checksum of its header that `Checkpoint::open` expects.
+pub fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let header_end = 8 + usize::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+    let header = bytes.get(8..header_end)?;
+    let key = br#""checksums":""#;
+    let from = header.windows(key.len()).position(|w| w == key)? + key.len();
+    // The value is JSON inside of a JSON text: its quotes are escaped.
+    let mut to = from;
+    while *header.get(to)? != b'"' {
+        to += if header[to] == b'\\' { 2 } else { 1 };
+    }
+    let empty = [&header[..from], &header[to..]].concat();
+    let sum = format!("{:08x}", crc32fast::hash(&empty));
+    let mark = br#"\"header\":\""#;
+    let value = header.get(from..to)?;
+    let at = 8 + from + value.windows(mark.len()).position(|w| w == mark)? + mark.len();
+    let mut bytes = bytes.to_vec();
+    bytes.get_mut(at..at + 8)?.copy_from_slice(sum.as_bytes());
+    Some(bytes)
+}
