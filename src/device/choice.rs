@@ -91,7 +91,11 @@ fn automatic(towers: usize) -> Place {
         };
         Ok(Place::cuda(towers, &gpus[..names.len()], &names, why))
     });
-    found.unwrap_or_else(|error| Place::cpu(towers, &format!("{error:#}")))
+    found.unwrap_or_else(|error| {
+        // Nobody asked for a GPU: what is missing is enough; `alexnet devices` says what to do about it.
+        let error = format!("{error:#}");
+        Place::cpu(towers, error.split(": install").next().unwrap_or_default())
+    })
 }
 
 /// Whether these GPUs, driver and compiler serve; the GPUs' names.
