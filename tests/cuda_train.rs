@@ -5,9 +5,18 @@
 mod common;
 mod standin;
 
+use alexnet::config::Config;
+use alexnet::device::Engine;
+use alexnet::device::cuda::compile::Compiler;
+use alexnet::device::cuda::device::Device;
+use alexnet::device::cuda::engine::Cuda;
+use alexnet::device::cuda::engine::layout::Layout;
+use alexnet::device::cuda::library::driver_version;
+use alexnet::network::{Plan, Purpose};
 use common::{World, sentence, stderr, tensors};
 use serde_json::Value;
 use std::process::Output;
+use std::sync::Arc;
 
 /// A world whose commands run on the stand-in; `None` where it cannot be built.
 struct Gpus {
@@ -329,4 +338,31 @@ fn devices_are_listed() {
     assert!(old["missing"][0].as_str().unwrap().contains("too old"), "{old}");
     // With nothing there, the command still answers.
     assert!(gpus.world.json("devices --json")["cpu"]["threads"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn memory_taken_is_memory_planned() {
+    standin::run("memory_taken_is_memory_planned", &[], || {
+        let compiler = Arc::new(Compiler::new(driver_version().unwrap(), None).unwrap());
+        let devices = [0, 1].map(|gpu| Device::open(gpu, compiler.clone()).unwrap());
+        let free = || devices.each_ref().map(|d| d.memory().unwrap().0);
+        let config = Config::parse(common::NETWORK, &[], "net.toml").unwrap();
+        for (purpose, towers) in [(Purpose::Training, [0, 1]), (Purpose::Evaluation, [0, 0])] {
+            let plan = Plan::new(&config, 10, purpose, &towers, Some(3)).unwrap();
+            let multiprocessors = devices.each_ref().map(|d| d.multiprocessors);
+            let layout = Layout::new(&plan, 10, &multiprocessors[..plan.data.len()]).unwrap();
+            let planned = layout.bytes(&plan);
+            let before = free();
+            let engine = Cuda::new(plan, &[0, 1]).unwrap();
+            let now = free();
+            for (d, planned) in planned.iter().enumerate() {
+                // Beside the labels and totals, a byte for each layer that keeps nothing.
+                let taken = before[d] - now[d];
+                assert!((*planned..planned + 200).contains(&taken), "{taken}, planned {planned}");
+            }
+            assert_eq!(engine.plan().batch, 10);
+            drop(engine);
+            assert_eq!(free(), before, "all is given back");
+        }
+    });
 }

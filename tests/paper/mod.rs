@@ -159,7 +159,7 @@ pub fn variants(images: usize) -> Vec<Variant> {
     ]);
     lrn.extend([("K", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")].map(|(n, v)| (n, v.into())));
     add("lrn1 forward", kernels::LRN, "lrn_forward", &lrn, maps, &[maps; 3]);
-    add("lrn1 backward", kernels::LRN, "lrn_backward", &lrn, maps, &[maps; 5]);
+    add("lrn1 backward", kernels::LRN, "lrn_backward", &lrn, maps, &[maps; 4]);
     let pooled = images * 27 * 27 * 48;
     let pool = constants(&[
         ("IMAGES", images),

@@ -17,6 +17,7 @@ use crate::network::{Part, Plan, Purpose, Task};
 use crate::note;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 pub struct Network {
@@ -104,7 +105,7 @@ impl Network {
             .collect::<Result<Vec<_>>>()?;
 
         let (mut kept, mut parameters, mut crossings) = (vec![], vec![], vec![]);
-        let mut links = HashMap::new();
+        let mut links: HashMap<(usize, usize), Link> = HashMap::new();
         let sources = layout.parts.iter().flatten().flat_map(|p| &p.sources);
         let most = sources.map(|s| s.crossing).max().unwrap_or(0);
         for (layer, layouts) in plan.layers.iter().zip(&layout.parts) {
@@ -121,10 +122,12 @@ impl Network {
                         continue;
                     }
                     let mut link = |a: usize, b: usize| -> Result<Event> {
-                        if !links.contains_key(&(a, b)) {
-                            links.insert((a, b), open(&devices[a], &devices[b], most)?);
+                        match links.entry((a, b)) {
+                            Entry::Occupied(known) => known.get().event(),
+                            Entry::Vacant(new) => {
+                                new.insert(open(&devices[a], &devices[b], most)?).event()
+                            }
                         }
-                        links[&(a, b)].event()
                     };
                     let arrived = link(other, part.device)?;
                     let back = match source.collect {
