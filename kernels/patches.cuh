@@ -55,6 +55,7 @@ struct Windows {
         e.column = ROWS ? rest : run % TAPS * C + rest;
         e.offset = e.row * W * C + e.column;
         e.exists = k < K;
+        if (CORNER && K % DEPTH != 0 && !e.exists) e.row = 1 << 28;  // below every map
         return e;
     }
 
@@ -71,7 +72,7 @@ struct Windows {
     static __device__ __forceinline__ Found find(Place p, Element e, int group) {
         bool exists = K % DEPTH == 0 || e.exists;
         if (CORNER) {
-            return {p.offset + e.offset + group, e.row < p.y && e.column < p.column && exists};
+            return {p.offset + e.offset + group, e.row < p.y && e.column < p.column};
         }
         int y = p.y + e.row, column = p.column + e.column;
         if (UP == 1) {

@@ -49,8 +49,18 @@ template <class Source, int SPAN> struct Tile {
         if (BLOCKS_OF_8) return (unit / (8 * DEPTH) * 8 + unit % 8) * 4;
         return WIDE ? unit % (SPAN / 4) * 4 : unit % SPAN;
     }
-    static __device__ __forceinline__ int k_of(int unit) {
+    // Of the thread's unit i. Where rows of units and threads are multiples of each other this is
+    // written so that the compiler sees which units have the same k, and decodes it once for all.
+    static __device__ __forceinline__ int k_of(int i) {
+        int unit = threadIdx.x + i * THREADS;
+        if (Source::ALONG_K && WIDE && SPAN * 2 % THREADS == 0) {
+            return i * THREADS / (SPAN * 2) * 8 + threadIdx.x % 2 * 4;
+        }
         if (Source::ALONG_K) return WIDE ? unit / (SPAN * 2) * 8 + unit % 2 * 4 : unit % DEPTH;
+        if (!Source::ALONG_K && BLOCKS_OF_8 && 8 * DEPTH % THREADS == 0) {
+            return i * THREADS % (8 * DEPTH) / 8 + threadIdx.x / 8;
+        }
+        if (BLOCKS_OF_8 && THREADS % (8 * DEPTH) == 0) return threadIdx.x % (8 * DEPTH) / 8;
         if (BLOCKS_OF_8) return unit % (8 * DEPTH) / 8;
         return WIDE ? unit / (SPAN / 4) : unit / SPAN;
     }
@@ -68,8 +78,8 @@ template <class Source, int SPAN> struct Tile {
         for (int i = 0; i < COUNT; i++) {
             int unit = threadIdx.x + i * THREADS;
             if (!EXACT && unit >= UNITS) break;
-            if (WIDE) wide[i] = source.get4(lines[i], base, k_of(unit));
-            else single[i] = source.get1(lines[i], base, k_of(unit));
+            if (WIDE) wide[i] = source.get4(lines[i], base, k_of(i));
+            else single[i] = source.get1(lines[i], base, k_of(i));
         }
     }
 
@@ -78,7 +88,7 @@ template <class Source, int SPAN> struct Tile {
         for (int i = 0; i < COUNT; i++) {
             int unit = threadIdx.x + i * THREADS;
             if (!EXACT && unit >= UNITS) break;
-            float* to = shared + k_of(unit) * PITCH + line_of(unit);
+            float* to = shared + k_of(i) * PITCH + line_of(unit);
             if (!WIDE) {
                 to[0] = single[i];
             } else if (Source::ALONG_K) {
