@@ -13,10 +13,12 @@ thread_local! {
 /// Calls `work` with room for `n` values, the first at the start of a cache line; what is in it is
 /// left over from elsewhere. Calls may nest.
 pub fn with<T>(n: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
-    // The largest that is free; nested calls find the others.
+    // The smallest that is large enough, or the largest, which grows.
     let mut memory = FREE.with_borrow_mut(|free| {
-        let largest = (0..free.len()).max_by_key(|&i| free[i].len());
-        largest.map(|i| free.swap_remove(i)).unwrap_or_default()
+        let enough = (0..free.len()).filter(|&i| free[i].len() >= n + LINE);
+        let best = enough.min_by_key(|&i| free[i].len());
+        let best = best.or_else(|| (0..free.len()).max_by_key(|&i| free[i].len()));
+        best.map(|i| free.swap_remove(i)).unwrap_or_default()
     });
     if memory.len() < n + LINE {
         memory = vec![0.0; n + LINE];

@@ -40,6 +40,15 @@ fn machine() -> Level {
     Level::Plain
 }
 
+/// Values of a vector at the machine's level.
+pub fn lanes() -> usize {
+    match level() {
+        Level::Avx512 => 16,
+        Level::Avx2 => 8,
+        Level::Plain => 4,
+    }
+}
+
 /// The operations of one level. A value of the type is the proof that the processor has them.
 pub trait Simd: Copy {
     /// Values of one vector.
@@ -62,6 +71,10 @@ pub trait Simd: Copy {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// a·b + c
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Lane by lane, `then` where a > b, else `other`.
+    fn if_greater(self, a: Self::V, b: Self::V, then: Self::V, other: Self::V) -> Self::V;
+    /// Lane by lane, `then` where a = b, else `other`.
+    fn if_equal(self, a: Self::V, b: Self::V, then: Self::V, other: Self::V) -> Self::V;
 }
 
 /// Something to be done at any level.
@@ -95,6 +108,36 @@ fn avx512<W: Work>(work: W) -> W::Out {
 #[target_feature(enable = "avx2,fma")]
 fn avx2<W: Work>(work: W) -> W::Out {
     work.run(x86::Avx2(()))
+}
+
+/// Most lanes of a level.
+const MOST: usize = 16;
+
+/// The first vector of `values`, zeros where they end.
+#[inline(always)]
+pub fn load_some<S: Simd>(s: S, values: &[f32]) -> S::V {
+    if values.len() >= S::LANES {
+        // SAFETY: as many are there.
+        return unsafe { s.load(values.as_ptr()) };
+    }
+    let mut whole = [0.0; MOST];
+    whole[..values.len()].copy_from_slice(values);
+    // SAFETY: no level has more lanes.
+    unsafe { s.load(whole.as_ptr()) }
+}
+
+/// `v` to the start of `to`, as far as it goes.
+#[inline(always)]
+pub fn store_some<S: Simd>(s: S, to: &mut [f32], v: S::V) {
+    if to.len() >= S::LANES {
+        // SAFETY: there is room.
+        return unsafe { s.store(to.as_mut_ptr(), v) };
+    }
+    let mut whole = [0.0; MOST];
+    // SAFETY: no level has more lanes.
+    unsafe { s.store(whole.as_mut_ptr(), v) };
+    let n = to.len();
+    to.copy_from_slice(&whole[..n]);
 }
 
 /// Arrays of four, of the size of the registers that every 64-bit processor has.
@@ -151,6 +194,14 @@ impl Simd for Plain {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         self.add(self.mul(a, b), c)
     }
+    #[inline(always)]
+    fn if_greater(self, a: Self::V, b: Self::V, then: Self::V, other: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] > b[i] { then[i] } else { other[i] })
+    }
+    #[inline(always)]
+    fn if_equal(self, a: Self::V, b: Self::V, then: Self::V, other: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] == b[i] { then[i] } else { other[i] })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -167,7 +218,7 @@ mod x86 {
 
     macro_rules! level {
         ($level:ident, $vector:ty, $lanes:literal, $rows:literal,
-         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident) => {
+         $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident, $choose:ident) => {
             impl Simd for $level {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
@@ -218,12 +269,46 @@ mod x86 {
                     // SAFETY: as above.
                     unsafe { $fma(a, b, c) }
                 }
+                #[inline(always)]
+                fn if_greater(
+                    self,
+                    a: $vector,
+                    b: $vector,
+                    then: $vector,
+                    other: $vector,
+                ) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $choose::<_CMP_GT_OQ>(a, b, then, other) }
+                }
+                #[inline(always)]
+                fn if_equal(
+                    self,
+                    a: $vector,
+                    b: $vector,
+                    then: $vector,
+                    other: $vector,
+                ) -> $vector {
+                    // SAFETY: as above.
+                    unsafe { $choose::<_CMP_EQ_OQ>(a, b, then, other) }
+                }
             }
         };
     }
 
     level!(Avx512, __m512, 16, 8, _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps
-        _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps);
+        _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps, choose512);
     level!(Avx2, __m256, 8, 4, _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps
-        _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps);
+        _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps, choose256);
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn choose512<const C: i32>(a: __m512, b: __m512, then: __m512, other: __m512) -> __m512 {
+        _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<C>(a, b), other, then)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn choose256<const C: i32>(a: __m256, b: __m256, then: __m256, other: __m256) -> __m256 {
+        _mm256_blendv_ps(other, then, _mm256_cmp_ps::<C>(a, b))
+    }
 }

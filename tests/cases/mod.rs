@@ -211,6 +211,11 @@ pub fn all() -> Vec<Case> {
         case("fc", "outputs = 5", [3, 4, 2], 2),
         case("fc", "outputs = 17", [2, 3, 5], 17),
         case("fc", "outputs = 9", [2, 2, 3], 2).tower(4..9, 9),
+        // Batches that our own kernel takes: whole vectors, remainders of panels, pieces and tasks.
+        case("fc", "outputs = 16", [1, 1, 16], 16),
+        case("fc", "outputs = 208", [2, 2, 4], 17),
+        case("fc", "outputs = 32", [3, 3, 32], 33),
+        case("fc", "outputs = 272", [1, 1, 208], 16),
         // More inputs and outputs than one task takes.
         case("fc", "outputs = 131", [5, 5, 6], 2),
         case("fc", "outputs = 3", [7, 7, 6], 33),

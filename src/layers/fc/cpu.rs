@@ -15,13 +15,17 @@ impl Learn for Fc {
 
     fn forward(&self, run: &Run, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        product_by_columns(
-            y,
-            outputs,
-            (run.batch, inputs, outputs),
-            Matrix::rows(x, inputs),
-            Matrix::rows(weight, outputs),
-        );
+        if self.in_blocks(run.batch) {
+            self.forward_in_blocks(run.batch, y, x, weight);
+        } else {
+            product_by_columns(
+                y,
+                outputs,
+                (run.batch, inputs, outputs),
+                Matrix::rows(x, inputs),
+                Matrix::rows(weight, outputs),
+            );
+        }
         for y in y.chunks_exact_mut(outputs).take(run.batch) {
             for (y, b) in y.iter_mut().zip(bias) {
                 *y += b;
@@ -31,6 +35,9 @@ impl Learn for Fc {
 
     fn backward_input(&self, run: &Run, dx: &mut [f32], dy: &[f32], weight: &[f32]) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
+        if self.in_blocks(run.batch) {
+            return self.backward_input_in_blocks(run.batch, dx, dy, weight);
+        }
         product_by_columns(
             dx,
             inputs,
@@ -49,16 +56,20 @@ impl Learn for Fc {
         _: &mut [f32],
     ) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        dweight.par_chunks_mut(ROWS * outputs).enumerate().for_each(|(task, dweight)| {
-            product(
-                dweight,
-                outputs,
-                (dweight.len() / outputs, run.batch, outputs),
-                Matrix::rows(&x[task * ROWS..], inputs).transposed(),
-                Matrix::rows(dy, outputs),
-                false,
-            );
-        });
+        if self.in_blocks(run.batch) {
+            self.weights_in_blocks(run.batch, dweight, dy, x);
+        } else {
+            dweight.par_chunks_mut(ROWS * outputs).enumerate().for_each(|(task, dweight)| {
+                product(
+                    dweight,
+                    outputs,
+                    (dweight.len() / outputs, run.batch, outputs),
+                    Matrix::rows(&x[task * ROWS..], inputs).transposed(),
+                    Matrix::rows(dy, outputs),
+                    false,
+                );
+            });
+        }
         dbias.fill(0.0);
         for dy in dy.chunks_exact(outputs).take(run.batch) {
             for (b, d) in dbias.iter_mut().zip(dy) {

@@ -3,6 +3,7 @@
 //! Weights lie in the layer's own order [in, out], the inputs as they lie in memory: row, column,
 //! channel. The outside world's order is [out, in] with inputs ordered channel, row, column.
 
+mod blocks;
 mod cpu;
 mod cuda;
 mod few;

@@ -7,7 +7,7 @@
 
 use super::Lrn;
 use crate::layers::scratch::LINE;
-use crate::layers::simd::{Simd, Work};
+use crate::layers::simd::{Simd, Work, load_some, store_some};
 
 /// Maps of one position with room for whole vectors and for neighbours on both sides.
 fn stride(lrn: &Lrn) -> usize {
@@ -36,33 +36,6 @@ pub struct Backward<'a> {
     pub scratch: &'a mut [f32],
 }
 
-/// The first vector of `values`, zeros where they end.
-#[inline(always)]
-fn load<S: Simd>(s: S, values: &[f32]) -> S::V {
-    if values.len() >= S::LANES {
-        // SAFETY: as many are there.
-        return unsafe { s.load(values.as_ptr()) };
-    }
-    let mut whole = [0.0; LINE];
-    whole[..values.len()].copy_from_slice(values);
-    // SAFETY: no level has more lanes than a line has values.
-    unsafe { s.load(whole.as_ptr()) }
-}
-
-/// `v` to the start of `to`, as far as it goes.
-#[inline(always)]
-fn store<S: Simd>(s: S, to: &mut [f32], v: S::V) {
-    if to.len() >= S::LANES {
-        // SAFETY: there is room.
-        return unsafe { s.store(to.as_mut_ptr(), v) };
-    }
-    let mut whole = [0.0; LINE];
-    // SAFETY: as in `load`.
-    unsafe { s.store(whole.as_mut_ptr(), v) };
-    let n = to.len();
-    to.copy_from_slice(&whole[..n]);
-}
-
 /// Sum of the n values from `near` on, for a vector of positions.
 #[inline(always)]
 fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
@@ -83,8 +56,8 @@ fn squares<S: Simd>(s: S, lrn: &Lrn, squares: &mut [f32], x: &[f32]) {
     let (c, half) = (lrn.shape.channels, lrn.n / 2);
     for (x, q) in x.chunks_exact(c).zip(squares.chunks_exact_mut(stride(lrn))) {
         for first in (0..c).step_by(S::LANES) {
-            let a = load(s, &x[first..]);
-            store(s, &mut q[half + first..], s.mul(a, a));
+            let a = load_some(s, &x[first..]);
+            store_some(s, &mut q[half + first..], s.mul(a, a));
         }
     }
 }
@@ -107,7 +80,7 @@ impl Work for Forward<'_> {
                     let scale = s.fma(alpha, sum(s, &q[first..], lrn.n), k);
                     let root = s.sqrt(scale);
                     let power = s.div(one, s.mul(root, s.sqrt(root)));
-                    store(s, &mut y[first..], s.mul(load(s, &x[first..]), power));
+                    store_some(s, &mut y[first..], s.mul(load_some(s, &x[first..]), power));
                 }
             }
         }
@@ -140,9 +113,9 @@ impl Work for Backward<'_> {
                     let root = s.sqrt(scale);
                     // s^−7/4, and s times that.
                     let more = s.div(one, s.mul(scale, s.mul(root, s.sqrt(root))));
-                    let product = s.mul(load(s, &dy[first..]), load(s, &x[first..]));
-                    store(s, &mut inner[half + first..], s.mul(product, more));
-                    store(s, &mut power[first..], s.mul(more, scale));
+                    let product = s.mul(load_some(s, &dy[first..]), load_some(s, &x[first..]));
+                    store_some(s, &mut inner[half + first..], s.mul(product, more));
+                    store_some(s, &mut power[first..], s.mul(more, scale));
                 }
             }
             let places = inner.chunks_exact(apart).zip(power.chunks_exact(apart));
@@ -150,8 +123,8 @@ impl Work for Backward<'_> {
             for ((inner, power), ((dx, dy), x)) in places.zip(positions) {
                 for first in (0..c).step_by(S::LANES) {
                     let sums = s.mul(factor, sum(s, &inner[first..], lrn.n));
-                    let direct = s.mul(load(s, &dy[first..]), load(s, &power[first..]));
-                    store(s, &mut dx[first..], s.fma(load(s, &x[first..]), sums, direct));
+                    let direct = s.mul(load_some(s, &dy[first..]), load_some(s, &power[first..]));
+                    store_some(s, &mut dx[first..], s.fma(load_some(s, &x[first..]), sums, direct));
                 }
             }
         }

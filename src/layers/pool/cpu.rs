@@ -1,8 +1,7 @@
-//! Pooling on the CPU: image by image, the channels of a position side by side. The loops over channels
-//! are plain; compiled for the machine's level they become vectors.
+//! Pooling on the CPU: image by image, the channels of a position side by side in vectors.
 
 use super::{Kernel, Pool};
-use crate::layers::simd::{Simd, Work, dispatch};
+use crate::layers::simd::{Simd, Work, dispatch, load_some, store_some};
 use crate::layers::{Map, Run};
 use rayon::prelude::*;
 
@@ -49,34 +48,30 @@ impl Work for Forward<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Self { pool, y, x } = self;
         let c = pool.input.channels;
         let mut offsets = Vec::with_capacity(pool.size * pool.size);
         for (window, y) in y.chunks_exact_mut(c).enumerate() {
             pool.window(&mut offsets, window);
-            y.copy_from_slice(&x[offsets[0]..][..c]);
-            for &at in &offsets[1..] {
-                let x = &x[at..][..c];
-                match pool.kernel {
-                    Kernel::Max => {
-                        for (y, &x) in y.iter_mut().zip(x) {
+            let n = s.splat(offsets.len() as f32);
+            for first in (0..c).step_by(S::LANES) {
+                let mut result = load_some(s, &x[offsets[0]..][..c][first..]);
+                for &at in &offsets[1..] {
+                    let x = load_some(s, &x[at..][..c][first..]);
+                    result = match pool.kernel {
+                        Kernel::Max => {
+                            let more = s.if_greater(x, result, x, result);
                             // NaN wins and stays.
-                            *y = if x > *y || x.is_nan() { x } else { *y };
+                            s.if_equal(x, x, more, x)
                         }
-                    }
-                    Kernel::Average => {
-                        for (y, x) in y.iter_mut().zip(x) {
-                            *y += x;
-                        }
-                    }
+                        Kernel::Average => s.add(result, x),
+                    };
                 }
-            }
-            if pool.kernel == Kernel::Average {
-                let n = offsets.len() as f32;
-                for y in y {
-                    *y /= n;
+                if pool.kernel == Kernel::Average {
+                    result = s.div(result, n);
                 }
+                store_some(s, &mut y[first..], result);
             }
         }
     }
@@ -94,35 +89,38 @@ impl Work for Backward<'_> {
     type Out = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Self { pool, dx, dy, x } = self;
         let c = pool.input.channels;
         let mut offsets = Vec::with_capacity(pool.size * pool.size);
-        let (mut best, mut from) = (vec![0.0; c], vec![0u32; c]);
         dx.fill(0.0);
         for (window, dy) in dy.chunks_exact(c).enumerate() {
             pool.window(&mut offsets, window);
-            if pool.kernel == Kernel::Average {
-                let n = offsets.len() as f32;
-                for &at in &offsets {
-                    for (dx, dy) in dx[at..][..c].iter_mut().zip(dy) {
-                        *dx += dy / n;
+            let (zero, n) = (s.splat(0.0), s.splat(offsets.len() as f32));
+            for first in (0..c).step_by(S::LANES) {
+                let mut dy = load_some(s, &dy[first..]);
+                // The place of the first largest value in the window, counted from 0.
+                let mut from = zero;
+                match pool.kernel {
+                    Kernel::Max => {
+                        let mut best = load_some(s, &x[offsets[0]..][..c][first..]);
+                        for (spot, &at) in offsets.iter().enumerate().skip(1) {
+                            let x = load_some(s, &x[at..][..c][first..]);
+                            from = s.if_greater(x, best, s.splat(spot as f32), from);
+                            best = s.if_greater(x, best, x, best);
+                        }
                     }
+                    Kernel::Average => dy = s.div(dy, n),
                 }
-                continue;
-            }
-            best.copy_from_slice(&x[offsets[0]..][..c]);
-            from.fill(0);
-            for (spot, &at) in offsets.iter().enumerate().skip(1) {
-                for ((best, from), &x) in best.iter_mut().zip(&mut from).zip(&x[at..][..c]) {
-                    *from = if x > *best { spot as u32 } else { *from };
-                    *best = if x > *best { x } else { *best };
-                }
-            }
-            // Every position of the window is written, so that nothing is scattered value by value.
-            for (spot, &at) in offsets.iter().enumerate() {
-                for ((dx, &from), &dy) in dx[at..][..c].iter_mut().zip(&from).zip(dy) {
-                    *dx += if from == spot as u32 { dy } else { 0.0 };
+                // Every position of the window is written: nothing is scattered value by value.
+                for (spot, &at) in offsets.iter().enumerate() {
+                    let share = match pool.kernel {
+                        Kernel::Max => s.if_equal(from, s.splat(spot as f32), dy, zero),
+                        Kernel::Average => dy,
+                    };
+                    let dx = &mut dx[at..][..c][first..];
+                    let sum = s.add(load_some(s, dx), share);
+                    store_some(s, dx, sum);
                 }
             }
         }
