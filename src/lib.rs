@@ -9,6 +9,7 @@
 //! - [`network`]: the plan (shapes, parameters, towers, crossings) and the passes over it.
 //! - [`device`]: who computes: the CPU backend.
 //! - [`train`]: the trainer, update rule, schedules, checkpoints, metrics.
+//! - [`pictures`]: sheets of images for people to look at.
 //! - [`random`]: every random number, as a function of what it is for.
 //! - [`errors`]: what decides the exit code.
 //! - [`files`]: files that are whole or absent.
@@ -23,5 +24,6 @@ pub mod files;
 pub mod layers;
 pub mod mapped;
 pub mod network;
+pub mod pictures;
 pub mod random;
 pub mod train;

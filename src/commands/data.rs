@@ -1,8 +1,10 @@
 //! `alexnet data`: looks after a data set that was prepared.
 
 use super::print;
+use crate::config_error;
 use crate::data::dataset::{Dataset, Split};
 use crate::note;
+use crate::pictures::sheet;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use rayon::prelude::*;
@@ -22,6 +24,26 @@ enum Action {
         /// The data set's folder
         dir: PathBuf,
     },
+    /// Write a picture of images as the network sees them in training, with their labels
+    Show {
+        /// The data set's folder
+        dir: PathBuf,
+        /// The PNG file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Which split
+        #[arg(long, default_value = "train")]
+        split: String,
+        /// How many images
+        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        count: u16,
+        /// Side of the crops in pixels [default: 7/8 of the images' shorter side, 224 of 256]
+        #[arg(long, value_name = "N")]
+        crop: Option<usize>,
+        /// Chooses images and crops
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
 }
 
 /// At most so many damaged records are named one by one.
@@ -31,6 +53,19 @@ const NAMED: usize = 20;
 pub fn run(args: Args) -> Result<()> {
     match args.action {
         Action::Verify { dir } => verify(&Dataset::open(&dir)?),
+        Action::Show { dir, out, split, count, crop, seed } => {
+            let dataset = Dataset::open(&dir)?;
+            let shorter = dataset.header.height.min(dataset.header.width);
+            let crop = crop.unwrap_or((shorter * 7 / 8).max(1));
+            if crop == 0 || crop > shorter {
+                return Err(config_error!(
+                    "--crop {crop} does not fit into images of {shorter} pixels"
+                ));
+            }
+            let options = sheet::Options { split, count: count.into(), crop, seed };
+            sheet::contact(&dataset, &options)?.write(&out)?;
+            print(&format!("{}: images of {}", out.display(), dir.display()))
+        }
     }
 }
 

@@ -104,7 +104,8 @@ pub fn checkpoint(bytes: &[u8]) {
 
 /// The safetensors file `bytes` with the checksum of its header that `Checkpoint::open` expects.
 pub fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
-    let header_end = 8 + usize::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+    let length = usize::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+    let header_end = length.checked_add(8)?;
     let header = bytes.get(8..header_end)?;
     let key = br#""checksums":""#;
     let from = header.windows(key.len()).position(|w| w == key)? + key.len();

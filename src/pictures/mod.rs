@@ -1,0 +1,6 @@
+//! Pictures for people: sheets of images with captions, as PNG.
+
+mod canvas;
+pub mod sheet;
+
+pub use canvas::Canvas;

@@ -1,0 +1,69 @@
+//! A contact sheet: what the network gets to see, with labels, since people check data by looking.
+
+use super::canvas::{Canvas, LETTER};
+use crate::data::augment::{Augmentation, Geometry, Noise};
+use crate::data::dataset::Dataset;
+use crate::data::order::{Order, Shuffle};
+use anyhow::{Result, ensure};
+
+/// Images are enlarged until they are at least so many pixels wide.
+const WIDE: usize = 112;
+/// The sheet's width, about, in pixels.
+const SHEET: usize = 1400;
+/// Pixels between images.
+const GAP: usize = 8;
+
+/// What to show.
+pub struct Options {
+    /// Which split.
+    pub split: String,
+    /// Images on the sheet.
+    pub count: usize,
+    /// Side of the crops in pixels.
+    pub crop: usize,
+    /// Chooses the images and the crops.
+    pub seed: u64,
+}
+
+/// The paper's augmentation (random crop, flip, colour noise of deviation 0.1) of images drawn from the
+/// split, the mean image left in; below each the name of its class.
+pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
+    let split = dataset.split(&options.split)?;
+    ensure!(!split.is_empty(), "the split `{}` holds no images", options.split);
+    let header = &dataset.header;
+    let (channels, crop) = (header.channels, options.crop);
+    let geometry = Geometry { height: header.height, width: header.width, channels, crop };
+    let statistics = &dataset.statistics;
+    let vectors = statistics.components.iter().enumerate();
+    let vectors = vectors.map(|(i, c)| c * statistics.deviations[i / channels]).collect();
+    let augmentation = Augmentation {
+        geometry,
+        flip: true,
+        noise: (channels > 1).then_some(Noise { sigma: 0.1, vectors, rescale: false }),
+        shared_crops: 1,
+        mean: vec![0.0; geometry.crop_len()],
+    };
+    augmentation.check()?;
+
+    let mut order = Vec::new();
+    Order::Shuffled(Shuffle::Full).fill(&mut order, options.seed, 0, u32::try_from(split.len())?);
+    order.truncate(options.count.max(1));
+    let zoom = WIDE.div_ceil(crop);
+    let (wide, high) = (crop * zoom + GAP, crop * zoom + LETTER + 2 * GAP);
+    let columns = (SHEET / wide).clamp(1, order.len());
+    let rows = order.len().div_ceil(columns);
+    let mut canvas = Canvas::new(columns * wide + GAP, rows * high + GAP);
+    let mut pixels = vec![0; header.image_bytes()];
+    let mut values = vec![0.0; geometry.crop_len()];
+    for (place, &image) in order.iter().enumerate() {
+        split.read(image as usize, &mut pixels)?;
+        let draw = augmentation.training(options.seed, 1, image, place as u32, true);
+        augmentation.apply(&mut values, &pixels, &draw);
+        let shown: Vec<u8> = values.iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect();
+        let (x, y) = (GAP + place % columns * wide, GAP + place / columns * high);
+        canvas.image((x, y), &shown, crop, channels, zoom);
+        let name = &header.classes[split.label(image as usize) as usize].name;
+        canvas.text((x, y + crop * zoom + GAP / 2), name, crop * zoom);
+    }
+    Ok(canvas)
+}
