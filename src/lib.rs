@@ -7,7 +7,7 @@
 //! - [`data`]: image files to a data set on disk, and from there to batches ahead of the device.
 //! - [`layers`]: one folder a layer kind, all there is to know about it in one place.
 //! - [`network`]: the plan (shapes, parameters, towers, crossings) and the passes over it.
-//! - [`device`]: who computes: the CPU backend.
+//! - [`device`]: who computes: the CPU, or one or two GPUs through CUDA.
 //! - [`train`]: the trainer, update rule, schedules, checkpoints, metrics.
 //! - [`pictures`]: sheets of images for people to look at.
 //! - [`random`]: every random number, as a function of what it is for.
