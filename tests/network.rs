@@ -366,3 +366,28 @@ fn weights_used_where_they_lie_in_a_file_give_the_same_probabilities() {
         assert!(most > 1.5 * least, "not all alike: {b:?}");
     }
 }
+
+/// `cpu.winograd = false` computes the same another way: equal up to rounding, but not bit by bit.
+#[test]
+fn both_ways_of_convolution_agree() {
+    let conv = "kernels = 32; size = 3; padding = [1, 1, 1, 1]; weight_sigma = 0.1";
+    let layers = layer("conv1", "conv", conv)
+        + &layer("relu1", "relu", "")
+        + &layer("conv2", "conv", conv)
+        + &layer("fc", "fc", "outputs = 4");
+    let gradients = |cpu: &str| {
+        let config = config(1, 4, &format!("[cpu]\n{cpu}\n{layers}"));
+        let mut engine = engine(&config, 3);
+        engine.gradients(&run(3), &images(3), &labels(3, 4)).unwrap();
+        let tensors = 0..engine.plan().tensors().len();
+        tensors.map(|t| engine.read(Which::Gradient, t).unwrap().values).collect::<Vec<_>>()
+    };
+    let (ours, direct) = (gradients(""), gradients("winograd = false"));
+    assert_ne!(ours, direct, "the switch changes nothing");
+    for (ours, direct) in ours.iter().zip(&direct) {
+        let most = direct.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (a, b) in ours.iter().zip(direct) {
+            assert!((a - b).abs() <= 1e-5 * most, "{a} and {b}, largest {most}");
+        }
+    }
+}

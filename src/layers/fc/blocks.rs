@@ -10,10 +10,13 @@ use crate::layers::scratch;
 use crate::layers::simd::{Simd, Work, dispatch, lanes};
 use rayon::prelude::*;
 
-/// Neurons of one task: a multiple of every level's panel.
-const TASK: usize = 192;
+/// Neurons of one task of the forward pass, and inputs that one piece of its weights takes: 192 KiB. A
+/// piece is read in runs of `OUTPUTS`, which should be long: rows of the weights are pages apart.
+const OUTPUTS: usize = 384;
+const INPUTS: usize = 128;
 
-/// Depth of one piece; with `TASK` 192 KiB.
+/// Inputs of one task of the gradient to them, and neurons that one piece takes.
+const TASK: usize = 192;
 const DEPTH: usize = 256;
 
 /// Inputs of one task of the weights' gradient.
@@ -39,13 +42,13 @@ impl Fc {
         scratch::with(batch * inputs, |left| {
             group(left, x, batch, inputs);
             let left = &*left;
-            scratch::with(batch * outputs.next_multiple_of(TASK), |out| {
-                out.par_chunks_exact_mut(batch * TASK).enumerate().for_each(|(task, out)| {
-                    let first = task * TASK;
-                    let columns = TASK.min(outputs - first);
-                    scratch::with(DEPTH * TASK, |piece| {
-                        for from in (0..inputs).step_by(DEPTH) {
-                            let depth = DEPTH.min(inputs - from);
+            scratch::with(batch * outputs.next_multiple_of(OUTPUTS), |out| {
+                out.par_chunks_exact_mut(batch * OUTPUTS).enumerate().for_each(|(task, out)| {
+                    let first = task * OUTPUTS;
+                    let columns = OUTPUTS.min(outputs - first);
+                    scratch::with(INPUTS * OUTPUTS, |piece| {
+                        for from in (0..inputs).step_by(INPUTS) {
+                            let depth = INPUTS.min(inputs - from);
                             dispatch(Panels {
                                 to: piece,
                                 from: &weight[from * outputs + first..],
@@ -59,7 +62,7 @@ impl Fc {
                                 right: piece,
                                 panel_stride: depth * wide,
                                 out: &mut *out,
-                                stride: TASK,
+                                stride: OUTPUTS,
                                 rows: batch,
                                 depth,
                                 columns,
@@ -70,8 +73,8 @@ impl Fc {
                     });
                 });
                 for (image, y) in y.chunks_exact_mut(outputs).take(batch).enumerate() {
-                    for (task, y) in y.chunks_mut(TASK).enumerate() {
-                        y.copy_from_slice(&out[(task * batch + image) * TASK..][..y.len()]);
+                    for (task, y) in y.chunks_mut(OUTPUTS).enumerate() {
+                        y.copy_from_slice(&out[(task * batch + image) * OUTPUTS..][..y.len()]);
                     }
                 }
             });
