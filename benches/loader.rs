@@ -1,20 +1,53 @@
 //! How fast the loader makes training batches: 224×224×3 crops of 256×256 records in memory, with
 //! flips, colour noise and the mean image, as f32: one crop after another, batches of 128 from 512
 //! records, which go through main memory, and batches of 8 from 16 records, which stay in the caches.
+//! Then the same from JPEG records in memory, each decoded for every crop.
 //!
 //! `cargo bench --bench loader`; for one core, `taskset -c 0 cargo bench --bench loader`. The same
 //! with torchvision: `taskset -c 0 python3 benches/peers/loader_torchvision.py`. Run the two in turn,
 //! several times, before comparing them.
 
 use alexnet::data::augment::{Augmentation, Geometry, Noise};
+use alexnet::data::dataset::Store;
 use alexnet::data::loader::{Crops, Images, Loader, Request};
 use alexnet::data::order::{Order, Shuffle};
+use alexnet::data::shard::{Shape, jpeg};
 use anyhow::Result;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Records of a data set in memory.
 struct Memory(Vec<u8>);
+
+/// The same as JPEG records of quality 95, as `prepare --store jpeg` stores them.
+struct Jpegs(Vec<Vec<u8>>);
+
+const SHAPE: Shape = Shape { store: Store::Jpeg, height: 256, width: 256, channels: 3 };
+
+impl Images for Jpegs {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn label(&self, index: usize) -> u32 {
+        index as u32
+    }
+    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
+        jpeg::decode(&self.0[index], &SHAPE, pixels)
+    }
+}
+
+/// Smooth colours with grain, which compress about like a photograph of that size.
+fn photograph_like(image: usize) -> Vec<u8> {
+    let mut noise = image as u32;
+    let mut value = |i: usize| {
+        let (y, x) = ((i / 3 / 256) as f32, (i / 3 % 256) as f32);
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let grain = (noise >> 27) as f32 - 16.0;
+        let wave = (x / 7.0 + (i % 3) as f32).sin() * (y / 9.0 + image as f32).cos();
+        (128.0 + 70.0 * wave + 0.8 * grain) as u8
+    };
+    (0..GEOMETRY.image_len()).map(&mut value).collect()
+}
 
 /// Crops of one round.
 const CROPS: usize = 8192;
@@ -59,6 +92,9 @@ fn main() -> Result<()> {
         }
         Ok(())
     })?;
+    let encode = |i| jpeg::encode(&photograph_like(i), &SHAPE, jpeg::QUALITY);
+    let jpegs = Arc::new(Jpegs((0..512).map(encode).collect::<Result<_>>()?));
+    let size = jpegs.0.iter().map(Vec::len).sum::<usize>() / 512;
     let mut threads = 1;
     while threads <= cores {
         report(&format!("loader, {threads} threads, batches of 128, 512 records"), || {
@@ -67,6 +103,9 @@ fn main() -> Result<()> {
         report(&format!("loader, {threads} threads, batches of 8, 16 records"), || {
             load(&few, &augmentation, 8, threads)
         })?;
+        report(&format!("loader, {threads} threads, JPEGs of {size} bytes"), || {
+            load(&jpegs, &augmentation, 128, threads)
+        })?;
         threads *= 2;
     }
     Ok(())
@@ -74,7 +113,7 @@ fn main() -> Result<()> {
 
 /// Loads the crops of a round and throws them away.
 fn load(
-    images: &Arc<Memory>,
+    images: &Arc<impl Images + 'static>,
     augmentation: &Arc<Augmentation>,
     batch: usize,
     threads: usize,

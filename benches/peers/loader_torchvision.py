@@ -49,7 +49,7 @@ def photograph_like():
 
 def jpeg(image):
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=90)
+    Image.fromarray(image).save(file, "JPEG", quality=95)
     return file.getvalue()
 
 

@@ -63,3 +63,65 @@ fn a_contact_sheet_is_a_png_of_the_split() {
     let code = |more| errors::exit_code(&show(more).unwrap_err());
     assert_eq!([code("--crop 33"), code("--split nothing")], [2, 2]);
 }
+
+/// Killed at any moment, `prepare` goes on: finished shards are never written again, and the files are
+/// those of a run that nobody disturbed.
+#[test]
+fn killed_and_started_again_it_ends_the_same() {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+    let folder = tempfile::tempdir().unwrap();
+    let src = folder.path().join("src");
+    for class in ["a", "b"] {
+        for i in 0..180 {
+            put(src.join(class).join(format!("{i:03}.jpg")), &sample(IMAGES[i % 4]));
+        }
+    }
+    // One shard of 256 MiB holds 341 images of 512×512.
+    let start = |out: &str| {
+        Command::new(env!("CARGO_BIN_EXE_alexnet"))
+            .args([
+                "prepare",
+                "image-folder",
+                "--size",
+                "512",
+                "--workers",
+                "2",
+                "--val-fraction",
+                "0",
+            ])
+            .args(["--out".as_ref(), folder.path().join(out).as_os_str(), src.as_os_str()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    assert!(start("straight").wait().unwrap().success());
+    let first = folder.path().join("killed/train-00000.shard");
+    let mut written = None;
+    let mut killed = 0;
+    for pause in [1, 20, 60, 120, 250, 400, 600] {
+        let mut child = start("killed");
+        std::thread::sleep(Duration::from_millis(pause));
+        let ended = child.try_wait().unwrap();
+        // On Unix this is SIGKILL.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if ended.is_some() {
+            break;
+        }
+        killed += 1;
+        if written.is_none() {
+            written = fs::metadata(&first).ok().map(|m| m.modified().unwrap());
+        }
+    }
+    if !folder.path().join("killed/dataset.json").exists() {
+        assert!(start("killed").wait().unwrap().success());
+    }
+    assert!(killed > 0, "it was never in work");
+    if let Some(written) = written {
+        assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), written, "written again");
+    }
+    let names = |out: &str| contents(&folder.path().join(out));
+    assert!(names("killed") == names("straight"));
+}
