@@ -5,6 +5,8 @@
 //! side by side, row after row, the last panel narrower. Both layouts cost nothing where a transform
 //! writes the operands anyway, which is what Winograd's convolution does.
 
+#![expect(clippy::needless_range_loop, reason = "loops of constant length over registers")]
+
 use super::simd::{Simd, Work, dispatch};
 
 /// Vectors of one panel.

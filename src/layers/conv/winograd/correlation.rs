@@ -5,11 +5,11 @@
 //! summed block by block in order, one task a point. So bits do not depend on the number of threads.
 
 use super::strip::Source;
-use super::tiles::{AddPoint, Correlate, Lanes, TransformBack, TransformBoth, TransformWeights};
+use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
 use super::transform::M;
-use crate::layers::kernel::PANEL;
+use crate::layers::kernel::{Left, PANEL, Product};
 use crate::layers::scratch::{self, LINE};
-use crate::layers::simd::dispatch;
+use crate::layers::simd::{dispatch, lanes};
 use rayon::prelude::*;
 
 /// Tiles that are worked on at a time: enough rows for a product, few enough to stay in the cache. 16 to
@@ -94,7 +94,7 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
     pub(super) fn outputs_apart(&self, tiles: usize) -> usize {
         self.output.used * tiles + LINE
     }
-    /// Columns of a panel of weights at the widest level.
+    /// Columns of a panel.
     fn panel(&self, lanes: usize) -> usize {
         PANEL * lanes
     }
@@ -116,7 +116,7 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         (weight, layout): (&[f32], WeightLayout),
         bias: Option<&[f32]>,
     ) {
-        let lanes = dispatch(Lanes);
+        let lanes = lanes();
         let apart = self.weights_apart(lanes);
         let panels = self.output.used.div_ceil(self.panel(lanes));
         let image = self.source.height * self.source.width * self.source.channels;
@@ -226,14 +226,19 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                     let tiles = block.min(images.len() - b * block) * self.image_tiles();
                     let left = b * sizes[0] + point * self.inputs_apart(tiles);
                     let right = b * sizes[1] + point * self.outputs_apart(tiles);
-                    dispatch(AddPoint {
-                        of: self,
-                        sums: &mut *sums,
+                    Product {
                         left: &inputs[left..],
+                        order: Left::AlongRows,
                         right: &outputs[right..],
-                        tiles,
+                        panel_stride: tiles * self.panel(lanes()),
+                        out: &mut *sums,
+                        stride: self.output.used,
+                        rows: self.depth(),
+                        depth: tiles,
+                        columns: self.output.used,
                         add: first > 0 || b > 0,
-                    });
+                    }
+                    .compute();
                 }
             });
         }

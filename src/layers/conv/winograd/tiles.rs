@@ -7,17 +7,6 @@ use crate::layers::kernel::{Left, PANEL, Product};
 use crate::layers::simd::{Simd, Work};
 use std::ops::Range;
 
-/// The lanes of the machine's level.
-pub(super) struct Lanes;
-
-impl Work for Lanes {
-    type Out = usize;
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> usize {
-        S::LANES
-    }
-}
-
 /// One panel of weights to all points, [T²][depth][panel].
 pub(super) struct TransformWeights<'a, const T: usize, const R: usize> {
     pub of: &'a Correlation<T, R>,
@@ -245,39 +234,6 @@ impl<const T: usize, const R: usize> Work for TransformBoth<'_, T, R> {
                 }
             }
         }
-    }
-}
-
-/// One point's sums [depth, used] over a block's tiles.
-pub(super) struct AddPoint<'a, const T: usize, const R: usize> {
-    pub of: &'a Correlation<T, R>,
-    pub sums: &'a mut [f32],
-    pub left: &'a [f32],
-    pub right: &'a [f32],
-    pub tiles: usize,
-    pub add: bool,
-}
-
-impl<const T: usize, const R: usize> Work for AddPoint<'_, T, R> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let used = self.of.output.used;
-        let product = Product {
-            left: self.left,
-            order: Left::AlongRows,
-            right: self.right,
-            panel_stride: self.tiles * PANEL * S::LANES,
-            out: self.sums,
-            stride: used,
-            rows: self.of.depth(),
-            depth: self.tiles,
-            columns: used,
-            add: self.add,
-        };
-        let _ = s;
-        product.compute();
     }
 }
 

@@ -10,6 +10,11 @@
 //! In two dimensions rows and columns are transformed one after the other; every value is a vector of
 //! channels.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "rows and columns read like the matrices, and unroll"
+)]
+
 use crate::layers::simd::Simd;
 
 /// Most points of a transform here.
