@@ -3,7 +3,7 @@
 //   x              [IMAGES][CLASSES], label [IMAGES]
 //   probabilities  [IMAGES][CLASSES]
 //   gradient       [IMAGES][CLASSES]: (p - onehot) / batch; 0 for images from `count` on;
-//                  none in evaluation
+//                  none without TRAINING
 //   scores         [IMAGES][3]: -ln p[label], 1 if the label is not first, 1 if not among the TOP first
 //                  (a class comes first if its probability is greater, or equal and its index less)
 //   totals         [3]: the sums of scores, in a fixed order
@@ -34,8 +34,7 @@ softmax(const float* __restrict__ x, const int* __restrict__ label, int count, f
     auto larger = [](float a, float b) { return fmaxf(a, b); };
     x += (size_t)image * CLASSES;
     probabilities += (size_t)image * CLASSES;
-    bool training = gradient != nullptr;
-    if (training) gradient += (size_t)image * CLASSES;
+    if (TRAINING) gradient += (size_t)image * CLASSES;
 
     float most = x[0];
     for (int c = t; c < CLASSES; c += 256) most = fmaxf(most, x[c]);
@@ -50,7 +49,7 @@ softmax(const float* __restrict__ x, const int* __restrict__ label, int count, f
     for (int c = t; c < CLASSES; c += 256) {
         float p = __fdiv_rn(expf(x[c] - most), sum);
         probabilities[c] = p;
-        if (training) gradient[c] = real ? __fdiv_rn(c == right ? __fsub_rn(p, 1.f) : p, batch) : 0.f;
+        if (TRAINING) gradient[c] = real ? __fdiv_rn(c == right ? __fsub_rn(p, 1.f) : p, batch) : 0.f;
         if (p > right_probability || (p == right_probability && c < right)) before += 1.f;
     }
     before = combine(before, shared, add);

@@ -200,7 +200,7 @@ mod conv_host {
 /// Runs the three products of `c` and compares them with sums in f64. `tile`: this one of the tiles
 /// with this many splits, instead of the chosen plan.
 fn check_conv(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
-    use alexnet::device::cuda::product::{Product, windows_depth};
+    use alexnet::device::cuda::product::{Product, wide_windows, windows_depth};
     let what = |product: &str| format!("{product} of {c:?} with tile {tile:?}");
     let (x, w, b, dy) =
         (noise(c.inputs(), 1), noise(c.weights(), 2), noise(c.biases(), 3), noise(c.outputs(), 4));
@@ -212,6 +212,7 @@ fn check_conv(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
         columns,
         depth,
         count,
+        wide: wide_windows([c.input[1], c.input[2]], c.groups, c.stride, c.padding[1]),
         may_split: !c.local,
     };
     let splits = if c.local { 1 } else { splits };
@@ -267,6 +268,7 @@ fn check_conv(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
         "conv_backward_input",
         Product {
             count: c.groups * if c.local { ih * iw } else { 1 },
+            wide: c.output[2].is_multiple_of(4) && go.is_multiple_of(4),
             ..product(c.images * ih * iw, gi, c.kernel[0] * c.kernel[1] * go)
         },
         &[&dy_gpu, &w_gpu],
@@ -665,7 +667,8 @@ fn softmax_loss_and_errors() {
             let x: Vec<f32> =
                 noise(images * classes, 1).iter().map(|v| (v * 20.0).round() / 2.0).collect();
             let labels: Vec<i32> = (0..images).map(|i| (i * 7 % classes) as i32).collect();
-            let all = constants(&[("IMAGES", images), ("CLASSES", classes), ("TOP", 5)]);
+            let all =
+                constants(&[("IMAGES", images), ("CLASSES", classes), ("TOP", 5), ("TRAINING", 1)]);
             let kernel = |name| device.kernel(kernels::SOFTMAX, &all, name).unwrap();
             let (x_gpu, label) =
                 (device.buffer_of(&x).unwrap(), device.buffer_of(&labels).unwrap());

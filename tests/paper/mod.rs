@@ -76,8 +76,14 @@ pub fn products(images: usize) -> Vec<Variant> {
         ]);
         // Lines, columns and depth of a product, for any number of images.
         let count = if local { places } else { 1 };
-        let product =
-            |lines, columns, depth| Product { lines, columns, depth, count, may_split: !local };
+        let product = |lines, columns, depth| Product {
+            lines,
+            columns,
+            depth,
+            count,
+            wide: true,
+            may_split: !local,
+        };
         let (places_in, places_out) = if local { (1, 1) } else { (side * side, places) };
         let mut add =
             |source, kernel, product: &dyn Fn(usize) -> Product, inputs: &[usize], out: usize| {
@@ -210,7 +216,7 @@ pub fn variants(images: usize) -> Vec<Variant> {
     ]);
     dropout.push(("PURPOSE", "1u".into()));
     add("dropout", kernels::DROPOUT, "dropout", &dropout, images * 2048, &[images * 2048; 2]);
-    let softmax = constants(&[("IMAGES", images), ("CLASSES", 1000), ("TOP", 5)]);
+    let softmax = constants(&[("IMAGES", images), ("CLASSES", 1000), ("TOP", 5), ("TRAINING", 1)]);
     add("softmax", kernels::SOFTMAX, "softmax", &softmax, images * 256, &[images * 1000; 3]);
     add("sum of scores", kernels::SOFTMAX, "sum_scores", &softmax, 32, &[images * 3, 3]);
     let towers =

@@ -4,7 +4,7 @@
 use super::compile::Constant;
 use super::kernels;
 use super::layer::{Call, Launches, Site, Work, constants};
-use super::product::{Plan, Product, windows_depth};
+use super::product::{Plan, Product, wide_windows, windows_depth};
 use crate::layers::window::Window;
 use anyhow::Result;
 
@@ -36,12 +36,14 @@ impl Convolution {
         let kernel = [w.size, w.size];
         let depth =
             windows_depth(kernel, [w.input.width, w.input.channels], w.groups, w.stride, w.left);
+        let wide = wide_windows([w.input.width, w.input.channels], w.groups, w.stride, w.left);
         let count = w.groups * if local { places } else { 1 };
         let product = |lines: usize, columns, depth| Product {
             lines: if local { images } else { lines },
             columns,
             depth,
             count,
+            wide,
             may_split: !local,
         };
         let shape = constants(&[
@@ -89,6 +91,7 @@ impl Convolution {
             let pixels = w.input.pixels();
             let input = Product {
                 count: w.groups * if local { pixels } else { 1 },
+                wide: w.output.channels.is_multiple_of(4) && go.is_multiple_of(4),
                 ..product(images * pixels, gi, w.size * w.size * go)
             };
             let of_weights = Product {

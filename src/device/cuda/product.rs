@@ -18,6 +18,8 @@ pub struct Product {
     pub depth: usize,
     /// How many such products one launch makes.
     pub count: usize,
+    /// Whether lines are read 16 bytes at a time, see [`wide_windows`].
+    pub wide: bool,
     /// Whether a sum may be shared out to several blocks (a reduction has to follow).
     pub may_split: bool,
 }
@@ -66,6 +68,11 @@ impl Tile {
     fn threads(self) -> usize {
         self.warps.0 * self.warps.1 * 32
     }
+    /// Whether the registers suffice, by ptxas: lines that are read value by value need four times as
+    /// many to know where they are.
+    fn finds_room(self, wide: bool) -> bool {
+        wide || (self.thread.0 * self.thread.1 <= 64 && self.threads() <= 128)
+    }
 }
 
 /// How a product is shared out.
@@ -84,6 +91,7 @@ impl Plan {
     pub fn choose(product: Product, multiprocessors: usize) -> Plan {
         TILES
             .iter()
+            .filter(|tile| tile.finds_room(product.wide))
             .flat_map(|&tile| {
                 let most = if product.may_split { product.depth.div_ceil(256).min(256) } else { 1 };
                 (1..=most).map(move |splits| Plan::new(product, tile, splits))
@@ -151,6 +159,19 @@ impl Plan {
     }
 }
 
+/// Whether a convolution's windows are read 16 bytes at a time (`kernels/patches.cuh`).
+pub fn wide_windows(
+    [width, channels]: [usize; 2],
+    groups: usize,
+    stride: usize,
+    pad_left: usize,
+) -> bool {
+    if groups > 1 {
+        return channels.is_multiple_of(4) && (channels / groups).is_multiple_of(4);
+    }
+    [stride * channels, pad_left * channels, width * channels].iter().all(|n| n % 4 == 0)
+}
+
 /// Elements of a convolution's window as the kernels count them (`kernels/patches.cuh`): with one
 /// group, rows of kernel width x channels, padded to a multiple of 4 where that allows 16-byte reads.
 /// `kernel` height and width; `input` width and channels.
@@ -165,7 +186,6 @@ pub fn windows_depth(
         return kernel[0] * kernel[1] * channels / groups;
     }
     let run = kernel[1] * channels;
-    let wide =
-        [stride * channels, pad_left * channels, width * channels].iter().all(|n| n % 4 == 0);
+    let wide = wide_windows([width, channels], groups, stride, pad_left);
     kernel[0] * if wide { run.next_multiple_of(4) } else { run }
 }

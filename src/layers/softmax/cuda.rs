@@ -8,7 +8,12 @@ use anyhow::Result;
 
 impl Softmax {
     pub(super) fn launches(&self, site: &Site) -> SoftmaxLaunches {
-        let all = constants(&[("IMAGES", site.images), ("CLASSES", self.shape.len()), ("TOP", 5)]);
+        let all = constants(&[
+            ("IMAGES", site.images),
+            ("CLASSES", self.shape.len()),
+            ("TOP", 5),
+            ("TRAINING", site.training.into()),
+        ]);
         let work = |name, blocks, threads| {
             Work::new(kernels::SOFTMAX, all.clone(), name, (blocks, 1, 1), (threads, 1, 1))
         };
@@ -48,9 +53,10 @@ impl Launches for SoftmaxLaunches {
                     None => a.nothing(),
                 };
                 let a = a.word(count as u32).float(count as f32).buffer(call.y);
-                let a = match (call.loss, call.dx) {
-                    (Some(_), Some(dx)) => a.buffer(dx),
-                    _ => a.nothing(),
+                // In a network for training always there; without labels it becomes 0.
+                let a = match call.dx {
+                    Some(dx) => a.buffer(dx),
+                    None => a.nothing(),
                 };
                 a.buffer(call.kept)
             })?;
