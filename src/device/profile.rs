@@ -22,9 +22,10 @@ impl Profile<'_> {
         let head: String = heads.iter().map(|h| format!("{h:>11}")).collect();
         let mut text = format!("  {:12}{head}{:>9}\n", "layer", "update");
         let mut sum = LayerTime::default();
-        for (layer, t) in self.plan.layers.iter().zip(self.times) {
-            // The lowest layer has no gradient to its input, the few nanoseconds are the clock's.
-            let goes_on = layer.parts.iter().any(|part| part.dx.is_some());
+        let lowest = self.plan.layers.iter().position(|layer| layer.weights.is_some());
+        for (index, (layer, t)) in self.plan.layers.iter().zip(self.times).enumerate() {
+            // The few nanoseconds of gradients that are not made are the clock's.
+            let goes_on = lowest.is_some_and(|lowest| index > lowest);
             let t = &LayerTime { backward_input: t.backward_input * f64::from(goes_on), ..*t };
             let work = 2 * layer.multiply_adds() * self.images;
             text += &self.line(&layer.name, t, work as f64);
