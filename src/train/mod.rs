@@ -1,6 +1,7 @@
 //! Training: the loop, the update rule's constants, the schedule, and what a run leaves behind.
 
 pub mod checkpoint;
+pub mod clock;
 pub mod evaluate;
 pub mod feed;
 pub mod initial;

@@ -2,6 +2,7 @@
 //! schedule's verdict, checkpoints.
 
 use super::checkpoint::{self, DataFacts, State};
+use super::clock::Clock;
 use super::evaluate::{evaluate, images_per_batch};
 use super::interrupt::Interrupt;
 use super::metrics::{Line, Metrics, Validation};
@@ -387,48 +388,6 @@ pub fn check_schedule(config: &Config, has_validation: bool) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Time of steps and epochs, and how much of it was waiting for data.
-struct Clock {
-    step: Instant,
-    epoch: Instant,
-    waited: Duration,
-    epoch_wait: f64,
-    /// Trained on in this epoch by this process.
-    images: u64,
-    steps: u64,
-}
-
-impl Clock {
-    fn start() -> Clock {
-        let now = Instant::now();
-        Clock {
-            step: now,
-            epoch: now,
-            waited: Duration::ZERO,
-            epoch_wait: 0.0,
-            images: 0,
-            steps: 0,
-        }
-    }
-    /// Seconds since the last lap, and how many of them waited for data; `waited` is the total.
-    fn lap(&mut self, waited: Duration, images: u64) -> (f64, f64) {
-        self.images += images;
-        self.steps += 1;
-        let wait = waited.saturating_sub(self.waited).as_secs_f64();
-        self.waited = waited;
-        self.epoch_wait += wait;
-        (std::mem::replace(&mut self.step, Instant::now()).elapsed().as_secs_f64(), wait)
-    }
-    /// Seconds, how many of them waited for data, images per second.
-    fn epoch(&self) -> (f64, f64, f64) {
-        let seconds = self.epoch.elapsed().as_secs_f64();
-        (seconds, self.epoch_wait, self.images as f64 / seconds.max(1e-9))
-    }
-    fn restart(&mut self) {
-        *self = Clock { waited: self.waited, ..Clock::start() };
-    }
 }
 
 /// Watches for a loss that does not leave ln(classes), which the paper's initialisation is prone to.
