@@ -115,7 +115,7 @@ impl Preparation {
 pub enum Store {
     /// The pixels, one byte a value, row by row, channels together.
     Raw,
-    /// A JPEG file each, about a sixth of the size at quality 95; see `shard::jpeg`.
+    /// A JPEG file each, about a sixth of the size at quality 95.
     Jpeg,
 }
 
