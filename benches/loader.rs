@@ -9,6 +9,7 @@
 
 use alexnet::data::augment::{Augmentation, Geometry, Noise};
 use alexnet::data::dataset::Store;
+use alexnet::data::jpeg::Window;
 use alexnet::data::loader::{Crops, Images, Loader, Request};
 use alexnet::data::order::{Order, Shuffle};
 use alexnet::data::shard::{Shape, jpeg};
@@ -31,8 +32,8 @@ impl Images for Jpegs {
     fn label(&self, index: usize) -> u32 {
         index as u32
     }
-    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
-        jpeg::decode(&self.0[index], &SHAPE, pixels)
+    fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()> {
+        jpeg::decode(&self.0[index], &SHAPE, window, pixels)
     }
 }
 
@@ -61,7 +62,7 @@ impl Images for Memory {
     fn label(&self, index: usize) -> u32 {
         index as u32
     }
-    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
+    fn read(&self, index: usize, _: &Window, pixels: &mut [u8]) -> Result<()> {
         pixels.copy_from_slice(&self.0[index * pixels.len()..][..pixels.len()]);
         Ok(())
     }

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("shard", parsers::shard),
+    ("jpeg", parsers::jpeg),
     ("idx", parsers::idx),
     ("cifar", parsers::cifar),
     ("devkit", parsers::devkit),
@@ -22,7 +23,9 @@ const TARGETS: [Target; 7] = [
 ];
 
 fn seeds(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target)
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    // The decoder's own test files are the best to begin with.
+    if target == "jpeg" { tests.join("data/jpeg") } else { tests.join("fuzz/seeds").join(target) }
 }
 
 #[test]

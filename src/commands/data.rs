@@ -3,6 +3,7 @@
 use super::print;
 use crate::config_error;
 use crate::data::dataset::{Dataset, Split};
+use crate::data::jpeg::Window;
 use crate::note;
 use crate::pictures::sheet;
 use anyhow::{Result, bail};
@@ -74,7 +75,8 @@ fn verify(dataset: &Dataset) -> Result<()> {
     for name in dataset.header.splits.keys() {
         // A shard whose index is damaged is an error of its own.
         let split = dataset.split(name)?;
-        let faults = faults(&split, dataset.header.image_bytes());
+        let header = &dataset.header;
+        let faults = faults(&split, [header.height, header.width, header.channels]);
         for fault in faults.iter().take(NAMED) {
             note!("{name}: {fault}");
         }
@@ -91,10 +93,14 @@ fn verify(dataset: &Dataset) -> Result<()> {
 }
 
 /// What is wrong with each record that cannot be read, in order.
-fn faults(split: &Split, image_bytes: usize) -> Vec<String> {
+fn faults(split: &Split, [height, width, channels]: [usize; 3]) -> Vec<String> {
+    let all = Window::all(height, width);
     (0..split.len())
         .into_par_iter()
-        .map_init(|| vec![0; image_bytes], |pixels, index| split.read(index, pixels).err())
+        .map_init(
+            || vec![0; height * width * channels],
+            |pixels, index| split.read(index, &all, pixels).err(),
+        )
         .flatten()
         .map(|error| crate::errors::sentence(&error))
         .collect()

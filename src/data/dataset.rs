@@ -8,6 +8,7 @@
 //!
 //! Only headers and indices are held in memory; images are read when asked for.
 
+use super::jpeg::Window;
 use super::shard::{self, Shard};
 use super::statistics::Statistics;
 use crate::config_error;
@@ -340,15 +341,16 @@ impl Split {
         self.shards[shard].name(record)
     }
 
-    /// Reads image `index` into `pixels`, [height, width, channels] bytes.
+    /// Reads the `window` of image `index` into `pixels`, [height, width, channels] bytes; the rest is
+    /// whatever it is.
     ///
     /// The record's checksum is compared at its first read in this process. Errors name the file
     /// and the record. Panics where `index` ≥ `len()` or `pixels` has another length.
-    pub fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
+    pub fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()> {
         let (shard, record) = self.place(index);
         let bit = 1u64 << (index % 64);
         let seen = self.verified[index / 64].load(Ordering::Relaxed) & bit != 0;
-        self.shards[shard].read(record, pixels, !seen)?;
+        self.shards[shard].read(record, window, pixels, !seen)?;
         if !seen {
             self.verified[index / 64].fetch_or(bit, Ordering::Relaxed);
         }
@@ -370,7 +372,7 @@ impl super::loader::Images for Split {
     fn label(&self, index: usize) -> u32 {
         Split::label(self, index)
     }
-    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
-        Split::read(self, index, pixels)
+    fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()> {
+        Split::read(self, index, window, pixels)
     }
 }

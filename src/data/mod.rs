@@ -8,6 +8,7 @@
 pub mod augment;
 pub mod dataset;
 pub mod decode;
+pub mod jpeg;
 pub mod loader;
 pub mod order;
 pub mod prepare;

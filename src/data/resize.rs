@@ -3,9 +3,11 @@
 //! The shorter side becomes `size`, the longer one `size` · longer / shorter, rounded down; the
 //! filter is the antialiased triangle (Pillow's BILINEAR); the crop's offsets are rounded down.
 
+use super::jpeg::Window;
 use anyhow::{Result, ensure};
-use fast_image_resize::images::{Image as Out, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use std::cell::RefCell;
 
 /// An 8-bit image in memory, [height, width, channels], channels 1 or 3.
@@ -30,49 +32,89 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// Scales `image` so that it just covers `size` [height, width]: one side fits exactly, the other
-/// is as long or longer. For a square `size` this is torchvision's `Resize(size)`.
-pub fn cover(image: Image, size: [usize; 2]) -> Result<Image> {
-    let [height, width] = size;
-    ensure!(image.height > 0 && image.width > 0, "the image has no pixels");
-    let (high, wide) = if image.height * width >= image.width * height {
-        (width * image.height / image.width, width)
+/// The size to which an image of `from` [height, width] is scaled so that it just covers `size`: one
+/// side fits exactly, the other is as long or longer. For a square this is torchvision's `Resize`.
+fn covering(from: [usize; 2], size: [usize; 2]) -> Result<[usize; 2]> {
+    let ([height, width], [high, wide]) = (from, size);
+    ensure!(height > 0 && width > 0, "the image has no pixels");
+    let scaled = if height * wide >= width * high {
+        [wide * height / width, wide]
     } else {
-        (height, height * image.width / image.height)
+        [high, high * width / height]
     };
-    if (high, wide) == (image.height, image.width) {
-        return Ok(image);
-    }
     ensure!(
-        high * wide <= LARGEST,
-        "the image is too long and narrow ({}×{}) to be scaled to a shorter side of {}",
-        image.width,
-        image.height,
-        height.min(width)
+        scaled[0] * scaled[1] <= LARGEST,
+        "the image is too long and narrow ({width}×{height}) to be scaled to a shorter side of {}",
+        high.min(wide)
     );
-    let pixel = match image.channels {
-        1 => PixelType::U8,
-        _ => PixelType::U8x3,
-    };
-    let source = ImageRef::new(image.width as u32, image.height as u32, &image.pixels, pixel)?;
-    let mut scaled = Out::new(wide as u32, high as u32, pixel);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .use_alpha(false);
-    RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut scaled, &options))?;
-    Ok(Image { height: high, width: wide, channels: image.channels, pixels: scaled.into_vec() })
+    Ok(scaled)
 }
 
-/// The centre `size` [height, width] of `image`, offsets rounded down. The image must cover it.
-pub fn centre(image: &Image, size: [usize; 2]) -> Vec<u8> {
-    let [height, width] = size;
-    let (top, left) = ((image.height - height) / 2, (image.width - width) / 2);
-    let c = image.channels;
-    let mut pixels = Vec::with_capacity(height * width * c);
-    for row in image.pixels.chunks_exact(image.width * c).skip(top).take(height) {
-        pixels.extend_from_slice(&row[left * c..(left + width) * c]);
+/// The part of a side of `from` pixels, scaled to `scaled`, that becomes the `size` in its middle:
+/// where it begins and its length, in pixels of the side.
+fn part(from: usize, scaled: usize, size: usize) -> (f64, f64) {
+    let scale = from as f64 / scaled as f64;
+    (((scaled - size) / 2) as f64 * scale, size as f64 * scale)
+}
+
+/// The part of an image of `from` [height, width] that [`cover_centre`] looks at.
+pub fn needed(from: [usize; 2], size: [usize; 2]) -> Result<Window> {
+    let scaled = covering(from, size)?;
+    let range = |i: usize| {
+        let (start, length) = part(from[i], scaled[i], size[i]);
+        // The filter reaches a scaled pixel's width, or one pixel, beyond the middle of each.
+        let reach = (from[i] as f64 / scaled[i] as f64).max(1.0) + 1.0;
+        let end = ((start + length + reach).ceil() as usize).min(from[i]);
+        (start - reach).floor().max(0.0) as usize..end
+    };
+    Ok(Window { rows: range(0), columns: range(1) })
+}
+
+/// The pixels of an image of `shape` [height, width, channels] scaled so that it just covers `size`
+/// [height, width], and of that the middle, offsets rounded down.
+///
+/// # Errors
+/// If the image has no pixels or is too long and narrow.
+pub fn cover_centre(pixels: &[u8], shape: [usize; 3], size: [usize; 2]) -> Result<Vec<u8>> {
+    let [height, width, channels] = shape;
+    let [high, wide] = covering([height, width], size)?;
+    if [high, wide] == [height, width] {
+        return Ok(centre(pixels, shape, size));
     }
-    pixels
+    let (top, rows) = part(height, high, size[0]);
+    let (left, columns) = part(width, wide, size[1]);
+    let window = ResizeOptions::new().crop(left, top, columns, rows);
+    match channels {
+        1 => scale::<U8>(pixels, [height, width], size, window),
+        _ => scale::<U8x3>(pixels, [height, width], size, window),
+    }
+}
+
+/// Scales a part of an image to `size`. Of one kind of pixel, since each kind is much to compile.
+fn scale<P: PixelTrait + Default>(
+    pixels: &[u8],
+    [height, width]: [usize; 2],
+    size: [usize; 2],
+    part: ResizeOptions,
+) -> Result<Vec<u8>> {
+    let from = TypedImageRef::<P>::from_buffer(width as u32, height as u32, pixels)?;
+    let mut scaled = vec![0; size[0] * size[1] * size_of::<P>()];
+    let mut to = TypedImage::<P>::from_buffer(size[1] as u32, size[0] as u32, &mut scaled)?;
+    let options = part.resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    RESIZER.with_borrow_mut(|resizer| resizer.resize_typed(&from, &mut to, &options))?;
+    Ok(scaled)
+}
+
+/// The centre `size` [height, width] of an image of `shape`, offsets rounded down.
+fn centre(pixels: &[u8], shape: [usize; 3], size: [usize; 2]) -> Vec<u8> {
+    let [image_height, image_width, c] = shape;
+    let [height, width] = size;
+    let (top, left) = ((image_height - height) / 2, (image_width - width) / 2);
+    let mut out = Vec::with_capacity(height * width * c);
+    for row in pixels.chunks_exact(image_width * c).skip(top).take(height) {
+        out.extend_from_slice(&row[left * c..(left + width) * c]);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -96,33 +138,65 @@ mod tests {
         }
     }
 
-    fn sides(height: usize, width: usize, size: [usize; 2]) -> (usize, usize) {
-        let image = Image { height, width, channels: 1, pixels: vec![0; height * width] };
-        let scaled = cover(image, size).unwrap();
-        (scaled.height, scaled.width)
-    }
-
     /// torchvision's int(size · long / short).
     #[test]
     fn the_longer_side_is_rounded_down() {
-        assert_eq!(sides(375, 500, [256, 256]), (256, 341));
-        assert_eq!(sides(500, 375, [256, 256]), (341, 256));
-        assert_eq!(sides(99, 100, [256, 256]), (256, 258));
-        assert_eq!(sides(256, 300, [256, 256]), (256, 300));
+        let sides = |height, width, size| covering([height, width], size).unwrap();
+        assert_eq!(sides(375, 500, [256, 256]), [256, 341]);
+        assert_eq!(sides(500, 375, [256, 256]), [341, 256]);
+        assert_eq!(sides(99, 100, [256, 256]), [256, 258]);
+        assert_eq!(sides(256, 300, [256, 256]), [256, 300]);
         // Not a square: both sides are covered.
-        assert_eq!(sides(100, 100, [20, 30]), (30, 30));
+        assert_eq!(sides(100, 100, [20, 30]), [30, 30]);
     }
 
     #[test]
     fn crop_offsets_are_rounded_down() {
-        let image = Image { height: 1, width: 5, channels: 1, pixels: b"abcde".to_vec() };
-        assert_eq!(centre(&image, [1, 2]), b"bc");
+        assert_eq!(cover_centre(b"abcde", [1, 5, 1], [1, 2]).unwrap(), b"bc");
+    }
+
+    /// Only what is needed is looked at, and the part is what all of it, scaled, has there.
+    #[test]
+    fn a_part_is_scaled_as_if_the_whole_were() {
+        let noise = |n: usize| (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8);
+        for (height, width) in [(375, 500), (500, 333), (64, 41), (30, 97), (17, 16), (300, 301)] {
+            for (size, channels) in [([64, 64], 3), ([32, 32], 1), ([16, 16], 3), ([40, 20], 3)] {
+                let pixels: Vec<u8> = noise(height * width * channels).collect();
+                let shape = [height, width, channels];
+                let ours = cover_centre(&pixels, shape, size).unwrap();
+
+                let [high, wide] = covering([height, width], size).unwrap();
+                let whole = if [high, wide] == [height, width] {
+                    pixels.clone()
+                } else {
+                    let options = ResizeOptions::new();
+                    let scale = if channels == 1 { scale::<U8> } else { scale::<U8x3> };
+                    scale(&pixels, [height, width], [high, wide], options).unwrap()
+                };
+                let theirs = centre(&whole, [high, wide, channels], size);
+                let name = format!("{height}×{width}×{channels} to {size:?}");
+                // Weights are rounded; that of a pixel at the edge of one may fall to the other side.
+                let off = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b));
+                let other = off.clone().filter(|&d| d > 0).count();
+                let most = off.max().unwrap();
+                assert!(most <= 1 && other * 100 <= ours.len(), "{name}: {other}, {most}");
+
+                let Window { rows, columns } = needed([height, width], size).unwrap();
+                let mut other: Vec<u8> = pixels.iter().map(|p| !p).collect();
+                for y in rows {
+                    let row = |x| (y * width + x) * channels;
+                    let (a, b) = (row(columns.start), row(columns.end));
+                    other[a..b].copy_from_slice(&pixels[a..b]);
+                }
+                assert!(cover_centre(&other, shape, size).unwrap() == ours, "{name}");
+            }
+        }
     }
 
     #[test]
     fn a_long_thin_image_does_not_explode() {
-        let image = Image { height: 1, width: 1_000_000, channels: 1, pixels: vec![0; 1_000_000] };
-        let error = cover(image, [256, 256]).unwrap_err().to_string();
+        let pixels = vec![0; 1_000_000];
+        let error = cover_centre(&pixels, [1, 1_000_000, 1], [256, 256]).unwrap_err().to_string();
         assert!(error.contains("too long and narrow (1000000×1)"), "{error}");
     }
 }

@@ -56,8 +56,8 @@ pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
     let mut pixels = vec![0; header.image_bytes()];
     let mut values = vec![0.0; geometry.crop_len()];
     for (place, &image) in order.iter().enumerate() {
-        split.read(image as usize, &mut pixels)?;
         let draw = augmentation.training(options.seed, 1, image, place as u32, true);
+        split.read(image as usize, &augmentation.window(&draw), &mut pixels)?;
         augmentation.apply(&mut values, &pixels, &draw);
         let shown: Vec<u8> = values.iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect();
         let (x, y) = (GAP + place % columns * wide, GAP + place / columns * high);

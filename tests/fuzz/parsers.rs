@@ -4,6 +4,7 @@
 
 use alexnet::config::Config;
 use alexnet::data::dataset::Store;
+use alexnet::data::jpeg::{Jpeg, Memory, Window};
 use alexnet::data::prepare::{Backing, cifar, idx as idx_files, matlab, tape};
 use alexnet::data::shard::{Shape, Shard};
 use alexnet::train::checkpoint::Checkpoint;
@@ -43,10 +44,41 @@ pub fn shard(bytes: &[u8]) {
         for record in 0..shard.len() {
             let _ = (shard.label(record), shard.name(record));
             let mut pixels = [0; 18];
-            let _ = shard.read(record, &mut pixels, true);
-            let _ = shard.read(record, &mut pixels, false);
+            let all = Window::all(2, 3);
+            let _ = shard.read(record, &all, &mut pixels, true);
+            let _ = shard.read(record, &all, &mut pixels, false);
         }
     });
+}
+
+/// A JPEG file of up to a megapixel: all of it, and a window; what the window shows is what all shows.
+pub fn jpeg(bytes: &[u8]) {
+    let Ok(jpeg) = Jpeg::open(bytes) else { return };
+    let (height, width, channels) = (jpeg.height(), jpeg.width(), jpeg.channels());
+    if height * width > 1 << 20 || jpeg.memory() > 64 << 20 {
+        return;
+    }
+    let mut memory = Memory::default();
+    let mut whole = vec![0; height * width * channels];
+    let result = jpeg.decode(&Window::all(height, width), false, &mut memory, &mut whole);
+    let window = Window {
+        rows: height / 3..(height / 3 + height / 2 + 1).min(height),
+        columns: width / 4..(width / 4 + width / 2 + 1).min(width),
+    };
+    for sound in [false, true] {
+        let mut part = vec![0; whole.len()];
+        let again = Jpeg::open(bytes).unwrap().decode(&window, sound, &mut memory, &mut part);
+        assert!(sound || again.is_ok() == result.is_ok());
+        if result.is_err() {
+            continue;
+        }
+        assert!(again.is_ok());
+        for y in window.rows.clone() {
+            let row = |x| (y * width + x) * channels;
+            let columns = row(window.columns.start)..row(window.columns.end);
+            assert_eq!(part[columns.clone()], whole[columns]);
+        }
+    }
 }
 
 /// The two files of an idx pair: two bytes say how long the first is.

@@ -108,12 +108,12 @@ fn ilsvrc_2010_with_test_split_patches_and_gzipped_images() {
     };
     let (train, val) = (data.split("train").unwrap(), data.split("val").unwrap());
     assert_eq!(train.name(6), "n02119789_10.JPEG");
-    assert!(near(&pixels(&train, 6, 47 * 47 * 3), &middle(sample("grey.rgb"))), "gzipped");
+    assert!(near(&pixels(&train, 6, [47, 47, 3]), &middle(sample("grey.rgb"))), "gzipped");
     let plain = image::load_from_memory(&sample("plain.png")).unwrap().to_rgb8().into_raw();
     assert_eq!(train.name(4), "n02100735_10.JPEG");
-    assert!(pixels(&train, 4, 47 * 47 * 3) == middle(plain.clone()), "patched in train");
-    assert!(pixels(&val, 1, 47 * 47 * 3) == middle(plain), "patched in val");
-    assert!(near(&pixels(&val, 0, 47 * 47 * 3), &middle(sample("baseline420.rgb"))), "as it is");
+    assert!(pixels(&train, 4, [47, 47, 3]) == middle(plain.clone()), "patched in train");
+    assert!(pixels(&val, 1, [47, 47, 3]) == middle(plain), "patched in val");
+    assert!(near(&pixels(&val, 0, [47, 47, 3]), &middle(sample("baseline420.rgb"))), "as it is");
 }
 
 #[test]

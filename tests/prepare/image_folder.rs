@@ -36,7 +36,7 @@ fn class_folders_become_a_data_set() {
     // The mean image, from the pixels by plain arithmetic.
     let mut sum = vec![0f64; 32 * 32 * 3];
     for i in 0..train.len() {
-        let image = pixels(&train, i, sum.len());
+        let image = pixels(&train, i, [32, 32, 3]);
         sum.iter_mut().zip(image).for_each(|(s, x)| *s += f64::from(x));
     }
     for (mean, sum) in data.statistics.mean.iter().zip(sum) {

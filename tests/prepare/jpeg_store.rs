@@ -30,7 +30,7 @@ fn jpeg_records_are_near_the_raw_ones_and_smaller() {
     assert_eq!(labels(&splits[0]), labels(&splits[1]));
     let mut sum = vec![0f64; 40 * 40 * 3];
     for i in 0..splits[0].len() {
-        let [a, b] = [0, 1].map(|s| pixels(&splits[s], i, 40 * 40 * 3));
+        let [a, b] = [0, 1].map(|s| pixels(&splits[s], i, [40, 40, 3]));
         let off: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
         assert!(off / 4800.0 < 3.0, "image {i}: {}", off / 4800.0);
         sum.iter_mut().zip(b).for_each(|(s, x)| *s += f64::from(x));
@@ -85,7 +85,7 @@ fn the_loader_reads_them_with_any_number_of_threads() {
     };
     let one = batches(1);
     assert!(one == batches(4));
-    let first = pixels(&data.split("train").unwrap(), 0, 4800);
+    let first = pixels(&data.split("train").unwrap(), 0, [40, 40, 3]);
     assert_eq!(one[0], f32::from(first[(4 * 40 + 4) * 3]) - 100.0);
 }
 
@@ -99,8 +99,8 @@ fn a_damaged_jpeg_record_is_named() {
     bytes[64 + 700] ^= 1;
     fs::write(&shard, bytes).unwrap();
     let train = Dataset::open(&folder.path().join("out")).unwrap().split("train").unwrap();
-    let error = errors::sentence(&train.read(0, &mut [0; 4800]).unwrap_err());
+    let error = errors::sentence(&train.read(0, &Window::all(40, 40), &mut [0; 4800]).unwrap_err());
     assert!(error.contains("record 0 (from Eel/"), "{error}");
     assert!(error.contains("train-00000.shard is damaged"), "{error}");
-    train.read(5, &mut [0; 4800]).unwrap();
+    train.read(5, &Window::all(40, 40), &mut [0; 4800]).unwrap();
 }

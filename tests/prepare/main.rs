@@ -11,6 +11,7 @@ mod small_images;
 
 use alexnet::commands::prepare;
 use alexnet::data::dataset::Split;
+use alexnet::data::jpeg::Window;
 use alexnet::errors;
 use clap::Parser;
 use flate2::write::GzEncoder;
@@ -55,9 +56,9 @@ fn labels(split: &Split) -> Vec<(String, u32)> {
     (0..split.len()).map(|i| (split.name(i).to_string(), split.label(i))).collect()
 }
 
-fn pixels(split: &Split, index: usize, bytes: usize) -> Vec<u8> {
-    let mut pixels = vec![0; bytes];
-    split.read(index, &mut pixels).unwrap();
+fn pixels(split: &Split, index: usize, [height, width, channels]: [usize; 3]) -> Vec<u8> {
+    let mut pixels = vec![0; height * width * channels];
+    split.read(index, &Window::all(height, width), &mut pixels).unwrap();
     pixels
 }
 

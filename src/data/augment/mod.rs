@@ -13,6 +13,7 @@
 
 mod pixels;
 
+use super::jpeg::Window;
 use crate::random::{Purpose, Stream};
 use anyhow::{Result, ensure};
 use rand_distr::{Distribution, StandardNormal};
@@ -177,6 +178,12 @@ impl Augmentation {
         let (bottom, right) = (height - crop, width - crop);
         let places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom / 2, right / 2)];
         std::array::from_fn(|i| self.at(places[i % 5].0, places[i % 5].1, i >= 5))
+    }
+
+    /// The part of the stored image that the crop of `draw` is.
+    pub fn window(&self, draw: &Draw) -> Window {
+        let crop = self.geometry.crop;
+        Window { rows: draw.top..draw.top + crop, columns: draw.left..draw.left + crop }
     }
 
     fn at(&self, top: usize, left: usize, flip: bool) -> Draw {

@@ -1,14 +1,12 @@
 //! An image file's bytes to pixels: JPEG or PNG, recognised by content, never by name.
 //!
-//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives (JPEG within the bounds
-//! that the tests hold): alpha is dropped, grey is repeated, CMYK is taken as Adobe writes it
+//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: alpha is dropped, grey is repeated, CMYK is taken as Adobe writes it
 //! (inverted), of 16 bits the upper 8 count. A file that is cut short is an error, never filled up
 //! with grey. Files gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
 //!
 //! Sizes are checked by the file's header before anything is allocated.
 
 mod jpeg;
-mod markers;
 mod png;
 mod turn;
 
@@ -19,6 +17,7 @@ use super::dataset::{Orientation, Preparation};
 use super::resize::{self, Image};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
+use std::cell::RefCell;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +30,9 @@ const LARGE: usize = 64 << 20;
 /// A gzip-compressed image may unpack to this many bytes.
 const UNPACKED: u64 = 128 << 20;
 
+/// Memory above this is given back after an image.
+const KEPT: usize = 16 << 20;
+
 static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 
 /// Decodes the image file `bytes` and does to it what `preparation` says: turn, scale, crop.
@@ -40,9 +42,15 @@ static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 /// Where the preparation scales nothing (its images came in one size), an image of another size is
 /// still scaled and cropped to that size, so that `predict` can look at any picture.
 pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -> Result<Vec<u8>> {
-    let image = decode(bytes, preparation.orientation, channels)?;
-    let image = resize::cover(image, preparation.size)?;
-    Ok(resize::centre(&image, preparation.size))
+    let Preparation { orientation, size, .. } = *preparation;
+    if is_jpeg(bytes)
+        && let Some(pixels) =
+            jpeg::prepare(bytes, orientation, size, channels).context("as a JPEG")?
+    {
+        return Ok(pixels);
+    }
+    let Image { height, width, channels, pixels } = decode(bytes, orientation, channels)?;
+    resize::cover_centre(&pixels, [height, width, channels], size)
 }
 
 /// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
@@ -64,7 +72,7 @@ pub fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result
 }
 
 fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
-    let (image, mark) = if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
+    let (image, mark) = if is_jpeg(bytes) {
         jpeg::read(bytes, channels).context("as a JPEG")?
     } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         png::read(bytes, channels).context("as a PNG")?
@@ -75,6 +83,10 @@ fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Resu
         Orientation::Apply => Ok(turn::turn(image, mark)),
         Orientation::Ignore => Ok(image),
     }
+}
+
+fn is_jpeg(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
 /// For a file that is neither JPEG nor PNG: what it seems to be.
@@ -93,11 +105,12 @@ fn what_else(bytes: &[u8]) -> String {
     format!("only JPEG and PNG images can be read, and by its first bytes this is {kind}")
 }
 
-/// Refuses by its header what is too large, and lets only one large image in at a time.
+/// Refuses by its header what is too large, and lets only one large image in at a time. `memory` is what
+/// decoding takes, in bytes.
 fn admit(
     width: usize,
     height: usize,
-    bytes_a_pixel: usize,
+    memory: usize,
 ) -> Result<Option<std::sync::MutexGuard<'static, ()>>> {
     let pixels = width.saturating_mul(height);
     ensure!(pixels > 0, "it has no pixels");
@@ -106,7 +119,6 @@ fn admit(
         "{width}×{height} pixels are more than the {} million that are read",
         LARGEST / 1_000_000
     );
-    let memory = pixels.saturating_mul(bytes_a_pixel);
     ensure!(
         memory <= MEMORY,
         "decoding {width}×{height} pixels would take {} MiB of memory, more than the {} MiB allowed",
@@ -114,6 +126,24 @@ fn admit(
         MEMORY >> 20
     );
     Ok((memory > LARGE).then(|| ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// Calls `work` with `bytes` bytes of memory that is kept from image to image; they are whatever the
+/// image before left there.
+fn scratch<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local! {
+        static PIXELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    PIXELS.with_borrow_mut(|pixels| {
+        if pixels.len() < bytes {
+            pixels.resize(bytes, 0);
+        }
+        let result = work(&mut pixels[..bytes]);
+        if bytes > KEPT {
+            *pixels = Vec::new();
+        }
+        result
+    })
 }
 
 fn from_grey(pixels: Vec<u8>, channels: usize) -> Vec<u8> {

@@ -16,7 +16,8 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
     let color = decoder.color_type();
-    let _alone = admit(width, height, usize::from(color.bytes_per_pixel()) + 3)?;
+    let bytes_a_pixel = usize::from(color.bytes_per_pixel()) + 3;
+    let _alone = admit(width, height, width.saturating_mul(height).saturating_mul(bytes_a_pixel))?;
     let mark = decoder.orientation().unwrap_or(Mark::NoTransforms);
     let size = usize::try_from(decoder.total_bytes())?;
     let mut pixels = vec![0; size];

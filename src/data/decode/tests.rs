@@ -12,22 +12,11 @@ fn rgb(bytes: &[u8]) -> Result<Image> {
     decode(bytes, Orientation::Ignore, 3)
 }
 
-/// The bounds of agreement with Pillow: mean difference 0.5, 0.1 % of values off by more than 2,
-/// none by more than 8.
 #[test]
-fn jpegs_agree_with_pillow() {
+fn jpegs_are_what_pillow_makes_of_them() {
     for name in ["baseline420", "baseline444", "progressive420", "grey", "cmyk"] {
         let ours = rgb(&file(&format!("{name}.jpg"))).unwrap();
-        let theirs = file(&format!("{name}.rgb"));
-        assert_eq!((ours.height, ours.width, ours.pixels.len()), (47, 61, theirs.len()));
-        let off: Vec<u8> = ours.pixels.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
-        let mean = off.iter().map(|&d| f64::from(d)).sum::<f64>() / off.len() as f64;
-        let far = off.iter().filter(|&&d| d > 2).count() as f64 / off.len() as f64;
-        let most = off.iter().max().unwrap();
-        assert!(
-            mean <= 0.5 && far <= 0.001 && *most <= 8,
-            "{name}: mean {mean}, {far} of values off by more than 2, most {most}"
-        );
+        assert!(ours.pixels == file(&format!("{name}.rgb")), "{name}");
     }
 }
 
@@ -137,34 +126,5 @@ fn what_is_no_image_is_named() {
     for (bytes, name) in [(&b"GIF89a"[..], "a GIF"), (b"<html>", "a web page"), (b"", "empty")] {
         let error = rgb(bytes).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
-    }
-}
-
-/// Pillow shows such files; the decoder would give wrong colours.
-#[test]
-fn components_in_separate_scans_are_refused() {
-    use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-    let pixels: Vec<u8> = (0..64 * 64 * 3).map(|i| (i % 3 * 60 + i / 192) as u8).collect();
-    for (factor, optimized, fine) in [
-        (SamplingFactor::F_2_2, true, false),
-        (SamplingFactor::F_2_2, false, true),
-        (SamplingFactor::F_1_1, true, false),
-        (SamplingFactor::F_1_1, false, true),
-    ] {
-        let mut bytes = Vec::new();
-        let mut encoder = Encoder::new(&mut bytes, 95);
-        encoder.set_sampling_factor(factor);
-        // This encoder then writes a scan for each component.
-        encoder.set_optimized_huffman_tables(optimized);
-        encoder.encode(&pixels, 64, 64, ColorType::Rgb).unwrap();
-        match rgb(&bytes) {
-            Ok(image) => {
-                assert!(fine);
-                let off = image.pixels.iter().zip(&pixels).map(|(a, b)| a.abs_diff(*b));
-                let mean = off.map(f64::from).sum::<f64>() / pixels.len() as f64;
-                assert!(mean < 2.0, "{factor:?}, {optimized}: {mean}");
-            }
-            Err(error) => assert!(!fine && format!("{error:#}").contains("separate scans")),
-        }
     }
 }

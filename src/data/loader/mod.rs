@@ -12,6 +12,7 @@
 mod workers;
 
 use crate::data::augment::Augmentation;
+use crate::data::jpeg::Window;
 use crate::data::order::Order;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::ops::Range;
@@ -35,11 +36,12 @@ pub trait Images: Send + Sync {
     /// The class of image `index`.
     fn label(&self, index: usize) -> u32;
 
-    /// Reads image `index` into `pixels`, `[height, width, channels]` bytes.
+    /// Reads the `window` of image `index` into `pixels`, `[height, width, channels]` bytes; what lies
+    /// outside may be left as it was.
     ///
     /// # Errors
     /// If it cannot be read; a sentence that names the file.
-    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()>;
+    fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()>;
 }
 
 /// What the network reads in one step.

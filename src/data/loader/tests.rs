@@ -3,6 +3,7 @@ use crate::data::augment::{Geometry, Noise};
 use crate::data::order::Shuffle;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+const ALL: Window = Window { rows: 0..GEOMETRY.height, columns: 0..GEOMETRY.width };
 const GEOMETRY: Geometry = Geometry { height: 12, width: 14, channels: 3, crop: 9 };
 
 /// What a made-up data set does at one image.
@@ -31,7 +32,7 @@ impl Images for MadeUp {
     fn label(&self, index: usize) -> u32 {
         index as u32 * 10
     }
-    fn read(&self, index: usize, pixels: &mut [u8]) -> Result<()> {
+    fn read(&self, index: usize, _: &Window, pixels: &mut [u8]) -> Result<()> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         match self.at {
             At::Fail(at) => {
@@ -115,7 +116,7 @@ fn batches_hold_the_drawn_crops_in_the_order_of_the_epoch() {
                 assert_eq!(batch.images.len(), indices.len() * GEOMETRY.crop_len());
                 for (i, out) in batch.images.chunks(GEOMETRY.crop_len()).enumerate() {
                     let mut pixels = vec![0; GEOMETRY.image_len()];
-                    images.read(indices[i] as usize, &mut pixels).unwrap();
+                    images.read(indices[i] as usize, &ALL, &mut pixels).unwrap();
                     let position = (number * 8 + i) as u32;
                     let draw = a.training(5, epoch, indices[i], position, epoch != 2);
                     let mut expected = vec![0.0; GEOMETRY.crop_len()];
@@ -173,7 +174,7 @@ fn centre_and_ten_crops_are_those_of_the_augmentation() {
     assert_eq!(ten[1].indices, [8, 9]);
     assert_eq!(ten[1].images.len(), 20 * GEOMETRY.crop_len());
     let mut pixels = vec![0; GEOMETRY.image_len()];
-    made_up(10, At::Nothing).read(9, &mut pixels).unwrap();
+    made_up(10, At::Nothing).read(9, &ALL, &mut pixels).unwrap();
     for (i, draw) in a.ten().iter().enumerate() {
         let mut expected = vec![0.0; GEOMETRY.crop_len()];
         a.apply(&mut expected, &pixels, draw);
@@ -273,7 +274,7 @@ fn waiting_is_counted() {
         fn label(&self, _: usize) -> u32 {
             0
         }
-        fn read(&self, _: usize, _: &mut [u8]) -> Result<()> {
+        fn read(&self, _: usize, _: &Window, _: &mut [u8]) -> Result<()> {
             std::thread::sleep(Duration::from_millis(25));
             Ok(())
         }

@@ -1,7 +1,8 @@
 //! The loader's threads: one that walks through the epochs, and a pool that fills its batches.
 
 use super::{Batch, Crops, Images};
-use crate::data::augment::{Augmentation, Draw};
+use crate::data::augment::{Augmentation, Draw, Geometry};
+use crate::data::jpeg::Window;
 use crate::data::order::Order;
 use anyhow::{Context, Error, Result, anyhow};
 use rayon::prelude::*;
@@ -162,21 +163,28 @@ impl Workers {
         let augmentation = &self.augmentation;
         let thread = rayon::current_thread_index().unwrap_or(0);
         let mut pixels = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
+        let Geometry { height, width, .. } = augmentation.geometry;
         pixels.resize(augmentation.geometry.image_len(), 0);
-        self.images
-            .read(index as usize, &mut pixels)
-            .with_context(|| format!("cannot load image {index} of the data set"))?;
-        let crop = |out: &mut [f32], draw: &Draw| augmentation.apply(out, &pixels, draw);
-        match self.crops {
-            Crops::Random => {
-                crop(out, &augmentation.training(self.seed, epoch, index, position, noise));
-            }
-            Crops::Centre => crop(out, &augmentation.centre()),
+        let (one, ten);
+        let (window, draws): (_, &[Draw]) = match self.crops {
             Crops::Ten => {
-                let crops = out.chunks_exact_mut(augmentation.geometry.crop_len());
-                crops.zip(&augmentation.ten()).for_each(|(out, draw)| crop(out, draw));
+                ten = augmentation.ten();
+                (Window::all(height, width), &ten)
             }
-        }
+            Crops::Random | Crops::Centre => {
+                one = if self.crops == Crops::Random {
+                    augmentation.training(self.seed, epoch, index, position, noise)
+                } else {
+                    augmentation.centre()
+                };
+                (augmentation.window(&one), std::slice::from_ref(&one))
+            }
+        };
+        self.images
+            .read(index as usize, &window, &mut pixels)
+            .with_context(|| format!("cannot load image {index} of the data set"))?;
+        let crops = out.chunks_exact_mut(augmentation.geometry.crop_len());
+        crops.zip(draws).for_each(|(out, draw)| augmentation.apply(out, &pixels, draw));
         Ok(())
     }
 }

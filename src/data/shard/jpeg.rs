@@ -1,20 +1,17 @@
 //! Images as JPEG files: a data set of about a sixth of the size, for a little loss and some time.
 //!
 //! Baseline JPEG with the colours at half resolution in both directions (4:2:0) and the standard's
-//! Huffman tables (tables made for the image would save little, and this encoder then writes a scan
-//! for each component, which the decoder gets wrong). What a reader gets is what the encoder lost something of, so mean image and
-//! colour components are summed up over the decoded pixels.
+//! Huffman tables (tables made for the image would save little). What a reader gets is what the encoder
+//! lost something of, so mean image and colour components are summed up over the decoded pixels.
 //!
-//! All of an image is decoded, whatever the crop: a crop of 224×224 from 256×256 needs 15 of 16 rows
-//! of blocks on average, and a decoder cannot leave out the bits of a block that it does not show.
+//! A reader makes only those pixels that its crop needs: it stops below it, and left and right of it and
+//! above blocks' codes are read but not transformed.
 
 use super::Shape;
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::data::jpeg::{Jpeg, Memory, Window};
+use anyhow::{Context, Result, ensure};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use std::cell::RefCell;
 
 /// The quality where none is named.
 pub const QUALITY: u8 = 95;
@@ -36,32 +33,31 @@ pub fn encode(pixels: &[u8], shape: &Shape, quality: u8) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// Decodes the JPEG file `bytes` of an image of `shape` into `pixels` [height, width, channels].
-pub fn decode(bytes: &[u8], shape: &Shape, pixels: &mut [u8]) -> Result<()> {
+thread_local! {
+    /// Memory that is kept from image to image.
+    static MEMORY: RefCell<Memory> = RefCell::default();
+}
+
+/// Decodes the `window` of the JPEG file `bytes` of an image of `shape` into `pixels`
+/// [height, width, channels]; the rest is left as it was.
+///
+/// # Errors
+/// If it is no such image, or damaged in what is read of it.
+pub fn decode(bytes: &[u8], shape: &Shape, window: &Window, pixels: &mut [u8]) -> Result<()> {
     assert_eq!(pixels.len(), shape.image_bytes());
-    let (color, components) = match shape.channels {
-        1 => (ColorSpace::Luma, 1),
-        _ => (ColorSpace::RGB, 3),
-    };
-    let options = DecoderOptions::new_fast()
-        .set_strict_mode(true)
-        .set_max_width(shape.width)
-        .set_max_height(shape.height)
-        .jpeg_set_out_colorspace(color);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|e| anyhow!("{e}"))?;
-    let info = decoder.info().context("it has no header")?;
-    let found = (usize::from(info.height), usize::from(info.width), info.components);
+    let jpeg = Jpeg::open(bytes)?;
+    let found = [jpeg.height(), jpeg.width(), jpeg.channels()];
     ensure!(
-        found == (shape.height, shape.width, components),
-        "it is an image of {}×{}×{} instead of {}×{}×{components}",
-        found.0,
-        found.1,
-        found.2,
+        found == [shape.height, shape.width, shape.channels],
+        "it is an image of {}×{}×{} instead of {}×{}×{}",
+        found[0],
+        found[1],
+        found[2],
         shape.height,
-        shape.width
+        shape.width,
+        shape.channels
     );
-    decoder.decode_into(pixels).map_err(|e| anyhow!("{e}"))
+    MEMORY.with_borrow_mut(|memory| jpeg.decode(window, true, memory, pixels))
 }
 
 #[cfg(test)]
@@ -84,16 +80,17 @@ mod tests {
         for (height, width, channels) in [(256, 256, 3), (64, 48, 1), (37, 51, 3), (8, 8, 3)] {
             let shape = Shape { store: Store::Jpeg, height, width, channels };
             let pixels = picture(&shape);
+            let all = Window::all(height, width);
             let file = encode(&pixels, &shape, 95).unwrap();
             assert_eq!(file, encode(&pixels, &shape, 95).unwrap());
             assert!(file.len() < longest(&shape));
             let mut decoded = vec![0; pixels.len()];
-            decode(&file, &shape, &mut decoded).unwrap();
+            decode(&file, &shape, &all, &mut decoded).unwrap();
             let off = pixels.iter().zip(&decoded).map(|(a, b)| f64::from(a.abs_diff(*b)));
             let mean = off.sum::<f64>() / pixels.len() as f64;
             assert!(mean < 1.5, "{shape:?}: {mean}");
             let mut again = vec![7; pixels.len()];
-            decode(&file, &shape, &mut again).unwrap();
+            decode(&file, &shape, &all, &mut again).unwrap();
             assert_eq!(decoded, again);
         }
     }
@@ -123,7 +120,8 @@ mod tests {
             (b"", shape),
         ] {
             let mut pixels = vec![0; shape.image_bytes()];
-            assert!(decode(file, &shape, &mut pixels).is_err(), "{shape:?}");
+            let all = Window::all(shape.height, shape.width);
+            assert!(decode(file, &shape, &all, &mut pixels).is_err(), "{shape:?}");
         }
     }
 }

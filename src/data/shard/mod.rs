@@ -20,7 +20,9 @@
 //! CRC-32 is zlib's. Every byte of a file is covered by one. Any record is found by its offset and
 //! length without reading another.
 //!
-//! Reads are positioned reads, not a mapping: a file that is cut short while in use is then an error
+//! Reads are positioned reads, not a mapping: a file that is cut short while in use is then an error,
+//! where a mapping would end the program.
+
 pub mod jpeg;
 mod read;
 mod write;
@@ -75,6 +77,8 @@ impl Shape {
         head
     }
 }
+
+/// What the index says of a record.
 struct Entry {
     offset: u64,
     length: u32,

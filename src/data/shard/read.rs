@@ -4,6 +4,7 @@ use super::{
     ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, Shape, VERSION, header_crc, jpeg, u32_at, u64_at,
 };
 use crate::data::dataset::Store;
+use crate::data::jpeg::Window;
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
 use std::fs::File;
@@ -145,15 +146,27 @@ impl Shard {
         &self.names[start as usize..self.entries[record].name_end as usize]
     }
 
-    /// Reads a record's pixels and, with `verify`, compares its checksum.
-    pub fn read(&self, record: usize, pixels: &mut [u8], verify: bool) -> Result<()> {
+    /// Reads the `window` of a record's pixels into `pixels` [height, width, channels]; the rest is
+    /// whatever it is. With `verify` the record's checksum is compared.
+    pub fn read(
+        &self,
+        record: usize,
+        window: &Window,
+        pixels: &mut [u8],
+        verify: bool,
+    ) -> Result<()> {
         assert_eq!(pixels.len(), self.shape.image_bytes());
         match self.shape.store {
+            Store::Raw if !verify => {
+                let row = self.shape.width * self.shape.channels;
+                let bytes = window.rows.start * row..window.rows.end * row;
+                self.read_bytes(record, bytes.start, &mut pixels[bytes])
+            }
             Store::Raw => self.read_record(record, pixels, verify),
             Store::Jpeg => RECORD.with_borrow_mut(|bytes| {
                 bytes.resize(self.entries[record].length as usize, 0);
                 self.read_record(record, bytes, verify)?;
-                jpeg::decode(bytes, &self.shape, pixels)
+                jpeg::decode(bytes, &self.shape, window, pixels)
                     .with_context(|| format!("{} cannot be decoded", self.what(record)))
             }),
         }
@@ -161,19 +174,24 @@ impl Shard {
 
     /// Reads a record as it is stored.
     fn read_record(&self, record: usize, bytes: &mut [u8], verify: bool) -> Result<()> {
-        let entry = &self.entries[record];
-        let result = match &self.file {
-            Some(file) => file.read_exact_at(bytes, entry.offset),
-            None => File::open(&self.path).and_then(|f| f.read_exact_at(bytes, entry.offset)),
-        };
-        result.with_context(|| format!("{} cannot be read", self.what(record)))?;
-        if verify && crc32fast::hash(bytes) != entry.crc {
+        self.read_bytes(record, 0, bytes)?;
+        if verify && crc32fast::hash(bytes) != self.entries[record].crc {
             bail!(
                 "{} is damaged: its checksum is wrong; prepare the data set again",
                 self.what(record)
             );
         }
         Ok(())
+    }
+
+    /// Reads bytes of a record from byte `first` of it on.
+    fn read_bytes(&self, record: usize, first: usize, bytes: &mut [u8]) -> Result<()> {
+        let at = self.entries[record].offset + first as u64;
+        let result = match &self.file {
+            Some(file) => file.read_exact_at(bytes, at),
+            None => File::open(&self.path).and_then(|f| f.read_exact_at(bytes, at)),
+        };
+        result.with_context(|| format!("{} cannot be read", self.what(record)))
     }
 
     /// The record and its file, for errors.

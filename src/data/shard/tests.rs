@@ -1,9 +1,12 @@
 use super::*;
+use crate::data::jpeg::Window;
 use anyhow::Result;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 const SHAPE: Shape = Shape { store: Store::Raw, height: 2, width: 3, channels: 1 };
+
+const ALL: Window = Window { rows: 0..2, columns: 0..3 };
 
 fn three(folder: &Path) -> PathBuf {
     let path = folder.join("train-00000.shard");
@@ -50,8 +53,11 @@ fn records_come_back() {
     for keep_open in [true, false] {
         let shard = Shard::open(&path, &SHAPE, 3, keep_open).unwrap();
         let mut pixels = [0; 6];
-        shard.read(2, &mut pixels, true).unwrap();
+        shard.read(2, &ALL, &mut pixels, true).unwrap();
         assert_eq!(pixels, [3; 6]);
+        let mut pixels = [0; 6];
+        shard.read(1, &Window { rows: 1..2, columns: 1..3 }, &mut pixels, false).unwrap();
+        assert_eq!(pixels, [0, 0, 0, 2, 2, 2], "only the rows that are asked for are read");
         let names = [0, 1, 2].map(|i| shard.name(i).to_string());
         assert_eq!(names, ["a.jpg", "", "größe.jpg"]);
         assert_eq!([0, 1, 2].map(|i| shard.label(i)), [0, 1, 2]);
@@ -70,8 +76,9 @@ fn every_flipped_bit_is_found() {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &bytes).unwrap();
-        let found = open(&path)
-            .and_then(|shard| (0..3).try_for_each(|record| shard.read(record, &mut [0; 6], true)));
+        let found = open(&path).and_then(|shard| {
+            (0..3).try_for_each(|record| shard.read(record, &ALL, &mut [0; 6], true))
+        });
         assert!(found.is_err(), "bit {bit}");
     }
 }
@@ -94,8 +101,8 @@ fn a_file_cut_short_while_in_use_is_an_error_with_file_and_record() {
     let path = three(folder.path());
     let shard = open(&path).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(70).unwrap();
-    shard.read(0, &mut [0; 6], true).unwrap();
-    let error = format!("{:#}", shard.read(2, &mut [0; 6], true).unwrap_err());
+    shard.read(0, &ALL, &mut [0; 6], true).unwrap();
+    let error = format!("{:#}", shard.read(2, &ALL, &mut [0; 6], true).unwrap_err());
     assert!(error.contains("record 2") && error.contains("train-00000.shard"), "{error}");
 }
 

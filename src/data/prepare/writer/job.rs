@@ -5,6 +5,7 @@ use super::meter::Meter;
 use super::resume::{self, Progress, Unfinished};
 use crate::data::dataset::{ShardInfo, UNFINISHED_FILE};
 use crate::data::decode;
+use crate::data::jpeg::Window;
 use crate::data::prepare::{Content, Item, Source, Stored};
 use crate::data::shard::{Shape, Shard, Writer, jpeg};
 use crate::data::statistics::Sums;
@@ -101,7 +102,7 @@ impl Job<'_> {
         };
         let Some(quality) = self.quality else { return Ok(Ok(Ready { pixels, record: None })) };
         let record = jpeg::encode(&pixels, &self.shape, quality)?;
-        jpeg::decode(&record, &self.shape, &mut pixels)
+        jpeg::decode(&record, &self.shape, &self.all(), &mut pixels)
             .with_context(|| format!("{}, stored as JPEG, cannot be read again", item.name))?;
         Ok(Ok(Ready { pixels, record: Some(record) }))
     }
@@ -142,6 +143,10 @@ impl Job<'_> {
         })
     }
 
+    fn all(&self) -> Window {
+        Window::all(self.shape.height, self.shape.width)
+    }
+
     /// Adds the pixels of a chunk to the sums.
     fn sum(&self, decoded: &Decoded, sums: &mut Sums) {
         let empty = || Sums::new([self.shape.height, self.shape.width, self.shape.channels]);
@@ -169,7 +174,7 @@ impl Job<'_> {
                 .into_par_iter()
                 .map(|record| {
                     let mut pixels = vec![0; self.shape.image_bytes()];
-                    shard.read(record, &mut pixels, true)?;
+                    shard.read(record, &self.all(), &mut pixels, true)?;
                     Ok(Ok(Ready { pixels, record: None }))
                 })
                 .collect::<Result<Decoded>>()?;

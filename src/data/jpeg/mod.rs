@@ -1,0 +1,316 @@
+//! A decoder of JPEG files: baseline, extended sequential and progressive ones of 8 bits (ITU-T T.81).
+//!
+//! It is made for two things that the preparation of a data set and its reading need. It is strict:
+//! data that end early or are no codes are an error, never grey. And it takes a window: blocks outside
+//! are only passed over, which leaves out their transform, upsampling and colours, and nothing below the
+//! window need be looked at.
+//!
+//! The pixels are, bit by bit, those of libjpeg-turbo in its default settings (the slow integer
+//! transform, fancy upsampling), on any processor; the tests compare with Pillow.
+//!
+//! [`header`] reads segments; [`sequential`] and [`progressive`] read scans from [`bits`] by [`huffman`]
+//! codes; [`idct`] turns coefficients into the samples of [`planes`], and [`color`] those into pixels.
+
+mod bits;
+mod color;
+mod header;
+mod huffman;
+mod idct;
+mod planes;
+mod progressive;
+mod sequential;
+
+#[cfg(test)]
+mod tests;
+
+pub use header::Color;
+
+use anyhow::{Context, Result, bail, ensure};
+use header::{Next, Scan, State};
+use idct::Block;
+use image::metadata::Orientation as Mark;
+use planes::{Line, Plane};
+use progressive::Coefficients;
+use sequential::Tables;
+use std::ops::Range;
+
+/// A progressive image with more scans is refused: each scan passes over all blocks, so that a small
+/// file could take hours. Encoders write about ten.
+const MOST_SCANS: usize = 200;
+
+/// The part of an image that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Pixels from top to bottom.
+    pub rows: Range<usize>,
+    /// Pixels from left to right.
+    pub columns: Range<usize>,
+}
+
+impl Window {
+    /// All of an image.
+    pub fn all(height: usize, width: usize) -> Window {
+        Window { rows: 0..height, columns: 0..width }
+    }
+}
+
+/// A JPEG file, read up to its first scan.
+pub struct Jpeg<'a> {
+    bytes: &'a [u8],
+    state: State,
+    /// The first scan, and where its data begins.
+    scan: Scan,
+    at: usize,
+    color: Color,
+}
+
+/// The steps that are written for vectors by hand. A value is the proof that the processor has them.
+trait Kernels {
+    /// [`idct::plain`]
+    fn idct(&self, block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize);
+    /// [`color::interleave`]
+    fn interleave(&self, rows: [&[u8]; 3], out: &mut [u8]);
+}
+
+struct Plain;
+
+impl Kernels for Plain {
+    #[inline(always)]
+    fn idct(&self, block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+        idct::plain(block, quantisation, out, stride);
+    }
+    #[inline(always)]
+    fn interleave(&self, rows: [&[u8]; 3], out: &mut [u8]) {
+        color::interleave(rows, out);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+impl Kernels for Avx2 {
+    #[inline(always)]
+    fn idct(&self, block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+        // SAFETY: a value is made only where the processor has AVX2.
+        unsafe { idct::x86::avx2(block, quantisation, out, stride) }
+    }
+    #[inline(always)]
+    fn interleave(&self, rows: [&[u8]; 3], out: &mut [u8]) {
+        // SAFETY: as above.
+        unsafe { color::x86::interleave(rows, out) }
+    }
+}
+
+/// Memory that is used again from image to image.
+#[derive(Default)]
+pub struct Memory {
+    planes: Vec<Plane>,
+    coefficients: Vec<Coefficients>,
+    lines: [Line; 4],
+    colors: [Vec<u8>; 3],
+}
+
+impl<'a> Jpeg<'a> {
+    /// Reads the header of the file `bytes`.
+    ///
+    /// # Errors
+    /// If it is none that can be read.
+    pub fn open(bytes: &'a [u8]) -> Result<Jpeg<'a>> {
+        ensure!(bytes.starts_with(&[0xff, 0xd8]), "it does not begin as a JPEG does");
+        let mut state = State::default();
+        match state.advance(bytes, 2)? {
+            Next::Scan(scan, at) => {
+                let color = state.color()?;
+                Ok(Jpeg { bytes, state, scan, at, color })
+            }
+            Next::End => bail!("it ends before its pixels"),
+        }
+    }
+
+    /// Pixels from left to right.
+    pub fn width(&self) -> usize {
+        self.state.frame.as_ref().map_or(0, |frame| frame.width)
+    }
+
+    /// Pixels from top to bottom.
+    pub fn height(&self) -> usize {
+        self.state.frame.as_ref().map_or(0, |frame| frame.height)
+    }
+
+    /// What the pixels are stored as.
+    pub fn color(&self) -> Color {
+        self.color
+    }
+
+    /// Values a pixel that [`decode`](Jpeg::decode) gives: 1 for grey, else 3 (RGB).
+    pub fn channels(&self) -> usize {
+        if self.color == Color::Grey { 1 } else { 3 }
+    }
+
+    /// How the image has to be turned, by its Exif data.
+    pub fn orientation(&self) -> Mark {
+        self.state.mark.unwrap_or(Mark::NoTransforms)
+    }
+
+    /// Bytes that decoding takes, pixels included.
+    pub fn memory(&self) -> usize {
+        let pixels = self.width() * self.height() * self.channels();
+        pixels + self.state.frame.as_ref().map_or(0, header::Frame::memory)
+    }
+
+    /// Decodes the `window` of the image into `pixels` [height, width, channels], which is all of the
+    /// image; what lies outside of the window is left as it was. Where `sound` says that the file is known
+    /// to be whole, it is not read further than needed.
+    ///
+    /// # Errors
+    /// If the data are cut short or damaged; the pixels are then whatever they are.
+    pub fn decode(
+        self,
+        window: &Window,
+        sound: bool,
+        memory: &mut Memory,
+        pixels: &mut [u8],
+    ) -> Result<()> {
+        assert_eq!(pixels.len(), self.height() * self.width() * self.channels());
+        assert!(window.rows.end <= self.height() && window.columns.end <= self.width());
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+        {
+            // SAFETY: the processor has these instructions.
+            return unsafe { self.decode_avx2(window, sound, memory, pixels) };
+        }
+        self.decode_with(window, sound, memory, pixels, &Plain)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn decode_avx2(
+        self,
+        window: &Window,
+        sound: bool,
+        memory: &mut Memory,
+        pixels: &mut [u8],
+    ) -> Result<()> {
+        self.decode_with(window, sound, memory, pixels, &Avx2(()))
+    }
+
+    #[inline(always)]
+    fn decode_with(
+        mut self,
+        window: &Window,
+        sound: bool,
+        memory: &mut Memory,
+        pixels: &mut [u8],
+        kernels: &impl Kernels,
+    ) -> Result<()> {
+        self.samples(window, sound, memory, kernels)?;
+        self.pixels(window, memory, pixels, kernels)
+    }
+
+    /// Reads the scans and makes the planes' samples of them.
+    #[inline(always)]
+    fn samples(
+        &mut self,
+        window: &Window,
+        sound: bool,
+        memory: &mut Memory,
+        kernels: &impl Kernels,
+    ) -> Result<()> {
+        let frame = self.state.frame.as_ref().context("it has no frame")?;
+        let (count, progressive) = (frame.components.len(), frame.progressive);
+        memory.planes.resize_with(count.max(memory.planes.len()), Plane::default);
+        memory.coefficients.resize_with(count.max(memory.coefficients.len()), Default::default);
+        let planes = &mut memory.planes[..count];
+        let coefficients = &mut memory.coefficients[..count];
+        for (i, component) in frame.components.iter().enumerate() {
+            planes[i].fit(frame, component, &window.rows, &window.columns);
+            if progressive {
+                coefficients[i].clear(component.blocks_wide, component.blocks_high);
+            }
+        }
+        let mut scans = 1;
+        loop {
+            let state = &self.state;
+            let frame = state.frame.as_ref().context("it has no frame")?;
+            let tables = Tables { dc: &state.dc, ac: &state.ac, restart: state.restart };
+            // A sequential image in one scan has nothing of interest behind it.
+            let stop = sound && self.scan.parts.len() == count;
+            self.at = if progressive {
+                progressive::decode(self.bytes, self.at, frame, &self.scan, &tables, coefficients)?
+            } else {
+                sequential::decode(
+                    self.bytes, self.at, frame, &self.scan, &tables, planes, stop, kernels,
+                )?
+            };
+            if stop && !progressive {
+                break;
+            }
+            match self.state.advance(self.bytes, self.at)? {
+                Next::Scan(scan, at) => (self.scan, self.at) = (scan, at),
+                Next::End => break,
+            }
+            scans += 1;
+            ensure!(scans <= MOST_SCANS, "it has more than {MOST_SCANS} scans");
+        }
+
+        let frame = self.state.frame.as_ref().context("it has no frame")?;
+        for (i, component) in frame.components.iter().enumerate() {
+            let quantisation = component
+                .quantisation
+                .as_ref()
+                .context("one of its colour components is missing")?;
+            if !progressive {
+                continue;
+            }
+            let plane = &mut planes[i];
+            for row in plane.rows.clone() {
+                for column in plane.columns.clone() {
+                    let (out, stride) = plane.block_mut(row, column);
+                    kernels.idct(coefficients[i].block(row, column), quantisation, out, stride);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes pixels of the planes' samples.
+    #[inline(always)]
+    fn pixels(
+        &self,
+        window: &Window,
+        memory: &mut Memory,
+        pixels: &mut [u8],
+        kernels: &impl Kernels,
+    ) -> Result<()> {
+        let Memory { planes, lines: [first, second, third, fourth], colors, .. } = memory;
+        let channels = self.channels();
+        let columns = &window.columns;
+        let row_bytes = self.width() * channels;
+        for y in window.rows.clone() {
+            let out =
+                &mut pixels[y * row_bytes..][columns.start * channels..columns.end * channels];
+            let a = planes[0].row(y, columns, first);
+            if self.color == Color::Grey {
+                out.copy_from_slice(a);
+                continue;
+            }
+            let b = planes[1].row(y, columns, second);
+            let c = planes[2].row(y, columns, third);
+            match self.color {
+                Color::Rgb => kernels.interleave([a, b, c], out),
+                Color::Cmyk | Color::Ycck => {
+                    let k = planes[3].row(y, columns, fourth);
+                    for (x, out) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                        let stored = [a[x], b[x], c[x], k[x]];
+                        *out = color::four_to_rgb(stored, self.color == Color::Ycck);
+                    }
+                }
+                _ => color::rgb([a, b, c], out, colors, |rows, out| kernels.interleave(rows, out)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+use super::*;
+use std::path::PathBuf;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/jpeg")
+}
+
+fn file(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// All pixels of a file.
+fn whole(bytes: &[u8]) -> Result<Vec<u8>> {
+    let jpeg = Jpeg::open(bytes)?;
+    let mut pixels = vec![0; jpeg.width() * jpeg.height() * jpeg.channels()];
+    let window = Window::all(jpeg.height(), jpeg.width());
+    jpeg.decode(&window, false, &mut Memory::default(), &mut pixels)?;
+    Ok(pixels)
+}
+
+/// Name, width, height, channels and the checksum of the pixels by Pillow.
+fn all() -> Vec<(String, [usize; 3], u32)> {
+    let list = std::fs::read_to_string(folder().join("pixels.txt")).unwrap();
+    let read = |line: &str| {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap().to_string();
+        let shape = [0; 3].map(|_| words.next().unwrap().parse().unwrap());
+        (name, shape, u32::from_str_radix(words.next().unwrap(), 16).unwrap())
+    };
+    list.lines().map(read).collect()
+}
+
+/// Photographs of 500×375 pixels, baseline and progressive, and small images of all samplings, with
+/// restart markers, components in separate scans, grey, RGB, CMYK: to the bit.
+#[test]
+fn pixels_are_those_of_libjpeg_turbo() {
+    let files = all();
+    assert!(files.len() > 50 && files.iter().filter(|f| f.0.starts_with("photo")).count() == 3);
+    for (name, [width, height, channels], crc) in files {
+        let bytes = file(&name);
+        let jpeg = Jpeg::open(&bytes).unwrap();
+        let shape = (jpeg.width(), jpeg.height(), jpeg.channels());
+        assert_eq!(shape, (width, height, channels), "{name}");
+        assert_eq!(crc32fast::hash(&whole(&bytes).unwrap()), crc, "{name}");
+    }
+}
+
+#[test]
+fn without_vectors_the_pixels_are_the_same() {
+    for (name, [width, height, channels], crc) in all() {
+        let bytes = file(&name);
+        let mut pixels = vec![0; width * height * channels];
+        Jpeg::open(&bytes)
+            .unwrap()
+            .decode_with(
+                &Window::all(height, width),
+                false,
+                &mut Memory::default(),
+                &mut pixels,
+                &Plain,
+            )
+            .unwrap();
+        assert_eq!(crc32fast::hash(&pixels), crc, "{name}");
+    }
+}
+
+/// A window shows what all of the image has there, whatever was in the memory before, and the rest
+/// stays as it was.
+#[test]
+fn a_window_is_a_part_of_the_whole() {
+    let mut memory = Memory::default();
+    for (name, [width, height, channels], _) in all() {
+        let bytes = file(&name);
+        let whole = whole(&bytes).unwrap();
+        for (top, high, left, wide) in [
+            (0, 1, 0, 1),
+            (0, 2, 3, 5),
+            (height / 2, 20, width / 3, 9),
+            (7, 9, 15, 3),
+            (1, 70, 1, 300),
+        ] {
+            let window = Window {
+                rows: top.min(height - 1)..(top + high).min(height),
+                columns: left.min(width - 1)..(left + wide).min(width),
+            };
+            for sound in [false, true] {
+                let mut pixels: Vec<u8> = whole.iter().map(|p| !p).collect();
+                let jpeg = Jpeg::open(&bytes).unwrap();
+                jpeg.decode(&window, sound, &mut memory, &mut pixels).unwrap();
+                for (at, (ours, theirs)) in pixels.iter().zip(&whole).enumerate() {
+                    let (y, x) = (at / channels / width, at / channels % width);
+                    let inside = window.rows.contains(&y) && window.columns.contains(&x);
+                    assert_eq!(ours == theirs, inside, "{name} {window:?} {y} {x}");
+                }
+            }
+        }
+    }
+}
+
+/// However a file is cut, it is an error, unless all that is missing is nothing.
+#[test]
+fn a_file_that_is_cut_short_is_an_error() {
+    for (name, ..) in all() {
+        let bytes = file(&name);
+        let step = if name.starts_with("photo") { 997 } else { 1 };
+        for cut in (0..bytes.len()).step_by(step) {
+            assert!(whole(&bytes[..cut]).is_err(), "{name}, {cut} of {} bytes", bytes.len());
+        }
+    }
+}
+
+/// With the end marker put back, what is missing is still noticed.
+#[test]
+fn missing_data_are_an_error_even_before_an_end_marker() {
+    for name in ["photo-baseline-420.jpg", "small-1x1-restart.jpg", "small-2x2-scans.jpg"] {
+        let bytes = file(name);
+        for cut in (bytes.len() / 2..bytes.len() - 8).step_by(bytes.len() / 40) {
+            let mut cut = bytes[..cut].to_vec();
+            cut.extend([0, 0xff, 0xd9]);
+            assert!(whole(&cut).is_err(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let bytes = file("small-1x1-plain.jpg");
+    let frame = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    let changed = |at: usize, value: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = value;
+        format!("{:#}", whole(&bytes).unwrap_err())
+    };
+    assert!(changed(frame + 1, 0xc9).contains("arithmetic coded"));
+    assert!(changed(frame + 1, 0xc3).contains("lossless"));
+    assert!(changed(frame + 4, 12).contains("samples of 12 bits"));
+    let error = changed(bytes.len() - 2, 0);
+    assert!(error.contains("no end marker"), "{error}");
+}
+
+/// Each scan passes over the whole image: thousands of them would be a way to keep a program busy.
+#[test]
+fn too_many_scans_are_refused() {
+    let bytes = file("small-1x1-progressive.jpg");
+    let next = |from: usize, marker: u8| {
+        from + bytes[from..].windows(2).position(|w| w == [0xff, marker]).unwrap()
+    };
+    // The first scan, up to the tables of the second.
+    let scan = next(0, 0xda);
+    let end = next(scan, 0xc4);
+    let mut many = bytes[..end].to_vec();
+    for _ in 0..MOST_SCANS {
+        many.extend(&bytes[scan..end]);
+    }
+    many.extend(&bytes[end..]);
+    let error = format!("{:#}", whole(&many).unwrap_err());
+    assert!(error.contains("more than 200 scans"), "{error}");
+}
