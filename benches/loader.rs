@@ -9,6 +9,7 @@
 
 use alexnet::data::augment::{Augmentation, Geometry, Noise};
 use alexnet::data::dataset::Store;
+use alexnet::data::form::Form;
 use alexnet::data::loader::{Crops, Images, Loader, Request};
 use alexnet::data::order::{Order, Shuffle};
 use alexnet::data::shard::{Shape, jpeg};
@@ -122,6 +123,7 @@ fn load(
         images: images.clone(),
         augmentation: augmentation.clone(),
         crops: Crops::Random,
+        form: Form::Floats,
         batch,
         seed: 1,
         order: Order::Shuffled(Shuffle::Full),

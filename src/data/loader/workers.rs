@@ -1,7 +1,8 @@
 //! The loader's threads: one that walks through the epochs, and a pool that fills its batches.
 
 use super::{Batch, Crops, Images};
-use crate::data::augment::{Augmentation, Draw};
+use crate::data::augment::Augmentation;
+use crate::data::form::{CropBuffer, CropViewMut, Form};
 use crate::data::order::Order;
 use anyhow::{Context, Error, Result, anyhow};
 use rayon::prelude::*;
@@ -83,7 +84,10 @@ impl Walk {
             let batches = order.chunks(*size);
             let count = batches.len();
             for (number, indices) in batches.enumerate().skip(std::mem::take(&mut skip)) {
-                let mut batch = self.returned.try_recv().unwrap_or_default();
+                let mut batch = match self.returned.try_recv() {
+                    Ok(batch) => batch,
+                    Err(_) => self.workers.new_batch()?,
+                };
                 batch.epoch = epoch;
                 batch.number = number as u32;
                 batch.last = number + 1 == count;
@@ -102,6 +106,7 @@ pub(super) struct Workers {
     pub(super) images: Arc<dyn Images>,
     pub(super) augmentation: Arc<Augmentation>,
     pub(super) crops: Crops,
+    pub(super) form: Form,
     pub(super) batch: usize,
     pub(super) seed: u64,
     /// One stored image for each thread of the pool.
@@ -111,14 +116,28 @@ pub(super) struct Workers {
 }
 
 impl Workers {
+    /// Buffers for a batch.
+    fn new_batch(&self) -> Result<Batch> {
+        let most = self.batch.min(self.images.len());
+        let geometry = &self.augmentation.geometry;
+        Ok(Batch {
+            images: CropBuffer::new(&self.form, geometry, most * self.crops.count())?,
+            labels: Vec::with_capacity(most),
+            indices: Vec::with_capacity(most),
+            epoch: 0,
+            number: 0,
+            last: false,
+        })
+    }
+
     /// Fills a batch with the images `indices`, shared among the pool's threads.
     fn fill(&self, batch: &mut Batch, indices: &[u32], noise: bool) -> Result<()> {
-        let values = self.augmentation.geometry.crop_len() * self.crops.count();
         batch.indices.clear();
         batch.indices.extend_from_slice(indices);
         batch.labels.clear();
         batch.labels.extend(indices.iter().map(|&i| self.images.label(i as usize)));
-        batch.images.resize(indices.len() * values, 0.0);
+        let crops = self.crops.count();
+        batch.images.resize(indices.len() * crops);
         let first = batch.number as usize * self.batch;
         let epoch = batch.epoch;
         // The first image that fails in the batch's order is reported, whoever comes to it first:
@@ -126,7 +145,7 @@ impl Workers {
         let failed_at = AtomicUsize::new(usize::MAX);
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         self.pool.install(|| {
-            batch.images.par_chunks_exact_mut(values).enumerate().for_each(|(i, out)| {
+            batch.images.par_chunks_mut(crops).enumerate().for_each(|(i, out)| {
                 if self.signals.stopped() || i > failed_at.load(Ordering::Relaxed) {
                     return;
                 }
@@ -153,7 +172,7 @@ impl Workers {
     /// Reads one image and writes its crops.
     fn image(
         &self,
-        out: &mut [f32],
+        mut out: CropViewMut<'_>,
         index: u32,
         epoch: u32,
         position: u32,
@@ -166,15 +185,14 @@ impl Workers {
         self.images
             .read(index as usize, &mut pixels)
             .with_context(|| format!("cannot load image {index} of the data set"))?;
-        let crop = |out: &mut [f32], draw: &Draw| augmentation.apply(out, &pixels, draw);
+        let mut crop = |number, draw| out.write(number, &pixels, draw, augmentation);
         match self.crops {
             Crops::Random => {
-                crop(out, &augmentation.training(self.seed, epoch, index, position, noise));
+                crop(0, &augmentation.training(self.seed, epoch, index, position, noise));
             }
-            Crops::Centre => crop(out, &augmentation.centre()),
+            Crops::Centre => crop(0, &augmentation.centre()),
             Crops::Ten => {
-                let crops = out.chunks_exact_mut(augmentation.geometry.crop_len());
-                crops.zip(&augmentation.ten()).for_each(|(out, draw)| crop(out, draw));
+                augmentation.ten().iter().enumerate().for_each(|(number, draw)| crop(number, draw));
             }
         }
         Ok(())
