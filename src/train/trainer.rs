@@ -304,7 +304,8 @@ impl Trainer<'_> {
                 state.best = Some((epoch, error));
             }
         }
-        line += &format!("; {}", duration(train_seconds));
+        let share = 100.0 * wait / train_seconds.max(1e-9);
+        line += &format!("; {}, {share:.1} % of it waiting for data", duration(train_seconds));
         note!("{line}");
         match verdict {
             Verdict::Dropped => {
