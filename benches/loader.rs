@@ -7,13 +7,17 @@
 //! with torchvision: `taskset -c 0 python3 benches/peers/loader_torchvision.py`. Run the two in turn,
 //! several times, before comparing them.
 
+mod common;
+
 use alexnet::data::augment::{Augmentation, Geometry, Noise};
 use alexnet::data::dataset::Store;
+use alexnet::data::form::Form;
 use alexnet::data::jpeg::Window;
 use alexnet::data::loader::{Crops, Images, Loader, Request};
 use alexnet::data::order::{Order, Shuffle};
 use alexnet::data::shard::{Shape, jpeg};
 use anyhow::Result;
+use common::{SIDE, cpu, photograph_like};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +27,7 @@ struct Memory(Vec<u8>);
 /// The same as JPEG records of quality 95, as `prepare --store jpeg` stores them.
 struct Jpegs(Vec<Vec<u8>>);
 
-const SHAPE: Shape = Shape { store: Store::Jpeg, height: 256, width: 256, channels: 3 };
+const SHAPE: Shape = Shape { store: Store::Jpeg, height: SIDE, width: SIDE, channels: 3 };
 
 impl Images for Jpegs {
     fn len(&self) -> usize {
@@ -37,23 +41,10 @@ impl Images for Jpegs {
     }
 }
 
-/// Smooth colours with grain, which compress about like a photograph of that size.
-fn photograph_like(image: usize) -> Vec<u8> {
-    let mut noise = image as u32;
-    let mut value = |i: usize| {
-        let (y, x) = ((i / 3 / 256) as f32, (i / 3 % 256) as f32);
-        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let grain = (noise >> 27) as f32 - 16.0;
-        let wave = (x / 7.0 + (i % 3) as f32).sin() * (y / 9.0 + image as f32).cos();
-        (128.0 + 70.0 * wave + 0.8 * grain) as u8
-    };
-    (0..GEOMETRY.image_len()).map(&mut value).collect()
-}
-
 /// Crops of one round.
 const CROPS: usize = 8192;
 const ROUNDS: usize = 5;
-const GEOMETRY: Geometry = Geometry { height: 256, width: 256, channels: 3, crop: 224 };
+const GEOMETRY: Geometry = Geometry { height: SIDE, width: SIDE, channels: 3, crop: 224 };
 
 impl Images for Memory {
     fn len(&self) -> usize {
@@ -123,6 +114,7 @@ fn load(
         images: images.clone(),
         augmentation: augmentation.clone(),
         crops: Crops::Random,
+        form: Form::Floats,
         batch,
         seed: 1,
         order: Order::Shuffled(Shuffle::Full),
@@ -150,12 +142,4 @@ fn report(name: &str, mut round: impl FnMut() -> Result<()>) -> Result<()> {
     let (best, median) = (rates[ROUNDS - 1], rates[ROUNDS / 2]);
     println!("{name:<54} {best:8.0} crops/s at best, {median:8.0} median");
     Ok(())
-}
-
-/// The CPU's name, where the system tells it.
-fn cpu() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find(|line| line.starts_with("model name"));
-    let name = name.and_then(|line| line.split_once(": ")).map(|(_, name)| name.to_string());
-    name.unwrap_or_else(|| "unknown CPU".to_string())
 }

@@ -1,16 +1,23 @@
-// Crops as they come from the loader to the network's input: ((x - mean) + shift) * scale.
+// Crops as they come from the loader to the network's input: ((x - mean) + shift) * scale, each operation
+// rounded, which gives the CPU's bits (src/data/augment).
 //
-//   crops [IMAGES][H][W][C] bytes, mean [H][W][C], shift [IMAGES][C] (colour noise), scale [IMAGES]
-//   y     [IMAGES][H][W][C]
+//   crops [images][H][W][C] bytes, mean [H][W][C]
+//   colours [images][C + 1]: of each image the shift of each channel (colour noise), then the scale
+//   y [IMAGES][H][W][C]; what a smaller batch leaves of it becomes 0, which keeps it out of all sums
 //
 // Grid: elements / 256.
 extern "C" __global__ void __launch_bounds__(256)
 input(const unsigned char* __restrict__ crops, const float* __restrict__ mean,
-      const float* __restrict__ shift, const float* __restrict__ scale, float* __restrict__ y) {
+      const float* __restrict__ colours, int images, float* __restrict__ y) {
     constexpr int IMAGE = H * W * C;
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= IMAGES * IMAGE) return;
     int image = i / IMAGE;
+    if (image >= images) {
+        y[i] = 0.f;
+        return;
+    }
+    const float* colour = colours + image * (C + 1);
     float centred = __fsub_rn(float(crops[i]), mean[i % IMAGE]);
-    y[i] = __fmul_rn(__fadd_rn(centred, shift[image * C + i % C]), scale[image]);
+    y[i] = __fmul_rn(__fadd_rn(centred, colour[i % C]), colour[C]);
 }

@@ -36,6 +36,7 @@ fn prepare_train_eval_predict_inspect() {
     assert!(!log.contains('\r') && !log.contains('\x1b'), "{log}");
     assert!(log.contains("90 training images"), "{log}");
     assert!(log.contains("epoch   6: loss"), "{log}");
+    assert!(log.contains(" % of it waiting for data\n"), "{log}");
 
     // The run's folder.
     let files = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl"];

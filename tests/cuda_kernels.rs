@@ -750,31 +750,3 @@ fn joining_and_splitting_towers() {
         assert_eq!(read(&device, &other_gpu), part.iter().map(|v| v + v).collect::<Vec<_>>());
     });
 }
-
-#[test]
-fn crops_to_input() {
-    standin::run("crops_to_input", &[], || {
-        let device = device(0);
-        let (n, h, w, c) = (3, 5, 4, 3);
-        let len = n * h * w * c;
-        let crops: Vec<u8> = (0..len).map(|i| (i * 37 % 256) as u8).collect();
-        let (mean, shift, scale) = (noise(h * w * c, 1), noise(n * c, 2), noise(n, 3));
-        let crops_gpu = device.buffer_of(&crops).unwrap();
-        let [mean_gpu, shift_gpu, scale_gpu] =
-            [&mean, &shift, &scale].map(|v| device.buffer_of(v).unwrap());
-        let y = device.buffer::<f32>(len).unwrap();
-        let all = constants(&[("IMAGES", n), ("H", h), ("W", w), ("C", c)]);
-        let kernel = device.kernel(kernels::INPUT, &all, "input").unwrap();
-        let launch = kernel.arguments().buffer(&crops_gpu).buffer(&mean_gpu);
-        let launch = launch.buffer(&shift_gpu).buffer(&scale_gpu).buffer(&y);
-        unsafe { launch.on_each(&device.compute, len).unwrap() };
-        let want: Vec<f32> = (0..len)
-            .map(|i| {
-                let image = i / (h * w * c);
-                let centred = f32::from(crops[i]) - mean[i % (h * w * c)];
-                (centred + shift[image * c + i % c]) * scale[image]
-            })
-            .collect();
-        assert_eq!(read(&device, &y), want);
-    });
-}

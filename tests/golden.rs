@@ -4,6 +4,7 @@
 //! its head says what is in the files and how to make them anew.
 
 use alexnet::config::Config;
+use alexnet::data::form::CropView;
 use alexnet::device::cpu::Cpu;
 use alexnet::device::{Engine, Rates, Which};
 use alexnet::layers::Run;
@@ -91,13 +92,13 @@ fn check(name: &str) {
         first_image: 0,
     };
     if golden.names().contains(&"test_logits") {
-        engine.forward(&run(0, false), &images).unwrap();
+        engine.forward(&run(0, false), CropView::Floats(&images)).unwrap();
         let ours: Vec<f32> = engine.probabilities().unwrap().iter().map(|p| p.ln()).collect();
         assert_close("test_logits", &ours, &log_softmax(&get("test_logits"), classes));
     }
     let state = State::new(&config.schedule);
     for step in 1..=5 {
-        let tally = engine.gradients(&run(step, true), &images, &labels).unwrap();
+        let tally = engine.gradients(&run(step, true), CropView::Floats(&images), &labels).unwrap();
         if step == 1 {
             let ours: Vec<f32> = engine.probabilities().unwrap().iter().map(|p| p.ln()).collect();
             assert_close("logits", &ours, &log_softmax(&get("logits"), classes));

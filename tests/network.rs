@@ -8,6 +8,7 @@
 mod cases;
 
 use alexnet::config::Config;
+use alexnet::data::form::CropView;
 use alexnet::device::cpu::Cpu;
 use alexnet::device::{Engine, Which};
 use alexnet::layers::Run;
@@ -128,8 +129,10 @@ fn check(config: &Config, chain: Chain) {
 
     // A full batch first, so that what it leaves behind must not show.
     let more = self::images(batch + 2);
-    engine.gradients(&run(batch + 2), &more, &self::labels(batch + 2, classes)).unwrap();
-    let tally = engine.gradients(&run(batch), &pixels, &labels).unwrap();
+    engine
+        .gradients(&run(batch + 2), CropView::Floats(&more), &self::labels(batch + 2, classes))
+        .unwrap();
+    let tally = engine.gradients(&run(batch), CropView::Floats(&pixels), &labels).unwrap();
 
     let shape = [CROP, CROP, CHANNELS];
     let maps = pixels.chunks_exact(CROP * CROP * CHANNELS);
@@ -300,7 +303,9 @@ fn the_number_of_threads_changes_no_bit_of_a_gradient() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let mut engine = engine(&config, batch);
-                engine.gradients(&run(batch), &images(batch), &labels(batch, 10)).unwrap();
+                engine
+                    .gradients(&run(batch), CropView::Floats(&images(batch)), &labels(batch, 10))
+                    .unwrap();
                 let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
                 let tensors = 0..engine.plan().tensors().len();
                 let mut all: Vec<Vec<u32>> = tensors
@@ -355,8 +360,8 @@ fn weights_used_where_they_lie_in_a_file_give_the_same_probabilities() {
     // Also a batch smaller than the planned one.
     for batch in [3, 2] {
         let run = Run { training: false, ..run(batch) };
-        adopting.forward(&run, &images(batch)).unwrap();
-        copying.forward(&run, &images(batch)).unwrap();
+        adopting.forward(&run, CropView::Floats(&images(batch))).unwrap();
+        copying.forward(&run, CropView::Floats(&images(batch))).unwrap();
         let (a, b) = (adopting.probabilities().unwrap(), copying.probabilities().unwrap());
         assert_eq!(a.len(), batch * 5);
         let far = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -378,7 +383,7 @@ fn both_ways_of_convolution_agree() {
     let gradients = |cpu: &str| {
         let config = config(1, 4, &format!("[cpu]\n{cpu}\n{layers}"));
         let mut engine = engine(&config, 3);
-        engine.gradients(&run(3), &images(3), &labels(3, 4)).unwrap();
+        engine.gradients(&run(3), CropView::Floats(&images(3)), &labels(3, 4)).unwrap();
         let tensors = 0..engine.plan().tensors().len();
         tensors.map(|t| engine.read(Which::Gradient, t).unwrap().values).collect::<Vec<_>>()
     };

@@ -3,9 +3,11 @@
 
 use super::print;
 use crate::config::Config;
+use crate::data::augment::{Augmentation, Geometry};
+use crate::data::form::CropBuffer;
 use crate::device::profile::Profile;
 use crate::device::{Choice, Engine, LayerTime, Rates, peak};
-use crate::layers::Run;
+use crate::layers::{Run, Shape};
 use crate::network::{Plan, Purpose};
 use crate::random::{self, Stream};
 use crate::train::initial;
@@ -16,7 +18,8 @@ use std::time::Instant;
 
 /// Measure how fast a network trains and evaluates, layer by layer.
 ///
-/// The images are random numbers, so the data pipeline is not measured. Each figure is the median over
+/// The images are random numbers in memory: of the data pipeline only the way to a GPU is measured,
+/// from pinned memory. Each figure is the median over
 /// the steps. GFLOP/s count the multiply-adds of direct convolution, twice, whatever way they are done;
 /// the peak is measured from registers just before and after.
 #[derive(clap::Args, Debug)]
@@ -68,20 +71,30 @@ pub fn run(args: Args) -> Result<()> {
 
 struct Bench {
     engine: Box<dyn Engine>,
-    images: Vec<f32>,
+    images: CropBuffer,
     labels: Vec<u32>,
 }
 
 impl Bench {
     fn new(mut engine: Box<dyn Engine>, seed: u64) -> Result<Bench> {
         initial::initialise(engine.as_mut())?;
-        let plan = engine.plan();
+        // Grey levels, centred on the device or before, as images are.
+        let Shape { height, width, channels } = engine.plan().input;
+        let geometry = Geometry { height, width, channels, crop: height };
+        let mean = vec![127.5; geometry.crop_len()];
+        let form = engine.form(&mean)?;
+        let a = Augmentation { geometry, flip: false, noise: None, shared_crops: 1, mean };
+        a.check()?;
+        let (batch, classes) = (engine.plan().batch, engine.plan().classes);
         let mut stream = Stream::new(seed, random::Purpose::Test, 0, 0);
-        // Centred grey levels, as images have them.
-        let images = (0..plan.batch * plan.input.len())
-            .map(|_| (stream.word() >> 24) as f32 - 127.5)
-            .collect();
-        let labels = (0..plan.batch).map(|_| stream.below(plan.classes as u32)).collect();
+        let mut images = CropBuffer::new(&form, &geometry, batch)?;
+        images.resize(batch);
+        let mut image = vec![0; geometry.image_len()];
+        for crop in 0..batch {
+            image.fill_with(|| (stream.word() >> 24) as u8);
+            images.view_mut().write(crop, &image, &a.centre(), &a);
+        }
+        let labels = (0..batch).map(|_| stream.below(classes as u32)).collect();
         Ok(Bench { engine, images, labels })
     }
 
@@ -96,7 +109,7 @@ impl Bench {
             let run =
                 Run { batch: self.labels.len(), training, seed: 1, step: step + 1, first_image: 0 };
             if training {
-                self.engine.gradients(&run, &self.images, &self.labels)?;
+                self.engine.gradients(&run, self.images.view(), &self.labels)?;
                 // Rates that work as much as real ones but leave the numbers where they are.
                 let rates =
                     Rates { weight: 1e-12, weight_decay: 1e-12, bias: 1e-12, bias_decay: 1e-12 };
@@ -105,7 +118,7 @@ impl Bench {
                     layers.iter().map(|l| l.weights.as_ref().map(|_| rates)).collect();
                 self.engine.update(0.9, &rates)?;
             } else {
-                self.engine.forward(&run, &self.images)?;
+                self.engine.forward(&run, self.images.view())?;
                 self.engine.probabilities()?;
             }
             if step > 0 {

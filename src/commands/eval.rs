@@ -74,9 +74,8 @@ pub fn run(args: Args) -> Result<()> {
     let batch = images_per_batch(batch, crops);
     let mut members = Vec::new();
     for model in &mut models {
-        let augmentation = model.augmentation.clone();
-        let loader =
-            feed::evaluation(&model.config.data, split.clone(), augmentation, crops, batch)?;
+        let data = &model.config.data;
+        let loader = feed::evaluation(data, split.clone(), &model.cropping, crops, batch)?;
         let member: Member<'_> = (model.engine.as_mut(), loader);
         members.push(member);
     }

@@ -1,24 +1,22 @@
 //! A network ready to use: what `eval` and `predict` make of a checkpoint.
 
 use crate::config::Config;
-use crate::data::augment::Augmentation;
 use crate::device::cuda::library;
 use crate::device::{Choice, Engine};
 use crate::network::{Plan, Purpose};
 use crate::note;
 use crate::train::checkpoint::Checkpoint;
-use crate::train::feed;
+use crate::train::feed::Cropping;
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A checkpoint's network on a device, with the way images are cropped for it.
 pub struct Model {
     pub checkpoint: Checkpoint,
     pub config: Config,
     pub engine: Box<dyn Engine>,
-    pub augmentation: Arc<Augmentation>,
+    pub cropping: Cropping,
 }
 
 impl Model {
@@ -37,8 +35,8 @@ impl Model {
             .with_context(|| path.display().to_string())?;
         let mut engine = place.engine(plan)?;
         checkpoint.load(engine.as_mut(), false)?;
-        let augmentation = Arc::new(feed::augmentation(&config.data, &checkpoint.facts)?);
-        Ok(Model { checkpoint, config, engine, augmentation })
+        let cropping = Cropping::new(&config.data, &checkpoint.facts, engine.as_mut())?;
+        Ok(Model { checkpoint, config, engine, cropping })
     }
 }
 

@@ -4,11 +4,13 @@ use super::model::{Model, or_newest};
 use super::print;
 use crate::data::dataset::Class;
 use crate::data::decode::prepare_image;
+use crate::data::form::CropBuffer;
 use crate::data::loader::Crops;
 use crate::device::Choice;
 use crate::errors::sentence;
 use crate::note;
 use crate::train::evaluate::probabilities;
+use crate::train::feed::Cropping;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -49,10 +51,13 @@ pub fn run(args: Args) -> Result<()> {
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
     let mut model = Model::open(&path, &args.device, Some(crops.count()))?;
     let classes = model.checkpoint.facts.classes.clone();
+    let Cropping { augmentation, form } = &model.cropping;
+    let mut input = CropBuffer::new(form, &augmentation.geometry, crops.count())?;
     let (mut answers, mut failed) = (Vec::new(), 0);
     for path in &args.images {
         let image = path.display().to_string();
-        let answer = predict(&mut model, path, crops).map(|p| best(&p, args.top as usize));
+        let answer =
+            predict(&mut model, &mut input, path, crops).map(|p| best(&p, args.top as usize));
         failed += usize::from(answer.is_err());
         match (args.json, answer) {
             (true, answer) => answers.push(as_json(&image, answer, &classes)),
@@ -87,22 +92,27 @@ fn as_text(image: &str, top: &[(usize, f64)], classes: &[Class]) -> String {
     format!("{image}{}", lines.collect::<String>())
 }
 
-/// The class probabilities of one image.
-fn predict(model: &mut Model, path: &Path, crops: Crops) -> Result<Vec<f64>> {
+/// The class probabilities of one image, which goes through `input`.
+fn predict(
+    model: &mut Model,
+    input: &mut CropBuffer,
+    path: &Path,
+    crops: Crops,
+) -> Result<Vec<f64>> {
     let facts = &model.checkpoint.facts;
     let context = || path.display().to_string();
     let bytes = std::fs::read(path).context("the image cannot be read").with_context(context)?;
     let image = prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
+    let augmentation = &model.cropping.augmentation;
     let draws = match crops {
-        Crops::Ten => model.augmentation.ten().to_vec(),
-        _ => vec![model.augmentation.centre()],
+        Crops::Ten => augmentation.ten().to_vec(),
+        _ => vec![augmentation.centre()],
     };
-    let n = model.augmentation.geometry.crop_len();
-    let mut input = vec![0.0; draws.len() * n];
-    for (input, draw) in input.chunks_exact_mut(n).zip(&draws) {
-        model.augmentation.apply(input, &image, draw);
+    input.resize(draws.len());
+    for (crop, draw) in draws.iter().enumerate() {
+        input.view_mut().write(crop, &image, draw, augmentation);
     }
-    probabilities(model.engine.as_mut(), &input, crops)
+    probabilities(model.engine.as_mut(), input.view(), crops)
 }
 
 /// The `n` most probable classes, the most probable first, equal ones in order.

@@ -3,11 +3,12 @@
 //! [`decode`] and [`resize`] make an image file's pixels; [`shard`] holds many of them in a file;
 //! [`statistics`] sums them up; [`dataset`] is all of it together, opened for reading; [`prepare`]
 //! writes it. From it [`order`] draws the images of an epoch, [`augment`] the crops, and [`loader`]
-//! makes batches.
+//! makes batches, in the [`form`] that the device takes.
 
 pub mod augment;
 pub mod dataset;
 pub mod decode;
+pub mod form;
 pub mod jpeg;
 pub mod loader;
 pub mod order;

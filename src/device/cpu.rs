@@ -2,6 +2,7 @@
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
 use super::{Engine, LayerTime, Rates, Tensor, Which};
+use crate::data::form::{CropView, Form};
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Run};
 use crate::mapped::MappedFloats;
@@ -224,7 +225,10 @@ impl Cpu {
         self.buffers[id] = dy;
     }
 
-    fn load_input(&mut self, run: &Run, images: &[f32]) -> Result<()> {
+    fn load_input(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
+        let CropView::Floats(images) = images else {
+            bail!("the CPU is given bytes where it takes floats; this is an error in the program");
+        };
         let n = run.batch * self.plan.input.len();
         if run.batch == 0 || run.batch > self.plan.batch || images.len() != n {
             bail!(
@@ -317,7 +321,11 @@ impl Engine for Cpu {
         Ok(())
     }
 
-    fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()> {
+    fn form(&mut self, _: &[f32]) -> Result<Form> {
+        Ok(Form::Floats)
+    }
+
+    fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
         self.load_input(run, images)?;
         self.last_batch = run.batch;
         for index in 0..self.forward.len() {
@@ -330,7 +338,7 @@ impl Engine for Cpu {
         Ok(self.buffers[self.plan.probabilities()][..self.last_batch * self.plan.classes].to_vec())
     }
 
-    fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally> {
+    fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         let classes = self.plan.classes;
         if labels.len() != run.batch {
             bail!("{} labels for a batch of {} images", labels.len(), run.batch);

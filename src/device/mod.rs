@@ -9,6 +9,7 @@ pub mod profile;
 
 pub use choice::{Choice, Place};
 
+use crate::data::form::{CropView, Form};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::mapped::MappedFloats;
@@ -71,13 +72,18 @@ pub trait Engine: Send {
     fn adopt(&mut self, tensor: usize, values: &MappedFloats) -> Result<()> {
         self.write(Which::Value, tensor, values)
     }
-    /// `images` [run.batch, input] to class probabilities [run.batch, classes].
-    fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()>;
+    /// The form in which the passes take images. An engine that takes bytes centres them itself, from now
+    /// on on `mean` [input], the centre crop of the mean image.
+    fn form(&mut self, mean: &[f32]) -> Result<Form>;
+    /// `images`, run.batch crops, to class probabilities [run.batch, classes]. When it returns, nothing
+    /// reads `images` any more.
+    fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()>;
     /// The probabilities of the last forward pass [run.batch, classes].
     fn probabilities(&self) -> Result<Vec<f32>>;
     /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when it
-    /// returns; whatever is asked of the engine next finds the gradients complete.
-    fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally>;
+    /// returns, but reads `images` no more; whatever is asked of the engine next finds the gradients
+    /// complete.
+    fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally>;
     /// The update rule on all parameters; `rates` has one entry a layer of the plan.
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()>;
 }

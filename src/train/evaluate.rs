@@ -3,6 +3,7 @@
 
 use super::interrupt::Interrupt;
 use super::progress::Progress;
+use crate::data::form::CropView;
 use crate::data::loader::{Crops, Loader};
 use crate::device::Engine;
 use crate::layers::Run;
@@ -34,7 +35,7 @@ pub fn evaluate(
         let mut labels: Vec<u32> = Vec::new();
         for (engine, loader) in members.iter_mut() {
             let Some(batch) = loader.next()? else { return Ok(Some(sum)) };
-            let probabilities = probabilities(*engine, &batch.images, crops)?;
+            let probabilities = probabilities(*engine, batch.images.view(), crops)?;
             average.resize(probabilities.len(), 0.0);
             for (a, p) in average.iter_mut().zip(&probabilities) {
                 *a += p;
@@ -49,16 +50,21 @@ pub fn evaluate(
     }
 }
 
-/// Class probabilities [images, classes] of `crops` [images · crops, input], averaged over each
+/// Class probabilities [images, classes] of `inputs`, images · crops of them, averaged over each
 /// image's crops. More crops than the engine's batch go through it piece by piece.
-pub fn probabilities(engine: &mut dyn Engine, inputs: &[f32], crops: Crops) -> Result<Vec<f64>> {
+pub fn probabilities(
+    engine: &mut dyn Engine,
+    inputs: CropView<'_>,
+    crops: Crops,
+) -> Result<Vec<f64>> {
     let (classes, values) = (engine.plan().classes, engine.plan().input.len());
     let (most, count) = (engine.plan().batch, crops.count());
-    let mut all = Vec::with_capacity(inputs.len() / values * classes);
-    for piece in inputs.chunks(most * values) {
-        let batch = piece.len() / values;
+    let inputs_len = inputs.len(values);
+    let mut all = Vec::with_capacity(inputs_len * classes);
+    for first in (0..inputs_len).step_by(most) {
+        let batch = most.min(inputs_len - first);
         let run = Run { batch, training: false, seed: 0, step: 0, first_image: 0 };
-        engine.forward(&run, piece)?;
+        engine.forward(&run, inputs.slice(first..first + batch, values))?;
         all.extend_from_slice(&engine.probabilities()?[..batch * classes]);
     }
     let mut average = vec![0.0; all.len() / count];

@@ -5,10 +5,28 @@ use super::schedule;
 use crate::config::{Data, NoiseUnit, Schedule, ShuffleKind};
 use crate::config_error;
 use crate::data::augment::{Augmentation, Geometry, Noise};
+use crate::data::form::Form;
 use crate::data::loader::{Crops, Images, Loader, Request};
 use crate::data::order::{Order, Shuffle};
+use crate::device::Engine;
 use anyhow::Result;
 use std::sync::Arc;
+
+/// How a data set's images become what one engine takes.
+#[derive(Clone)]
+pub struct Cropping {
+    pub augmentation: Arc<Augmentation>,
+    pub form: Form,
+}
+
+impl Cropping {
+    /// As `data` asks for; from now on the engine takes images that are centred in this way.
+    pub fn new(data: &Data, facts: &DataFacts, engine: &mut dyn Engine) -> Result<Cropping> {
+        let augmentation = augmentation(data, facts)?;
+        let form = engine.form(&augmentation.mean)?;
+        Ok(Cropping { augmentation: Arc::new(augmentation), form })
+    }
+}
 
 /// The augmentation that `data` asks for, fitted to a data set's size and statistics.
 pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
@@ -65,7 +83,7 @@ pub fn training(
     data: &Data,
     schedule: &Schedule,
     images: Arc<dyn Images>,
-    augmentation: Arc<Augmentation>,
+    cropping: &Cropping,
     (batch, seed): (usize, u64),
     epochs: std::ops::Range<u32>,
     first_batch: u32,
@@ -77,8 +95,9 @@ pub fn training(
     };
     Loader::start(Request {
         images,
-        augmentation,
+        augmentation: cropping.augmentation.clone(),
         crops: Crops::Random,
+        form: cropping.form.clone(),
         batch,
         seed,
         order: Order::Shuffled(shuffle),
@@ -94,14 +113,15 @@ pub fn training(
 pub fn evaluation(
     data: &Data,
     images: Arc<dyn Images>,
-    augmentation: Arc<Augmentation>,
+    cropping: &Cropping,
     crops: Crops,
     batch: usize,
 ) -> Result<Loader> {
     Loader::start(Request {
         images,
-        augmentation,
+        augmentation: cropping.augmentation.clone(),
         crops,
+        form: cropping.form.clone(),
         batch,
         seed: 0,
         order: Order::Sequential,

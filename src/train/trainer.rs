@@ -4,15 +4,15 @@
 use super::checkpoint::{self, DataFacts, State};
 use super::clock::Clock;
 use super::evaluate::{evaluate, images_per_batch};
+use super::feed::{self, Cropping};
+use super::initial;
 use super::interrupt::Interrupt;
 use super::metrics::{Line, Metrics, Validation};
 use super::progress::{Progress, duration};
 use super::runs::RunFolder;
 use super::schedule::{self, Verdict};
-use super::{feed, initial};
 use crate::config::{Config, ScheduleKind};
 use crate::config_error;
-use crate::data::augment::Augmentation;
 use crate::data::loader::{Batch, Crops, Images};
 use crate::device::profile::Profile;
 use crate::device::{Engine, Rates, Which};
@@ -83,7 +83,7 @@ impl Trainer<'_> {
     /// Trains from where the state stands to the end.
     pub fn train(mut self) -> Result<End> {
         let config = self.config;
-        let augmentation = Arc::new(feed::augmentation(&config.data, &self.facts)?);
+        let cropping = Cropping::new(&config.data, &self.facts, self.engine.as_mut())?;
         self.state.training_images = self.images.train.len() as u64;
         let mut metrics = Metrics::open(
             &self.run.metrics(),
@@ -94,7 +94,7 @@ impl Trainer<'_> {
             &config.data,
             &config.schedule,
             self.images.train.clone(),
-            augmentation.clone(),
+            &cropping,
             (config.train.batch, config.seed),
             self.state.epoch..config.train.epochs + 1,
             self.state.batches,
@@ -103,7 +103,7 @@ impl Trainer<'_> {
         let mut recent = Recent::default();
         // The run before was interrupted in the validation that ends an epoch.
         if self.state.tally.images == self.state.training_images {
-            let ended = self.end_epoch(&augmentation, &mut metrics, &mut clock)?;
+            let ended = self.end_epoch(&cropping, &mut metrics, &mut clock)?;
             if self.interrupt.wanted() {
                 return self.interrupted(!ended);
             }
@@ -131,7 +131,7 @@ impl Trainer<'_> {
             if ends_epoch {
                 progress.finish();
                 self.tell_profile(&clock);
-                unsaved = !self.end_epoch(&augmentation, &mut metrics, &mut clock)?;
+                unsaved = !self.end_epoch(&cropping, &mut metrics, &mut clock)?;
                 last_saved = Instant::now();
                 if self.state.finished {
                     break;
@@ -210,7 +210,7 @@ impl Trainer<'_> {
             step: (state.step + 1) as u32,
             first_image: 0,
         };
-        let tally = self.engine.gradients(&run, &batch.images, &batch.labels)?;
+        let tally = self.engine.gradients(&run, batch.images.view(), &batch.labels)?;
         ensure!(
             tally.loss.is_finite(),
             "the loss is no number any more at step {}: {}",
@@ -249,13 +249,13 @@ impl Trainer<'_> {
     /// validation was through; the state still stands at the end of the epoch's training.
     fn end_epoch(
         &mut self,
-        augmentation: &Arc<Augmentation>,
+        cropping: &Cropping,
         metrics: &mut Metrics,
         clock: &mut Clock,
     ) -> Result<bool> {
         let (train_seconds, wait, images_per_second) = clock.epoch();
         let validation = match self.images.validation.clone() {
-            Some(images) => match self.validate(images, augmentation)? {
+            Some(images) => match self.validate(images, cropping)? {
                 None => return Ok(false),
                 some => some,
             },
@@ -304,7 +304,8 @@ impl Trainer<'_> {
                 state.best = Some((epoch, error));
             }
         }
-        line += &format!("; {}", duration(train_seconds));
+        let share = 100.0 * wait / train_seconds.max(1e-9);
+        line += &format!("; {}, {share:.1} % of it waiting for data", duration(train_seconds));
         note!("{line}");
         match verdict {
             Verdict::Dropped => {
@@ -336,16 +337,11 @@ impl Trainer<'_> {
     }
 
     /// None: interrupted.
-    fn validate(
-        &mut self,
-        images: Arc<dyn Images>,
-        augmentation: &Arc<Augmentation>,
-    ) -> Result<Option<Tally>> {
+    fn validate(&mut self, images: Arc<dyn Images>, cropping: &Cropping) -> Result<Option<Tally>> {
         let crops = Crops::Centre;
         let batch = images_per_batch(self.engine.plan().batch, crops);
         let progress = Progress::new("validation", images.len() as u64);
-        let loader =
-            feed::evaluation(&self.config.data, images, augmentation.clone(), crops, batch)?;
+        let loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
         evaluate(&mut [(self.engine.as_mut(), loader)], crops, &progress, &self.interrupt)
     }
 

@@ -233,7 +233,7 @@ pub fn variants(images: usize) -> Vec<Variant> {
         "input",
         &input,
         pixels,
-        &[pixels, 224 * 224 * 3, images * 3, images, pixels],
+        &[pixels, 224 * 224 * 3, images * 4, pixels],
     );
     let sums = constants(&[("ROWS", images * 3025), ("COLUMNS", 48), ("SPLITS", 128)]);
     add("column sums", kernels::REDUCE, "column_sums", &sums, 48, &[maps, 48 * 128]);

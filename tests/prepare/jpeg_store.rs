@@ -3,6 +3,7 @@
 use super::*;
 use alexnet::data::augment::{Augmentation, Geometry};
 use alexnet::data::dataset::{Dataset, Store};
+use alexnet::data::form::{CropView, Form};
 use alexnet::data::loader::{Crops, Loader, Request};
 use alexnet::data::order::Order;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ fn the_loader_reads_them_with_any_number_of_threads() {
                 mean,
             }),
             crops: Crops::Centre,
+            form: Form::Floats,
             batch: 10,
             seed: 1,
             order: Order::Sequential,
@@ -79,7 +81,8 @@ fn the_loader_reads_them_with_any_number_of_threads() {
         .unwrap();
         let mut all = Vec::new();
         while let Some(batch) = loader.next().unwrap() {
-            all.extend(batch.images);
+            let CropView::Floats(images) = batch.images.view() else { panic!("not floats") };
+            all.extend_from_slice(images);
         }
         all
     };

@@ -1,8 +1,9 @@
 //! Augmentation: from a stored image to the values that the network reads (paper section 4.1).
 //!
-//! Two steps, kept apart so that the second can run on a GPU as well: a [`Draw`] says where to crop,
-//! whether to flip and what colour to add, as a function of (seed, epoch, image) alone; and
-//! [`Augmentation::apply`] carries it out in one pass over the pixels. For every value of the crop:
+//! Two steps: a [`Draw`] says where to crop, whether to flip and what colour to add, as a function of
+//! (seed, epoch, image) alone; and [`Augmentation::apply`] carries it out in one pass over the pixels.
+//! For a GPU, [`Augmentation::cut`] moves the bytes alone, and `kernels/input.cu` does the arithmetic.
+//! For every value of the crop:
 //!
 //! `out[y, x, c] = ((pixel as f32 - mean[y, x, c]) + shift[c]) * scale`
 //!
@@ -205,6 +206,23 @@ impl Augmentation {
         match channels {
             1 => pixels::apply_channels::<1>(out, image, draw, self),
             3 => pixels::apply_channels::<3>(out, image, draw, self),
+            _ => panic!("images of {channels} channels cannot be cropped"),
+        }
+    }
+
+    /// Writes the stored bytes of the crop that `draw` describes to `out`, `[crop, crop, channels]`,
+    /// flipped if it says so, and nothing else done to them.
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply).
+    pub fn cut(&self, out: &mut [u8], image: &[u8], draw: &Draw) {
+        let Geometry { height, width, channels, crop } = self.geometry;
+        assert_eq!(out.len(), self.geometry.crop_len());
+        assert_eq!(image.len(), self.geometry.image_len());
+        assert!(draw.top + crop <= height && draw.left + crop <= width);
+        match channels {
+            1 => pixels::cut_channels::<1>(out, image, draw, &self.geometry),
+            3 => pixels::cut_channels::<3>(out, image, draw, &self.geometry),
             _ => panic!("images of {channels} channels cannot be cropped"),
         }
     }

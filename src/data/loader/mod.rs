@@ -12,6 +12,7 @@
 mod workers;
 
 use crate::data::augment::Augmentation;
+use crate::data::form::{CropBuffer, Form};
 use crate::data::jpeg::Window;
 use crate::data::order::Order;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -45,11 +46,10 @@ pub trait Images: Send + Sync {
 }
 
 /// What the network reads in one step.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug)]
 pub struct Batch {
-    /// `[count, crop, crop, channels]`; with [`Crops::Ten`] `[10 · count, crop, crop, channels]`, the
-    /// ten crops of an image after one another.
-    pub images: Vec<f32>,
+    /// A crop of each image; with [`Crops::Ten`] ten of each, the crops of an image after one another.
+    pub images: CropBuffer,
     /// The class of each image.
     pub labels: Vec<u32>,
     /// The index of each image in the data set.
@@ -88,6 +88,8 @@ pub struct Request {
     pub augmentation: Arc<Augmentation>,
     /// Which crops.
     pub crops: Crops,
+    /// What the device takes.
+    pub form: Form,
     /// Images of a batch.
     pub batch: usize,
     /// Seed of the run.
@@ -167,6 +169,7 @@ impl Loader {
             images: request.images,
             augmentation: request.augmentation,
             crops: request.crops,
+            form: request.form,
             batch: request.batch,
             seed: request.seed,
             scratch: (0..request.threads).map(|_| Mutex::default()).collect(),
@@ -243,7 +246,7 @@ impl Loader {
         result
     }
 
-    /// Gives a batch's buffers back to be filled again.
+    /// Gives a batch's buffers back to be filled again, once nothing reads them any more.
     pub fn recycle(&mut self, batch: Batch) {
         // After the last batch nobody takes it, and it is dropped here.
         let _ = self.spare.send(batch);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::data::augment::{Geometry, Noise};
+use crate::data::form::{Bytes, CropView};
 use crate::data::order::Shuffle;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -72,6 +73,7 @@ fn request(images: Arc<MadeUp>) -> Request {
         images,
         augmentation: Arc::new(augmentation()),
         crops: Crops::Random,
+        form: Form::Floats,
         batch: 8,
         seed: 5,
         order: Order::Shuffled(Shuffle::Full),
@@ -83,11 +85,48 @@ fn request(images: Arc<MadeUp>) -> Request {
     }
 }
 
-fn all(request: Request) -> Vec<Batch> {
+/// What a batch held when it came.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    /// Crops as floats; of crops as bytes their colours.
+    images: Vec<f32>,
+    bytes: Vec<u8>,
+    labels: Vec<u32>,
+    indices: Vec<u32>,
+    /// Epoch, number, whether it is the last.
+    place: (u32, u32, bool),
+}
+
+impl Seen {
+    fn of(batch: &Batch) -> Seen {
+        let (images, bytes) = match batch.images.view() {
+            CropView::Floats(images) => (images, &[][..]),
+            CropView::Bytes { pixels, colours } => (colours, pixels),
+        };
+        Seen {
+            images: images.to_vec(),
+            bytes: bytes.to_vec(),
+            labels: batch.labels.clone(),
+            indices: batch.indices.clone(),
+            place: (batch.epoch, batch.number, batch.last),
+        }
+    }
+}
+
+/// Bytes in plain memory, counting how often it is taken.
+fn bytes(taken: &Arc<AtomicUsize>) -> Form {
+    let taken = Arc::clone(taken);
+    Form::Bytes(Arc::new(move |bytes| {
+        taken.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(vec![0xaa_u8; bytes]) as Bytes)
+    }))
+}
+
+fn all(request: Request) -> Vec<Seen> {
     let mut loader = Loader::start(request).unwrap();
     let mut batches = Vec::new();
     while let Some(batch) = loader.next().unwrap() {
-        batches.push(batch.clone());
+        batches.push(Seen::of(&batch));
         loader.recycle(batch);
     }
     assert!(loader.next().unwrap().is_none());
@@ -109,8 +148,7 @@ fn batches_hold_the_drawn_crops_in_the_order_of_the_epoch() {
             orders.push(order.clone());
             for (number, indices) in order.chunks(8).enumerate() {
                 let batch = batches.next().unwrap();
-                let place = (batch.epoch, batch.number, batch.last);
-                assert_eq!(place, (epoch, number as u32, number == 2));
+                assert_eq!(batch.place, (epoch, number as u32, number == 2));
                 assert_eq!(batch.indices, indices);
                 assert_eq!(batch.labels, indices.iter().map(|i| i * 10).collect::<Vec<_>>());
                 assert_eq!(batch.images.len(), indices.len() * GEOMETRY.crop_len());
@@ -133,13 +171,53 @@ fn batches_hold_the_drawn_crops_in_the_order_of_the_epoch() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_batches() {
-    let with = |threads, prefetch, crops| {
-        all(Request { threads, prefetch, crops, ..request(made_up(50, At::Nothing)) })
-    };
-    for crops in [Crops::Random, Crops::Centre, Crops::Ten] {
-        let one = with(1, 1, crops);
-        assert_eq!(one.len(), 21);
-        assert!(one == with(2, 3, crops) && one == with(8, 0, crops));
+    for form in [Form::Floats, bytes(&Arc::default())] {
+        let with = |threads, prefetch, crops| {
+            let (form, request) = (form.clone(), request(made_up(50, At::Nothing)));
+            all(Request { form, threads, prefetch, crops, ..request })
+        };
+        for crops in [Crops::Random, Crops::Centre, Crops::Ten] {
+            let one = with(1, 1, crops);
+            assert_eq!(one.len(), 21);
+            assert!(one == with(2, 3, crops) && one == with(8, 0, crops));
+        }
+    }
+}
+
+/// With the arithmetic at the head of `augment`, bytes become the floats in every bit: flipped or not,
+/// with noise and rescaled (not in epoch 2), one crop and ten, in colour and grey.
+#[test]
+fn bytes_become_the_same_floats() {
+    for channels in [1, 3] {
+        let geometry = Geometry { channels, ..GEOMETRY };
+        let mean: Vec<f32> = (0..geometry.crop_len()).map(|i| i as f32 * 0.37).collect();
+        let noise = (channels == 3).then(|| augmentation().noise.unwrap());
+        let a = Arc::new(Augmentation { geometry, noise, mean, ..augmentation() });
+        for crops in [Crops::Random, Crops::Centre, Crops::Ten] {
+            let with = |form| {
+                let request = request(made_up(21, At::Nothing));
+                all(Request { augmentation: a.clone(), crops, form, ..request })
+            };
+            let (floats, bytes) = (with(Form::Floats), with(bytes(&Arc::default())));
+            assert_eq!(floats.len(), bytes.len());
+            for (floats, bytes) in floats.iter().zip(&bytes) {
+                let images = bytes.bytes.chunks(geometry.crop_len());
+                let ours: Vec<u32> = images
+                    .zip(bytes.images.chunks(channels + 1))
+                    .flat_map(|(pixels, colours)| {
+                        let values = pixels.iter().zip(&a.mean).enumerate();
+                        values.map(move |(i, (&pixel, mean))| {
+                            let centred = f32::from(pixel) - mean;
+                            ((centred + colours[i % channels]) * colours[channels]).to_bits()
+                        })
+                    })
+                    .collect();
+                let theirs: Vec<u32> = floats.images.iter().map(|v| v.to_bits()).collect();
+                assert!(ours == theirs, "{crops:?}, {channels} channels, {:?}", bytes.place);
+                let seen = Seen { images: vec![], bytes: vec![], ..floats.clone() };
+                assert_eq!(seen, Seen { images: vec![], bytes: vec![], ..bytes.clone() });
+            }
+        }
     }
 }
 
@@ -249,19 +327,50 @@ fn dropping_a_loader_ends_its_threads() {
 
 #[test]
 fn buffers_go_round() {
-    let request = Request { epochs: 1..40, ..request(made_up(50, At::Nothing)) };
-    let mut loader = Loader::start(request).unwrap();
+    let rounds = || Request { epochs: 1..40, ..request(made_up(50, At::Nothing)) };
+    let mut loader = Loader::start(rounds()).unwrap();
     let mut buffers = std::collections::BTreeSet::new();
     let mut count = 0;
     while let Some(batch) = loader.next().unwrap() {
-        let pointers = (batch.images.as_ptr(), batch.labels.as_ptr(), batch.indices.as_ptr());
-        buffers.insert((pointers, batch.images.capacity()));
+        let CropView::Floats(images) = batch.images.view() else { panic!("not floats") };
+        buffers.insert((images.as_ptr(), batch.labels.as_ptr(), batch.indices.as_ptr()));
         count += 1;
         loader.recycle(batch);
     }
     assert_eq!(count, 39 * 7);
     // Two in the queue, one waiting for room, one in the caller's hands.
     assert!(buffers.len() <= 4, "{} buffers", buffers.len());
+
+    let taken = Arc::default();
+    let form = bytes(&taken);
+    all(Request { form, ..rounds() });
+    let taken = taken.load(Ordering::Relaxed);
+    assert!((1..=4).contains(&taken), "memory is taken {taken} times");
+}
+
+#[test]
+fn memory_that_cannot_be_taken_is_an_error() {
+    let form = Form::Bytes(Arc::new(|bytes| Err(anyhow!("no {bytes} bytes of pinned memory"))));
+    let mut loader = Loader::start(Request { form, ..request(made_up(50, At::Nothing)) }).unwrap();
+    let error = loader.next().unwrap_err().to_string();
+    assert_eq!(error, format!("no {} bytes of pinned memory", 8 * GEOMETRY.crop_len()));
+}
+
+/// A device that is slower than the loader finds its batches ready.
+#[test]
+fn a_batch_that_is_ready_is_not_waited_for() {
+    let images = made_up(400, At::Nothing);
+    let mut loader = Loader::start(Request { epochs: 0..1, ..request(images.clone()) }).unwrap();
+    for number in 0..49 {
+        // The next batch is begun after this one is in the queue.
+        while images.reads.load(Ordering::Relaxed) <= (number + 1) * 8 {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let batch = loader.next().unwrap().unwrap();
+        assert_eq!(batch.number as usize, number);
+        loader.recycle(batch);
+    }
+    assert_eq!(loader.waited(), Duration::ZERO);
 }
 
 #[test]

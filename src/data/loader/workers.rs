@@ -2,6 +2,7 @@
 
 use super::{Batch, Crops, Images};
 use crate::data::augment::{Augmentation, Draw, Geometry};
+use crate::data::form::{CropBuffer, CropViewMut, Form};
 use crate::data::jpeg::Window;
 use crate::data::order::Order;
 use anyhow::{Context, Error, Result, anyhow};
@@ -84,7 +85,10 @@ impl Walk {
             let batches = order.chunks(*size);
             let count = batches.len();
             for (number, indices) in batches.enumerate().skip(std::mem::take(&mut skip)) {
-                let mut batch = self.returned.try_recv().unwrap_or_default();
+                let mut batch = match self.returned.try_recv() {
+                    Ok(batch) => batch,
+                    Err(_) => self.workers.new_batch()?,
+                };
                 batch.epoch = epoch;
                 batch.number = number as u32;
                 batch.last = number + 1 == count;
@@ -103,6 +107,7 @@ pub(super) struct Workers {
     pub(super) images: Arc<dyn Images>,
     pub(super) augmentation: Arc<Augmentation>,
     pub(super) crops: Crops,
+    pub(super) form: Form,
     pub(super) batch: usize,
     pub(super) seed: u64,
     /// One stored image for each thread of the pool.
@@ -112,14 +117,28 @@ pub(super) struct Workers {
 }
 
 impl Workers {
+    /// Buffers for a batch.
+    fn new_batch(&self) -> Result<Batch> {
+        let most = self.batch.min(self.images.len());
+        let geometry = &self.augmentation.geometry;
+        Ok(Batch {
+            images: CropBuffer::new(&self.form, geometry, most * self.crops.count())?,
+            labels: Vec::with_capacity(most),
+            indices: Vec::with_capacity(most),
+            epoch: 0,
+            number: 0,
+            last: false,
+        })
+    }
+
     /// Fills a batch with the images `indices`, shared among the pool's threads.
     fn fill(&self, batch: &mut Batch, indices: &[u32], noise: bool) -> Result<()> {
-        let values = self.augmentation.geometry.crop_len() * self.crops.count();
         batch.indices.clear();
         batch.indices.extend_from_slice(indices);
         batch.labels.clear();
         batch.labels.extend(indices.iter().map(|&i| self.images.label(i as usize)));
-        batch.images.resize(indices.len() * values, 0.0);
+        let crops = self.crops.count();
+        batch.images.resize(indices.len() * crops);
         let first = batch.number as usize * self.batch;
         let epoch = batch.epoch;
         // The first image that fails in the batch's order is reported, whoever comes to it first:
@@ -127,7 +146,7 @@ impl Workers {
         let failed_at = AtomicUsize::new(usize::MAX);
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         self.pool.install(|| {
-            batch.images.par_chunks_exact_mut(values).enumerate().for_each(|(i, out)| {
+            batch.images.par_chunks_mut(crops).enumerate().for_each(|(i, out)| {
                 if self.signals.stopped() || i > failed_at.load(Ordering::Relaxed) {
                     return;
                 }
@@ -154,7 +173,7 @@ impl Workers {
     /// Reads one image and writes its crops.
     fn image(
         &self,
-        out: &mut [f32],
+        mut out: CropViewMut<'_>,
         index: u32,
         epoch: u32,
         position: u32,
@@ -183,8 +202,9 @@ impl Workers {
         self.images
             .read(index as usize, &window, &mut pixels)
             .with_context(|| format!("cannot load image {index} of the data set"))?;
-        let crops = out.chunks_exact_mut(augmentation.geometry.crop_len());
-        crops.zip(draws).for_each(|(out, draw)| augmentation.apply(out, &pixels, draw));
+        for (number, draw) in draws.iter().enumerate() {
+            out.write(number, &pixels, draw, augmentation);
+        }
         Ok(())
     }
 }

@@ -221,25 +221,6 @@ impl Stream {
         copy().map_err(|e| driver_error(e, "copying from the GPU"))
     }
 
-    /// Copies the first `len` values of `from` to `to`, both on this stream's GPU.
-    pub fn copy<T: DeviceRepr>(&self, from: &Buffer<T>, to: &Buffer<T>, len: usize) -> Result<()> {
-        self.check(from, len)?;
-        self.check(to, len)?;
-        let copy = || {
-            self.stream.context().bind_to_thread()?;
-            // SAFETY: the lengths were checked.
-            unsafe {
-                result::memcpy_dtod_async(
-                    to.pointer(),
-                    from.pointer(),
-                    len * size_of::<T>(),
-                    self.stream.cu_stream(),
-                )
-            }
-        };
-        copy().map_err(|e| driver_error(e, "copying on the GPU"))
-    }
-
     /// Sets all bytes of `buffer` to 0.
     pub fn zero<T: DeviceRepr>(&self, buffer: &Buffer<T>) -> Result<()> {
         self.check(buffer, buffer.len())?;

@@ -2,13 +2,15 @@
 
 use crate::device::cuda::kernels;
 use crate::device::cuda::layer::{Launches, Site, Work, constants};
-use crate::layers::{Role, activation};
+use crate::layers::{Role, Shape, activation};
 use crate::network::{Part, Plan, Purpose};
 use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
 pub struct Layout {
     pub images: usize,
+    /// For each device, the next batch's crops to its input.
+    pub inputs: Vec<Work>,
     /// [layer][part]
     pub parts: Vec<Vec<PartLayout>>,
     /// For each device, values of scratch space.
@@ -70,7 +72,8 @@ impl Layout {
             }
             parts.push(of_layer);
         }
-        Ok(Layout { images, parts, scratch })
+        let inputs = plan.data.iter().map(|_| input(plan, images)).collect();
+        Ok(Layout { images, inputs, parts, scratch })
     }
 
     /// Bytes that each device needs.
@@ -81,7 +84,9 @@ impl Layout {
             bytes[buffer.device] += buffer.values * self.images * float;
         }
         for of_device in &mut bytes {
-            *of_device += plan.input.len() * self.images * float; // the next batch
+            let (values, colour_len) = (plan.input.len(), plan.input.channels + 1);
+            *of_device += self.images * (values + colour_len * float); // the next batch
+            *of_device += values * float; // the mean
         }
         let copies = if plan.purpose == Purpose::Training { 3 } else { 1 };
         for (layer, layouts) in plan.layers.iter().zip(&self.parts) {
@@ -102,7 +107,7 @@ impl Layout {
 
     /// Every kernel, with its device.
     pub fn works(&self, plan: &Plan) -> Vec<(usize, &Work)> {
-        let mut all = Vec::new();
+        let mut all: Vec<_> = self.inputs.iter().enumerate().collect();
         for (layer, layouts) in plan.layers.iter().zip(&self.parts) {
             for (part, layout) in layer.parts.iter().zip(layouts) {
                 let mut add = |device, work| all.push((device, work));
@@ -120,6 +125,12 @@ impl Layout {
         }
         all
     }
+}
+
+fn input(plan: &Plan, images: usize) -> Work {
+    let Shape { height, width, channels } = plan.input;
+    let all = constants(&[("IMAGES", images), ("H", height), ("W", width), ("C", channels)]);
+    Work::each(kernels::INPUT, all, "input", images * plan.input.len())
 }
 
 /// Numbers of weights and biases, both 0 for a layer that does not learn.

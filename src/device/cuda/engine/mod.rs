@@ -2,8 +2,9 @@
 //!
 //! Everything that is needed is planned ([`layout`]), refused if there is too little, and taken at the
 //! start. A worker thread a GPU ([`worker`]) queues the plan's tasks ([`network`]) on that GPU's compute
-//! stream; this thread hands over batches and reads the loss. It waits for nothing else: while the GPUs
-//! are still at a step's backward pass and update, the next batch comes in on the upload streams.
+//! stream; this thread hands over batches, as bytes in pinned memory that go to the GPUs from where the
+//! loader wrote them, and reads the loss. It waits for nothing else of a step: while the GPUs are still at
+//! its backward pass and update, the next batch comes in on the upload streams.
 
 pub mod layout;
 mod network;
@@ -12,9 +13,10 @@ mod signal;
 mod worker;
 
 use super::compile::{Compiler, default_cache};
-use super::device::{Device, Event};
+use super::device::Device;
 use super::library;
 use super::memory::{Buffer, Pinned};
+use crate::data::form::{Bytes, CropView, Form};
 use crate::device::{Engine, LayerTime, Rates, Tensor, Which};
 use crate::layers::softmax::Tally;
 use crate::layers::{Role, Run};
@@ -33,19 +35,19 @@ use worker::{Order, Worker};
 pub struct Cuda {
     // In this order: workers end before the memory that they use.
     workers: Vec<Worker>,
-    hosts: [Host; 2],
+    host: Host,
     network: Arc<Network>,
     steps: u64,
     /// Images of the last pass.
     last_batch: usize,
 }
 
-/// Pinned memory for one batch on its way to the GPUs; two take turns.
+/// Pinned memory for what goes to the GPUs with a batch's crops, which lie in pinned memory of their own.
 struct Host {
-    images: Pinned<f32>,
+    /// [images, channels + 1]
+    colours: Pinned<f32>,
+    /// [images]
     labels: Pinned<i32>,
-    /// For each device, that the batch has left.
-    sent: Vec<Event>,
 }
 
 impl Cuda {
@@ -61,19 +63,15 @@ impl Cuda {
         let layout = Layout::new(&plan, plan.batch, &multiprocessors)?;
         check_memory(&plan, &devices, &layout, &multiprocessors)?;
         let network = Arc::new(Network::new(plan, devices, layout)?);
-        let host = || -> Result<Host> {
-            let first = &network.devices[0];
-            Ok(Host {
-                images: first.pinned(network.plan.batch * network.plan.input.len())?,
-                labels: first.pinned(network.plan.batch)?,
-                sent: network.devices.iter().map(|d| d.event(false)).collect::<Result<_>>()?,
-            })
+        let (first, input) = (&network.devices[0], network.plan.input);
+        let host = Host {
+            colours: first.pinned(network.plan.batch * (input.channels + 1))?,
+            labels: first.pinned(network.plan.batch)?,
         };
-        let hosts = [host()?, host()?];
         let workers = (0..network.devices.len())
             .map(|d| Worker::start(network.clone(), d))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Cuda { workers, hosts, network, steps: 0, last_batch: 0 })
+        Ok(Cuda { workers, host, network, steps: 0, last_batch: 0 })
     }
 
     /// Gives each worker an order and waits until all have queued it; the GPUs may not be done.
@@ -90,54 +88,60 @@ impl Cuda {
         answers.into_iter().collect()
     }
 
-    /// Sends a batch off to all GPUs; places behind it are zero, which keeps them out of all sums.
-    fn upload(&mut self, run: &Run, images: &[f32], labels: Option<&[u32]>) -> Result<()> {
-        let plan = &self.network.plan;
-        let n = run.batch * plan.input.len();
-        if run.batch == 0 || run.batch > plan.batch || images.len() != n {
+    /// Sends a batch off to all GPUs. Until the upload streams are done, `images` must stay.
+    fn upload(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
+        let CropView::Bytes { pixels, colours } = images else {
+            bail!("a GPU is given floats where it takes bytes; this is an error in the program");
+        };
+        let (plan, Host { colours: host_colours, labels: host_labels }) =
+            (&self.network.plan, &mut self.host);
+        let (values, colour_len) = (plan.input.len(), plan.input.channels + 1);
+        if run.batch == 0
+            || run.batch > plan.batch
+            || pixels.len() != run.batch * values
+            || colours.len() != run.batch * colour_len
+        {
             bail!(
-                "a batch of {} images with {} values does not fit the plan: at most {} of {} values",
+                "a batch of {} images with {} bytes and {} colours does not fit the plan: at most {} \
+                 of {values} and {colour_len}",
                 run.batch,
-                images.len(),
-                plan.batch,
-                plan.input.len()
+                pixels.len(),
+                colours.len(),
+                plan.batch
             );
         }
-        let host = &mut self.hosts[(self.steps % 2) as usize];
-        host.sent.iter().try_for_each(Event::wait)?;
-        const BLOCK: usize = 1 << 18;
-        let (batch, rest) = host.images.split_at_mut(n);
-        let pairs = batch.par_chunks_mut(BLOCK).zip(images.par_chunks(BLOCK));
-        pairs.for_each(|(to, from)| to.copy_from_slice(from));
-        rest.fill(0.0);
-        if let Some(labels) = labels {
-            for (to, &label) in host.labels.iter_mut().zip(labels) {
-                *to = label as i32;
-            }
+        host_colours[..colours.len()].copy_from_slice(colours);
+        for (to, &label) in host_labels.iter_mut().zip(labels.unwrap_or_default()) {
+            *to = label as i32;
         }
-        for (d, device) in self.network.devices.iter().enumerate() {
-            let input = &self.network.inputs[d];
+        for (device, input) in self.network.devices.iter().zip(&self.network.inputs) {
             device.upload.wait_for(&input.taken)?;
-            // SAFETY: the host's memory is not touched before `sent`, and lives until the GPU is done.
+            // SAFETY: `step` waits for the upload streams before anything of this changes.
             unsafe {
-                device.upload.write_later(&host.images, &input.next)?;
+                device.upload.write_later(pixels, &input.crops)?;
+                device.upload.write_later(&host_colours[..colours.len()], &input.colours)?;
                 // The step before has read its labels: its loss has been waited for.
                 if labels.is_some() && device.index == self.network.last().index {
-                    device.upload.write_later(&host.labels, &self.network.loss.labels)?;
+                    device.upload.write_later(host_labels, &self.network.loss.labels)?;
                 }
             }
             device.upload.record(&input.uploaded)?;
-            device.upload.record(&host.sent[d])?;
         }
         Ok(())
     }
 
-    fn step(&mut self, run: &Run, images: &[f32], labels: Option<&[u32]>) -> Result<()> {
-        self.upload(run, images, labels)?;
-        self.steps += 1;
-        self.last_batch = run.batch;
-        let step = Step { run: *run, number: self.steps, backward: labels.is_some() };
-        self.order(Order::Step(step)).map(|_| ())
+    /// Queues one pass, and waits until the batch has left the host's memory. The pass before, whose
+    /// input the batch follows, may still be at work.
+    fn step(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
+        let queued = self.upload(run, images, labels).and_then(|()| {
+            self.steps += 1;
+            self.last_batch = run.batch;
+            let step = Step { run: *run, number: self.steps, backward: labels.is_some() };
+            self.order(Order::Step(step))
+        });
+        let sent = self.network.devices.iter().map(|d| d.upload.wait()).collect::<Vec<_>>();
+        queued?;
+        sent.into_iter().collect()
     }
 
     /// The buffers of one tensor, one a part, in the plan's order.
@@ -221,7 +225,22 @@ impl Engine for Cuda {
         Ok(())
     }
 
-    fn forward(&mut self, run: &Run, images: &[f32]) -> Result<()> {
+    fn form(&mut self, mean: &[f32]) -> Result<Form> {
+        let values = self.network.plan.input.len();
+        if mean.len() != values {
+            bail!(
+                "a mean of {} values does not fit a network whose input has {values}",
+                mean.len()
+            );
+        }
+        for (device, input) in self.network.devices.iter().zip(&self.network.inputs) {
+            device.compute.write(mean, &input.mean)?;
+        }
+        let first = self.network.devices[0].clone();
+        Ok(Form::Bytes(Arc::new(move |bytes| Ok(Box::new(first.pinned::<u8>(bytes)?) as Bytes))))
+    }
+
+    fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
         self.step(run, images, None)
     }
 
@@ -232,7 +251,7 @@ impl Engine for Cuda {
         Ok(values)
     }
 
-    fn gradients(&mut self, run: &Run, images: &[f32], labels: &[u32]) -> Result<Tally> {
+    fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         let classes = self.network.plan.classes;
         if labels.len() != run.batch {
             bail!("{} labels for a batch of {} images", labels.len(), run.batch);
@@ -259,7 +278,7 @@ impl Engine for Cuda {
 impl Drop for Cuda {
     fn drop(&mut self) {
         self.workers.clear();
-        // What is on its way reads pinned memory; an error has been told already.
+        // The loss is on its way to pinned memory; an error has been told already.
         for device in &self.network.devices {
             let _ = device.wait();
         }

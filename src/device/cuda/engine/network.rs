@@ -27,7 +27,7 @@ pub struct Network {
     layout: Layout,
     /// The plan's buffers.
     buffers: Vec<Buffer<f32>>,
-    /// For each device, where the next batch comes in.
+    /// For each device, where the next batch comes in and what it is centred on.
     pub inputs: Vec<Input>,
     scratch: Vec<Buffer<f32>>,
     /// [layer][part]
@@ -44,7 +44,12 @@ pub struct Network {
 
 /// The next batch on its way to one device.
 pub struct Input {
-    pub next: Buffer<f32>,
+    /// [images, input], bytes of the crops.
+    pub crops: Buffer<u8>,
+    /// [images, channels + 1], shift of each channel and scale.
+    pub colours: Buffer<f32>,
+    /// [input], 0 until it is given.
+    pub mean: Buffer<f32>,
     pub uploaded: Event,
     /// The batch before has been taken out.
     pub taken: Event,
@@ -91,8 +96,12 @@ impl Network {
         let inputs = devices
             .iter()
             .map(|device| {
+                let mean = device.buffer(plan.input.len())?;
+                device.compute.zero(&mean)?;
                 Ok(Input {
-                    next: device.buffer(plan.input.len() * images)?,
+                    crops: device.buffer(plan.input.len() * images)?,
+                    colours: device.buffer((plan.input.channels + 1) * images)?,
+                    mean,
                     uploaded: device.event(false)?,
                     taken: device.event(false)?,
                 })
@@ -189,7 +198,13 @@ impl Network {
         self.wait_for_copies(d)?;
         device.compute.wait_for(&input.uploaded)?;
         let data = &self.buffers[self.plan.data[d]];
-        device.compute.copy(&input.next, data, data.len())?;
+        // SAFETY: the layout made the work for buffers of the plan's sizes, and the batch fits.
+        unsafe {
+            self.layout.inputs[d].run(&device.compute, |a| {
+                let a = a.buffer(&input.crops).buffer(&input.mean).buffer(&input.colours);
+                a.word(step.run.batch as u32).buffer(data)
+            })?;
+        }
         device.compute.record(&input.taken)?;
         for task in self.plan.forward() {
             self.task(d, task, step, spans).with_context(|| self.name(task))?;
