@@ -2,73 +2,74 @@
 
 use anyhow::{Result, ensure};
 
-/// Reads bits from the first to the last, highest first.
+/// Zeros that stand behind the data, so that words of eight bytes can be read to the end.
+const BEHIND: usize = 16;
+
+/// Reads bits from the first to the last, highest first; behind the last come zeros.
 pub(super) struct Bits<'a> {
-    bytes: &'a [u8],
-    /// The next byte that is not in the buffer.
+    source: &'a [u8],
+    /// Where the data end in the source: at a marker or the end.
+    end: usize,
+    /// The data up to there without stuffed zeros, and [`BEHIND`] zeros.
+    data: Vec<u8>,
+    /// The next byte of the data that is not in the buffer.
     at: usize,
     /// The next bits, from the highest down; below `count` bits there may be more of the same bytes.
     buffer: u64,
     count: u32,
-    /// Zeros that were put behind the last bit there is, since a marker or the end follows it.
-    padding: u64,
+    /// Whether even the zeros behind the data are used up.
+    exhausted: bool,
 }
 
 impl<'a> Bits<'a> {
-    pub(super) fn new(bytes: &'a [u8], at: usize) -> Bits<'a> {
-        Bits { bytes, at, buffer: 0, count: 0, padding: 0 }
+    /// The bits of `source` from byte `at` to the next marker; `memory` is kept and given back by
+    /// [`Bits::finish`].
+    pub(super) fn new(source: &'a [u8], at: usize, memory: Vec<u8>) -> Bits<'a> {
+        let mut bits =
+            Bits { source, end: at, data: memory, at: 0, buffer: 0, count: 0, exhausted: false };
+        bits.start(at);
+        bits
     }
 
-    /// Sees to it that there are 32 bits at least, zeros behind the end of the data.
-    #[inline(always)]
-    pub(super) fn refill(&mut self) {
-        if self.count < 32 {
-            self.more();
-        }
-    }
-
-    #[inline(always)]
-    fn more(&mut self) {
-        if let Some(next) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let word = u64::from_be_bytes(*next);
-            // Whether one of the eight bytes is 0xff: then its complement has a byte of zeros.
-            const ONES: u64 = 0x0101_0101_0101_0101;
-            if (!word).wrapping_sub(ONES) & word & (ONES << 7) == 0 {
-                self.buffer |= word >> self.count;
-                self.at += ((63 - self.count) >> 3) as usize;
-                self.count |= 56;
-                return;
-            }
-        }
-        self.bytewise();
-    }
-
-    #[cold]
-    fn bytewise(&mut self) {
-        while self.count <= 56 {
-            let byte = match self.bytes.get(self.at..) {
-                Some([0xff, 0, ..]) => {
-                    self.at += 2;
-                    0xff
+    /// Goes on with the data at `at` in the source.
+    fn start(&mut self, at: usize) {
+        self.data.clear();
+        let rest = self.source.get(at..).unwrap_or_default();
+        self.data.reserve(rest.len() + BEHIND);
+        let mut from = 0;
+        loop {
+            let found = from + plain_bytes(&rest[from..]);
+            self.data.extend_from_slice(&rest[from..found]);
+            match &rest[found..] {
+                [0xff, 0, ..] => {
+                    self.data.push(0xff);
+                    from = found + 2;
                 }
                 // Fill bytes, which may stand before a marker.
-                Some([0xff, 0xff, ..]) => {
-                    self.at += 1;
-                    continue;
-                }
-                Some([byte, ..]) if *byte != 0xff => {
-                    self.at += 1;
-                    *byte
-                }
+                [0xff, 0xff, ..] => from = found + 1,
+                // A marker, or the end.
                 _ => {
-                    self.padding += u64::from(64 - self.count);
-                    self.count = 64;
-                    return;
+                    from = found;
+                    break;
                 }
-            };
-            self.buffer |= u64::from(byte) << (56 - self.count);
-            self.count += 8;
+            }
         }
+        self.data.extend([0; BEHIND]);
+        self.end = at + from;
+        (self.at, self.buffer, self.count, self.exhausted) = (0, 0, 0, false);
+    }
+
+    /// Sees to it that there are 56 bits at least, zeros behind the end of the data.
+    #[inline(always)]
+    pub(super) fn refill(&mut self) {
+        let Some(next) = self.data.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) else {
+            self.exhausted = true;
+            self.count |= 56;
+            return;
+        };
+        self.buffer |= u64::from_be_bytes(*next) >> self.count;
+        self.at += ((63 - self.count) >> 3) as usize;
+        self.count |= 56;
     }
 
     /// The next `n` bits, 1 to 32; they stay. After [`Bits::refill`].
@@ -96,39 +97,48 @@ impl<'a> Bits<'a> {
         bits
     }
 
-    /// Takes `n` bits, 1 to 16, as a value of that size (F.2.2.1's EXTEND). After [`Bits::refill`].
+    /// The `n` bits, 1 to 16, behind the next `before` as a value of that size (F.2.2.1's EXTEND).
+    /// They stay. After [`Bits::refill`].
     #[inline(always)]
-    pub(super) fn value(&mut self, n: u32) -> i32 {
-        let bits = self.peek(n) as i32;
-        self.skip(n);
-        extend(bits, n)
+    pub(super) fn value(&self, before: u32, n: u32) -> i32 {
+        extend(((self.buffer << before) >> (64 - n)) as i32, n)
     }
 
     /// Whether more bits were taken than there are.
     #[inline(always)]
     pub(super) fn overrun(&self) -> bool {
-        u64::from(self.count) < self.padding
+        let taken = 8 * self.at as u64 - u64::from(self.count);
+        self.exhausted || taken > 8 * (self.data.len() - BEHIND) as u64
     }
 
-    /// Drops what is left before the next marker and steps over it if it is restart `number`;
+    /// Drops what is left before the next marker and goes on behind it if it is restart `number`;
     /// otherwise gives false.
-    pub(super) fn restart(&mut self, number: u8) -> bool {
-        let mut at = self.at;
-        while let Some([first, second, ..]) = self.bytes.get(at..) {
-            if *first == 0xff && !matches!(second, 0 | 0xff) {
-                break;
-            }
-            at += 1;
-        }
-        let found = self.bytes.get(at + 1) == Some(&(0xd0 + number));
-        *self = Bits::new(self.bytes, at + 2);
+    fn restart(&mut self, number: u8) -> bool {
+        let found = self.source.get(self.end + 1) == Some(&(0xd0 + number));
+        self.start(self.end + 2);
         found
     }
 
-    /// Where reading has to go on behind this data: at a marker, or before one.
-    pub(super) fn position(&self) -> usize {
-        self.at
+    /// Where reading has to go on behind this data, at a marker or the end, and the memory.
+    pub(super) fn finish(self) -> (usize, Vec<u8>) {
+        (self.end, self.data)
     }
+}
+
+/// How many bytes there are before the first 0xff.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        // A byte of 0xff is one of zeros in the complement; the lowest byte found is a true one.
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let word = u64::from_le_bytes(*word);
+        let found = (!word).wrapping_sub(ONES) & word & (ONES << 7);
+        if found != 0 {
+            return 8 * i + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let at = rest.iter().position(|&byte| byte == 0xff).unwrap_or(rest.len());
+    8 * words.len() + at
 }
 
 /// Counts units, and takes restart markers where they are due.
@@ -166,7 +176,9 @@ impl Restarts {
 /// `bits`, a number of `n` bits, as a value: those with a leading 0 are negative.
 #[inline(always)]
 pub(super) fn extend(bits: i32, n: u32) -> i32 {
-    if bits < 1 << (n - 1) { bits - (1 << n) + 1 } else { bits }
+    // All ones where the leading bit is 0.
+    let negative = (bits - (1 << (n - 1))) >> 31;
+    bits + (negative & (1 - (1 << n)))
 }
 
 #[cfg(test)]
@@ -179,7 +191,7 @@ mod tests {
         let plain: Vec<u8> =
             bytes[..10].iter().enumerate().filter(|(i, _)| *i != 2).map(|(_, b)| *b).collect();
         for step in 1..=16 {
-            let mut bits = Bits::new(&bytes, 0);
+            let mut bits = Bits::new(&bytes, 0, Vec::new());
             let mut at = 0;
             while at + step <= plain.len() * 8 {
                 let expected = (at..at + step)
@@ -188,8 +200,10 @@ mod tests {
                 assert!(!bits.overrun());
                 at += step;
             }
-            bits.take(16);
-            assert!(bits.overrun());
+            for _ in 0..20 {
+                bits.take(16);
+                assert!(bits.overrun());
+            }
         }
     }
 
@@ -202,10 +216,10 @@ mod tests {
     #[test]
     fn only_the_restart_that_is_due_is_taken() {
         let bytes = [0x12, 0xff, 0, 0xff, 0xff, 0xd3, 0x80, 0xff, 0xd9];
-        let mut bits = Bits::new(&bytes, 0);
+        let mut bits = Bits::new(&bytes, 0, Vec::new());
         bits.take(3);
         assert!(bits.restart(3));
         assert_eq!(bits.take(1), 1);
-        assert!(!Bits::new(&bytes, 0).restart(4));
+        assert!(!Bits::new(&bytes, 0, Vec::new()).restart(4));
     }
 }

@@ -52,23 +52,26 @@ pub(super) fn interleave(rows: [&[u8]; 3], out: &mut [u8]) {
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
+    /// For each of the three vectors of pixels and each row, which of the row's bytes go where: byte
+    /// 3i + c of the pixels is byte i of row c.
+    const ORDERS: [[[i8; 16]; 3]; 3] = {
+        let mut orders = [[[-1; 16]; 3]; 3];
+        let mut at = 0;
+        while at < 48 {
+            orders[at / 16][at % 3][at % 16] = (at / 3) as i8;
+            at += 1;
+        }
+        orders
+    };
+
     /// As [`super::interleave`].
     #[target_feature(enable = "avx2")]
     pub(in crate::data::jpeg) fn interleave(rows: [&[u8]; 3], out: &mut [u8]) {
         let n = rows[0].len();
         assert!(rows[1].len() == n && rows[2].len() == n && out.len() == 3 * n);
-        // Byte 3i + c of the three vectors of pixels is byte i of vector c.
-        let order = |c: usize, part: usize| {
-            let mut bytes = [-1i8; 16];
-            for (at, byte) in bytes.iter_mut().enumerate() {
-                if (16 * part + at) % 3 == c {
-                    *byte = ((16 * part + at) / 3) as i8;
-                }
-            }
-            // SAFETY: sixteen bytes.
-            unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-        };
-        let orders = [0, 1, 2].map(|part| [0, 1, 2].map(|c| order(c, part)));
+        // SAFETY: sixteen bytes each.
+        let order = |order: &[i8; 16]| unsafe { _mm_loadu_si128(order.as_ptr().cast()) };
+        let orders = ORDERS.each_ref().map(|part| part.each_ref().map(order));
         let whole = n / 16 * 16;
         for i in (0..whole).step_by(16) {
             // SAFETY: sixteen pixels from i on lie in all rows, and 48 bytes from 3i on in `out`.

@@ -54,6 +54,19 @@ pub(super) struct Scan {
     pub(super) low: u32,
 }
 
+/// A scan, and all that its decoding needs.
+pub(super) struct Coded<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Where the scan's data begin.
+    pub(super) at: usize,
+    pub(super) frame: &'a Frame,
+    pub(super) scan: &'a Scan,
+    pub(super) dc: &'a [Option<Huffman>; 4],
+    pub(super) ac: &'a [Option<Huffman>; 4],
+    /// Units between restart markers, or 0.
+    pub(super) restart: usize,
+}
+
 /// What components mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {

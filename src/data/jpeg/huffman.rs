@@ -1,17 +1,15 @@
 //! Huffman tables (ITU-T T.81, annex C and F.2.2.3), laid out for reading.
 
-use super::bits::{Bits, extend};
+use super::bits::Bits;
 use anyhow::{Result, bail, ensure};
 
-/// Bits that are looked up at once. Of photographs' codes with their values about nine in ten fit.
+/// Bits that are looked up at once; nearly all codes of photographs are no longer.
 const LOOK: u32 = 10;
 
 /// A table for DC or AC coefficients.
 pub(super) struct Huffman {
-    /// By the next LOOK bits. Bits 0 to 7: bits to take, 0 where the code is longer than LOOK.
-    /// With a value in bits 16 to 31 (never 0): that of an AC coefficient, its run in 8 to 15, the
-    /// bits to take being those of code and value. Otherwise the code's symbol in bits 8 to 15.
-    fast: Box<[u32; 1 << LOOK]>,
+    /// By the next LOOK bits.
+    fast: Box<[Entry; 1 << LOOK]>,
     /// By length: the first code that is longer, aligned to 16 bits.
     limit: [u32; 18],
     /// By length: what a code of it less its place in `symbols` is.
@@ -25,7 +23,7 @@ impl Huffman {
     /// # Errors
     /// If there are more codes of a length than it has room for, or symbols are missing.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Huffman> {
-        let mut fast = Box::new([0; 1 << LOOK]);
+        let mut fast = Box::new([Entry(0); 1 << LOOK]);
         let (mut limit, mut offset) = ([0; 18], [0; 17]);
         let (mut code, mut place) = (0u32, 0usize);
         for length in 1..=16u32 {
@@ -36,11 +34,7 @@ impl Huffman {
                 ensure!(code < 1 << length, "a Huffman table has more codes than fit");
                 if length <= LOOK {
                     let first = (code << (LOOK - length)) as usize;
-                    for (low, entry) in
-                        fast[first..first + (1 << (LOOK - length))].iter_mut().enumerate()
-                    {
-                        *entry = fast_entry(low as u32, length, symbol);
-                    }
+                    fast[first..first + (1 << (LOOK - length))].fill(Entry::new(length, symbol));
                 }
                 code += 1;
             }
@@ -52,18 +46,23 @@ impl Huffman {
         Ok(Huffman { fast, limit, offset, symbols: symbols[..place].to_vec() })
     }
 
-    /// The entry for the next bits.
     #[inline(always)]
-    pub(super) fn look(&self, bits: &Bits) -> Entry {
-        Entry(self.fast[bits.peek(LOOK) as usize])
+    fn look(&self, bits: &Bits) -> Entry {
+        self.fast[bits.peek(LOOK) as usize]
     }
 
-    /// Takes a symbol whose code is longer than the look ahead. After [`Bits::refill`]; leaves 16 bits.
+    /// The entry for the next bits, whatever their length. After [`Bits::refill`].
     ///
     /// # Errors
     /// If the next bits are no code.
+    #[inline(always)]
+    pub(super) fn entry(&self, bits: &Bits) -> Result<Entry> {
+        let entry = self.look(bits);
+        if entry.length() > 0 { Ok(entry) } else { self.search(bits) }
+    }
+
     #[inline(never)]
-    pub(super) fn search(&self, bits: &mut Bits) -> Result<u8> {
+    fn search(&self, bits: &Bits) -> Result<Entry> {
         let next = bits.peek(16);
         let mut length = 1;
         while next >= self.limit[length] {
@@ -72,9 +71,8 @@ impl Huffman {
         if length > 16 {
             bail!("its data holds bits that are no Huffman code");
         }
-        bits.skip(length as u32);
         let place = (next >> (16 - length)) as i32 + self.offset[length];
-        Ok(self.symbols[place as usize])
+        Ok(Entry::new(length as u32, self.symbols[place as usize]))
     }
 
     /// Whether all symbols are sizes of DC differences.
@@ -83,36 +81,37 @@ impl Huffman {
     }
 }
 
-/// The entry of a code of `length` bits, followed by the bits `low`, LOOK together.
-fn fast_entry(low: u32, length: u32, symbol: u8) -> u32 {
-    let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-    if size > 0 && length + size <= LOOK {
-        let bits = low >> (LOOK - length - size);
-        let value = extend(bits as i32, size) as u16;
-        return u32::from(value) << 16 | run << 8 | (length + size);
-    }
-    u32::from(symbol) << 8 | length
-}
-
-/// What the next bits mean; see [`Huffman`].
+/// What the next bits mean. A symbol is a run of zeros and the size of the value behind them, in bits.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u32);
 
 impl Entry {
+    /// A code of `length` bits.
+    fn new(length: u32, symbol: u8) -> Entry {
+        let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+        Entry(size << 24 | run << 16 | length << 8 | (length + size))
+    }
+
+    /// Bits of the code; 0 where it is longer than was looked.
+    #[inline(always)]
+    pub(super) fn length(self) -> u32 {
+        self.0 >> 8 & 0xff
+    }
+
+    /// Bits of code and value.
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
         self.0 & 0xff
     }
 
-    /// A run or a symbol.
     #[inline(always)]
-    pub(super) fn second(self) -> u8 {
-        (self.0 >> 8) as u8
+    pub(super) fn run(self) -> u32 {
+        self.0 >> 16 & 0xff
     }
 
-    /// An AC coefficient's value, or 0 if there is none.
+    /// Bits of the value; 0 where there is none, or the code is longer than was looked.
     #[inline(always)]
-    pub(super) fn value(self) -> i16 {
-        (self.0 >> 16) as u16 as i16
+    pub(super) fn size(self) -> u32 {
+        self.0 >> 24
     }
 }

@@ -26,12 +26,11 @@ mod tests;
 pub use header::Color;
 
 use anyhow::{Context, Result, bail, ensure};
-use header::{Next, Scan, State};
+use header::{Coded, Next, Scan, State};
 use idct::Block;
 use image::metadata::Orientation as Mark;
 use planes::{Line, Plane};
 use progressive::Coefficients;
-use sequential::Tables;
 use std::ops::Range;
 
 /// A progressive image with more scans is refused: each scan passes over all blocks, so that a small
@@ -107,6 +106,8 @@ impl Kernels for Avx2 {
 pub struct Memory {
     planes: Vec<Plane>,
     coefficients: Vec<Coefficients>,
+    /// A scan's data without stuffed zeros.
+    data: Vec<u8>,
     lines: [Line; 4],
     colors: [Vec<u8>; 3],
 }
@@ -225,6 +226,7 @@ impl<'a> Jpeg<'a> {
         memory.coefficients.resize_with(count.max(memory.coefficients.len()), Default::default);
         let planes = &mut memory.planes[..count];
         let coefficients = &mut memory.coefficients[..count];
+        let data = &mut memory.data;
         for (i, component) in frame.components.iter().enumerate() {
             planes[i].fit(frame, component, &window.rows, &window.columns);
             if progressive {
@@ -235,15 +237,21 @@ impl<'a> Jpeg<'a> {
         loop {
             let state = &self.state;
             let frame = state.frame.as_ref().context("it has no frame")?;
-            let tables = Tables { dc: &state.dc, ac: &state.ac, restart: state.restart };
+            let coded = Coded {
+                bytes: self.bytes,
+                at: self.at,
+                frame,
+                scan: &self.scan,
+                dc: &state.dc,
+                ac: &state.ac,
+                restart: state.restart,
+            };
             // A sequential image in one scan has nothing of interest behind it.
             let stop = sound && self.scan.parts.len() == count;
             self.at = if progressive {
-                progressive::decode(self.bytes, self.at, frame, &self.scan, &tables, coefficients)?
+                progressive::decode(&coded, coefficients, data)?
             } else {
-                sequential::decode(
-                    self.bytes, self.at, frame, &self.scan, &tables, planes, stop, kernels,
-                )?
+                sequential::decode(&coded, planes, stop, kernels, data)?
             };
             if stop && !progressive {
                 break;

@@ -1,10 +1,10 @@
 //! Progressive scans: parts of the coefficients, or further bits of them (ITU-T T.81, annex G).
 
 use super::bits::{Bits, Restarts};
-use super::header::{Frame, NATURAL, Scan};
+use super::header::{Coded, NATURAL, Scan};
 use super::huffman::Huffman;
 use super::idct::Block;
-use super::sequential::{Tables, difference, table};
+use super::sequential::{difference, table};
 use anyhow::{Result, ensure};
 
 /// All blocks of a component, row by row.
@@ -33,28 +33,26 @@ impl Coefficients {
     }
 }
 
-/// Decodes the scan whose data begins at byte `at` of `bytes` into `coefficients`, one for each
-/// component; gives where reading goes on.
+/// Decodes a scan into `coefficients`, one for each component; gives where reading goes on. `memory` is
+/// used again and again.
 ///
 /// # Errors
 /// If the data end early or are damaged.
 pub(super) fn decode(
-    bytes: &[u8],
-    at: usize,
-    frame: &Frame,
-    scan: &Scan,
-    tables: &Tables,
+    coded: &Coded,
     coefficients: &mut [Coefficients],
+    memory: &mut Vec<u8>,
 ) -> Result<usize> {
-    let mut bits = Bits::new(bytes, at);
-    let restarts = Restarts::new(tables.restart);
+    let Coded { bytes, at, frame, scan, .. } = *coded;
+    let mut bits = Bits::new(bytes, at, std::mem::take(memory));
+    let restarts = Restarts::new(coded.restart);
     if scan.first == 0 {
-        dc(&mut bits, restarts, frame, scan, tables, coefficients)?;
+        dc(&mut bits, restarts, coded, coefficients)?;
     } else {
         let (index, _, ac) = scan.parts[0];
         let component = &frame.components[index];
         let size = (component.width.div_ceil(8), component.height.div_ceil(8));
-        let table = table(tables.ac, ac)?;
+        let table = table(coded.ac, ac)?;
         let blocks = &mut coefficients[index];
         if scan.high == 0 {
             first(&mut bits, restarts, scan, table, blocks, size)?;
@@ -62,7 +60,9 @@ pub(super) fn decode(
             further(&mut bits, restarts, scan, table, blocks, size)?;
         }
     }
-    Ok(bits.position())
+    let end;
+    (end, *memory) = bits.finish();
+    Ok(end)
 }
 
 fn end(bits: &Bits, y: usize, high: usize) -> Result<()> {
@@ -75,11 +75,10 @@ fn end(bits: &Bits, y: usize, high: usize) -> Result<()> {
 fn dc(
     bits: &mut Bits,
     mut restarts: Restarts,
-    frame: &Frame,
-    scan: &Scan,
-    tables: &Tables,
+    coded: &Coded,
     coefficients: &mut [Coefficients],
 ) -> Result<()> {
+    let Coded { frame, scan, .. } = *coded;
     let single = scan.parts.len() == 1;
     let (wide, high) = if single {
         let component = &frame.components[scan.parts[0].0];
@@ -103,7 +102,7 @@ fn dc(
                         continue;
                     }
                     let before = &mut before[index];
-                    *before = before.wrapping_add(difference(bits, table(tables.dc, id)?)?);
+                    *before = before.wrapping_add(difference(bits, table(coded.dc, id)?)?);
                     *value = (*before << scan.low) as i16;
                 }
             }
@@ -111,19 +110,6 @@ fn dc(
         end(bits, y, high)?;
     }
     Ok(())
-}
-
-/// A symbol's run and size: with size 0 a run below 15 is the logarithm of a number of blocks.
-#[inline(always)]
-fn symbol(bits: &mut Bits, table: &Huffman) -> Result<(usize, u32)> {
-    let entry = table.look(bits);
-    let symbol = if entry.bits() > 0 {
-        bits.skip(entry.bits());
-        entry.second()
-    } else {
-        table.search(bits)?
-    };
-    Ok((usize::from(symbol >> 4), u32::from(symbol & 15)))
 }
 
 /// AC coefficients' first bits.
@@ -151,25 +137,21 @@ fn first(
             let mut at = scan.first;
             while at <= scan.last {
                 bits.refill();
-                let entry = table.look(bits);
-                let value;
-                if entry.value() != 0 {
+                let entry = table.entry(bits)?;
+                let (run, size) = (entry.run(), entry.size());
+                if size == 0 {
                     bits.skip(entry.bits());
-                    at += usize::from(entry.second());
-                    value = i32::from(entry.value());
-                } else {
-                    let (run, size) = symbol(bits, table)?;
-                    if size == 0 && run < 15 {
-                        empty = (1 << run) - 1 + bits.take(run as u32);
+                    // A run below 15 is the logarithm of a number of blocks.
+                    if run < 15 {
+                        empty = (1 << run) - 1 + bits.take(run);
                         break;
                     }
-                    at += run;
-                    if size == 0 {
-                        at += 1;
-                        continue;
-                    }
-                    value = bits.value(size);
+                    at += 16;
+                    continue;
                 }
+                at += run as usize;
+                let value = bits.value(entry.length(), size);
+                bits.skip(entry.bits());
                 ensure!(at <= scan.last, "a block of its data has too many coefficients");
                 block[usize::from(NATURAL[at])] = (value << scan.low) as i16;
                 at += 1;
@@ -206,25 +188,17 @@ fn further(
             }
             while at <= scan.last {
                 bits.refill();
-                let entry = table.look(bits);
-                let (run, new);
-                if entry.value() != 0 {
-                    bits.skip(entry.bits());
-                    run = usize::from(entry.second());
-                    ensure!(matches!(entry.value(), 1 | -1), "a refined coefficient is not 1");
-                    new = entry.value() * bit;
-                } else {
-                    let (zeros, size) = symbol(bits, table)?;
-                    if size == 0 && zeros < 15 {
-                        empty = (1 << zeros) - 1 + bits.take(zeros as u32);
-                        refine(bits, block, &mut at, scan.last, usize::MAX, bit);
-                        break;
-                    }
-                    ensure!(size <= 1, "a refined coefficient is not 1");
-                    run = zeros;
-                    new = if size == 0 { 0 } else { bits.value(1) as i16 * bit };
+                let entry = table.entry(bits)?;
+                let (run, size) = (entry.run(), entry.size());
+                ensure!(size <= 1, "a refined coefficient is not 1");
+                let new = if size == 0 { 0 } else { bits.value(entry.length(), 1) as i16 * bit };
+                bits.skip(entry.bits());
+                if size == 0 && run < 15 {
+                    empty = (1 << run) - 1 + bits.take(run);
+                    refine(bits, block, &mut at, scan.last, usize::MAX, bit);
+                    break;
                 }
-                refine(bits, block, &mut at, scan.last, run, bit);
+                refine(bits, block, &mut at, scan.last, run as usize, bit);
                 if new != 0 {
                     ensure!(at <= scan.last, "a block of its data has too many coefficients");
                     block[usize::from(NATURAL[at])] = new;

@@ -2,7 +2,7 @@
 
 use super::Kernels;
 use super::bits::{Bits, Restarts};
-use super::header::{Frame, NATURAL, Scan};
+use super::header::{Coded, NATURAL};
 use super::huffman::Huffman;
 use super::idct::{self, Block};
 use super::planes::Plane;
@@ -22,39 +22,28 @@ struct Part<'a> {
     before: i32,
 }
 
-/// The tables of a scan, by number.
-pub(super) struct Tables<'a> {
-    pub(super) dc: &'a [Option<Huffman>; 4],
-    pub(super) ac: &'a [Option<Huffman>; 4],
-    /// Units between restart markers, or 0.
-    pub(super) restart: usize,
-}
-
-/// Decodes the scan whose data begins at byte `at` of `bytes` into the samples of `planes`, as far as
-/// they are wanted; gives where reading goes on. With `stop`, what lies below is not looked at.
+/// Decodes a scan into the samples of `planes`, as far as they are wanted; gives where reading goes on.
+/// With `stop`, what lies below is not looked at. `memory` is used again and again.
 ///
 /// # Errors
 /// If the data end early or are damaged.
-#[expect(clippy::too_many_arguments, reason = "all that a scan is")]
 #[inline(always)]
 pub(super) fn decode(
-    bytes: &[u8],
-    at: usize,
-    frame: &Frame,
-    scan: &Scan,
-    tables: &Tables,
+    coded: &Coded,
     planes: &mut [Plane],
     stop: bool,
     kernels: &impl Kernels,
+    memory: &mut Vec<u8>,
 ) -> Result<usize> {
+    let Coded { bytes, at, frame, scan, .. } = *coded;
     let single = scan.parts.len() == 1;
     let mut parts = Vec::with_capacity(scan.parts.len());
     for (index, plane) in planes.iter_mut().enumerate() {
         let Some(&(_, dc, ac)) = scan.parts.iter().find(|part| part.0 == index) else { continue };
         let component = &frame.components[index];
         parts.push(Part {
-            dc: table(tables.dc, dc)?,
-            ac: table(tables.ac, ac)?,
+            dc: table(coded.dc, dc)?,
+            ac: table(coded.ac, ac)?,
             quantisation: component
                 .quantisation
                 .as_ref()
@@ -75,9 +64,9 @@ pub(super) fn decode(
         (frame.units_wide, frame.units_high)
     };
 
-    let mut bits = Bits::new(bytes, at);
+    let mut bits = Bits::new(bytes, at, std::mem::take(memory));
     let mut block = Block([0; 64]);
-    let mut restarts = Restarts::new(tables.restart);
+    let mut restarts = Restarts::new(coded.restart);
     for y in 0..high {
         if stop && parts.iter().all(|part| y * part.v >= part.plane.rows.end) {
             break;
@@ -92,7 +81,9 @@ pub(super) fn decode(
         }
         ensure!(!bits.overrun(), "the file was cut short: its data end {y} of {high} rows down");
     }
-    Ok(bits.position())
+    let end;
+    (end, *memory) = bits.finish();
+    Ok(end)
 }
 
 pub(super) fn table(tables: &[Option<Huffman>; 4], id: usize) -> Result<&Huffman> {
@@ -140,87 +131,52 @@ fn unit(
 #[inline(always)]
 pub(super) fn difference(bits: &mut Bits, table: &Huffman) -> Result<i32> {
     bits.refill();
-    let entry = table.look(bits);
-    let size = if entry.bits() > 0 {
-        bits.skip(entry.bits());
-        if entry.value() != 0 {
-            return Ok(entry.value().into());
-        }
-        entry.second()
-    } else {
-        table.search(bits)?
-    };
-    Ok(if size == 0 { 0 } else { bits.value(u32::from(size)) })
+    let entry = table.entry(bits)?;
+    let size = entry.size();
+    let difference = if size == 0 { 0 } else { bits.value(entry.length(), size) };
+    bits.skip(entry.bits());
+    Ok(difference)
 }
 
 /// A block's AC coefficients, into a block of zeros; gives the place of the last one, or 0.
 #[inline(always)]
 fn coefficients(bits: &mut Bits, table: &Huffman, block: &mut Block) -> Result<usize> {
-    each_coefficient(bits, table, |bits, at, value| {
-        let value = match value {
-            Coefficient::Known(value) => value,
-            Coefficient::Size(size) => bits.value(size) as i16,
-        };
-        block.0[usize::from(NATURAL[at])] = value;
-    })
+    each_coefficient(bits, table, |at, value| block.0[usize::from(NATURAL[at])] = value)
 }
 
 /// Passes over a block's AC coefficients.
 #[inline(always)]
 fn pass(bits: &mut Bits, table: &Huffman) -> Result<()> {
-    each_coefficient(bits, table, |bits, _, value| {
-        if let Coefficient::Size(size) = value {
-            bits.skip(size);
-        }
-    })?;
-    Ok(())
+    each_coefficient(bits, table, |_, _| {}).map(|_| ())
 }
 
-enum Coefficient {
-    Known(i16),
-    /// Its bits come next, 1 to 15.
-    Size(u32),
-}
-
-/// Calls `found` with the place in zigzag order of each AC coefficient of a block that is not 0; gives
-/// the last place, or 0.
+/// Calls `found` with the place in zigzag order and the value of each AC coefficient of a block that is
+/// not 0; gives the last place, or 0.
 #[inline(always)]
 fn each_coefficient(
     bits: &mut Bits,
     table: &Huffman,
-    mut found: impl FnMut(&mut Bits, usize, Coefficient),
+    mut found: impl FnMut(usize, i16),
 ) -> Result<usize> {
     let mut at = 0;
     while at < 63 {
         bits.refill();
-        let entry = table.look(bits);
-        let coefficient = if entry.value() != 0 {
+        let entry = table.entry(bits)?;
+        let size = entry.size();
+        if size == 0 {
             bits.skip(entry.bits());
-            at += usize::from(entry.second()) + 1;
-            Coefficient::Known(entry.value())
-        } else {
-            let symbol = if entry.bits() > 0 {
-                bits.skip(entry.bits());
-                entry.second()
-            } else {
-                table.search(bits)?
-            };
-            let size = u32::from(symbol & 15);
-            at += usize::from(symbol >> 4);
-            if size == 0 {
-                if symbol != 0xf0 {
-                    return Ok(at - usize::from(symbol >> 4));
-                }
-                at += 1;
-                continue;
+            if entry.run() != 15 {
+                return Ok(at);
             }
-            at += 1;
-            Coefficient::Size(size)
-        };
+            at += 16;
+            continue;
+        }
+        at += entry.run() as usize + 1;
         if at > 63 {
             break;
         }
-        found(bits, at, coefficient);
+        found(at, bits.value(entry.length(), size) as i16);
+        bits.skip(entry.bits());
     }
     if at > 63 {
         bail!("a block of its data has more than 64 coefficients");

@@ -154,7 +154,8 @@ impl Job<'_> {
             .par_chunks(decoded.len().div_ceil(rayon::current_num_threads()).max(1))
             .map(|some| {
                 let mut sums = empty();
-                some.iter().flatten().for_each(|image| sums.add(&image.pixels));
+                let pixels = some.iter().flatten().map(|image| &image.pixels[..]);
+                sums.add(&pixels.collect::<Vec<_>>());
                 sums
             })
             .reduce(empty, |mut a, b| {

@@ -9,6 +9,10 @@
 //! `deviations` [c] f32. Metadata: `crc32`, eight hex digits, over the tensors' bytes in the order
 //! components, covariance, deviations, mean, pixel_sum.
 
+mod sums;
+
+pub use sums::Sums;
+
 use crate::files;
 use anyhow::{Context, Result, ensure};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -45,83 +49,7 @@ impl Statistics {
     }
 }
 
-/// Sums over images, from which the [`Statistics`] come. Sums of parts can be merged.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sums {
-    shape: [usize; 3],
-    images: u64,
-    /// [h, w, c]
-    pixel: Vec<u64>,
-    /// [c, c]: sums of products of channels over all pixels.
-    product: Vec<u64>,
-}
-
 impl Sums {
-    /// No images yet, of `shape` [height, width, channels].
-    pub fn new(shape: [usize; 3]) -> Sums {
-        let [h, w, c] = shape;
-        Sums { shape, images: 0, pixel: vec![0; h * w * c], product: vec![0; c * c] }
-    }
-
-    /// Adds one image, [height, width, channels].
-    pub fn add(&mut self, pixels: &[u8]) {
-        assert_eq!(pixels.len(), self.pixel.len());
-        self.images += 1;
-        for (sum, &value) in self.pixel.iter_mut().zip(pixels) {
-            *sum += u64::from(value);
-        }
-        match self.shape[2] {
-            3 => {
-                // rr, rg, rb, gg, gb, bb. A row of up to 66,000 pixels cannot overflow 32 bits.
-                let mut total = [0u64; 6];
-                for row in pixels.chunks(3 * 1024) {
-                    let mut sums = [0u32; 6];
-                    for pixel in row.chunks_exact(3) {
-                        let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-                        for (sum, x) in
-                            sums.iter_mut().zip([r * r, r * g, r * b, g * g, g * b, b * b])
-                        {
-                            *sum += x;
-                        }
-                    }
-                    for (sum, x) in total.iter_mut().zip(sums) {
-                        *sum += u64::from(x);
-                    }
-                }
-                let [rr, rg, rb, gg, gb, bb] = total;
-                for (sum, x) in self.product.iter_mut().zip([rr, rg, rb, rg, gg, gb, rb, gb, bb]) {
-                    *sum += x;
-                }
-            }
-            c => {
-                for pixel in pixels.chunks_exact(c) {
-                    for i in 0..c {
-                        for j in 0..c {
-                            self.product[i * c + j] += u64::from(pixel[i]) * u64::from(pixel[j]);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds the sums of other images of the same shape.
-    pub fn merge(&mut self, other: &Sums) {
-        assert_eq!(self.shape, other.shape);
-        self.images += other.images;
-        for (sum, x) in self.pixel.iter_mut().zip(&other.pixel) {
-            *sum += x;
-        }
-        for (sum, x) in self.product.iter_mut().zip(&other.product) {
-            *sum += x;
-        }
-    }
-
-    /// Images added so far.
-    pub fn images(&self) -> u64 {
-        self.images
-    }
-
     /// The covariance of the channels over all pixels of all images, [c, c], each entry rounded once.
     fn covariance(&self) -> Vec<f64> {
         let [h, w, c] = self.shape;
@@ -280,8 +208,8 @@ mod tests {
     #[test]
     fn statistics_are_numpys() {
         let mut sums = Sums::new([1, 2, 3]);
-        sums.add(&[10, 20, 30, 40, 30, 20]);
-        sums.add(&[100, 90, 200, 0, 255, 7]);
+        sums.add(&[&[10, 20, 30, 40, 30, 20]]);
+        sums.add(&[&[100, 90, 200, 0, 255, 7]]);
         let s = sums.statistics();
         assert_eq!(s.mean, [55.0, 55.0, 115.0, 20.0, 142.5, 13.5]);
         let deviations = [99.1524093, 81.3834685, 11.3205906];
@@ -307,7 +235,7 @@ mod tests {
             .collect();
         let sum = |images: &[Vec<u8>]| {
             let mut sums = Sums::new([4, 5, 3]);
-            images.iter().for_each(|image| sums.add(image));
+            sums.add(&images.iter().map(|image| &image[..]).collect::<Vec<_>>());
             sums
         };
         let whole = sum(&images);
@@ -321,7 +249,7 @@ mod tests {
     #[test]
     fn grey_images_have_one_component() {
         let mut sums = Sums::new([1, 2, 1]);
-        sums.add(&[10, 14]);
+        sums.add(&[&[10, 14]]);
         let s = sums.statistics();
         assert_eq!((s.components, s.deviations), (vec![1.0], vec![2.0]));
     }
@@ -331,7 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("statistics.safetensors");
         let mut sums = Sums::new([1, 2, 3]);
-        sums.add(&[10, 20, 30, 40, 30, 20]);
+        sums.add(&[&[10, 20, 30, 40, 30, 20]]);
         let written = sums.write(&path).unwrap();
         assert_eq!(Statistics::read(&path, [1, 2, 3]).unwrap(), written);
         assert!(Statistics::read(&path, [2, 1, 3]).is_err());
