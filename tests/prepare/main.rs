@@ -4,6 +4,7 @@
 //! tests/data/prepare/generate.py made the images and the contest kits' tables, with Pillow and SciPy.
 
 mod damage;
+mod hostile;
 mod ilsvrc;
 mod image_folder;
 mod jpeg_store;
