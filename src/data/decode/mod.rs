@@ -5,6 +5,11 @@
 //! with grey. Files gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
 //!
 //! Sizes are checked by the file's header before anything is allocated.
+//!
+//! JPEG could be decoded at half the size where an image has twice the wanted one. It is not: on six
+//! photographs of 0.5 to 2 megapixels libjpeg-turbo's took 1.3 times less time at best, and the prepared
+//! images differed by 0.4 to 0.7 grey levels in the mean and by 7 to 33 at most from those of a full decode;
+//! and ImageNet's usual 500×375 are too small for it.
 
 mod jpeg;
 mod png;
