@@ -49,12 +49,28 @@ pub fn lanes() -> usize {
     }
 }
 
+/// Columns of one panel of a product's right operand (`layers::kernel`) at the machine's level.
+pub fn panel() -> usize {
+    struct Panel;
+    impl Work for Panel {
+        type Out = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::PANEL * S::LANES
+        }
+    }
+    dispatch(Panel)
+}
+
 /// The operations of one level. A value of the type is the proof that the processor has them.
 pub trait Simd: Copy {
     /// Values of one vector.
     const LANES: usize;
-    /// Rows that a product's kernel keeps in registers, beside three vectors of columns.
+    /// Rows and vectors of columns that a product's kernel keeps in registers: their product and the
+    /// vectors and a value more. Sixteen registers are short of 4 × 3 + 3 + 1 as the compiler orders the
+    /// work: it kept one sum in memory, whose latency took half of the speed.
     const ROWS: usize;
+    const PANEL: usize;
     type V: Copy;
 
     fn splat(self, value: f32) -> Self::V;
@@ -154,6 +170,7 @@ impl Plain {
 impl Simd for Plain {
     const LANES: usize = 4;
     const ROWS: usize = 4;
+    const PANEL: usize = 2;
     type V = [f32; 4];
 
     #[inline(always)]
@@ -217,11 +234,12 @@ mod x86 {
     pub struct Avx2(pub(super) ());
 
     macro_rules! level {
-        ($level:ident, $vector:ty, $lanes:literal, $rows:literal,
+        ($level:ident, $vector:ty, $lanes:literal, $rows:literal $panel:literal,
          $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident, $choose:ident) => {
             impl Simd for $level {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
+                const PANEL: usize = $panel;
                 type V = $vector;
 
                 #[inline(always)]
@@ -295,9 +313,9 @@ mod x86 {
         };
     }
 
-    level!(Avx512, __m512, 16, 8, _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps
+    level!(Avx512, __m512, 16, 8 3, _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps
         _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps, choose512);
-    level!(Avx2, __m256, 8, 4, _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps
+    level!(Avx2, __m256, 8, 6 2, _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps
         _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps, choose256);
 
     #[inline]

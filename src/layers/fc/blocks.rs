@@ -5,9 +5,9 @@
 //! not depend on the number of threads.
 
 use super::Fc;
-use crate::layers::kernel::{Left, PANEL, Product};
+use crate::layers::kernel::{Left, Product};
 use crate::layers::scratch;
-use crate::layers::simd::{Simd, Work, dispatch, lanes};
+use crate::layers::simd::{Simd, Work, dispatch, panel};
 use rayon::prelude::*;
 
 /// Neurons of one task of the forward pass, and inputs that one piece of its weights takes: 192 KiB. A
@@ -38,7 +38,7 @@ impl Fc {
     /// y ← x · weight, without the bias.
     pub(super) fn forward_in_blocks(&self, batch: usize, y: &mut [f32], x: &[f32], weight: &[f32]) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        let wide = PANEL * lanes();
+        let wide = panel();
         scratch::with(batch * inputs, |left| {
             group(left, x, batch, inputs);
             let left = &*left;
@@ -90,7 +90,7 @@ impl Fc {
         weight: &[f32],
     ) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        let (wide, padded) = (PANEL * lanes(), batch.next_multiple_of(LANES));
+        let (wide, padded) = (panel(), batch.next_multiple_of(LANES));
         scratch::with(padded * outputs, |right| {
             // Pieces of the depth one after the other, each in panels of images.
             right.par_chunks_mut(DEPTH * padded).enumerate().for_each(|(piece, to)| {
@@ -160,7 +160,7 @@ impl Fc {
         x: &[f32],
     ) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        let wide = PANEL * lanes();
+        let wide = panel();
         scratch::with(batch * inputs, |left| {
             group(left, x, batch, inputs);
             let left = &*left;
@@ -222,7 +222,7 @@ impl Work for Groups<'_> {
     }
 }
 
-/// `to` in panels, [columns / (3 · LANES)][rows][3 · LANES], ← `from` [rows, columns], rows `stride`
+/// `to` in panels, [columns / (PANEL · LANES)][rows][PANEL · LANES], ← `from` [rows, columns], rows `stride`
 /// apart.
 struct Panels<'a> {
     to: &'a mut [f32],
@@ -238,7 +238,7 @@ impl Work for Panels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { to, from, stride, rows, columns } = self;
-        let wide = PANEL * S::LANES;
+        let wide = S::PANEL * S::LANES;
         for row in 0..rows {
             for (panel, from) in from[row * stride..][..columns].chunks(wide).enumerate() {
                 let to = &mut to[panel * rows * wide + row * from.len()..][..from.len()];

@@ -7,9 +7,9 @@
 use super::strip::Source;
 use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
 use super::transform::M;
-use crate::layers::kernel::{Left, PANEL, Product};
+use crate::layers::kernel::{Left, Product};
 use crate::layers::scratch::{self, LINE};
-use crate::layers::simd::{dispatch, lanes};
+use crate::layers::simd::{dispatch, panel};
 use rayon::prelude::*;
 
 /// Tiles that are worked on at a time: enough rows for a product, few enough to stay in the cache. 16 to
@@ -94,12 +94,9 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
     pub(super) fn outputs_apart(&self, tiles: usize) -> usize {
         self.output.used * tiles + LINE
     }
-    /// Columns of a panel.
-    fn panel(&self, lanes: usize) -> usize {
-        PANEL * lanes
-    }
-    pub(super) fn weights_apart(&self, lanes: usize) -> usize {
-        self.depth() * self.panel(lanes) + LINE
+    /// Values of one point's transformed weights in a panel of `columns`.
+    pub(super) fn weights_apart(&self, columns: usize) -> usize {
+        self.depth() * columns + LINE
     }
     pub(super) fn input_strip(&self) -> (usize, usize) {
         (T, self.grid().1 * M + R - 1)
@@ -116,9 +113,8 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         (weight, layout): (&[f32], WeightLayout),
         bias: Option<&[f32]>,
     ) {
-        let lanes = lanes();
-        let apart = self.weights_apart(lanes);
-        let panels = self.output.used.div_ceil(self.panel(lanes));
+        let apart = self.weights_apart(panel());
+        let panels = self.output.used.div_ceil(panel());
         let image = self.source.height * self.source.width * self.source.channels;
         let block = self.block();
         let tiles = self.rows_at_once() * self.grid().1;
@@ -230,7 +226,7 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                         left: &inputs[left..],
                         order: Left::AlongRows,
                         right: &outputs[right..],
-                        panel_stride: tiles * self.panel(lanes()),
+                        panel_stride: tiles * panel(),
                         out: &mut *sums,
                         stride: self.output.used,
                         rows: self.depth(),

@@ -3,7 +3,7 @@
 
 use super::correlation::{Correlation, Maps, WeightLayout};
 use super::transform::{M, Transform, contract_tile, expand_tile};
-use crate::layers::kernel::{Left, PANEL, Product};
+use crate::layers::kernel::{Left, Product};
 use crate::layers::simd::{Simd, Work};
 use std::ops::Range;
 
@@ -22,9 +22,9 @@ impl<const T: usize, const R: usize> Work for TransformWeights<'_, T, R> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { of, panel, to, weight, layout } = self;
-        let first = panel * PANEL * S::LANES;
-        let width = (of.output.used - first).min(PANEL * S::LANES);
-        let apart = of.weights_apart(S::LANES);
+        let first = panel * S::PANEL * S::LANES;
+        let width = (of.output.used - first).min(S::PANEL * S::LANES);
+        let apart = of.weights_apart(S::PANEL * S::LANES);
         let (row, column, input) = layout.strides;
         for c in 0..of.depth() {
             for o in (0..width).step_by(S::LANES) {
@@ -202,7 +202,7 @@ impl<const T: usize, const R: usize> Work for TransformBoth<'_, T, R> {
         let (used, (_, width)) = (of.output.used, of.output_strip());
         let tiles = images * rows * columns;
         let apart = of.outputs_apart(tiles);
-        let panel = PANEL * S::LANES;
+        let panel = S::PANEL * S::LANES;
         let source = of.output.source();
         assert!(strip.len() >= M * width * used && outputs.len() >= T * T * apart);
         bias.fill(0.0);
