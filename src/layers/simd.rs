@@ -150,6 +150,19 @@ fn avx2<W: Work>(work: W) -> W::Out {
     work.run(x86::Avx2(()))
 }
 
+/// Asks for the cache line at `from`, which need not be readable.
+#[inline(always)]
+pub fn prefetch(from: *const f32) {
+    // SAFETY: every processor of the kind has the instruction, and it never faults.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// Most lanes of a level.
 const MOST: usize = 16;
 
