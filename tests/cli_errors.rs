@@ -32,6 +32,11 @@ fn wrong_command_lines() {
         assert_eq!(output.status.code(), Some(2), "{args}: {text}");
         assert!(words.iter().all(|word| text.contains(word)), "{args}: {text}");
     }
+    let mut odd = world.command("inspect net.toml");
+    let output = odd.env("ALEXNET_SIMD", "avx-2").output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("ALEXNET_SIMD = \"avx-2\"") && text.contains("\"avx2\""), "{text}");
     world.fails("train --config net.toml --set rate", 2, &["--set rate", "key=value"]);
     world.fails("train --config net.toml --set =3", 2, &["--set =3", "key is empty"]);
     world.fails("train --config net.toml --set layer=3", 2, &["layer"]);
@@ -53,6 +58,7 @@ fn wrong_configs() {
         ("layer.relu1.weight_sigma=3", vec!["layer relu1", "\"weight_sigma\""]),
         ("layer.conv1.kind=konv", vec!["layer conv1", "\"konv\"", "nearest is \"conv\""]),
         ("layer.conv1.kind=5", vec!["layer conv1", "kind = 5", "a string"]),
+        ("layer.pool1.size=99", vec!["layer pool1", "size = 99", "larger than its input"]),
         ("towers=3", vec!["towers = 3", "1 or 2"]),
         ("towers=two", vec!["towers = \"two\"", "a whole number"]),
         ("train.momentum=1", vec!["train.momentum = 1", "from 0 to below 1"]),

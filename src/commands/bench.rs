@@ -21,7 +21,8 @@ use std::time::Instant;
 /// The images are random numbers in memory: of the data pipeline only the way to a GPU is measured,
 /// from pinned memory. Each figure is the median over
 /// the steps. GFLOP/s count the multiply-adds of direct convolution, twice, whatever way they are done;
-/// the peak is measured from registers just before and after.
+/// the peak is measured from registers just before and after. On the CPU, ReLU and pooling that go with
+/// response normalisation in one pass are in its time.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The network.

@@ -10,6 +10,7 @@ pub mod predict;
 pub mod prepare;
 pub mod train;
 
+use crate::layers::simd;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -49,6 +50,7 @@ enum Command {
 
 /// Carries out one command line.
 pub fn run(arguments: Arguments) -> Result<()> {
+    simd::asked()?;
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.into())

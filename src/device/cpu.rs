@@ -1,12 +1,14 @@
 //! The CPU backend: all towers in main memory, tasks one after the other, each spread over rayon's
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
+mod fused;
+
 use super::{Engine, LayerTime, Rates, Tensor, Which};
 use crate::data::form::{CropView, Form};
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Run};
 use crate::mapped::MappedFloats;
-use crate::network::{Part, Plan, Purpose, Task};
+use crate::network::{Fusion, Part, Plan, Purpose, Task};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 use std::mem::take;
@@ -17,6 +19,7 @@ pub struct Cpu {
     plan: Plan,
     forward: Vec<Task>,
     backward: Vec<Task>,
+    fusions: Vec<Fusion>,
     /// One for each of the plan's buffers, [batch, values].
     buffers: Vec<Vec<f32>>,
     workspace: Vec<f32>,
@@ -71,10 +74,12 @@ impl Cpu {
                 adopted: None,
             }
         };
+        let fusions = plan.fusions();
         Cpu {
             forward: plan.forward(),
             backward: if training { plan.backward() } else { Vec::new() },
-            buffers: plan.buffers.iter().map(|b| vec![0.0; b.values * plan.batch]).collect(),
+            buffers: fused::buffers(&plan, &fusions),
+            fusions,
             workspace: vec![0.0; if training { plan.workspace(0) } else { 0 }],
             parameters: plan.layers.iter().map(|l| l.parts.iter().map(own).collect()).collect(),
             last_batch: 0,
@@ -107,6 +112,12 @@ impl Cpu {
     fn carry_out(&mut self, task: Task, run: &Run, labels: &[u32]) {
         match task {
             Task::Join { layer, part, from } => self.join(layer, part, from, run.batch),
+            Task::Forward { layer, part } if self.is_fused(layer, part) => {
+                self.forward_fused(layer, part, run)
+            }
+            Task::Backward { layer, part } if self.is_fused(layer, part) => {
+                self.backward_fused(layer, part, run)
+            }
             Task::Forward { layer, part } => self.forward_part(layer, part, run),
             Task::Backward { layer, part } => self.backward_part(layer, part, run, labels),
             Task::Split { layer, below } => self.split(layer, below, run.batch),

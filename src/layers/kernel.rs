@@ -1,16 +1,13 @@
-//! Our own matrix product for operands that are laid out for it: a block of rows and three vectors of
+//! Our own matrix product for operands that are laid out for it: a block of rows and two or three vectors of
 //! columns stay in registers over the whole depth.
 //!
-//! The left operand is read value by value (broadcast), the right one in panels: `3 · LANES` columns
+//! The left operand is read value by value (broadcast), the right one in panels: `PANEL · LANES` columns
 //! side by side, row after row, the last panel narrower. Both layouts cost nothing where a transform
 //! writes the operands anyway, which is what Winograd's convolution does.
 
 #![expect(clippy::needless_range_loop, reason = "loops of constant length over registers")]
 
 use super::simd::{Simd, Work, dispatch};
-
-/// Vectors of one panel.
-pub const PANEL: usize = 3;
 
 /// The left operand: `rows × depth` with the values in groups of one vector's lanes.
 #[derive(Clone, Copy)]
@@ -28,7 +25,7 @@ pub enum Left {
 pub struct Product<'a> {
     pub left: &'a [f32],
     pub order: Left,
-    /// Panels [columns / (3 · LANES)][depth][3 · LANES], `panel_stride` values apart.
+    /// Panels [columns / (PANEL · LANES)][depth][PANEL · LANES], `panel_stride` values apart.
     pub right: &'a [f32],
     pub panel_stride: usize,
     pub out: &'a mut [f32],
@@ -52,7 +49,7 @@ impl Work for Product<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Product { rows, depth, columns, stride, .. } = self;
-        let width = PANEL * S::LANES;
+        let width = S::PANEL * S::LANES;
         let panels = columns.div_ceil(width);
         if rows == 0 || columns == 0 || depth == 0 {
             return;
@@ -81,17 +78,16 @@ impl Work for Product<'_> {
             let first = panel * width;
             let vectors = (columns - first).min(width) / S::LANES;
             let right = self.right[panel * self.panel_stride..].as_ptr();
+            // Blocks of even height: a last one of a row or two would wait for its own sums.
+            let blocks = rows.div_ceil(S::ROWS);
             let mut row = 0;
-            while row < rows {
-                let count = (rows - row).min(S::ROWS);
-                let left = match along_rows {
-                    false => row * S::LANES,
-                    true => row / S::LANES * depth * S::LANES + row % S::LANES,
-                };
+            for block in 0..blocks {
+                let count = (rows - row).div_ceil(blocks - block);
                 // SAFETY: `left`, `right` and `out` reach by the assertions above.
                 unsafe {
                     let tile = Tile {
-                        left: self.left.as_ptr().add(left),
+                        left: self.left.as_ptr(),
+                        row,
                         jump,
                         right,
                         out: self.out.as_mut_ptr().add(row * stride + first),
@@ -112,7 +108,9 @@ impl Work for Product<'_> {
 
 /// One block of rows and one panel.
 struct Tile {
+    /// The whole left operand, and the block's first row in it.
     left: *const f32,
+    row: usize,
     /// Values from one group of depth to the next.
     jump: usize,
     right: *const f32,
@@ -128,7 +126,7 @@ impl Tile {
         // SAFETY: the caller's word.
         unsafe {
             match vectors {
-                3 => self.of_height::<S, ALONG_ROWS, 3>(s, rows),
+                3 if S::PANEL >= 3 => self.of_height::<S, ALONG_ROWS, 3>(s, rows),
                 2 => self.of_height::<S, ALONG_ROWS, 2>(s, rows),
                 _ => self.of_height::<S, ALONG_ROWS, 1>(s, rows),
             }
@@ -140,10 +138,10 @@ impl Tile {
         // SAFETY: the caller's word.
         unsafe {
             match rows {
-                8 => self.compute::<S, A, N, 8>(s),
-                7 => self.compute::<S, A, N, 7>(s),
-                6 => self.compute::<S, A, N, 6>(s),
-                5 => self.compute::<S, A, N, 5>(s),
+                8 if S::ROWS >= 8 => self.compute::<S, A, N, 8>(s),
+                7 if S::ROWS >= 8 => self.compute::<S, A, N, 7>(s),
+                6 if S::ROWS >= 6 => self.compute::<S, A, N, 6>(s),
+                5 if S::ROWS >= 6 => self.compute::<S, A, N, 5>(s),
                 4 => self.compute::<S, A, N, 4>(s),
                 3 => self.compute::<S, A, N, 3>(s),
                 2 => self.compute::<S, A, N, 2>(s),
@@ -158,28 +156,36 @@ impl Tile {
         s: S,
     ) {
         let lanes = S::LANES;
-        // Groups of depth; in each, values `step` apart, rows `apart`.
+        // Groups of depth; in each, values `step` apart.
         let (groups, inner) =
             if ALONG_ROWS { (1, self.depth) } else { (self.depth / lanes, lanes) };
-        let (step, apart) = if ALONG_ROWS { (lanes, 1) } else { (1, lanes) };
+        let step = if ALONG_ROWS { lanes } else { 1 };
+        let start = |row: usize| match ALONG_ROWS {
+            false => row * lanes,
+            true => row / lanes * self.depth * lanes + row % lanes,
+        };
         let mut sums = [[s.splat(0.0); N]; R];
         let mut right = self.right;
         // SAFETY: the caller's word for every address.
         unsafe {
+            let mut rows = [self.left; R];
+            for r in 0..R {
+                rows[r] = self.left.add(start(self.row + r));
+            }
             for group in 0..groups {
-                let mut left = self.left.add(group * self.jump);
+                let mut at = group * self.jump;
                 for _ in 0..inner {
                     let mut b = [s.splat(0.0); N];
                     for n in 0..N {
                         b[n] = s.load(right.add(n * lanes));
                     }
                     for r in 0..R {
-                        let a = s.splat(*left.add(r * apart));
+                        let a = s.splat(*rows[r].add(at));
                         for n in 0..N {
                             sums[r][n] = s.fma(a, b[n], sums[r][n]);
                         }
                     }
-                    left = left.add(step);
+                    at += step;
                     right = right.add(N * lanes);
                 }
             }

@@ -201,8 +201,19 @@ pub trait Layer: Debug + Send + Sync {
         0
     }
     fn role(&self) -> Role<'_>;
+    /// What it is in a pass of several layers, for the kinds that have one.
+    fn stage(&self) -> Option<Stage<'_>> {
+        None
+    }
     /// Its kernels and launches on a GPU. Err: the sentence why it cannot run there.
     fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>>;
+}
+
+/// A layer that the CPU may compute in one pass with its neighbours ([`lrn::pooled`]).
+pub enum Stage<'a> {
+    Relu,
+    Normalise(&'a lrn::Lrn),
+    Pool(&'a pool::Pool),
 }
 
 /// How a pass calls a layer on the CPU.

@@ -1,9 +1,11 @@
 //! The network as pure data ([`Plan`]), and the order of work in one pass over it ([`Task`]).
 
 mod build;
+mod fusion;
 mod plan;
 mod tasks;
 
+pub use fusion::Fusion;
 pub use plan::{
     Buffer, BufferId, Crossing, Join, JoinSource, Part, Plan, PlannedLayer, Purpose, TensorPlan,
 };

@@ -2,7 +2,7 @@
 
 mod cuda;
 
-use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape};
+use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, Stage};
 use crate::device::cuda::layer::{Launches, Site};
 use anyhow::Result;
 use rayon::prelude::*;
@@ -45,6 +45,9 @@ impl Layer for Activation {
     }
     fn role(&self) -> Role<'_> {
         Role::Pointwise(self)
+    }
+    fn stage(&self) -> Option<Stage<'_>> {
+        (self.function == Function::Relu).then_some(Stage::Relu)
     }
     fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(site)))

@@ -5,15 +5,19 @@
 //! not depend on the number of threads.
 
 use super::Fc;
-use crate::layers::kernel::{Left, PANEL, Product};
+use crate::layers::kernel::{Left, Product};
 use crate::layers::scratch;
-use crate::layers::simd::{Simd, Work, dispatch, lanes};
+use crate::layers::simd::{Simd, Work, dispatch, panel, prefetch};
 use rayon::prelude::*;
 
-/// Neurons of one task of the forward pass, and inputs that one piece of its weights takes: 192 KiB. A
-/// piece is read in runs of `OUTPUTS`, which should be long: rows of the weights are pages apart.
-const OUTPUTS: usize = 384;
+/// Neurons of one task of the forward pass, about, and inputs that one piece of its weights takes: 128
+/// KiB.
+const OUTPUTS: usize = 256;
 const INPUTS: usize = 128;
+/// Tasks come in multiples of this, of equal size but for a panel, so that two, four or eight threads
+/// have as much to do each. Six tasks, the last a third of the others, kept one of two waiting for a ninth
+/// of the time.
+const TASKS: usize = 8;
 
 /// Inputs of one task of the gradient to them, and neurons that one piece takes.
 const TASK: usize = 192;
@@ -28,6 +32,18 @@ const IMAGES: usize = 16;
 /// Multiples that inputs and outputs have to be of: the lanes of the widest level.
 const LANES: usize = 16;
 
+/// Rows ahead of the one that is copied whose lines are asked for: rows lie pages apart, where the
+/// processor does not look ahead by itself.
+const AHEAD: usize = 4;
+
+/// Asks for `values`, a cache line at a time.
+#[inline(always)]
+fn prefetch_all(values: &[f32]) {
+    for line in values.chunks(scratch::LINE) {
+        prefetch(line.as_ptr());
+    }
+}
+
 impl Fc {
     /// Whether the products of `batch` images are computed here.
     pub(super) fn in_blocks(&self, batch: usize) -> bool {
@@ -38,15 +54,19 @@ impl Fc {
     /// y ← x · weight, without the bias.
     pub(super) fn forward_in_blocks(&self, batch: usize, y: &mut [f32], x: &[f32], weight: &[f32]) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        let wide = PANEL * lanes();
+        let wide = panel();
+        let panels = outputs.div_ceil(wide);
+        let tasks = outputs.div_ceil(OUTPUTS).next_multiple_of(TASKS).min(panels);
+        let start = |task: usize| (task * panels / tasks * wide).min(outputs);
+        let most = panels.div_ceil(tasks) * wide;
         scratch::with(batch * inputs, |left| {
             group(left, x, batch, inputs);
             let left = &*left;
-            scratch::with(batch * outputs.next_multiple_of(OUTPUTS), |out| {
-                out.par_chunks_exact_mut(batch * OUTPUTS).enumerate().for_each(|(task, out)| {
-                    let first = task * OUTPUTS;
-                    let columns = OUTPUTS.min(outputs - first);
-                    scratch::with(INPUTS * OUTPUTS, |piece| {
+            scratch::with(batch * tasks * most, |out| {
+                out.par_chunks_exact_mut(batch * most).enumerate().for_each(|(task, out)| {
+                    let first = start(task);
+                    let columns = start(task + 1) - first;
+                    scratch::with(INPUTS * most, |piece| {
                         for from in (0..inputs).step_by(INPUTS) {
                             let depth = INPUTS.min(inputs - from);
                             dispatch(Panels {
@@ -62,7 +82,7 @@ impl Fc {
                                 right: piece,
                                 panel_stride: depth * wide,
                                 out: &mut *out,
-                                stride: OUTPUTS,
+                                stride: most,
                                 rows: batch,
                                 depth,
                                 columns,
@@ -73,8 +93,9 @@ impl Fc {
                     });
                 });
                 for (image, y) in y.chunks_exact_mut(outputs).take(batch).enumerate() {
-                    for (task, y) in y.chunks_mut(OUTPUTS).enumerate() {
-                        y.copy_from_slice(&out[(task * batch + image) * OUTPUTS..][..y.len()]);
+                    for task in 0..tasks {
+                        let y = &mut y[start(task)..start(task + 1)];
+                        y.copy_from_slice(&out[(task * batch + image) * most..][..y.len()]);
                     }
                 }
             });
@@ -90,7 +111,7 @@ impl Fc {
         weight: &[f32],
     ) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        let (wide, padded) = (PANEL * lanes(), batch.next_multiple_of(LANES));
+        let (wide, padded) = (panel(), batch.next_multiple_of(LANES));
         scratch::with(padded * outputs, |right| {
             // Pieces of the depth one after the other, each in panels of images.
             right.par_chunks_mut(DEPTH * padded).enumerate().for_each(|(piece, to)| {
@@ -160,7 +181,7 @@ impl Fc {
         x: &[f32],
     ) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        let wide = PANEL * lanes();
+        let wide = panel();
         scratch::with(batch * inputs, |left| {
             group(left, x, batch, inputs);
             let left = &*left;
@@ -213,6 +234,9 @@ impl Work for Groups<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { to, from, stride, rows, columns } = self;
         for row in 0..rows {
+            if row + AHEAD < rows {
+                prefetch_all(&from[(row + AHEAD) * stride..][..columns]);
+            }
             for (i, from) in from[row * stride..][..columns].chunks_exact(S::LANES).enumerate() {
                 let to = &mut to[(i * rows + row) * S::LANES..][..S::LANES];
                 // SAFETY: both have the length of a vector.
@@ -222,7 +246,7 @@ impl Work for Groups<'_> {
     }
 }
 
-/// `to` in panels, [columns / (3 · LANES)][rows][3 · LANES], ← `from` [rows, columns], rows `stride`
+/// `to` in panels, [columns / (PANEL · LANES)][rows][PANEL · LANES], ← `from` [rows, columns], rows `stride`
 /// apart.
 struct Panels<'a> {
     to: &'a mut [f32],
@@ -238,8 +262,11 @@ impl Work for Panels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { to, from, stride, rows, columns } = self;
-        let wide = PANEL * S::LANES;
+        let wide = S::PANEL * S::LANES;
         for row in 0..rows {
+            if row + AHEAD < rows {
+                prefetch_all(&from[(row + AHEAD) * stride..][..columns]);
+            }
             for (panel, from) in from[row * stride..][..columns].chunks(wide).enumerate() {
                 let to = &mut to[panel * rows * wide + row * from.len()..][..from.len()];
                 for (to, from) in to.chunks_exact_mut(S::LANES).zip(from.chunks_exact(S::LANES)) {

@@ -18,7 +18,7 @@ fn inverse_power(s: f32, beta: f32) -> f32 {
 }
 
 impl Lrn {
-    fn by_vectors(&self) -> bool {
+    pub(super) fn by_vectors(&self) -> bool {
         self.region == Region::AcrossMaps && self.beta == 0.75
     }
 

@@ -7,9 +7,10 @@
 
 mod cpu;
 mod cuda;
+pub mod pooled;
 mod vectors;
 
-use super::{Kind, Layer, Place, Role, Settings, Shape, read_as};
+use super::{Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
 use crate::config::{keys, to_table};
 use crate::device::cuda::layer::{Launches, Site};
 use anyhow::{Result, bail};
@@ -108,7 +109,7 @@ impl Settings for LrnSettings {
 }
 
 /// Response normalisation on one tower.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lrn {
     pub shape: Shape,
     pub region: Region,
@@ -125,6 +126,9 @@ impl Layer for Lrn {
     }
     fn role(&self) -> Role<'_> {
         Role::Map(self)
+    }
+    fn stage(&self) -> Option<Stage<'_>> {
+        Some(Stage::Normalise(self))
     }
     fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(site)))

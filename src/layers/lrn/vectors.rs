@@ -1,5 +1,5 @@
 //! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾ comes from two square roots
-//! and a division: 1 / (√s · √√s).
+//! and a division: s · 1 / (s · √s · √√s), of which the backward pass needs the second factor too.
 //!
 //! One task is an image, worked on row by row. A row's squares lie in scratch space with zeros around
 //! each position's maps, so that the sum over neighbours is n shifted loads, added from the first to the
@@ -10,7 +10,7 @@ use crate::layers::scratch::LINE;
 use crate::layers::simd::{Simd, Work, load_some, store_some};
 
 /// Maps of one position with room for whole vectors and for neighbours on both sides.
-fn stride(lrn: &Lrn) -> usize {
+pub fn stride(lrn: &Lrn) -> usize {
     lrn.shape.channels.next_multiple_of(LINE) + lrn.n
 }
 
@@ -38,7 +38,7 @@ pub struct Backward<'a> {
 
 /// Sum of the n values from `near` on, for a vector of positions.
 #[inline(always)]
-fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
+pub fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
     assert!(near.len() >= n - 1 + S::LANES);
     // SAFETY: by the assertion.
     unsafe {
@@ -48,6 +48,14 @@ fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
         }
         sum
     }
+}
+
+/// s^−¾ and s^−7/4, by two square roots and a division.
+#[inline(always)]
+pub fn powers<S: Simd>(s: S, scale: S::V) -> (S::V, S::V) {
+    let root = s.sqrt(scale);
+    let more = s.div(s.splat(1.0), s.mul(scale, s.mul(root, s.sqrt(root))));
+    (s.mul(more, scale), more)
 }
 
 /// The squares of a row's values into their places, [width][half zeros, maps, zeros].
@@ -70,7 +78,7 @@ impl Work for Forward<'_> {
         let Self { lrn, y, x, scratch } = self;
         let (c, apart) = (lrn.shape.channels, stride(lrn));
         let row = lrn.shape.width * c;
-        let (k, alpha, one) = (s.splat(lrn.k), s.splat(lrn.alpha), s.splat(1.0));
+        let (k, alpha) = (s.splat(lrn.k), s.splat(lrn.alpha));
         scratch.fill(0.0);
         for (x, y) in x.chunks_exact(row).zip(y.chunks_exact_mut(row)) {
             squares(s, lrn, scratch, x);
@@ -78,8 +86,7 @@ impl Work for Forward<'_> {
             for ((x, y), q) in positions.zip(scratch.chunks_exact(apart)) {
                 for first in (0..c).step_by(S::LANES) {
                     let scale = s.fma(alpha, sum(s, &q[first..], lrn.n), k);
-                    let root = s.sqrt(scale);
-                    let power = s.div(one, s.mul(root, s.sqrt(root)));
+                    let power = powers(s, scale).0;
                     store_some(s, &mut y[first..], s.mul(load_some(s, &x[first..]), power));
                 }
             }
@@ -95,7 +102,7 @@ impl Work for Backward<'_> {
         let Self { lrn, dx, dy, x, scratch } = self;
         let (c, half, apart) = (lrn.shape.channels, lrn.n / 2, stride(lrn));
         let (width, row) = (lrn.shape.width, lrn.shape.width * c);
-        let (k, alpha, one) = (s.splat(lrn.k), s.splat(lrn.alpha), s.splat(1.0));
+        let (k, alpha) = (s.splat(lrn.k), s.splat(lrn.alpha));
         let factor = s.splat(-2.0 * lrn.alpha * lrn.beta);
         scratch.fill(0.0);
         let (near, rest) = scratch.split_at_mut(width * apart);
@@ -110,12 +117,10 @@ impl Work for Backward<'_> {
             for (((near, inner), power), (dy, x)) in places.zip(positions) {
                 for first in (0..c).step_by(S::LANES) {
                     let scale = s.fma(alpha, sum(s, &near[first..], lrn.n), k);
-                    let root = s.sqrt(scale);
-                    // s^−7/4, and s times that.
-                    let more = s.div(one, s.mul(scale, s.mul(root, s.sqrt(root))));
+                    let (direct, more) = powers(s, scale);
                     let product = s.mul(load_some(s, &dy[first..]), load_some(s, &x[first..]));
                     store_some(s, &mut inner[half + first..], s.mul(product, more));
-                    store_some(s, &mut power[first..], s.mul(more, scale));
+                    store_some(s, &mut power[first..], direct);
                 }
             }
             let places = inner.chunks_exact(apart).zip(power.chunks_exact(apart));

@@ -7,7 +7,7 @@
 mod cpu;
 mod cuda;
 
-use super::{Kind, Layer, Place, Role, Settings, Shape, read_as};
+use super::{Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
 use crate::config::{keys, to_table};
 use crate::device::cuda::layer::{Launches, Site};
 use anyhow::{Result, bail};
@@ -59,9 +59,12 @@ fn read(table: &Table, kernel: Kernel) -> Result<Box<dyn Settings>> {
 impl Settings for PoolSettings {
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
         let PoolKeys { size, stride } = self.0;
-        // Rounded up; but a window that begins outside the map is left out.
-        let extent = |n: usize| (n.saturating_sub(size).div_ceil(stride)).min((n - 1) / stride) + 1;
+        // No window is larger than the map. Rounded up; but a window that begins outside the map is left out.
+        let extent = |n: usize| ((n - size).div_ceil(stride)).min((n - 1) / stride) + 1;
         let input = place.input;
+        if size > input.height || size > input.width {
+            bail!("size = {size}: its windows are larger than its input");
+        }
         let output = Shape { height: extent(input.height), width: extent(input.width), ..input };
         Ok(Box::new(Pool { kernel: self.1, input, output, size, stride }))
     }
@@ -71,7 +74,7 @@ impl Settings for PoolSettings {
 }
 
 /// A pooling layer on one tower.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     pub kernel: Kernel,
     pub input: Shape,
@@ -93,6 +96,9 @@ impl Layer for Pool {
     }
     fn role(&self) -> Role<'_> {
         Role::Map(self)
+    }
+    fn stage(&self) -> Option<Stage<'_>> {
+        Some(Stage::Pool(self))
     }
     fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(site)?))

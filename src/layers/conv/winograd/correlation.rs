@@ -7,9 +7,9 @@
 use super::strip::Source;
 use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
 use super::transform::M;
-use crate::layers::kernel::{Left, PANEL, Product};
+use crate::layers::kernel::{Left, Product};
 use crate::layers::scratch::{self, LINE};
-use crate::layers::simd::{dispatch, lanes};
+use crate::layers::simd::{dispatch, panel};
 use rayon::prelude::*;
 
 /// Tiles that are worked on at a time: enough rows for a product, few enough to stay in the cache. 16 to
@@ -94,12 +94,9 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
     pub(super) fn outputs_apart(&self, tiles: usize) -> usize {
         self.output.used * tiles + LINE
     }
-    /// Columns of a panel.
-    fn panel(&self, lanes: usize) -> usize {
-        PANEL * lanes
-    }
-    pub(super) fn weights_apart(&self, lanes: usize) -> usize {
-        self.depth() * self.panel(lanes) + LINE
+    /// Values of one point's transformed weights in a panel of `columns`.
+    pub(super) fn weights_apart(&self, columns: usize) -> usize {
+        self.depth() * columns + LINE
     }
     pub(super) fn input_strip(&self) -> (usize, usize) {
         (T, self.grid().1 * M + R - 1)
@@ -116,9 +113,8 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         (weight, layout): (&[f32], WeightLayout),
         bias: Option<&[f32]>,
     ) {
-        let lanes = lanes();
-        let apart = self.weights_apart(lanes);
-        let panels = self.output.used.div_ceil(self.panel(lanes));
+        let apart = self.weights_apart(panel());
+        let panels = self.output.used.div_ceil(panel());
         let image = self.source.height * self.source.width * self.source.channels;
         let block = self.block();
         let tiles = self.rows_at_once() * self.grid().1;
@@ -153,6 +149,12 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         });
     }
 
+    /// Values of the strip that both sides of the weights' gradient take turns with.
+    pub(super) fn gradient_strip(&self) -> usize {
+        let size = |(rows, width): (usize, usize), depth: usize| rows * width * depth;
+        size(self.input_strip(), self.depth()).max(size(self.output_strip(), self.output.used))
+    }
+
     /// Images of one round of [`Correlation::weight_gradient`], in blocks.
     fn round(&self, batch: usize) -> usize {
         let tiles = self.block() * self.image_tiles();
@@ -162,6 +164,9 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
 
     /// Values of scratch space that `weight_gradient` needs.
     pub fn workspace(&self, batch: usize) -> usize {
+        if self.sums_stay() {
+            return self.parts_workspace(batch);
+        }
         let tiles = self.block() * self.image_tiles();
         let block = scratch::lines(T * T * self.inputs_apart(tiles))
             + scratch::lines(T * T * self.outputs_apart(tiles))
@@ -182,6 +187,9 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         x: &[f32],
         workspace: &mut [f32],
     ) {
+        if self.sums_stay() {
+            return self.gradient_by_parts((dweight, layout), dbias, dy, x, workspace);
+        }
         let image = self.source.height * self.source.width * self.source.channels;
         let batch = dy.len() / self.output.len();
         let (block, round) = (self.block(), self.round(batch));
@@ -196,10 +204,7 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         let (outputs, memory) = memory.split_at_mut(round * sizes[1]);
         let (biases, memory) = memory.split_at_mut(round * sizes[2]);
         let sums = &mut memory[..T * T * self.sums_apart()];
-        let strip = {
-            let size = |(rows, width): (usize, usize), depth: usize| rows * width * depth;
-            size(self.input_strip(), self.depth()).max(size(self.output_strip(), self.output.used))
-        };
+        let strip = self.gradient_strip();
         dbias.fill(0.0);
         for first in (0..batch).step_by(round * block) {
             let images = first..(first + round * block).min(batch);
@@ -212,8 +217,19 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                 .zip(x.par_chunks(block * image))
                 .zip(dy.par_chunks(block * self.output.len()))
                 .for_each(|((((inputs, outputs), bias), x), dy)| {
+                    let range = 0..dy.len() / self.output.len() * self.grid().0;
+                    bias.fill(0.0);
                     scratch::with(strip, |strip| {
-                        dispatch(TransformBoth { of: self, inputs, outputs, bias, x, dy, strip });
+                        dispatch(TransformBoth {
+                            of: self,
+                            inputs,
+                            outputs,
+                            bias,
+                            x,
+                            dy,
+                            range,
+                            strip,
+                        });
                     });
                 });
             let blocks = images.len().div_ceil(block);
@@ -230,7 +246,7 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                         left: &inputs[left..],
                         order: Left::AlongRows,
                         right: &outputs[right..],
-                        panel_stride: tiles * self.panel(lanes()),
+                        panel_stride: tiles * panel(),
                         out: &mut *sums,
                         stride: self.output.used,
                         rows: self.depth(),

@@ -14,6 +14,7 @@
 //! direct convolution that is 1.2 to 3 times the peak. Errors against f64 are in `transform`.
 
 mod correlation;
+mod parts;
 mod strip;
 mod tiles;
 mod transform;

@@ -3,7 +3,7 @@
 
 use super::correlation::{Correlation, Maps, WeightLayout};
 use super::transform::{M, Transform, contract_tile, expand_tile};
-use crate::layers::kernel::{Left, PANEL, Product};
+use crate::layers::kernel::{Left, Product};
 use crate::layers::simd::{Simd, Work};
 use std::ops::Range;
 
@@ -22,9 +22,9 @@ impl<const T: usize, const R: usize> Work for TransformWeights<'_, T, R> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { of, panel, to, weight, layout } = self;
-        let first = panel * PANEL * S::LANES;
-        let width = (of.output.used - first).min(PANEL * S::LANES);
-        let apart = of.weights_apart(S::LANES);
+        let first = panel * S::PANEL * S::LANES;
+        let width = (of.output.used - first).min(S::PANEL * S::LANES);
+        let apart = of.weights_apart(S::PANEL * S::LANES);
         let (row, column, input) = layout.strides;
         for c in 0..of.depth() {
             for o in (0..width).step_by(S::LANES) {
@@ -178,7 +178,8 @@ fn transform_outputs<S: Simd, const T: usize, const R: usize>(
     }
 }
 
-/// One block's inputs and output gradients to all points, and the sums of the gradients.
+/// Inputs and output gradients of the rows of tiles `range`, counted over the images of `x`, to all
+/// points; the sums of the gradients are added to `bias`.
 pub(super) struct TransformBoth<'a, const T: usize, const R: usize> {
     pub of: &'a Correlation<T, R>,
     pub inputs: &'a mut [f32],
@@ -186,6 +187,7 @@ pub(super) struct TransformBoth<'a, const T: usize, const R: usize> {
     pub bias: &'a mut [f32],
     pub x: &'a [f32],
     pub dy: &'a [f32],
+    pub range: Range<usize>,
     pub strip: &'a mut [f32],
 }
 
@@ -194,19 +196,17 @@ impl<const T: usize, const R: usize> Work for TransformBoth<'_, T, R> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, inputs, outputs, bias, x, dy, strip } = self;
+        let Self { of, inputs, outputs, bias, x, dy, range, strip } = self;
         let (rows, columns) = of.grid();
-        let images = dy.len() / of.output.len();
-        transform_inputs(s, of, inputs, x, strip, 0..images * rows);
+        transform_inputs(s, of, inputs, x, strip, range.clone());
 
         let (used, (_, width)) = (of.output.used, of.output_strip());
-        let tiles = images * rows * columns;
+        let tiles = range.len() * columns;
         let apart = of.outputs_apart(tiles);
-        let panel = PANEL * S::LANES;
+        let panel = S::PANEL * S::LANES;
         let source = of.output.source();
         assert!(strip.len() >= M * width * used && outputs.len() >= T * T * apart);
-        bias.fill(0.0);
-        for row in 0..images * rows {
+        for (index, row) in range.enumerate() {
             let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
             source.fill(strip, dy, row % rows * M, (M, width));
             for pixel in strip[..M * width * used].chunks_exact(used) {
@@ -215,7 +215,7 @@ impl<const T: usize, const R: usize> Work for TransformBoth<'_, T, R> {
                 }
             }
             for column in 0..columns {
-                let tile = row * columns + column;
+                let tile = index * columns + column;
                 for o in (0..used).step_by(S::LANES) {
                     let first = o / panel * panel;
                     let wide = panel.min(used - first);
