@@ -139,7 +139,7 @@ impl State {
                     self.frame =
                         Some(Frame::read(segment, marker == 0xc2).context("its frame header")?);
                 }
-                0xcc | 0xc9..=0xcb | 0xcd..=0xcf => bail!(
+                0xc9..=0xcf => bail!(
                     "it is arithmetic coded, which this program cannot read; save it again, as an \
                      ordinary or a progressive JPEG"
                 ),
