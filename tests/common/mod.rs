@@ -186,7 +186,13 @@ impl World {
             for i in 0..n {
                 let ending = if i % 2 == 0 { "jpg" } else { "png" };
                 let path = self.path(folder).join(name).join(format!("{i:03}.{ending}"));
-                picture(class as u32, i, 20, 18).save(path).unwrap();
+                let picture = picture(class as u32, i, 20, 18);
+                if ending == "png" {
+                    picture.save(path).unwrap();
+                } else {
+                    let encoder = jpeg_encoder::Encoder::new_file(path, 90).unwrap();
+                    encoder.encode(&picture, 20, 18, jpeg_encoder::ColorType::Rgb).unwrap();
+                }
             }
         }
     }

@@ -235,6 +235,8 @@ impl State {
             if part.quantisation.is_none() {
                 let table = self.quantisation.get(part.table).copied().flatten();
                 part.quantisation = Some(table.context("its quantisation table is missing")?);
+            } else {
+                ensure!(frame.progressive, "a component comes in two scans");
             }
         }
         let units = parts.iter().map(|&(c, ..)| frame.components[c].h * frame.components[c].v);

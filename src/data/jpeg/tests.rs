@@ -138,6 +138,16 @@ fn what_cannot_be_read_is_said() {
     assert!(error.contains("no end marker"), "{error}");
 }
 
+/// Only progressive images send a component in several scans.
+#[test]
+fn a_component_that_comes_twice_is_refused() {
+    let bytes = file("small-1x1-plain.jpg");
+    let scan = bytes.windows(2).position(|w| w == [0xff, 0xda]).unwrap();
+    let twice = [&bytes[..bytes.len() - 2], &bytes[scan..]].concat();
+    let error = format!("{:#}", whole(&twice).unwrap_err());
+    assert!(error.contains("comes in two scans"), "{error}");
+}
+
 /// Each scan passes over the whole image: thousands of them would be a way to keep a program busy.
 #[test]
 fn too_many_scans_are_refused() {
