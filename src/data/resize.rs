@@ -1,7 +1,8 @@
 //! Scaling and cropping of 8-bit images, as torchvision's `Resize` and `CenterCrop` do on Pillow.
 //!
 //! The shorter side becomes `size`, the longer one `size` · longer / shorter, rounded down; the
-//! filter is the antialiased triangle (Pillow's BILINEAR); the crop's offsets are rounded down.
+//! filter is the antialiased triangle (Pillow's BILINEAR); the crop's offsets are rounded down, where
+//! torchvision rounds a half to the even number.
 
 use super::jpeg::Window;
 use anyhow::{Result, ensure};
@@ -53,8 +54,10 @@ fn covering(from: [usize; 2], size: [usize; 2]) -> Result<[usize; 2]> {
 /// The part of a side of `from` pixels, scaled to `scaled`, that becomes the `size` in its middle:
 /// where it begins and its length, in pixels of the side.
 fn part(from: usize, scaled: usize, size: usize) -> (f64, f64) {
-    let scale = from as f64 / scaled as f64;
-    (((scaled - size) / 2) as f64 * scale, size as f64 * scale)
+    // Products of whole numbers first: a whole side then comes out exactly, and not a bit longer.
+    let scale = |pixels: usize| (pixels * from) as f64 / scaled as f64;
+    let start = scale((scaled - size) / 2);
+    (start, scale(size).min(from as f64 - start))
 }
 
 /// The part of an image of `from` [height, width] that [`cover_centre`] looks at.
@@ -148,6 +151,20 @@ mod tests {
         assert_eq!(sides(256, 300, [256, 256]), [256, 300]);
         // Not a square: both sides are covered.
         assert_eq!(sides(100, 100, [20, 30]), [30, 30]);
+    }
+
+    /// For each of these the quotient of both sides, rounded, times the size is larger than the side.
+    #[test]
+    fn a_part_is_never_larger_than_the_side() {
+        for (height, size) in [(111, 100), (123, 224), (121, 227), (240, 500), (59, 28)] {
+            for width in [height, height + 40, 2 * height + 1] {
+                for side in [[height, width], [width, height]] {
+                    let pixels = vec![9; height * width];
+                    let scaled = cover_centre(&pixels, [side[0], side[1], 1], [size, size]);
+                    assert!(scaled.unwrap().iter().all(|&p| p == 9), "{side:?} to {size}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! JPEG files, through [`crate::data::jpeg`].
 
-use super::{KEPT, admit, from_grey, from_rgb, scratch};
+use super::{Alone, KEPT, admit, from_grey, from_rgb, scratch};
 use crate::data::dataset::Orientation;
 use crate::data::jpeg::{Jpeg, Memory, Window};
 use crate::data::resize::{self, Image};
@@ -14,10 +14,10 @@ thread_local! {
 }
 
 /// Pixels and orientation mark of the JPEG file `bytes`.
-pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
+pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)> {
     let jpeg = Jpeg::open(bytes)?;
     let (width, height, mark) = (jpeg.width(), jpeg.height(), jpeg.orientation());
-    let _alone = admit(width, height, jpeg.memory())?;
+    let alone = admit(width, height, jpeg.memory())?;
     let stored = jpeg.channels();
     let mut pixels = vec![0; width * height * stored];
     decode(jpeg, &Window::all(height, width), &mut pixels)?;
@@ -25,7 +25,7 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
         1 => from_grey(pixels, channels),
         _ => from_rgb(pixels, channels),
     };
-    Ok((Image { height, width, channels, pixels }, mark))
+    Ok((Image { height, width, channels, pixels }, mark, alone))
 }
 
 /// The JPEG file `bytes` scaled and cropped to `size` [height, width], of which only those pixels are

@@ -1,7 +1,8 @@
 //! An image file's bytes to pixels: JPEG or PNG, recognised by content, never by name.
 //!
-//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: alpha is dropped, grey is repeated, CMYK is taken as Adobe writes it
-//! (inverted), of 16 bits the upper 8 count. A file that is cut short is an error, never filled up
+//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: alpha is dropped, grey is
+//! repeated, CMYK is taken as Adobe writes it (inverted); of 16 bits the upper 8 count, also of grey, which
+//! Pillow clips. A file that is cut short is an error, never filled up
 //! with grey. Files gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
 //!
 //! Sizes are checked by the file's header before anything is allocated.
@@ -24,7 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::cell::RefCell;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Images with more pixels are refused (ImageNet's largest have some tens of millions).
 pub const LARGEST: usize = 100_000_000;
@@ -54,12 +55,20 @@ pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -
     {
         return Ok(pixels);
     }
-    let Image { height, width, channels, pixels } = decode(bytes, orientation, channels)?;
+    let (image, _alone) = decode_alone(bytes, orientation, channels)?;
+    let Image { height, width, channels, pixels } = image;
     resize::cover_centre(&pixels, [height, width, channels], size)
 }
 
 /// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
 pub fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
+    decode_alone(bytes, orientation, channels).map(|(image, _)| image)
+}
+
+/// As long as it lives, no other large image is let in.
+type Alone = Option<MutexGuard<'static, ()>>;
+
+fn decode_alone(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Image, Alone)> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut unpacked = Vec::new();
         GzDecoder::new(bytes)
@@ -76,8 +85,8 @@ pub fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result
     decode_plain(bytes, orientation, channels)
 }
 
-fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
-    let (image, mark) = if is_jpeg(bytes) {
+fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Image, Alone)> {
+    let (image, mark, alone) = if is_jpeg(bytes) {
         jpeg::read(bytes, channels).context("as a JPEG")?
     } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         png::read(bytes, channels).context("as a PNG")?
@@ -85,8 +94,8 @@ fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Resu
         bail!("{}", what_else(bytes));
     };
     match orientation {
-        Orientation::Apply => Ok(turn::turn(image, mark)),
-        Orientation::Ignore => Ok(image),
+        Orientation::Apply => Ok((turn::turn(image, mark), alone)),
+        Orientation::Ignore => Ok((image, alone)),
     }
 }
 
@@ -112,11 +121,7 @@ fn what_else(bytes: &[u8]) -> String {
 
 /// Refuses by its header what is too large, and lets only one large image in at a time. `memory` is what
 /// decoding takes, in bytes.
-fn admit(
-    width: usize,
-    height: usize,
-    memory: usize,
-) -> Result<Option<std::sync::MutexGuard<'static, ()>>> {
+fn admit(width: usize, height: usize, memory: usize) -> Result<Alone> {
     let pixels = width.saturating_mul(height);
     ensure!(pixels > 0, "it has no pixels");
     ensure!(

@@ -1,6 +1,6 @@
 //! PNG files.
 
-use super::{MEMORY, admit, from_grey, from_rgb};
+use super::{Alone, MEMORY, admit, from_grey, from_rgb};
 use crate::data::resize::Image;
 use anyhow::Result;
 use image::codecs::png::PngDecoder;
@@ -9,7 +9,7 @@ use image::{ColorType, ImageDecoder, Limits};
 use std::io::Cursor;
 
 /// Pixels and orientation mark of the PNG file `bytes`.
-pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
+pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MEMORY as u64);
     let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)?;
@@ -17,7 +17,7 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
     let (width, height) = (width as usize, height as usize);
     let color = decoder.color_type();
     let bytes_a_pixel = usize::from(color.bytes_per_pixel()) + 3;
-    let _alone = admit(width, height, width.saturating_mul(height).saturating_mul(bytes_a_pixel))?;
+    let alone = admit(width, height, width.saturating_mul(height).saturating_mul(bytes_a_pixel))?;
     let mark = decoder.orientation().unwrap_or(Mark::NoTransforms);
     let size = usize::try_from(decoder.total_bytes())?;
     let mut pixels = vec![0; size];
@@ -43,5 +43,5 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark)> {
         1 => from_grey(pixels, channels),
         _ => from_rgb(pixels, channels),
     };
-    Ok((Image { height, width, channels, pixels }, mark))
+    Ok((Image { height, width, channels, pixels }, mark, alone))
 }

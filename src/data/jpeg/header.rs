@@ -26,6 +26,8 @@ pub(super) struct Component {
     /// The table that held at the component's first scan, in the order of [`NATURAL`]; later ones
     /// do not count.
     pub(super) quantisation: Option<[u16; 64]>,
+    /// Whether a scan has brought its DC coefficients.
+    pub(super) dc: bool,
 }
 
 /// The frame header.
@@ -178,8 +180,8 @@ impl State {
                     _ => Color::YCbCr,
                 }
             }
-            4 if self.adobe == Some(2) => Color::Ycck,
-            4 => Color::Cmyk,
+            4 if self.adobe.is_none_or(|transform| transform == 0) => Color::Cmyk,
+            4 => Color::Ycck,
             n => bail!("it has {n} components; 1 (grey), 3 (colour) or 4 (CMYK) can be read"),
         })
     }
@@ -226,10 +228,12 @@ impl State {
         ensure!((1..=4).contains(&count) && segment.len() >= 2 * count + 4, "it is cut short");
         let mut parts: Vec<(usize, usize, usize)> = Vec::with_capacity(count);
         for pair in segment[1..][..2 * count].chunks_exact(2) {
-            let component = frame.components.iter().position(|c| c.id == pair[0]);
+            // Some writers give all components the same number: the next of them is meant.
+            let unused = |i: usize| parts.iter().all(|(other, ..)| *other != i);
+            let component = (0..frame.components.len())
+                .find(|&i| frame.components[i].id == pair[0] && unused(i));
             let component =
-                component.with_context(|| format!("there is no component {}", pair[0]))?;
-            ensure!(parts.iter().all(|(other, ..)| *other != component), "a component comes twice");
+                component.with_context(|| format!("it has no component {} (any more)", pair[0]))?;
             parts.push((component, usize::from(pair[1] >> 4), usize::from(pair[1] & 15)));
             let part = &mut frame.components[component];
             if part.quantisation.is_none() {
@@ -249,6 +253,10 @@ impl State {
             high: u32::from(bits >> 4),
             low: u32::from(bits & 15),
         };
+        for (component, ..) in &scan.parts {
+            frame.components[*component].dc |=
+                !frame.progressive || (scan.first, scan.high) == (0, 0);
+        }
         if frame.progressive {
             let fits = if scan.first == 0 {
                 scan.last == 0
@@ -300,6 +308,7 @@ impl Frame {
                 blocks_wide: units_wide * own_h,
                 blocks_high: units_high * own_v,
                 quantisation: None,
+                dc: false,
             })
         });
         let components = components.collect::<Result<_>>()?;

@@ -166,3 +166,42 @@ fn too_many_scans_are_refused() {
     let error = format!("{:#}", whole(&many).unwrap_err());
     assert!(error.contains("more than 200 scans"), "{error}");
 }
+
+/// Blocks without their DC coefficients would be grey, which is what nobody would notice.
+#[test]
+fn a_progressive_image_without_its_first_scan_is_refused() {
+    let bytes = file("small-1x1-progressive.jpg");
+    let next = |from: usize, marker: u8| {
+        from + bytes[from..].windows(2).position(|w| w == [0xff, marker]).unwrap()
+    };
+    let scan = next(0, 0xda);
+    let without = [&bytes[..scan], &bytes[next(scan, 0xc4)..]].concat();
+    let error = format!("{:#}", whole(&without).unwrap_err());
+    assert!(error.contains("a scan is missing"), "{error}");
+}
+
+/// Of four components, Adobe's marker says YCCK by whatever is not 0, as libjpeg takes it.
+#[test]
+fn the_kind_of_four_components_is_libjpegs() {
+    let mut bytes = file("small-cmyk.jpg");
+    let at = bytes.windows(5).position(|w| w == b"Adobe").unwrap() + 11;
+    let [zero, one, two, three] = [0, 1, 2, 3].map(|transform| {
+        bytes[at] = transform;
+        whole(&bytes).unwrap()
+    });
+    assert!(one == two && three == two && zero != two);
+}
+
+/// Some writers number no components; libjpeg takes them in their order, and so must we.
+#[test]
+fn components_of_one_number_are_taken_in_order() {
+    let mut bytes = file("photo-baseline-420.jpg");
+    let pixels = whole(&bytes).unwrap();
+    let frame = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    let scan = bytes.windows(2).position(|w| w == [0xff, 0xda]).unwrap();
+    for component in 0..3 {
+        bytes[frame + 10 + 3 * component] = 7;
+        bytes[scan + 5 + 2 * component] = 7;
+    }
+    assert!(whole(&bytes).unwrap() == pixels);
+}

@@ -16,9 +16,11 @@ use std::cell::RefCell;
 /// The quality where none is named.
 pub const QUALITY: u8 = 95;
 
-/// The largest record that a shard may say it has, for images of `shape`.
+/// The largest record that a shard may say it has, for images of `shape`: an encoder codes whole blocks of
+/// 8 or 16 pixels, whose codes may take more bytes than the pixels.
 pub(super) fn longest(shape: &Shape) -> usize {
-    4 * shape.image_bytes() + 4096
+    let Shape { height, width, channels, .. } = *shape;
+    4 * height.next_multiple_of(16) * width.next_multiple_of(16) * channels + 4096
 }
 
 /// Encodes the pixels [height, width, channels] of an image of `shape`.
@@ -97,8 +99,8 @@ mod tests {
 
     #[test]
     fn noise_at_the_best_quality_is_no_longer_than_a_record_may_be() {
-        for side in [8, 9, 256] {
-            let shape = Shape { store: Store::Jpeg, height: side, width: side, channels: 3 };
+        for [height, width, channels] in [[8, 8, 3], [9, 9, 3], [256, 256, 3], [2, 8192, 1]] {
+            let shape = Shape { store: Store::Jpeg, height, width, channels };
             let noise: Vec<u8> = (0..shape.image_bytes() as u32)
                 .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(7) >> 20) as u8)
                 .collect();

@@ -50,7 +50,7 @@ impl Statistics {
 }
 
 impl Sums {
-    /// The covariance of the channels over all pixels of all images, [c, c], each entry rounded once.
+    /// The covariance of the channels over all pixels of all images, [c, c], from exact sums.
     fn covariance(&self) -> Vec<f64> {
         let [h, w, c] = self.shape;
         let n = i128::from(self.images.max(1)) * (h * w) as i128;
