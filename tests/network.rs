@@ -10,7 +10,7 @@ mod cases;
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
 use alexnet::device::cpu::Cpu;
-use alexnet::device::{Engine, Which};
+use alexnet::device::{Engine, Rates, Which};
 use alexnet::layers::Run;
 use alexnet::mapped::MappedFloats;
 use alexnet::network::{Plan, Purpose};
@@ -395,4 +395,45 @@ fn both_ways_of_convolution_agree() {
             assert!((a - b).abs() <= 1e-5 * most, "{a} and {b}, largest {most}");
         }
     }
+}
+
+/// Two steps in one go and in two parts, on layers that are updated as their gradient comes into being
+/// and others: the same weights and momentum, to the bit.
+#[test]
+fn a_step_in_one_go_gives_the_same_bits() {
+    let layers = [
+        layer("conv1", "conv", "kernels = 16; size = 3"),
+        layer("relu1", "relu", ""),
+        layer("fc2", "fc", "outputs = 160"),
+        layer("relu2", "relu", ""),
+        layer("fc3", "fc", "outputs = 48"),
+        layer("fc4", "fc", "outputs = 10"),
+    ];
+    let config = config(1, 10, &layers.concat());
+    let after = |at_once: bool, frozen: bool| -> Vec<Vec<u32>> {
+        let mut engine = engine(&config, 20);
+        let rates = |layer: usize| {
+            let weight = if frozen && layer == 2 { 0.0 } else { 0.1 };
+            Some(Rates { weight, weight_decay: 0.01 * weight, bias: 0.2, bias_decay: 0.001 })
+        };
+        let rates: Vec<_> = (0..engine.plan().layers.len()).map(rates).collect();
+        for step in 1..=2 {
+            let run = Run { step, ..run(20) };
+            let (images, labels) = (images(20), labels(20, 10));
+            if at_once {
+                engine.step(&run, CropView::Floats(&images), &labels, 0.9, &rates).unwrap();
+            } else {
+                engine.gradients(&run, CropView::Floats(&images), &labels).unwrap();
+                engine.update(0.9, &rates).unwrap();
+            }
+        }
+        let tensors = 0..engine.plan().tensors().len();
+        let both = tensors.flat_map(|t| [(t, Which::Value), (t, Which::Momentum)]);
+        let bits = |(t, which)| engine.read(which, t).unwrap().values;
+        both.map(|one| bits(one).into_iter().map(f32::to_bits).collect()).collect()
+    };
+    for frozen in [false, true] {
+        assert!(after(true, frozen) == after(false, frozen), "frozen: {frozen}");
+    }
+    assert!(after(true, false) != after(true, true));
 }

@@ -2,14 +2,16 @@
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
 mod fused;
+mod own;
 
 use super::{Engine, LayerTime, Rates, Tensor, Which};
 use crate::data::form::{CropView, Form};
 use crate::layers::softmax::{Tally, tally};
-use crate::layers::{Role, Run};
+use crate::layers::{Role, Rule, Run};
 use crate::mapped::MappedFloats;
 use crate::network::{Fusion, Part, Plan, Purpose, Task};
 use anyhow::{Result, bail};
+use own::Own;
 use rayon::prelude::*;
 use std::mem::take;
 use std::time::Instant;
@@ -27,53 +29,17 @@ pub struct Cpu {
     parameters: Vec<Vec<Own>>,
     /// Images of the last forward pass.
     last_batch: usize,
+    /// While a backward pass updates weights where it can: the rule for each layer's.
+    at_once: Vec<Option<Rule>>,
     /// One a layer, while times are taken.
     times: Vec<LayerTime>,
-}
-
-/// One part's parameters in the layer's own order, weights and biases.
-#[derive(Default)]
-struct Own {
-    value: [Vec<f32>; 2],
-    gradient: [Vec<f32>; 2],
-    momentum: [Vec<f32>; 2],
-    /// Weights used where they lie in a file, in the outside world's order; then the first of `value`
-    /// is not.
-    adopted: Option<MappedFloats>,
-}
-
-impl Own {
-    fn of(&self, which: Which) -> &[Vec<f32>; 2] {
-        match which {
-            Which::Value => &self.value,
-            Which::Gradient => &self.gradient,
-            Which::Momentum => &self.momentum,
-        }
-    }
-    fn of_mut(&mut self, which: Which) -> &mut [Vec<f32>; 2] {
-        match which {
-            Which::Value => &mut self.value,
-            Which::Gradient => &mut self.gradient,
-            Which::Momentum => &mut self.momentum,
-        }
-    }
 }
 
 impl Cpu {
     /// Takes all memory that the plan names; parameters are zero until they are written.
     pub fn new(plan: Plan) -> Cpu {
         let training = plan.purpose == Purpose::Training;
-        let own = |part: &Part| {
-            let Some(shapes) = part.layer.parameters() else { return Own::default() };
-            let sizes = [shapes.weight, shapes.bias].map(|s| s.iter().product::<usize>());
-            let zeros = |wanted: bool| sizes.map(|n| vec![0.0; if wanted { n } else { 0 }]);
-            Own {
-                value: zeros(true),
-                gradient: zeros(training),
-                momentum: zeros(training),
-                adopted: None,
-            }
-        };
+        let own = |part: &Part| Own::new(part.layer.parameters(), training);
         let fusions = plan.fusions();
         Cpu {
             forward: plan.forward(),
@@ -83,6 +49,7 @@ impl Cpu {
             workspace: vec![0.0; if training { plan.workspace(0) } else { 0 }],
             parameters: plan.layers.iter().map(|l| l.parts.iter().map(own).collect()).collect(),
             last_batch: 0,
+            at_once: Vec::new(),
             times: Vec::new(),
             plan,
         }
@@ -161,19 +128,18 @@ impl Cpu {
                 }
             }
             Role::Learn(learn) => {
-                let Own { value: [weight, _], gradient: [dweight, dbias], .. } =
-                    &mut self.parameters[layer][index];
-                let gradients = (&mut dweight[..], &mut dbias[..]);
+                let own = &mut self.parameters[layer][index];
+                if let Some(dx) = &mut dx {
+                    learn.backward_input(run, dx, dy, &own.value[0]);
+                }
                 let begun = Instant::now();
-                learn.backward_weights(run, gradients, dy, x, &mut self.workspace);
+                let rule = self.at_once.get(layer).copied().flatten();
+                own.backward(learn, run, rule, dy, x, &mut self.workspace);
                 if let Some(times) = self.times.get_mut(layer) {
                     let seconds = begun.elapsed().as_secs_f64();
                     times.backward_weights += seconds;
                     // The task's whole time is counted as the input's.
                     times.backward_input -= seconds;
-                }
-                if let Some(dx) = &mut dx {
-                    learn.backward_input(run, dx, dy, weight);
                 }
             }
             Role::Pointwise(pointwise) => {
@@ -252,6 +218,26 @@ impl Cpu {
         }
         self.buffers[self.plan.data[0]][..n].copy_from_slice(images);
         Ok(())
+    }
+
+    /// The forward pass and its loss.
+    fn loss(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
+        let classes = self.plan.classes;
+        if labels.len() != run.batch {
+            bail!("{} labels for a batch of {} images", labels.len(), run.batch);
+        }
+        if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
+            bail!("label {label} is out of range: the network has {classes} classes");
+        }
+        self.forward(run, images)?;
+        let probabilities = &self.buffers[self.plan.probabilities()];
+        Ok(tally(&probabilities[..run.batch * classes], labels))
+    }
+
+    fn backward(&mut self, run: &Run, labels: &[u32]) {
+        for index in 0..self.backward.len() {
+            self.run(self.backward[index], run, labels);
+        }
     }
 }
 
@@ -350,35 +336,19 @@ impl Engine for Cpu {
     }
 
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
-        let classes = self.plan.classes;
-        if labels.len() != run.batch {
-            bail!("{} labels for a batch of {} images", labels.len(), run.batch);
-        }
-        if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
-            bail!("label {label} is out of range: the network has {classes} classes");
-        }
-        self.forward(run, images)?;
-        for index in 0..self.backward.len() {
-            self.run(self.backward[index], run, labels);
-        }
-        let probabilities = &self.buffers[self.plan.probabilities()];
-        Ok(tally(&probabilities[..run.batch * classes], labels))
+        let tally = self.loss(run, images, labels)?;
+        self.backward(run, labels);
+        Ok(tally)
     }
 
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
         for (layer, (own, rates)) in self.parameters.iter_mut().zip(rates).enumerate() {
             let Some(rates) = rates else { continue };
             let begun = Instant::now();
-            for own in own {
-                let constants =
-                    [(rates.weight, rates.weight_decay), (rates.bias, rates.bias_decay)];
-                for (index, (rate, decay)) in constants.into_iter().enumerate() {
-                    if rate != 0.0 {
-                        let gradient = &own.gradient[index];
-                        let (value, v) = (&mut own.value[index], &mut own.momentum[index]);
-                        update(value, v, gradient, momentum, decay, rate);
-                    }
-                }
+            let done = self.at_once.get(layer).copied().flatten().is_some();
+            for (part, own) in self.plan.layers[layer].parts.iter().zip(own) {
+                let Role::Learn(learn) = part.layer.role() else { continue };
+                own.update(rates.rules(momentum), done && learn.update_at_once().is_some());
             }
             if let Some(times) = self.times.get_mut(layer) {
                 times.update += begun.elapsed().as_secs_f64();
@@ -386,22 +356,27 @@ impl Engine for Cpu {
         }
         Ok(())
     }
+
+    fn step(
+        &mut self,
+        run: &Run,
+        images: CropView<'_>,
+        labels: &[u32],
+        momentum: f32,
+        rates: &[Option<Rates>],
+    ) -> Result<Tally> {
+        let tally = self.loss(run, images, labels)?;
+        if tally.loss.is_finite() {
+            let rules = |rates: &Option<Rates>| rates.and_then(|r| r.rules(momentum)[0]);
+            self.at_once = rates.iter().map(rules).collect();
+            self.backward(run, labels);
+            let updated = self.update(momentum, rates);
+            self.at_once.clear();
+            updated?;
+        }
+        Ok(tally)
+    }
 }
 
 /// Images up to which a network for evaluation uses weights where they lie: ten crops.
 const FEW: usize = 10;
-
-/// Values of one task.
-const BLOCK: usize = 1 << 15;
-
-/// v ← m·v − decay·w − rate·g; w ← w + v (paper section 5).
-fn update(w: &mut [f32], v: &mut [f32], g: &[f32], m: f32, decay: f32, rate: f32) {
-    w.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)).zip(g.par_chunks(BLOCK)).for_each(
-        |((w, v), g)| {
-            for ((w, v), g) in w.iter_mut().zip(v).zip(g) {
-                *v = (m * *v - decay * *w) - rate * g;
-                *w += *v;
-            }
-        },
-    );
-}

@@ -10,8 +10,8 @@ pub mod profile;
 pub use choice::{Choice, Place};
 
 use crate::data::form::{CropView, Form};
-use crate::layers::Run;
 use crate::layers::softmax::Tally;
+use crate::layers::{Rule, Run};
 use crate::mapped::MappedFloats;
 use crate::network::Plan;
 use anyhow::Result;
@@ -42,6 +42,14 @@ pub struct Rates {
     pub weight_decay: f32,
     pub bias: f32,
     pub bias_decay: f32,
+}
+
+impl Rates {
+    /// The rules for weights and biases; none where they are frozen.
+    pub fn rules(&self, momentum: f32) -> [Option<Rule>; 2] {
+        [(self.weight, self.weight_decay), (self.bias, self.bias_decay)]
+            .map(|(rate, decay)| (rate != 0.0).then_some(Rule { momentum, decay, rate }))
+    }
 }
 
 /// Seconds that one layer has taken since [`Engine::profile`], all its towers.
@@ -86,4 +94,21 @@ pub trait Engine: Send {
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally>;
     /// The update rule on all parameters; `rates` has one entry a layer of the plan.
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()>;
+    /// [`Engine::gradients`] and [`Engine::update`] of one batch, with the same bits; a loss that is no
+    /// number updates nothing. An engine may update weights as their gradient comes into being; the
+    /// gradient of those is not there to be read afterwards.
+    fn step(
+        &mut self,
+        run: &Run,
+        images: CropView<'_>,
+        labels: &[u32],
+        momentum: f32,
+        rates: &[Option<Rates>],
+    ) -> Result<Tally> {
+        let tally = self.gradients(run, images, labels)?;
+        if tally.loss.is_finite() {
+            self.update(momentum, rates)?;
+        }
+        Ok(tally)
+    }
 }

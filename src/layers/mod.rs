@@ -24,6 +24,8 @@ pub mod simd;
 pub mod softmax;
 pub mod window;
 
+pub use kernel::Rule;
+
 use crate::config::typed;
 use crate::config_error;
 use crate::device::cuda::layer::{Launches, Site};
@@ -273,11 +275,39 @@ pub trait Learn: Sync {
     fn forward_few(&self) -> Option<&dyn ForwardFew> {
         None
     }
+    /// The weights' gradient and their update in one pass, where the layer has that: the gradient of a
+    /// large layer is then never written to memory.
+    fn update_at_once(&self) -> Option<&dyn UpdateAtOnce> {
+        None
+    }
     /// Puts weights and biases of the outside world's order into the layer's own; either pair may be
     /// empty and is then left out.
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32]));
     /// The reverse of `pack`.
     fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32]));
+    /// As `pack`, into the order of its kernels on a GPU.
+    fn pack_for_gpu(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
+        self.pack(own, world);
+    }
+    /// The reverse of `pack_for_gpu`.
+    fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
+        self.unpack(world, own);
+    }
+}
+
+/// See [`Learn::update_at_once`].
+pub trait UpdateAtOnce {
+    /// As [`Learn::backward_weights`] and then the rule on the weights and their `v`, with the same bits;
+    /// the biases' gradient is written and left to the caller.
+    fn update_at_once(
+        &self,
+        run: &Run,
+        rule: Rule,
+        weights: (&mut [f32], &mut [f32]),
+        dbias: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+    );
 }
 
 /// See [`Learn::forward_few`].

@@ -163,6 +163,19 @@ pub fn prefetch(from: *const f32) {
     let _ = from;
 }
 
+/// As [`prefetch`], but into the second-level cache only.
+#[inline(always)]
+pub fn prefetch_far(from: *const f32) {
+    // SAFETY: as in `prefetch`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// Most lanes of a level.
 const MOST: usize = 16;
 

@@ -210,13 +210,6 @@ impl Trainer<'_> {
             step: (state.step + 1) as u32,
             first_image: 0,
         };
-        let tally = self.engine.gradients(&run, batch.images.view(), &batch.labels)?;
-        ensure!(
-            tally.loss.is_finite(),
-            "the loss is no number any more at step {}: {}",
-            state.step + 1,
-            diverged(&self.run, state.schedule.rate)
-        );
         let decay = self.config.train.weight_decay;
         let rates: Vec<Option<Rates>> = self
             .engine
@@ -225,7 +218,15 @@ impl Trainer<'_> {
             .iter()
             .map(|l| l.weights.as_ref().map(|w| state.schedule.rates(&l.name, w, decay)))
             .collect();
-        self.engine.update(self.config.train.momentum as f32, &rates)?;
+        let momentum = self.config.train.momentum as f32;
+        let (images, labels) = (batch.images.view(), &batch.labels);
+        let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
+        ensure!(
+            tally.loss.is_finite(),
+            "the loss is no number any more at step {}: {}",
+            state.step + 1,
+            diverged(&self.run, state.schedule.rate)
+        );
         state.step += 1;
         state.batches += 1;
         state.tally.add(tally);

@@ -1,8 +1,11 @@
-//! The fully connected layer on the CPU: one matrix product a direction, cut along the neurons.
+//! The fully connected layer on the CPU: one matrix product a direction, on our own kernel (`lines`) or,
+//! where the neurons do not fill cache lines, by a library, cut along the neurons.
 
 use super::Fc;
+use crate::layers::kernel::Rule;
 use crate::layers::product::{Matrix, product, product_by_columns};
-use crate::layers::{ForwardFew, Learn, Run};
+use crate::layers::scratch::LINE;
+use crate::layers::{ForwardFew, Learn, Run, UpdateAtOnce};
 use rayon::prelude::*;
 
 /// Rows of the weights, one an input, in one task.
@@ -15,8 +18,8 @@ impl Learn for Fc {
 
     fn forward(&self, run: &Run, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        if self.in_blocks(run.batch) {
-            self.forward_in_blocks(run.batch, y, x, weight);
+        if self.in_lines() {
+            self.forward_in_lines(run.batch, y, x, weight);
         } else {
             product_by_columns(
                 y,
@@ -35,8 +38,8 @@ impl Learn for Fc {
 
     fn backward_input(&self, run: &Run, dx: &mut [f32], dy: &[f32], weight: &[f32]) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        if self.in_blocks(run.batch) {
-            return self.backward_input_in_blocks(run.batch, dx, dy, weight);
+        if self.in_lines() {
+            return self.backward_input_in_lines(run.batch, dx, dy, weight);
         }
         product_by_columns(
             dx,
@@ -56,8 +59,8 @@ impl Learn for Fc {
         _: &mut [f32],
     ) {
         let (inputs, outputs) = (self.input.len(), self.outputs);
-        if self.in_blocks(run.batch) {
-            self.weights_in_blocks(run.batch, dweight, dy, x);
+        if self.in_lines() {
+            self.weights_in_lines(run.batch, dweight, None, dy, x);
         } else {
             dweight.par_chunks_mut(ROWS * outputs).enumerate().for_each(|(task, dweight)| {
                 product(
@@ -70,12 +73,11 @@ impl Learn for Fc {
                 );
             });
         }
-        dbias.fill(0.0);
-        for dy in dy.chunks_exact(outputs).take(run.batch) {
-            for (b, d) in dbias.iter_mut().zip(dy) {
-                *b += d;
-            }
-        }
+        self.sum_biases(run.batch, dbias, dy);
+    }
+
+    fn update_at_once(&self) -> Option<&dyn UpdateAtOnce> {
+        self.in_lines().then_some(self)
     }
 
     fn forward_few(&self) -> Option<&dyn ForwardFew> {
@@ -83,6 +85,36 @@ impl Learn for Fc {
     }
 
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
+        if !self.in_lines() {
+            return self.pack_for_gpu(own, world);
+        }
+        own.1.copy_from_slice(world.1);
+        let inputs = self.input.len();
+        own.0.par_chunks_exact_mut(LINE * inputs).enumerate().for_each(|(line, own)| {
+            for o in 0..LINE {
+                let row = &world.0[(line * LINE + o) * inputs..][..inputs];
+                for (i, own) in own.chunks_exact_mut(LINE).enumerate() {
+                    own[o] = row[self.world_input(i)];
+                }
+            }
+        });
+    }
+
+    fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
+        if !self.in_lines() {
+            return self.unpack_for_gpu(world, own);
+        }
+        world.1.copy_from_slice(own.1);
+        let inputs = self.input.len();
+        world.0.par_chunks_exact_mut(inputs).enumerate().for_each(|(o, row)| {
+            let own = &own.0[o / LINE * LINE * inputs..][..LINE * inputs];
+            for (i, own) in own.chunks_exact(LINE).enumerate() {
+                row[self.world_input(i)] = own[o % LINE];
+            }
+        });
+    }
+
+    fn pack_for_gpu(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
         own.1.copy_from_slice(world.1);
         let (inputs, outputs) = (self.input.len(), self.outputs);
         own.0.par_chunks_exact_mut(outputs).enumerate().for_each(|(i, row)| {
@@ -93,7 +125,7 @@ impl Learn for Fc {
         });
     }
 
-    fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
+    fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         world.1.copy_from_slice(own.1);
         let (inputs, outputs) = (self.input.len(), self.outputs);
         world.0.par_chunks_exact_mut(inputs).enumerate().for_each(|(o, row)| {
@@ -104,7 +136,31 @@ impl Learn for Fc {
     }
 }
 
+impl UpdateAtOnce for Fc {
+    fn update_at_once(
+        &self,
+        run: &Run,
+        rule: Rule,
+        (weight, v): (&mut [f32], &mut [f32]),
+        dbias: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+    ) {
+        self.weights_in_lines(run.batch, weight, Some((v, rule)), dy, x);
+        self.sum_biases(run.batch, dbias, dy);
+    }
+}
+
 impl Fc {
+    fn sum_biases(&self, batch: usize, dbias: &mut [f32], dy: &[f32]) {
+        dbias.fill(0.0);
+        for dy in dy.chunks_exact(self.outputs).take(batch) {
+            for (b, d) in dbias.iter_mut().zip(dy) {
+                *b += d;
+            }
+        }
+    }
+
     /// The outside world's index of input `i`.
     pub(super) fn world_input(&self, i: usize) -> usize {
         let (pixel, channel) = (i / self.input.channels, i % self.input.channels);

@@ -196,8 +196,8 @@ impl Engine for Cuda {
             let mut world = own.clone();
             self.network.devices[part.device].compute.read(buffer, &mut own)?;
             match plan.is_bias {
-                true => learn.unpack((&mut [], &mut world), (&[], &own)),
-                false => learn.unpack((&mut world, &mut []), (&own, &[])),
+                true => learn.unpack_for_gpu((&mut [], &mut world), (&[], &own)),
+                false => learn.unpack_for_gpu((&mut world, &mut []), (&own, &[])),
             }
             values.append(&mut world);
         }
@@ -217,8 +217,8 @@ impl Engine for Cuda {
             rest = others;
             let mut own = vec![0.0; mine.len()];
             match plan.is_bias {
-                true => learn.pack((&mut [], &mut own), (&[], mine)),
-                false => learn.pack((&mut own, &mut []), (mine, &[])),
+                true => learn.pack_for_gpu((&mut [], &mut own), (&[], mine)),
+                false => learn.pack_for_gpu((&mut own, &mut []), (mine, &[])),
             }
             self.network.devices[part.device].compute.write(&own, buffer)?;
         }

@@ -7,7 +7,7 @@
 use super::strip::Source;
 use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
 use super::transform::M;
-use crate::layers::kernel::{Left, Product};
+use crate::layers::kernel::{Finish, Left, Out, Product, Right};
 use crate::layers::scratch::{self, LINE};
 use crate::layers::simd::{dispatch, panel};
 use rayon::prelude::*;
@@ -246,13 +246,14 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                         left: &inputs[left..],
                         order: Left::AlongRows,
                         right: &outputs[right..],
-                        panel_stride: tiles * panel(),
+                        panels: Right::Panels { apart: tiles * panel() },
+                        next: &[],
                         out: &mut *sums,
-                        stride: self.output.used,
+                        to: Out::Rows { stride: self.output.used },
                         rows: self.depth(),
                         depth: tiles,
                         columns: self.output.used,
-                        add: first > 0 || b > 0,
+                        finish: if first > 0 || b > 0 { Finish::Add } else { Finish::Store },
                     }
                     .compute();
                 }

@@ -8,7 +8,7 @@
 
 use super::correlation::{Correlation, WeightLayout};
 use super::tiles::{TransformBack, TransformBoth};
-use crate::layers::kernel::{Left, Product};
+use crate::layers::kernel::{Finish, Left, Out, Product, Right};
 use crate::layers::product::{MOST_PARTS, parts, sum_parts};
 use crate::layers::scratch::{self, LINE};
 use crate::layers::simd::{dispatch, panel};
@@ -91,13 +91,14 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                                 left: &inputs[point * self.inputs_apart(tiles)..],
                                 order: Left::AlongRows,
                                 right: &outputs[point * self.outputs_apart(tiles)..],
-                                panel_stride: tiles * panel(),
+                                panels: Right::Panels { apart: tiles * panel() },
+                                next: &[],
                                 out: sums,
-                                stride: used,
+                                to: Out::Rows { stride: used },
                                 rows: self.depth(),
                                 depth: tiles,
                                 columns: used,
-                                add: first > 0,
+                                finish: if first > 0 { Finish::Add } else { Finish::Store },
                             }
                             .compute();
                         }

@@ -61,7 +61,15 @@ impl Source {
             }
             return;
         };
-        if self.used == self.channels {
+        if self.used == self.channels && self.fold == 1 {
+            // The whole row is one run of values.
+            let before = (self.left * depth).min(line.len());
+            let (zeros, rest) = line.split_at_mut(before);
+            let (inside, after) = rest.split_at_mut(source.len().min(rest.len()));
+            zeros.fill(0.0);
+            inside.copy_from_slice(&source[..inside.len()]);
+            after.fill(0.0);
+        } else if self.used == self.channels {
             // A folded pixel's share of this row is one run of values.
             let (mut at, before) = (0, self.left * self.used);
             for pixel in line.chunks_exact_mut(depth) {

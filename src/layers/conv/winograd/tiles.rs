@@ -3,7 +3,8 @@
 
 use super::correlation::{Correlation, Maps, WeightLayout};
 use super::transform::{M, Transform, contract_tile, expand_tile};
-use crate::layers::kernel::{Left, Product};
+use crate::layers::kernel::{Finish, Left, Out, Product, Right};
+use crate::layers::scratch::LINE;
 use crate::layers::simd::{Simd, Work};
 use std::ops::Range;
 
@@ -85,13 +86,14 @@ impl<const T: usize, const R: usize> Work for Correlate<'_, T, R> {
                     left: &inputs[point * inputs_apart..],
                     order: Left::AlongDepth { all: tiles },
                     right: &weights[point * weights_apart..],
-                    panel_stride: T * T * weights_apart,
+                    panels: Right::Panels { apart: T * T * weights_apart },
+                    next: &weights[(point + 1) % (T * T) * weights_apart..],
                     out: &mut outputs[point * outputs_apart..],
-                    stride: used,
+                    to: Out::Rows { stride: used },
                     rows: tiles,
                     depth,
                     columns: used,
-                    add: false,
+                    finish: Finish::Store,
                 }
                 .compute();
             }
@@ -100,7 +102,7 @@ impl<const T: usize, const R: usize> Work for Correlate<'_, T, R> {
     }
 }
 
-/// Rows of tiles `range`, counted over the images of `x`, to `inputs` [T²][depth / LANES][tiles][LANES].
+/// Rows of tiles `range`, counted over the images of `x`, to `inputs` [T²][depth / 16][tiles][16].
 #[inline(always)]
 fn transform_inputs<S: Simd, const T: usize, const R: usize>(
     s: S,
@@ -128,7 +130,9 @@ fn transform_inputs<S: Simd, const T: usize, const R: usize>(
                         &Transform::<T, R>::B,
                         strip.as_ptr().add(column * M * depth + c),
                         (width * depth, depth),
-                        inputs.as_mut_ptr().add(c * tiles + (index * columns + column) * S::LANES),
+                        inputs
+                            .as_mut_ptr()
+                            .add((c / LINE * tiles + index * columns + column) * LINE + c % LINE),
                         apart,
                     );
                 }

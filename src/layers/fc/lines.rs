@@ -1,0 +1,209 @@
+//! The fully connected layer's products on our own kernel. Weights lie in lines of sixteen neurons,
+//! [out / 16][in][16], which all three directions read as they lie: forward as the right operand, for the
+//! gradient to the inputs as the left one, and the weights' gradient is written so.
+//!
+//! A task is a fixed range of neurons or inputs, and sums go along the depth in pieces of fixed length,
+//! so bits do not depend on the number of threads.
+
+use super::Fc;
+use crate::layers::kernel::{Finish, Left, Out, Product, Right, Rule};
+use crate::layers::scratch::{self, LINE};
+use crate::layers::simd::panel;
+use rayon::prelude::*;
+
+/// Neurons of one task of the forward pass, about, and inputs that it takes at a time.
+const OUTPUTS: usize = 256;
+const INPUTS: usize = 128;
+/// Tasks come in multiples of this, of equal size but for a panel, so that two, four or eight threads
+/// have as much to do each. Six tasks, the last a third of the others, kept one of two waiting for a ninth
+/// of the time.
+const TASKS: usize = 8;
+
+/// Inputs of one task of the gradient to them, and neurons that one piece takes.
+const TASK: usize = 192;
+const DEPTH: usize = 256;
+
+/// Neurons of one task of the weights' gradient, and inputs whose share of the batch stays in the
+/// second-level cache meanwhile: 128 KiB at 128 images.
+const NEURONS: usize = 128;
+const ROWS: usize = 256;
+
+impl Fc {
+    /// Whether weights lie in lines: else [in, out], for a library's product.
+    pub(super) fn in_lines(&self) -> bool {
+        [self.input.len(), self.outputs].iter().all(|n| n.is_multiple_of(LINE))
+    }
+
+    /// y ← x · weight, without the bias.
+    pub(super) fn forward_in_lines(&self, batch: usize, y: &mut [f32], x: &[f32], weight: &[f32]) {
+        let (inputs, outputs) = (self.input.len(), self.outputs);
+        let wide = panel().max(LINE);
+        let panels = outputs.div_ceil(wide);
+        let tasks = outputs.div_ceil(OUTPUTS).next_multiple_of(TASKS).min(panels);
+        let start = |task: usize| (task * panels / tasks * wide).min(outputs);
+        let most = panels.div_ceil(tasks) * wide;
+        scratch::with(batch * inputs, |left| {
+            group(left, x, batch, inputs);
+            let left = &*left;
+            scratch::with(batch * tasks * most, |out| {
+                out.par_chunks_exact_mut(batch * most).enumerate().for_each(|(task, out)| {
+                    let first = start(task);
+                    for from in (0..inputs).step_by(INPUTS) {
+                        let depth = INPUTS.min(inputs - from);
+                        let piece = &weight[first * inputs + from * LINE..];
+                        Product {
+                            left: &left[from * batch..],
+                            order: Left::AlongDepth { all: batch },
+                            right: piece,
+                            panels: Right::Lines { apart: inputs * LINE },
+                            next: &piece[depth * LINE..],
+                            out: &mut *out,
+                            to: Out::Rows { stride: most },
+                            rows: batch,
+                            depth,
+                            columns: start(task + 1) - first,
+                            finish: if from > 0 { Finish::Add } else { Finish::Store },
+                        }
+                        .compute();
+                    }
+                });
+                for (image, y) in y.chunks_exact_mut(outputs).take(batch).enumerate() {
+                    for task in 0..tasks {
+                        let y = &mut y[start(task)..start(task + 1)];
+                        y.copy_from_slice(&out[(task * batch + image) * most..][..y.len()]);
+                    }
+                }
+            });
+        });
+    }
+
+    /// dx ← dy · weightᵀ, computed as weight · dyᵀ.
+    pub(super) fn backward_input_in_lines(
+        &self,
+        batch: usize,
+        dx: &mut [f32],
+        dy: &[f32],
+        weight: &[f32],
+    ) {
+        let (inputs, outputs) = (self.input.len(), self.outputs);
+        let (wide, padded) = (panel(), batch.next_multiple_of(LINE));
+        scratch::with(padded * outputs, |right| {
+            // Pieces of the depth one after the other, each in panels of images.
+            right.par_chunks_mut(DEPTH * padded).enumerate().for_each(|(piece, to)| {
+                let (from, depth) = (piece * DEPTH, to.len() / padded);
+                for first in (0..padded).step_by(wide) {
+                    let width = wide.min(padded - first);
+                    let panel = &mut to[first * depth..][..width * depth];
+                    for (image, column) in (first..first + width).zip(0..width) {
+                        for o in 0..depth {
+                            panel[o * width + column] =
+                                if image < batch { dy[image * outputs + from + o] } else { 0.0 };
+                        }
+                    }
+                }
+            });
+            let right = &*right;
+            scratch::with(inputs * padded, |out| {
+                out.par_chunks_mut(TASK * padded).enumerate().for_each(|(task, out)| {
+                    for from in (0..outputs).step_by(DEPTH) {
+                        let depth = DEPTH.min(outputs - from);
+                        let piece = &right[from * padded..];
+                        Product {
+                            left: &weight[from * inputs + task * TASK * LINE..],
+                            order: Left::AlongDepth { all: inputs },
+                            right: piece,
+                            panels: Right::Panels { apart: depth * wide },
+                            next: &piece[depth * padded..],
+                            rows: out.len() / padded,
+                            out: &mut *out,
+                            to: Out::Rows { stride: padded },
+                            depth,
+                            columns: padded,
+                            finish: if from > 0 { Finish::Add } else { Finish::Store },
+                        }
+                        .compute();
+                    }
+                });
+                let out = &*out;
+                dx[..batch * inputs].par_chunks_mut(LINE * inputs).enumerate().for_each(
+                    |(block, dx)| {
+                        for (i, out) in out.chunks_exact(padded).enumerate() {
+                            let out = &out[block * LINE..];
+                            for (dx, out) in dx.chunks_exact_mut(inputs).zip(out) {
+                                dx[i] = *out;
+                            }
+                        }
+                    },
+                );
+            });
+        });
+    }
+
+    /// dweight ← xᵀ · dy, in lines; or, with a rule and the update's v, the weights in its place updated.
+    pub(super) fn weights_in_lines(
+        &self,
+        batch: usize,
+        weights: &mut [f32],
+        update: Option<(&mut [f32], Rule)>,
+        dy: &[f32],
+        x: &[f32],
+    ) {
+        let (inputs, outputs) = (self.input.len(), self.outputs);
+        scratch::with(batch * inputs, |left| {
+            group(left, x, batch, inputs);
+            let left = &*left;
+            scratch::with(batch * outputs, |right| {
+                group(right, dy, batch, outputs);
+                let right = &*right;
+                let task = |task: usize,
+                            weights: &mut [f32],
+                            mut update: Option<(&mut [f32], Rule)>| {
+                    let right = &right[task * NEURONS * batch..];
+                    for row in (0..inputs).step_by(ROWS) {
+                        let at = row * LINE;
+                        Product {
+                            left: &left[row * batch..],
+                            order: Left::AlongRows,
+                            right,
+                            panels: Right::Lines { apart: batch * LINE },
+                            next: &[],
+                            rows: ROWS.min(inputs - row),
+                            columns: weights.len() / inputs,
+                            out: &mut weights[at..],
+                            to: Out::Lines { apart: inputs * LINE },
+                            depth: batch,
+                            finish: match &mut update {
+                                Some((v, rule)) => Finish::Update { v: &mut v[at..], rule: *rule },
+                                None => Finish::Store,
+                            },
+                        }
+                        .compute();
+                    }
+                };
+                let chunk = NEURONS * inputs;
+                let weights = weights.par_chunks_mut(chunk).enumerate();
+                match update {
+                    Some((v, rule)) => weights
+                        .zip(v.par_chunks_mut(chunk))
+                        .for_each(|((t, weights), v)| task(t, weights, Some((v, rule)))),
+                    None => weights.for_each(|(t, weights)| task(t, weights, None)),
+                }
+            });
+        });
+    }
+}
+
+/// `to` [columns / 16][rows][16] ← `from` [rows, columns].
+fn group(to: &mut [f32], from: &[f32], rows: usize, columns: usize) {
+    /// Columns of one task.
+    const WIDE: usize = 256;
+    to[..rows * columns].par_chunks_mut(rows * WIDE).enumerate().for_each(|(piece, to)| {
+        let wide = to.len() / rows;
+        for (row, from) in from.chunks_exact(columns).take(rows).enumerate() {
+            let from = &from[piece * WIDE..][..wide];
+            for (i, from) in from.as_chunks::<LINE>().0.iter().enumerate() {
+                to[(i * rows + row) * LINE..][..LINE].copy_from_slice(from);
+            }
+        }
+    });
+}
