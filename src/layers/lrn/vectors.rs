@@ -40,11 +40,20 @@ pub struct Backward<'a> {
 #[inline(always)]
 pub fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
     assert!(near.len() >= n - 1 + S::LANES);
-    // SAFETY: by the assertion.
+    let near = near.as_ptr();
+    // SAFETY: by the assertion. The paper's five values have code without a loop.
+    unsafe { if n == 5 { sum_of(s, near, 5) } else { sum_of(s, near, n) } }
+}
+
+/// # Safety
+/// n − 1 values and a vector are readable at `near`.
+#[inline(always)]
+unsafe fn sum_of<S: Simd>(s: S, near: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's word.
     unsafe {
-        let mut sum = s.load(near.as_ptr());
+        let mut sum = s.load(near);
         for k in 1..n {
-            sum = s.add(sum, s.load(near.as_ptr().add(k)));
+            sum = s.add(sum, s.load(near.add(k)));
         }
         sum
     }
