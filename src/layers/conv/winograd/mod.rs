@@ -8,10 +8,16 @@
 //!
 //! Strided kernels are folded into kernels with stride 1 over more channels (`strip`).
 //!
-//! The paper's layers one by one on two cores of a Zen 5 (peak 540 GFLOP/s, of which the products alone, in the cache,
-//! reach 99 %), batch 128, both towers, milliseconds forward, to the input, to the weights: conv1 37, –,
-//! 41; conv2 36, 36, 36; conv3 36, 36, 40; conv4 27, 27, 32; conv5 19, 19, 21. In the operations of
-//! direct convolution that is 1.2 to 3 times the peak. Errors against f64 are in `transform`.
+//! The paper's layers one by one, batch 128, both towers, milliseconds forward, to the input, to the weights, as
+//! `alexnet bench` shows them (the best of three runs; others used the machine too). On two cores of a Zen 3
+//! (peak 177 GFLOP/s, 512 KiB of second-level cache a core): conv1 101, –, 103; conv2 100, 107, 122; conv3
+//! 120, 120, 142; conv4 87, 89, 106; conv5 58, 59, 70. Of a Zen 5 (peak 540 GFLOP/s, 1 MiB), by an earlier
+//! version: conv1 37, –, 41; conv2 36, 36, 36; conv3 36, 36, 40; conv4 27, 27, 32; conv5 19, 19, 21. In the
+//! operations of direct convolution that is 1.2 to 3.2 times the peak. Errors against f64 are in `transform`.
+//!
+//! At the Zen 3's peak conv3's products would take 81 ms of its forward pass's 120. The rest goes to transforms
+//! and to the third-level cache: one core alone takes 206 ms, so that two together lose a seventh to what
+//! they share. Tried without a gain: 16 or 64 tiles at a time.
 
 mod correlation;
 mod parts;
