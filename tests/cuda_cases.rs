@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Differences allowed, as fractions of the largest value: both sides round.
 const TOLERANCE: f32 = 2e-5;
 
-/// What both sides compute for one batch, in the layer's own order.
+/// What both sides compute for one batch; gradients of weights and biases in the outside world's order.
 #[derive(Default)]
 struct Outcome {
     y: Vec<f32>,
@@ -30,11 +30,11 @@ struct Outcome {
     totals: Vec<f32>,
 }
 
-/// What a case is fed: input, gradient at the output, weights and biases in the layer's own order.
+/// What a case is fed: input, gradient at the output, weights and biases in the outside world's order.
 struct Feed {
     x: Vec<f32>,
     dy: Vec<f32>,
-    own: [Vec<f32>; 2],
+    parameters: [Vec<f32>; 2],
     labels: Vec<u32>,
 }
 
@@ -44,7 +44,7 @@ fn feed(case: &Case, layer: &dyn Layer) -> Feed {
     Feed {
         x: case.images(),
         dy: numbers(4, case.batch * layer.output().len()),
-        own: [numbers(2, sizes[0]), numbers(3, sizes[1])],
+        parameters: [numbers(2, sizes[0]), numbers(3, sizes[1])],
         labels: case.labels(layer.output().len()),
     }
 }
@@ -59,13 +59,18 @@ fn on_cpu(case: &Case, layer: &dyn Layer, feed: &Feed) -> Outcome {
             map.backward(&run, &mut out.dx, &feed.dy, &feed.x);
         }
         Role::Learn(learn) => {
-            let [weight, bias] = &feed.own;
+            let ([mut weight, mut bias], [world, world_bias]) =
+                (feed.parameters.clone(), &feed.parameters);
+            learn.pack((&mut weight, &mut bias), (world, world_bias));
+            let (weight, bias) = (&weight, &bias);
             learn.forward(&run, &mut out.y, &feed.x, weight, bias);
             learn.backward_input(&run, &mut out.dx, &feed.dy, weight);
-            (out.dweight, out.dbias) = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
+            let [mut dweight, mut dbias] = feed.parameters.clone();
             let mut workspace = vec![0.0; learn.workspace(case.batch)];
-            let gradients = (&mut out.dweight[..], &mut out.dbias[..]);
+            let gradients = (&mut dweight[..], &mut dbias[..]);
             learn.backward_weights(&run, gradients, &feed.dy, &feed.x, &mut workspace);
+            (out.dweight, out.dbias) = (dweight.clone(), dbias.clone());
+            learn.unpack((&mut out.dweight, &mut out.dbias), (&dweight, &dbias));
         }
         Role::Pointwise(pointwise) => {
             out.y.copy_from_slice(&feed.x);
@@ -108,9 +113,13 @@ fn on_device(
     let upload = |values: &[f32]| device.buffer_of(values).unwrap();
     let (x, dy) = (upload(&feed.x), upload(&feed.dy));
     let (y, dx) = (upload(&vec![f32::NAN; feed.dy.len()]), upload(&vec![f32::NAN; feed.x.len()]));
-    let parameters = (!feed.own[0].is_empty()).then(|| Parameters {
-        value: feed.own.each_ref().map(|v| upload(v)),
-        gradient: Some(feed.own.each_ref().map(|v| upload(&vec![f32::NAN; v.len()]))),
+    let mut own = feed.parameters.clone();
+    if let (Role::Learn(learn), [weight, bias]) = (layer.role(), &mut own) {
+        learn.pack_for_gpu((weight, bias), (&feed.parameters[0], &feed.parameters[1]));
+    }
+    let parameters = (!own[0].is_empty()).then(|| Parameters {
+        value: own.each_ref().map(|v| upload(v)),
+        gradient: Some(own.each_ref().map(|v| upload(&vec![f32::NAN; v.len()]))),
         momentum: None,
     });
     let labels: Vec<i32> = feed.labels.iter().map(|&l| l as i32).collect();
@@ -139,8 +148,11 @@ fn on_device(
         launches.backward_input(&call).unwrap();
         out.dx = read(device, call.dx.unwrap());
     }
-    if let Some([weight, bias]) = parameters.as_ref().and_then(|p| p.gradient.as_ref()) {
-        (out.dweight, out.dbias) = (read(device, weight), read(device, bias));
+    let gradient = parameters.as_ref().and_then(|p| p.gradient.as_ref());
+    if let (Role::Learn(learn), Some([weight, bias])) = (layer.role(), gradient) {
+        let (dweight, dbias) = (read(device, weight), read(device, bias));
+        (out.dweight, out.dbias) = (dweight.clone(), dbias.clone());
+        learn.unpack_for_gpu((&mut out.dweight, &mut out.dbias), (&dweight, &dbias));
     }
     if is_loss {
         out.totals = read(device, &loss.totals);
