@@ -2,8 +2,8 @@
 //!
 //! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: alpha is dropped, grey is
 //! repeated, CMYK is taken as Adobe writes it (inverted); of 16 bits the upper 8 count, also of grey, which
-//! Pillow clips. A file that is cut short is an error, never filled up
-//! with grey. Files gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
+//! Pillow clips. A file that is cut short is an error, never filled up with grey. Files gzip-compressed
+//! under an image's name are unpacked (ILSVRC-2010 has some).
 //!
 //! Sizes are checked by the file's header before anything is allocated.
 //!

@@ -2,9 +2,9 @@
 //!
 //! It is made for two things that the preparation of a data set and its reading need. It is strict:
 //! data that end early or are no codes are an error, never grey. (Of a progressive file every component's
-//! DC coefficients have to be there; further scans may be left out, as JPEG allows.) And it takes a window: blocks outside
-//! are only passed over, which leaves out their transform, upsampling and colours, and nothing below the
-//! window need be looked at.
+//! DC coefficients have to be there; further scans may be left out, as JPEG allows.) And it takes a window:
+//! blocks outside are only passed over, which leaves out their transform, upsampling and colours, and
+//! nothing below the window need be looked at.
 //!
 //! The pixels are, bit by bit, those of libjpeg-turbo in its default settings (the slow integer
 //! transform, fancy upsampling), on any processor; the tests compare with Pillow. Two kinds of files are
