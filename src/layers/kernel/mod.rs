@@ -5,8 +5,8 @@
 //! where a transform writes the operands anyway, which is what Winograd's convolution does, or where
 //! weights lie so for good, as a fully connected layer's do.
 //!
-//! From a second-level cache that holds the operands the kernel reaches 95 to 100 % of the multiply-add
-//! peak on a Zen 3 and a Zen 5. What comes from further away is asked for ahead: the next panel of the right
+//! From a second-level cache that holds the operands the kernel reaches 94 to 100 % of the multiply-add
+//! peak on a Zen 3. What comes from further away is asked for ahead: the next panel of the right
 //! operand while this one is used. On one core of a Zen 3, with neighbours in the third-level cache, conv3's
 //! forward pass, which reads 7 MB of weights for every 32 tiles, took 209 ms with it and 275 without (best of
 //! five runs in turn); with both cores at work the gain is lost in the noise.
@@ -15,7 +15,7 @@ mod tile;
 
 use super::scratch::LINE;
 use super::simd::{Simd, Work, dispatch};
-use tile::Tile;
+use tile::{Then, Tile};
 
 /// The left operand, `rows × depth`: the values lie in groups of a cache line, sixteen.
 #[derive(Clone, Copy)]
@@ -37,6 +37,21 @@ pub enum Right {
     Lines { apart: usize },
 }
 
+/// Where a column is whose row 0 lies in lines, `apart` values from one to the next.
+fn in_lines(column: usize, apart: usize) -> usize {
+    column / LINE * apart + column % LINE
+}
+
+impl Right {
+    /// Where row 0 of a column is; `panel` columns are a panel.
+    fn place(self, column: usize, panel: usize) -> usize {
+        match self {
+            Right::Panels { apart } => column / panel * apart + column % panel,
+            Right::Lines { apart } => in_lines(column, apart),
+        }
+    }
+}
+
 /// The result, `rows × columns`.
 #[derive(Clone, Copy)]
 pub enum Out {
@@ -44,6 +59,23 @@ pub enum Out {
     Rows { stride: usize },
     /// `[columns / 16][rows][16]`, `apart` values from one line of columns to the next.
     Lines { apart: usize },
+}
+
+impl Out {
+    /// Where row 0 of a column is.
+    fn place(self, column: usize) -> usize {
+        match self {
+            Out::Rows { .. } => column,
+            Out::Lines { apart } => in_lines(column, apart),
+        }
+    }
+    /// Values from one row to the next.
+    fn stride(self) -> usize {
+        match self {
+            Out::Rows { stride } => stride,
+            Out::Lines { .. } => LINE,
+        }
+    }
 }
 
 /// What becomes of the product.
@@ -137,17 +169,13 @@ impl Product<'_> {
     /// What block number `block` asks for while the panel that begins at column `first` is used: one line of
     /// columns of what follows. Blocks after that have nothing to ask for but what they read.
     fn ahead(&self, first: usize, width: usize, block: usize) -> *const f32 {
-        let next = first + width;
-        let line = block * LINE;
-        if line >= width {
-            return self.right.as_ptr();
+        let (line, next) = (block * LINE, first + width);
+        let at = |column| self.right.as_ptr().wrapping_add(self.panels.place(column, width));
+        match (line < width, next < self.columns) {
+            (true, true) => at(next + line),
+            (true, false) => self.next.as_ptr().wrapping_add(line),
+            (false, _) => at(first),
         }
-        let at = match self.panels {
-            _ if next >= self.columns => return self.next.as_ptr().wrapping_add(line),
-            Right::Panels { apart } => next / width * apart + line,
-            Right::Lines { apart } => (next + line) / LINE * apart,
-        };
-        self.right.as_ptr().wrapping_add(at)
     }
 }
 
@@ -164,54 +192,42 @@ impl Work for Product<'_> {
         self.check(S::LANES, width);
         let jump = if let Left::AlongDepth { all } = self.order { all * LINE } else { 0 };
         let along_rows = matches!(self.order, Left::AlongRows);
-        let (v, rule) = match &mut self.finish {
-            Finish::Update { v, rule } => (v.as_mut_ptr(), Some(*rule)),
-            _ => (std::ptr::null_mut(), None),
+        let then = match &mut self.finish {
+            Finish::Store => Then::Store,
+            Finish::Add => Then::Add,
+            Finish::Update { v, rule } => Then::Update { v: v.as_mut_ptr(), rule: *rule },
         };
-        let add = matches!(self.finish, Finish::Add);
-        let out = self.out.as_mut_ptr();
+        let (results, stride) = (self.out.as_mut_ptr(), self.to.stride());
         // Blocks of even height: a last one of a row or two would wait for its own sums.
         let blocks = rows.div_ceil(S::ROWS);
         for first in (0..columns).step_by(width) {
             let vectors = (columns - first).min(width) / S::LANES;
-            // Of each vector: its place in the right operand, and in the result.
-            let mut places = [(0, 0); 3];
-            for (n, place) in places.iter_mut().enumerate().take(vectors) {
-                let column = first + n * S::LANES;
-                let in_lines = |apart| column / LINE * apart + column % LINE;
-                place.0 = match self.panels {
-                    Right::Panels { apart } => first / width * apart + n * S::LANES,
-                    Right::Lines { apart } => in_lines(apart),
-                };
-                place.1 = match self.to {
-                    Out::Rows { .. } => column,
-                    Out::Lines { apart } => in_lines(apart),
-                };
-            }
+            let column = |n: usize| first + n.min(vectors - 1) * S::LANES;
+            let right =
+                [0, 1, 2].map(|n| self.right[self.panels.place(column(n), width)..].as_ptr());
+            let out = [0, 1, 2].map(|n| self.to.place(column(n)));
+            let step = match self.panels {
+                Right::Panels { .. } => vectors * S::LANES,
+                Right::Lines { .. } => LINE,
+            };
             let mut row = 0;
             for block in 0..blocks {
                 let count = (rows - row).div_ceil(blocks - block);
-                let stride = if let Out::Rows { stride } = self.to { stride } else { LINE };
+                let tile = Tile {
+                    left: self.left.as_ptr(),
+                    row,
+                    jump,
+                    right,
+                    step,
+                    out: out.map(|at| at + row * stride),
+                    stride,
+                    results,
+                    then,
+                    depth,
+                    ahead: self.ahead(first, width, block),
+                };
                 // SAFETY: `left`, `right`, `out` and `v` reach by the check.
                 unsafe {
-                    let tile = Tile {
-                        left: self.left.as_ptr(),
-                        row,
-                        jump,
-                        right: places.map(|(at, _)| self.right.as_ptr().wrapping_add(at)),
-                        step: match self.panels {
-                            Right::Panels { .. } => vectors * S::LANES,
-                            Right::Lines { .. } => LINE,
-                        },
-                        out: places.map(|(_, at)| at + row * stride),
-                        stride,
-                        results: out,
-                        v,
-                        depth,
-                        add,
-                        rule,
-                        ahead: self.ahead(first, width, block),
-                    };
                     match along_rows {
                         false => tile.of_width::<S, false>(s, count, vectors),
                         true => tile.of_width::<S, true>(s, count, vectors),

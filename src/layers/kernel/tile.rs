@@ -4,7 +4,19 @@
 
 use super::Rule;
 use crate::layers::scratch::LINE;
-use crate::layers::simd::{Simd, prefetch, prefetch_far};
+use crate::layers::simd::{Cache, Simd, prefetch};
+
+/// What becomes of the sums, as [`super::Finish`].
+#[derive(Clone, Copy)]
+pub(super) enum Then {
+    Store,
+    Add,
+    /// `v` lies as the results, which are weights.
+    Update {
+        v: *mut f32,
+        rule: Rule,
+    },
+}
 
 /// One block of rows and one panel.
 pub(super) struct Tile {
@@ -20,11 +32,8 @@ pub(super) struct Tile {
     pub out: [usize; 3],
     pub stride: usize,
     pub results: *mut f32,
-    /// As the results; used if there is a rule.
-    pub v: *mut f32,
+    pub then: Then,
     pub depth: usize,
-    pub add: bool,
-    pub rule: Option<Rule>,
     /// What is asked for meanwhile, a cache line for each row of the right operand and as far apart.
     pub ahead: *const f32,
 }
@@ -78,8 +87,15 @@ impl Tile {
         // Groups of depth; in each, values `inner` apart.
         let (groups, steps, inner) =
             if ALONG_ROWS { (1, self.depth, LINE) } else { (self.depth / LINE, LINE, 1) };
-        if self.rule.is_some() {
-            self.ask_for_results::<N, R>();
+        if let Then::Update { v, .. } = self.then {
+            // From main memory, while the sums are made.
+            for r in 0..R {
+                for n in 0..N {
+                    let at = self.out[n] + r * self.stride;
+                    prefetch(self.results.wrapping_add(at), Cache::First);
+                    prefetch(v.wrapping_add(at), Cache::First);
+                }
+            }
         }
         let mut sums = [[s.splat(0.0); N]; R];
         // SAFETY: the caller's word for every address that is read.
@@ -92,7 +108,7 @@ impl Tile {
             for group in 0..groups {
                 let mut at = group * self.jump;
                 for _ in 0..steps {
-                    prefetch_far(self.ahead.wrapping_add(off));
+                    prefetch(self.ahead.wrapping_add(off), Cache::Second);
                     let mut b = [s.splat(0.0); N];
                     for n in 0..N {
                         b[n] = s.load(self.right[n].add(off));
@@ -114,48 +130,40 @@ impl Tile {
         }
     }
 
-    #[inline(always)]
-    fn ask_for_results<const N: usize, const R: usize>(&self) {
-        for r in 0..R {
-            for n in 0..N {
-                let at = self.out[n] + r * self.stride;
-                prefetch(self.results.wrapping_add(at));
-                if self.rule.is_some() {
-                    prefetch(self.v.wrapping_add(at));
-                }
-            }
-        }
-    }
-
     /// # Safety
-    /// The results are readable and writable, and `v` if there is a rule.
+    /// The results are readable and writable, and `v` where weights are updated.
     #[inline(always)]
     unsafe fn finish<S: Simd, const N: usize, const R: usize>(&self, s: S, sums: &[[S::V; N]; R]) {
+        let place = |r: usize, n: usize| self.out[n] + r * self.stride;
         // SAFETY: the caller's word.
         unsafe {
-            if let Some(rule) = self.rule {
-                let [m, decay, rate] = [rule.momentum, rule.decay, rule.rate].map(|x| s.splat(x));
-                for r in 0..R {
-                    for n in 0..N {
-                        let at = self.out[n] + r * self.stride;
-                        let (w, v) = (self.results.add(at), self.v.add(at));
-                        let kept = s.sub(s.mul(m, s.load(v)), s.mul(decay, s.load(w)));
-                        let new = s.sub(kept, s.mul(rate, sums[r][n]));
-                        s.store(v, new);
-                        s.store(w, s.add(s.load(w), new));
+            match self.then {
+                Then::Update { v, rule } => {
+                    let [m, decay, rate] =
+                        [rule.momentum, rule.decay, rule.rate].map(|x| s.splat(x));
+                    for r in 0..R {
+                        for n in 0..N {
+                            let (w, v) = (self.results.add(place(r, n)), v.add(place(r, n)));
+                            let kept = s.sub(s.mul(m, s.load(v)), s.mul(decay, s.load(w)));
+                            let new = s.sub(kept, s.mul(rate, sums[r][n]));
+                            s.store(v, new);
+                            s.store(w, s.add(s.load(w), new));
+                        }
                     }
                 }
-            } else if self.add {
-                for r in 0..R {
-                    for n in 0..N {
-                        let to = self.results.add(self.out[n] + r * self.stride);
-                        s.store(to, s.add(s.load(to), sums[r][n]));
+                Then::Add => {
+                    for r in 0..R {
+                        for n in 0..N {
+                            let to = self.results.add(place(r, n));
+                            s.store(to, s.add(s.load(to), sums[r][n]));
+                        }
                     }
                 }
-            } else {
-                for r in 0..R {
-                    for n in 0..N {
-                        s.store(self.results.add(self.out[n] + r * self.stride), sums[r][n]);
+                Then::Store => {
+                    for r in 0..R {
+                        for n in 0..N {
+                            s.store(self.results.add(place(r, n)), sums[r][n]);
+                        }
                     }
                 }
             }

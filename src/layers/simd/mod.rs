@@ -155,30 +155,27 @@ fn avx2<W: Work>(work: W) -> W::Out {
     work.run(x86::Avx2(()))
 }
 
+/// A level of the caches.
+#[derive(Clone, Copy)]
+pub enum Cache {
+    First,
+    Second,
+}
+
 /// Asks for the cache line at `from`, which need not be readable.
 #[inline(always)]
-pub fn prefetch(from: *const f32) {
+pub fn prefetch(from: *const f32, to: Cache) {
     // SAFETY: every processor of the kind has the instruction, and it never faults.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        match to {
+            Cache::First => _mm_prefetch::<_MM_HINT_T0>(from.cast()),
+            Cache::Second => _mm_prefetch::<_MM_HINT_T1>(from.cast()),
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
-}
-
-/// As [`prefetch`], but into the second-level cache only.
-#[inline(always)]
-pub fn prefetch_far(from: *const f32) {
-    // SAFETY: as in `prefetch`.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(from.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
+    let _ = (from, to);
 }
 
 /// Most lanes of a level.
