@@ -85,54 +85,19 @@ impl Learn for Fc {
     }
 
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
-        if !self.in_lines() {
-            return self.pack_for_gpu(own, world);
-        }
-        own.1.copy_from_slice(world.1);
-        let inputs = self.input.len();
-        own.0.par_chunks_exact_mut(LINE * inputs).enumerate().for_each(|(line, own)| {
-            for o in 0..LINE {
-                let row = &world.0[(line * LINE + o) * inputs..][..inputs];
-                for (i, own) in own.chunks_exact_mut(LINE).enumerate() {
-                    own[o] = row[self.world_input(i)];
-                }
-            }
-        });
+        self.pack_in(self.wide(), own, world);
     }
 
     fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
-        if !self.in_lines() {
-            return self.unpack_for_gpu(world, own);
-        }
-        world.1.copy_from_slice(own.1);
-        let inputs = self.input.len();
-        world.0.par_chunks_exact_mut(inputs).enumerate().for_each(|(o, row)| {
-            let own = &own.0[o / LINE * LINE * inputs..][..LINE * inputs];
-            for (i, own) in own.chunks_exact(LINE).enumerate() {
-                row[self.world_input(i)] = own[o % LINE];
-            }
-        });
+        self.unpack_of(self.wide(), world, own);
     }
 
     fn pack_for_gpu(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
-        own.1.copy_from_slice(world.1);
-        let (inputs, outputs) = (self.input.len(), self.outputs);
-        own.0.par_chunks_exact_mut(outputs).enumerate().for_each(|(i, row)| {
-            let input = self.world_input(i);
-            for (o, value) in row.iter_mut().enumerate() {
-                *value = world.0[o * inputs + input];
-            }
-        });
+        self.pack_in(self.outputs, own, world);
     }
 
     fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
-        world.1.copy_from_slice(own.1);
-        let (inputs, outputs) = (self.input.len(), self.outputs);
-        world.0.par_chunks_exact_mut(inputs).enumerate().for_each(|(o, row)| {
-            for i in 0..inputs {
-                row[self.world_input(i)] = own.0[i * outputs + o];
-            }
-        });
+        self.unpack_of(self.outputs, world, own);
     }
 }
 
@@ -159,6 +124,35 @@ impl Fc {
                 *b += d;
             }
         }
+    }
+
+    /// Neurons of a line: weights lie in [out / wide][in][wide].
+    fn wide(&self) -> usize {
+        if self.in_lines() { LINE } else { self.outputs }
+    }
+
+    /// [`Learn::pack`] into lines of `wide` neurons.
+    fn pack_in(&self, wide: usize, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
+        own.1.copy_from_slice(world.1);
+        let inputs = self.input.len();
+        own.0.par_chunks_exact_mut(wide).enumerate().for_each(|(n, own)| {
+            let (line, input) = (n / inputs, self.world_input(n % inputs));
+            for (o, value) in own.iter_mut().enumerate() {
+                *value = world.0[(line * wide + o) * inputs + input];
+            }
+        });
+    }
+
+    /// The reverse of `pack_in`.
+    fn unpack_of(&self, wide: usize, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
+        world.1.copy_from_slice(own.1);
+        let inputs = self.input.len();
+        world.0.par_chunks_exact_mut(inputs).enumerate().for_each(|(o, row)| {
+            let (line, o) = (o / wide, o % wide);
+            for i in 0..inputs {
+                row[self.world_input(i)] = own.0[(line * inputs + i) * wide + o];
+            }
+        });
     }
 
     /// The outside world's index of input `i`.
