@@ -43,6 +43,16 @@ fn layer(name: &str, kind: &str, keys: &str) -> String {
     format!("[[layer]]\nname = \"{name}\"\nkind = \"{kind}\"\n{keys}\n")
 }
 
+fn bits(values: Vec<f32>) -> Vec<u32> {
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// Of every parameter, as bits.
+fn all_bits(engine: &Cpu, which: Which) -> Vec<Vec<u32>> {
+    let tensors = 0..engine.plan().tensors().len();
+    tensors.map(|tensor| bits(engine.read(which, tensor).unwrap().values)).collect()
+}
+
 fn engine(config: &Config, batch: usize) -> Cpu {
     let devices = vec![0; config.towers];
     let plan = Plan::new(config, batch, Purpose::Training, &devices, None).unwrap();
@@ -306,11 +316,7 @@ fn the_number_of_threads_changes_no_bit_of_a_gradient() {
                 engine
                     .gradients(&run(batch), CropView::Floats(&images(batch)), &labels(batch, 10))
                     .unwrap();
-                let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
-                let tensors = 0..engine.plan().tensors().len();
-                let mut all: Vec<Vec<u32>> = tensors
-                    .map(|index| bits(engine.read(Which::Gradient, index).unwrap().values))
-                    .collect();
+                let mut all = all_bits(&engine, Which::Gradient);
                 all.push(bits(engine.probabilities().unwrap()));
                 all
             })
@@ -427,10 +433,7 @@ fn a_step_in_one_go_gives_the_same_bits() {
                 engine.update(0.9, &rates).unwrap();
             }
         }
-        let tensors = 0..engine.plan().tensors().len();
-        let both = tensors.flat_map(|t| [(t, Which::Value), (t, Which::Momentum)]);
-        let bits = |(t, which)| engine.read(which, t).unwrap().values;
-        both.map(|one| bits(one).into_iter().map(f32::to_bits).collect()).collect()
+        [Which::Value, Which::Momentum].map(|which| all_bits(&engine, which)).concat()
     };
     for frozen in [false, true] {
         assert!(after(true, frozen) == after(false, frozen), "frozen: {frozen}");

@@ -55,20 +55,16 @@ pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -
     {
         return Ok(pixels);
     }
-    let (image, _alone) = decode_alone(bytes, orientation, channels)?;
+    let (image, _alone) = decode(bytes, orientation, channels)?;
     let Image { height, width, channels, pixels } = image;
     resize::cover_centre(&pixels, [height, width, channels], size)
-}
-
-/// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
-pub fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
-    decode_alone(bytes, orientation, channels).map(|(image, _)| image)
 }
 
 /// As long as it lives, no other large image is let in.
 type Alone = Option<MutexGuard<'static, ()>>;
 
-fn decode_alone(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Image, Alone)> {
+/// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
+fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Image, Alone)> {
     if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut unpacked = Vec::new();
         GzDecoder::new(bytes)
