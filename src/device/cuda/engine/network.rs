@@ -12,7 +12,7 @@ use crate::device::cuda::device::{Device, Event};
 use crate::device::cuda::layer::{Call, Loss, Parameters, Work};
 use crate::device::cuda::link::Link;
 use crate::device::cuda::memory::{Buffer, Pinned};
-use crate::layers::Run;
+use crate::layers::{Rule, Run};
 use crate::network::{Part, Plan, Purpose, Task};
 use crate::note;
 use anyhow::{Context, Result};
@@ -471,16 +471,14 @@ fn update(
     let Parameters { value, gradient: Some(gradient), momentum: Some(v) } = parameters else {
         return Ok(());
     };
-    let constants = [(rates.weight, rates.weight_decay), (rates.bias, rates.bias_decay)];
-    for (index, (rate, decay)) in constants.into_iter().enumerate() {
-        if rate != 0.0 {
-            let (w, v, g) = (&value[index], &v[index], &gradient[index]);
-            // SAFETY: the work's constant is the number of values of all three.
-            unsafe {
-                works[index].run(&device.compute, |a| {
-                    a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate)
-                })?;
-            }
+    for (index, rule) in rates.rules(momentum).into_iter().enumerate() {
+        let Some(Rule { momentum, decay, rate }) = rule else { continue };
+        let (w, v, g) = (&value[index], &v[index], &gradient[index]);
+        // SAFETY: the work's constant is the number of values of all three.
+        unsafe {
+            works[index].run(&device.compute, |a| {
+                a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate)
+            })?;
         }
     }
     Ok(())
