@@ -13,10 +13,10 @@
 
 mod common;
 
+use alexnet::data::area::Area;
 use alexnet::data::augment::{Augmentation, Geometry, Noise};
 use alexnet::data::dataset::{Dataset, Split};
 use alexnet::data::form::{Bytes, Form};
-use alexnet::data::jpeg::Window;
 use alexnet::data::loader::{Crops, Loader, Request};
 use alexnet::data::order::{Order, Shuffle};
 use anyhow::{Context, Result, bail, ensure};
@@ -102,7 +102,7 @@ fn prepare(images: &Path, out: &Path, store: &str) -> Result<Arc<Split>> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let split = Dataset::open(out)?.split("train")?;
     let mut pixels = vec![0; SIDE * SIDE * 3];
-    let all = Window::all(SIDE, SIDE);
+    let all = Area::all(SIDE, SIDE);
     (0..split.len()).try_for_each(|index| split.read(index, &all, &mut pixels))?;
     Ok(Arc::new(split))
 }

@@ -9,13 +9,13 @@
 
 mod common;
 
+use alexnet::data::area::Area;
 use alexnet::data::augment::{Augmentation, Geometry, Noise};
-use alexnet::data::dataset::Store;
 use alexnet::data::form::Form;
-use alexnet::data::jpeg::Window;
 use alexnet::data::loader::{Crops, Images, Loader, Request};
 use alexnet::data::order::{Order, Shuffle};
-use alexnet::data::shard::{Shape, jpeg};
+use alexnet::data::shard::Store;
+use alexnet::data::shard::{RecordShape, jpeg};
 use anyhow::Result;
 use common::{SIDE, cpu, photograph_like};
 use std::sync::Arc;
@@ -27,7 +27,8 @@ struct Memory(Vec<u8>);
 /// The same as JPEG records of quality 95, as `prepare --store jpeg` stores them.
 struct Jpegs(Vec<Vec<u8>>);
 
-const SHAPE: Shape = Shape { store: Store::Jpeg, height: SIDE, width: SIDE, channels: 3 };
+const SHAPE: RecordShape =
+    RecordShape { store: Store::Jpeg, height: SIDE, width: SIDE, channels: 3 };
 
 impl Images for Jpegs {
     fn len(&self) -> usize {
@@ -36,7 +37,7 @@ impl Images for Jpegs {
     fn label(&self, index: usize) -> u32 {
         index as u32
     }
-    fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()> {
+    fn read(&self, index: usize, window: &Area, pixels: &mut [u8]) -> Result<()> {
         jpeg::decode(&self.0[index], &SHAPE, window, pixels)
     }
 }
@@ -53,7 +54,7 @@ impl Images for Memory {
     fn label(&self, index: usize) -> u32 {
         index as u32
     }
-    fn read(&self, index: usize, _: &Window, pixels: &mut [u8]) -> Result<()> {
+    fn read(&self, index: usize, _: &Area, pixels: &mut [u8]) -> Result<()> {
         pixels.copy_from_slice(&self.0[index * pixels.len()..][..pixels.len()]);
         Ok(())
     }

@@ -5,7 +5,7 @@
 // through shared memory, DEPTH values of k at a time, in two buffers: while one is multiplied, the
 // next is on its way from global memory into registers. Every sum runs over k in rising order.
 //
-// The host chooses the tile (src/device/cuda/product.rs) and gives it as constants.
+// The host chooses the tile (src/gpu/product.rs) and gives it as constants.
 #pragma once
 
 constexpr int LINES = TILE_WARPS_M * 8 * TILE_THREAD_M;

@@ -6,11 +6,11 @@
 mod cases;
 mod standin;
 
-use alexnet::device::cuda::compile::Compiler;
-use alexnet::device::cuda::device::Device;
-use alexnet::device::cuda::layer::{Call, Launches, Loss, Parameters, Site};
-use alexnet::device::cuda::library::driver_version;
-use alexnet::device::cuda::memory::Buffer;
+use alexnet::gpu::compile::Compiler;
+use alexnet::gpu::device::Device;
+use alexnet::gpu::library::driver_version;
+use alexnet::gpu::memory::Buffer;
+use alexnet::layers::cuda::{Call, LaunchContext, Launches, Loss, ParameterBuffers};
 use alexnet::layers::softmax::tally;
 use alexnet::layers::{Layer, Role};
 use cases::{Case, numbers};
@@ -102,14 +102,14 @@ fn on_device(
     device: &Device,
     in_place: bool,
 ) -> Outcome {
-    let site = Site {
+    let context = LaunchContext {
         images: case.batch,
         multiprocessors: device.multiprocessors,
         training: case.training,
         relu: false,
     };
-    let launches: Box<dyn Launches> = layer.cuda(&site).unwrap();
-    launches.works().iter().try_for_each(|work| work.load(device)).unwrap();
+    let launches: Box<dyn Launches> = layer.cuda(&context).unwrap();
+    launches.launches().iter().try_for_each(|work| work.load(device)).unwrap();
     let upload = |values: &[f32]| device.buffer_of(values).unwrap();
     let (x, dy) = (upload(&feed.x), upload(&feed.dy));
     let (y, dx) = (upload(&vec![f32::NAN; feed.dy.len()]), upload(&vec![f32::NAN; feed.x.len()]));
@@ -117,7 +117,7 @@ fn on_device(
     if let (Role::Learn(learn), [weight, bias]) = (layer.role(), &mut own) {
         learn.pack_for_gpu((weight, bias), (&feed.parameters[0], &feed.parameters[1]));
     }
-    let parameters = (!own[0].is_empty()).then(|| Parameters {
+    let parameters = (!own[0].is_empty()).then(|| ParameterBuffers {
         value: own.each_ref().map(|v| upload(v)),
         gradient: Some(own.each_ref().map(|v| upload(&vec![f32::NAN; v.len()]))),
         momentum: None,
@@ -126,8 +126,8 @@ fn on_device(
     let loss =
         Loss { labels: device.buffer_of(&labels).unwrap(), totals: device.buffer(3).unwrap() };
     let is_loss = matches!(layer.role(), Role::Loss(_));
-    let (scratch, kept) =
-        (device.buffer(launches.scratch()).unwrap(), device.buffer(launches.kept()).unwrap());
+    let (scratch, saved) =
+        (device.buffer(launches.scratch()).unwrap(), device.buffer(launches.saved()).unwrap());
     let run = case.run();
     let call = Call {
         stream: &device.compute,
@@ -138,7 +138,7 @@ fn on_device(
         dx: Some(if in_place { &dy } else { &dx }),
         parameters: parameters.as_ref(),
         scratch: &scratch,
-        kept: &kept,
+        saved: &saved,
         loss: is_loss.then_some(&loss),
     };
     launches.forward(&call).unwrap();

@@ -8,14 +8,14 @@ mod standin;
 use alexnet::config::Config;
 use alexnet::data::augment::{Augmentation, Draw, Geometry, Noise};
 use alexnet::data::form::{CropBuffer, CropView, Form};
-use alexnet::device::cuda::compile::Compiler;
-use alexnet::device::cuda::device::Device;
-use alexnet::device::cuda::engine::Cuda;
-use alexnet::device::cuda::kernels;
-use alexnet::device::cuda::library::driver_version;
-use alexnet::device::{Engine, Rates, Which};
+use alexnet::engine::cuda::Cuda;
+use alexnet::engine::{Engine, Rates, Slot};
+use alexnet::gpu::compile::Compiler;
+use alexnet::gpu::device::Device;
+use alexnet::gpu::kernels;
+use alexnet::gpu::library::driver_version;
 use alexnet::layers::Run;
-use alexnet::network::{Plan, Purpose};
+use alexnet::network::{Mode, Plan};
 use std::sync::Arc;
 
 /// Augmentation with everything that there is: flips, and in colour noise that rescales.
@@ -91,7 +91,7 @@ fn the_kernel_gives_the_cpus_bits() {
 const GEOMETRY: Geometry = Geometry { height: 16, width: 16, channels: 3, crop: 12 };
 
 /// The small network of the tests on two devices, with parameters, and what it takes.
-fn engine(purpose: Purpose, a: &Augmentation) -> (Cuda, Form) {
+fn engine(purpose: Mode, a: &Augmentation) -> (Cuda, Form) {
     let config = Config::parse(common::NETWORK, &[], "net.toml").unwrap();
     let plan = Plan::new(&config, 10, purpose, &[0, 1], Some(3)).unwrap();
     let mut engine = Cuda::new(plan, &[0, 1]).unwrap();
@@ -117,7 +117,7 @@ fn a_batch_may_be_written_again_when_a_pass_returns() {
     standin::run("a_batch_may_be_written_again_when_a_pass_returns", &[], || {
         let a = augmentation(GEOMETRY);
         let outcome = |again: bool| {
-            let (mut engine, form) = engine(Purpose::Evaluation, &a);
+            let (mut engine, form) = engine(Mode::Evaluation, &a);
             let mut all = Vec::new();
             // A batch that is full, and a smaller one after it.
             for count in [10, 6] {
@@ -132,7 +132,7 @@ fn a_batch_may_be_written_again_when_a_pass_returns() {
         };
         assert!(outcome(true) == outcome(false), "forward");
         let outcome = |again: bool| {
-            let (mut engine, form) = engine(Purpose::Training, &a);
+            let (mut engine, form) = engine(Mode::Training, &a);
             let mut buffer = crops(&form, &a, 10, false);
             for step in 1..4 {
                 buffer = if again { buffer } else { crops(&form, &a, 10, false) };
@@ -152,7 +152,7 @@ fn a_batch_may_be_written_again_when_a_pass_returns() {
                 engine.update(0.9, &rates).unwrap();
             }
             let tensors = 0..engine.plan().tensors().len();
-            tensors.map(|t| bits(&engine.read(Which::Value, t).unwrap().values)).collect::<Vec<_>>()
+            tensors.map(|t| bits(&engine.read(Slot::Value, t).unwrap().values)).collect::<Vec<_>>()
         };
         assert!(outcome(true) == outcome(false), "gradients");
     });
@@ -162,7 +162,7 @@ fn a_batch_may_be_written_again_when_a_pass_returns() {
 fn bytes_go_up_and_no_more_than_the_batch_has() {
     standin::run("bytes_go_up_and_no_more_than_the_batch_has", &[], || {
         let a = augmentation(GEOMETRY);
-        let (mut engine, form) = engine(Purpose::Evaluation, &a);
+        let (mut engine, form) = engine(Mode::Evaluation, &a);
         for count in [10, 6] {
             let buffer = crops(&form, &a, count, false);
             let before = standin::counters().upload_bytes;
@@ -179,7 +179,7 @@ fn bytes_go_up_and_no_more_than_the_batch_has() {
 fn what_does_not_fit_the_plan_is_refused() {
     standin::run("what_does_not_fit_the_plan_is_refused", &[], || {
         let a = augmentation(GEOMETRY);
-        let (mut engine, form) = engine(Purpose::Evaluation, &a);
+        let (mut engine, form) = engine(Mode::Evaluation, &a);
         let refused = |engine: &mut Cuda, batch, images: CropView<'_>, words: &str| {
             let error = engine.forward(&run(batch, false, 0), images).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

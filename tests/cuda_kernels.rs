@@ -3,11 +3,11 @@
 
 mod standin;
 
-use alexnet::device::cuda::compile::{Compiler, Constant};
-use alexnet::device::cuda::device::Device;
-use alexnet::device::cuda::kernels;
-use alexnet::device::cuda::library::driver_version;
-use alexnet::device::cuda::memory::Buffer;
+use alexnet::gpu::compile::{Compiler, Constant};
+use alexnet::gpu::device::Device;
+use alexnet::gpu::kernels;
+use alexnet::gpu::library::driver_version;
+use alexnet::gpu::memory::Buffer;
 use std::sync::Arc;
 
 fn device(index: usize) -> Device {
@@ -168,7 +168,7 @@ impl Conv {
 mod conv_host {
     //! How phase 2's layers launch the kernels, in short.
     use super::*;
-    use alexnet::device::cuda::product::{Plan, Product, TILES};
+    use alexnet::gpu::product::{ProductShape, TILES, Tiling};
 
     pub fn shape(c: &Conv) -> Vec<Constant> {
         constants(&[
@@ -189,10 +189,10 @@ mod conv_host {
             ("RELU", c.relu.into()),
         ])
     }
-    pub fn plan(product: Product, tile: Option<usize>, splits: usize) -> Plan {
+    pub fn plan(product: ProductShape, tile: Option<usize>, splits: usize) -> Tiling {
         match tile {
-            Some(tile) => Plan::new(product, TILES[tile], splits),
-            None => Plan::choose(product, 108),
+            Some(tile) => Tiling::new(product, TILES[tile], splits),
+            None => Tiling::choose(product, 108),
         }
     }
 }
@@ -200,14 +200,15 @@ mod conv_host {
 /// Runs the three products of `c` and compares them with sums in f64. `tile`: this one of the tiles
 /// with this many splits, instead of the chosen plan.
 fn check_conv(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
-    use alexnet::device::cuda::product::{Product, wide_windows, windows_depth};
+    use alexnet::gpu::product::ProductShape;
+    use alexnet::layers::window::cuda::{wide_windows, windows_depth};
     let what = |product: &str| format!("{product} of {c:?} with tile {tile:?}");
     let (x, w, b, dy) =
         (noise(c.inputs(), 1), noise(c.weights(), 2), noise(c.biases(), 3), noise(c.outputs(), 4));
     let [x_gpu, w_gpu, b_gpu, dy_gpu] = [&x, &w, &b, &dy].map(|v| device.buffer_of(v).unwrap());
     let (tile, splits) = (tile.map(|t| t.0), tile.map_or(1, |t| t.1));
     let count = c.groups * if c.local { c.places() } else { 1 };
-    let product = |lines: usize, columns, depth| Product {
+    let product = |lines: usize, columns, depth| ProductShape {
         lines: if c.local { c.images } else { lines },
         columns,
         depth,
@@ -220,7 +221,7 @@ fn check_conv(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
     // Runs a kernel and, if it leaves parts, their reduction.
     let run = |source,
                name: &str,
-               product: Product,
+               product: ProductShape,
                inputs: &[&Buffer<f32>],
                out: usize,
                finish: bool| {
@@ -266,7 +267,7 @@ fn check_conv(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
     let dx = run(
         kernels::CONV_BACKWARD_INPUT,
         "conv_backward_input",
-        Product {
+        ProductShape {
             count: c.groups * if c.local { ih * iw } else { 1 },
             wide: c.output[2].is_multiple_of(4) && go.is_multiple_of(4),
             ..product(c.images * ih * iw, gi, c.kernel[0] * c.kernel[1] * go)
@@ -278,7 +279,7 @@ fn check_conv(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
     let dw = run(
         kernels::CONV_BACKWARD_WEIGHTS,
         "conv_backward_weights",
-        Product {
+        ProductShape {
             lines: depth,
             ..product(depth, go, if c.local { c.images } else { c.images * c.places() })
         },
@@ -330,7 +331,7 @@ fn convolutions_with_every_tile() {
     standin::run("convolutions_with_every_tile", &[("STANDIN_ORDER", "reverse")], || {
         let device = device(0);
         let c = Conv::square(3, 9, 20, 52, 3).with(1, [1, 1, 1, 1]);
-        for tile in 0..alexnet::device::cuda::product::TILES.len() {
+        for tile in 0..alexnet::gpu::product::TILES.len() {
             check_conv(&device, Conv { relu: tile % 2 == 0, ..c }, Some((tile, 1 + tile % 3)));
         }
     });

@@ -12,11 +12,11 @@ mod paper;
 mod standin;
 
 use alexnet::config::Config;
-use alexnet::device::cuda::compile::{Compiler, Constant};
-use alexnet::device::cuda::device::Device;
-use alexnet::device::cuda::engine::layout::Layout;
-use alexnet::device::cuda::kernels::Source;
-use alexnet::network::{Plan, Purpose};
+use alexnet::engine::cuda::layout::Layout;
+use alexnet::gpu::compile::{Compiler, Constant};
+use alexnet::gpu::device::Device;
+use alexnet::gpu::kernels::KernelSource;
+use alexnet::network::{Mode, Plan};
 use paper::{Variant, variants};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ fn tool(name: &str) -> PathBuf {
     folders.extend(std::env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin")));
     if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
         for python in entries(&Path::new(&environment).join("lib")) {
-            for package in entries(&python.join("site-packages").join("nvidia")) {
+            for package in entries(&python.join("context-packages").join("nvidia")) {
                 folders.push(package.join("bin"));
             }
         }
@@ -181,7 +181,7 @@ const MULTIPROCESSORS: [((i32, i32), usize); 5] =
     [((7, 5), 68), ((8, 0), 108), ((8, 6), 82), ((8, 9), 128), ((9, 0), 132)];
 
 /// Every kernel that training with a shipped config would launch, on two GPUs and on one, with its key.
-fn shipped(multiprocessors: usize) -> HashMap<String, (Source, Vec<Constant>)> {
+fn shipped(multiprocessors: usize) -> HashMap<String, (KernelSource, Vec<Constant>)> {
     let mut all = HashMap::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -191,15 +191,14 @@ fn shipped(multiprocessors: usize) -> HashMap<String, (Source, Vec<Constant>)> {
         let config = Config::read(&file, &[]).unwrap();
         for devices in [[0, 1], [0, 0]].map(|d| d[..config.towers].to_vec()) {
             let classes = Some(config.data.classes.unwrap_or(10));
-            let plan = |classes| {
-                Plan::new(&config, config.train.batch, Purpose::Training, &devices, classes)
-            };
+            let plan =
+                |classes| Plan::new(&config, config.train.batch, Mode::Training, &devices, classes);
             let plan = plan(classes).or_else(|_| plan(None)).unwrap();
             let each = vec![multiprocessors; plan.data.len()];
             let layout = Layout::new(&plan, plan.batch, &each).unwrap();
-            for (_, work) in layout.works(&plan) {
-                let key = format!("{} {:?}", work.source.name, work.constants);
-                all.insert(key, (work.source, work.constants.clone()));
+            for (_, launch) in layout.launches(&plan) {
+                let key = format!("{} {:?}", launch.source.name, launch.constants);
+                all.insert(key, (launch.source, launch.constants.clone()));
             }
         }
     }

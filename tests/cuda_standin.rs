@@ -3,12 +3,12 @@
 
 mod standin;
 
-use alexnet::device::cuda::compile::{Compiler, Constant};
-use alexnet::device::cuda::device::Device;
-use alexnet::device::cuda::kernels::{self, Source};
-use alexnet::device::cuda::library::{device_count, driver_version};
-use alexnet::device::cuda::link::Link;
-use alexnet::device::cuda::memory::Buffer;
+use alexnet::gpu::compile::{Compiler, Constant};
+use alexnet::gpu::device::Device;
+use alexnet::gpu::kernels::{self, KernelSource};
+use alexnet::gpu::library::{device_count, driver_version};
+use alexnet::gpu::link::Link;
+use alexnet::gpu::memory::Buffer;
 use anyhow::Result;
 use std::process::Output;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn double(device: &Device, x: &Buffer<f32>, y: &Buffer<f32>, n: usize) -> Result
 
 /// Launches the only kernel, `run(float* out)`, of a source with one block of 64 threads.
 fn run_source(device: &Device, text: &'static str, out: &Buffer<f32>) -> Result<()> {
-    let kernel = device.kernel(Source { name: "test.cu", text }, &[], "run")?;
+    let kernel = device.kernel(KernelSource { name: "test.cu", text }, &[], "run")?;
     unsafe { kernel.arguments().buffer(out).on(&device.compute, (1, 1, 1), (64, 1, 1))? };
     device.wait()
 }

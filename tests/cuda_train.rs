@@ -6,13 +6,13 @@ mod common;
 mod standin;
 
 use alexnet::config::Config;
-use alexnet::device::Engine;
-use alexnet::device::cuda::compile::Compiler;
-use alexnet::device::cuda::device::Device;
-use alexnet::device::cuda::engine::Cuda;
-use alexnet::device::cuda::engine::layout::Layout;
-use alexnet::device::cuda::library::driver_version;
-use alexnet::network::{Plan, Purpose};
+use alexnet::engine::Engine;
+use alexnet::engine::cuda::Cuda;
+use alexnet::engine::cuda::layout::Layout;
+use alexnet::gpu::compile::Compiler;
+use alexnet::gpu::device::Device;
+use alexnet::gpu::library::driver_version;
+use alexnet::network::{Mode, Plan};
 use common::{World, sentence, stderr, tensors};
 use serde_json::Value;
 use std::process::Output;
@@ -347,7 +347,7 @@ fn memory_taken_is_memory_planned() {
         let devices = [0, 1].map(|gpu| Device::open(gpu, compiler.clone()).unwrap());
         let free = || devices.each_ref().map(|d| d.memory().unwrap().0);
         let config = Config::parse(common::NETWORK, &[], "net.toml").unwrap();
-        for (purpose, towers) in [(Purpose::Training, [0, 1]), (Purpose::Evaluation, [0, 0])] {
+        for (purpose, towers) in [(Mode::Training, [0, 1]), (Mode::Evaluation, [0, 0])] {
             let plan = Plan::new(&config, 10, purpose, &towers, Some(3)).unwrap();
             let multiprocessors = devices.each_ref().map(|d| d.multiprocessors);
             let layout = Layout::new(&plan, 10, &multiprocessors[..plan.data.len()]).unwrap();

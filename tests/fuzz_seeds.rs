@@ -3,8 +3,8 @@
 #[path = "fuzz/parsers.rs"]
 mod parsers;
 
-use alexnet::data::dataset::Store;
-use alexnet::data::shard::{Shape, Writer, jpeg};
+use alexnet::data::shard::Store;
+use alexnet::data::shard::{RecordShape, Writer, jpeg};
 use alexnet::train::checkpoint::Checkpoint;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ fn sealing_a_checkpoint_gets_past_its_checksum() {
 #[ignore = "writes into the source tree"]
 fn write_shard_seeds() {
     for (name, store) in [("raw", Store::Raw), ("jpeg", Store::Jpeg)] {
-        let shape = Shape { store, height: 2, width: 3, channels: 3 };
+        let shape = RecordShape { store, height: 2, width: 3, channels: 3 };
         fs::create_dir_all(seeds("shard")).unwrap();
         let mut writer = Writer::create(&seeds("shard").join(name), shape).unwrap();
         for i in 0..3u8 {

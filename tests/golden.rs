@@ -5,10 +5,10 @@
 
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
-use alexnet::device::cpu::Cpu;
-use alexnet::device::{Engine, Rates, Which};
+use alexnet::engine::cpu::Cpu;
+use alexnet::engine::{Engine, Rates, Slot};
 use alexnet::layers::Run;
-use alexnet::network::{Plan, Purpose};
+use alexnet::network::{Mode, Plan};
 use alexnet::train::schedule::State;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -75,13 +75,13 @@ fn check(name: &str) {
         .collect();
     let batch = labels.len();
     let devices = vec![0; config.towers];
-    let plan = Plan::new(&config, batch, Purpose::Training, &devices, None).unwrap();
+    let plan = Plan::new(&config, batch, Mode::Training, &devices, None).unwrap();
     let tensors = plan.tensors();
     let classes = plan.classes;
     let mut engine = Cpu::new(plan);
     for (index, tensor) in tensors.iter().enumerate() {
         assert_eq!(golden.tensor(&tensor.name).unwrap().shape(), tensor.shape, "{}", tensor.name);
-        engine.write(Which::Value, index, &get(&tensor.name)).unwrap();
+        engine.write(Slot::Value, index, &get(&tensor.name)).unwrap();
     }
 
     let run = |step: u32, training: bool| Run {
@@ -104,7 +104,7 @@ fn check(name: &str) {
             assert_close("logits", &ours, &log_softmax(&get("logits"), classes));
             assert_close("loss", &[tally.mean_loss() as f32], &get("loss"));
             for (index, tensor) in tensors.iter().enumerate() {
-                let ours = engine.read(Which::Gradient, index).unwrap().values;
+                let ours = engine.read(Slot::Gradient, index).unwrap().values;
                 assert_close(
                     &format!("grad/{}", tensor.name),
                     &ours,
@@ -122,7 +122,7 @@ fn check(name: &str) {
         engine.update(config.train.momentum as f32, &rates).unwrap();
     }
     for (index, tensor) in tensors.iter().enumerate() {
-        let ours = engine.read(Which::Value, index).unwrap().values;
+        let ours = engine.read(Slot::Value, index).unwrap().values;
         let name = format!("step5/{}", tensor.name);
         assert_close(&name, &ours, &get(&name));
     }

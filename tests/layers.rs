@@ -333,7 +333,7 @@ fn the_number_of_threads_changes_no_bit() {
     }
 }
 
-/// The levels of `layers::simd` below this machine's, in processes of their own.
+/// The levels of `vectors` below this machine's, in processes of their own.
 #[test]
 fn older_processors_compute_the_same() {
     for level in ["avx2", "plain"] {

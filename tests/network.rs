@@ -9,11 +9,11 @@ mod cases;
 
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
-use alexnet::device::cpu::Cpu;
-use alexnet::device::{Engine, Rates, Which};
+use alexnet::engine::cpu::Cpu;
+use alexnet::engine::{Engine, Rates, Slot};
+use alexnet::files::mapped::MappedFloats;
 use alexnet::layers::Run;
-use alexnet::mapped::MappedFloats;
-use alexnet::network::{Plan, Purpose};
+use alexnet::network::{Mode, Plan};
 use cases::reference::{self, Maps};
 use cases::{case, numbers};
 use std::collections::BTreeMap;
@@ -48,14 +48,14 @@ fn bits(values: Vec<f32>) -> Vec<u32> {
 }
 
 /// Of every parameter, as bits.
-fn all_bits(engine: &Cpu, which: Which) -> Vec<Vec<u32>> {
+fn all_bits(engine: &Cpu, slot: Slot) -> Vec<Vec<u32>> {
     let tensors = 0..engine.plan().tensors().len();
-    tensors.map(|tensor| bits(engine.read(which, tensor).unwrap().values)).collect()
+    tensors.map(|tensor| bits(engine.read(slot, tensor).unwrap().values)).collect()
 }
 
 fn engine(config: &Config, batch: usize) -> Cpu {
     let devices = vec![0; config.towers];
-    let plan = Plan::new(config, batch, Purpose::Training, &devices, None).unwrap();
+    let plan = Plan::new(config, batch, Mode::Training, &devices, None).unwrap();
     let tensors = plan.tensors();
     let mut engine = Cpu::new(plan);
     for (index, tensor) in tensors.iter().enumerate() {
@@ -64,7 +64,7 @@ fn engine(config: &Config, batch: usize) -> Cpu {
         let scale = if tensor.is_bias { 0.3 } else { 1.5 / (fan_in as f32).sqrt() };
         let values = numbers(10 + index as u64, tensor.len());
         let values: Vec<f32> = values.into_iter().map(|v| scale * v).collect();
-        engine.write(Which::Value, index, &values).unwrap();
+        engine.write(Slot::Value, index, &values).unwrap();
     }
     engine
 }
@@ -88,7 +88,7 @@ impl Parameters {
     fn of(engine: &Cpu) -> Parameters {
         let tensors = engine.plan().tensors();
         let values = tensors.iter().enumerate().map(|(index, tensor)| {
-            let values = engine.read(Which::Value, index).unwrap().values;
+            let values = engine.read(Slot::Value, index).unwrap().values;
             (tensor.name.clone(), values.into_iter().map(f64::from).collect())
         });
         Parameters(values.collect())
@@ -153,7 +153,7 @@ fn check(config: &Config, chain: Chain) {
     assert!((tally.mean_loss() - loss).abs() < 1e-5 * loss, "{} {loss}", tally.mean_loss());
 
     for (index, tensor) in engine.plan().tensors().iter().enumerate() {
-        let ours = engine.read(Which::Gradient, index).unwrap();
+        let ours = engine.read(Slot::Gradient, index).unwrap();
         assert_eq!(ours.shape, tensor.shape, "{}", tensor.name);
         let mut slope = |i: usize| {
             let at = parameters.0[&tensor.name][i];
@@ -283,7 +283,7 @@ fn a_layer_whose_towers_read_different_sizes_is_refused() {
         layer("fc3", "fc", "outputs = 5"),
     ];
     let config = config(2, 5, &layers.concat());
-    let error = Plan::new(&config, 1, Purpose::Training, &[0, 0], None).unwrap_err();
+    let error = Plan::new(&config, 1, Mode::Training, &[0, 0], None).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.starts_with("layer conv2: its towers read inputs of different sizes"), "{error}");
     assert!(error.contains("6×6×2 and 6×6×3") && error.contains("\"all-towers\""), "{error}");
@@ -316,7 +316,7 @@ fn the_number_of_threads_changes_no_bit_of_a_gradient() {
                 engine
                     .gradients(&run(batch), CropView::Floats(&images(batch)), &labels(batch, 10))
                     .unwrap();
-                let mut all = all_bits(&engine, Which::Gradient);
+                let mut all = all_bits(&engine, Slot::Gradient);
                 all.push(bits(engine.probabilities().unwrap()));
                 all
             })
@@ -344,20 +344,20 @@ fn weights_used_where_they_lie_in_a_file_give_the_same_probabilities() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let tensors = trained.plan().tensors();
     let all: Vec<f32> =
-        (0..tensors.len()).flat_map(|i| trained.read(Which::Value, i).unwrap().values).collect();
+        (0..tensors.len()).flat_map(|i| trained.read(Slot::Value, i).unwrap().values).collect();
     let bytes: Vec<u8> = [1f32].iter().chain(&all).flat_map(|v| v.to_le_bytes()).collect();
     std::fs::write(file.path(), bytes).unwrap();
     // SAFETY: nothing changes the file.
     let map = Arc::new(unsafe { memmap2::Mmap::map(file.as_file()) }.unwrap());
-    let plan = || Plan::new(&config, 3, Purpose::Evaluation, &[0, 0], None).unwrap();
+    let plan = || Plan::new(&config, 3, Mode::Evaluation, &[0, 0], None).unwrap();
     let (mut adopting, mut copying) = (Cpu::new(plan()), Cpu::new(plan()));
     let mut start = 4;
     for (index, tensor) in tensors.iter().enumerate() {
         let end = start + 4 * tensor.len();
         let values = MappedFloats::new(&map, start..end).unwrap();
         adopting.adopt(index, &values).unwrap();
-        copying.write(Which::Value, index, &values).unwrap();
-        let read = |engine: &Cpu| engine.read(Which::Value, index).unwrap();
+        copying.write(Slot::Value, index, &values).unwrap();
+        let read = |engine: &Cpu| engine.read(Slot::Value, index).unwrap();
         assert_eq!(read(&adopting), read(&copying));
         start = end;
     }
@@ -391,7 +391,7 @@ fn both_ways_of_convolution_agree() {
         let mut engine = engine(&config, 3);
         engine.gradients(&run(3), CropView::Floats(&images(3)), &labels(3, 4)).unwrap();
         let tensors = 0..engine.plan().tensors().len();
-        tensors.map(|t| engine.read(Which::Gradient, t).unwrap().values).collect::<Vec<_>>()
+        tensors.map(|t| engine.read(Slot::Gradient, t).unwrap().values).collect::<Vec<_>>()
     };
     let (ours, direct) = (gradients(""), gradients("winograd = false"));
     assert_ne!(ours, direct, "the switch changes nothing");
@@ -433,7 +433,7 @@ fn a_step_in_one_go_gives_the_same_bits() {
                 engine.update(0.9, &rates).unwrap();
             }
         }
-        [Which::Value, Which::Momentum].map(|which| all_bits(&engine, which)).concat()
+        [Slot::Value, Slot::Momentum].map(|which| all_bits(&engine, which)).concat()
     };
     for frozen in [false, true] {
         assert!(after(true, frozen) == after(false, frozen), "frozen: {frozen}");

@@ -5,12 +5,13 @@ use super::print;
 use crate::config::Config;
 use crate::data::augment::{Augmentation, Geometry};
 use crate::data::form::CropBuffer;
-use crate::device::profile::Profile;
-use crate::device::{Choice, Engine, LayerTime, Rates, peak};
+use crate::engine::profile::Profile;
+use crate::engine::{Choice, Engine, LayerTime, Rates};
 use crate::layers::{Run, Shape};
-use crate::network::{Plan, Purpose};
+use crate::network::{Mode, Plan};
 use crate::random::{self, Stream};
 use crate::train::initial;
+use crate::vectors::peak;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -59,11 +60,11 @@ pub fn run(args: Args) -> Result<()> {
     // What a GPU can do is not measured.
     let measure = || place.gpus.is_empty().then(|| peak::measure(threads));
     let before = measure();
-    let mut training = Bench::new(place.engine(plan(Purpose::Training)?)?, config.seed)?;
+    let mut training = Bench::new(place.engine(plan(Mode::Training)?)?, config.seed)?;
     let train = training.time(args.steps, true)?;
     let times = training.engine.times();
     drop(training);
-    let mut evaluation = Bench::new(place.engine(plan(Purpose::Evaluation)?)?, config.seed)?;
+    let mut evaluation = Bench::new(place.engine(plan(Mode::Evaluation)?)?, config.seed)?;
     let eval = evaluation.time(args.steps, false)?;
     let peak = before.zip(measure()).map(|(before, after)| before.max(after));
     let report =

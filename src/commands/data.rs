@@ -2,8 +2,8 @@
 
 use super::print;
 use crate::config_error;
+use crate::data::area::Area;
 use crate::data::dataset::{Dataset, Split};
-use crate::data::jpeg::Window;
 use crate::note;
 use crate::pictures::sheet;
 use anyhow::{Result, bail};
@@ -94,7 +94,7 @@ fn verify(dataset: &Dataset) -> Result<()> {
 
 /// What is wrong with each record that cannot be read, in order.
 fn faults(split: &Split, [height, width, channels]: [usize; 3]) -> Vec<String> {
-    let all = Window::all(height, width);
+    let all = Area::all(height, width);
     (0..split.len())
         .into_par_iter()
         .map_init(

@@ -1,7 +1,7 @@
 //! `alexnet devices`: what this machine can compute on, and what is missing.
 
 use super::print;
-use crate::device::cuda::survey::{Found, Survey};
+use crate::gpu::survey::{Found, Survey};
 use anyhow::Result;
 use serde_json::json;
 

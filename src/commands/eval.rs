@@ -5,7 +5,7 @@ use super::print;
 use crate::config_error;
 use crate::data::dataset::Dataset;
 use crate::data::loader::Crops;
-use crate::device::Choice;
+use crate::engine::Choice;
 use crate::note;
 use crate::train::checkpoint::same_classes;
 use crate::train::evaluate::{Member, evaluate, images_per_batch};

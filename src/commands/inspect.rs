@@ -3,7 +3,7 @@
 use super::print;
 use crate::config::Config;
 use crate::data::dataset::Dataset;
-use crate::network::{Plan, PlannedLayer, Purpose};
+use crate::network::{Mode, Plan, PlannedLayer};
 use crate::train::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<()> {
         config.data.channels.get_or_insert(header.channels);
     }
     let devices: Vec<usize> = (0..config.towers).collect();
-    let plan = Plan::new(&config, config.train.batch, Purpose::Training, &devices, classes)
+    let plan = Plan::new(&config, config.train.batch, Mode::Training, &devices, classes)
         .with_context(|| args.file.display().to_string())?;
     print(&if args.json { as_json(&plan) } else { as_table(&config.name, &plan) })
 }

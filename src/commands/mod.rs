@@ -10,7 +10,7 @@ pub mod predict;
 pub mod prepare;
 pub mod train;
 
-use crate::layers::simd;
+use crate::vectors;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -50,7 +50,7 @@ enum Command {
 
 /// Carries out one command line.
 pub fn run(arguments: Arguments) -> Result<()> {
-    simd::asked()?;
+    vectors::asked()?;
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.into())

@@ -1,9 +1,9 @@
 //! A network ready to use: what `eval` and `predict` make of a checkpoint.
 
 use crate::config::Config;
-use crate::device::cuda::library;
-use crate::device::{Choice, Engine};
-use crate::network::{Plan, Purpose};
+use crate::engine::{Choice, Engine};
+use crate::gpu::library;
+use crate::network::{Mode, Plan};
 use crate::note;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::feed::Cropping;
@@ -31,7 +31,7 @@ impl Model {
             note!("computing {}", place.words);
         }
         let classes = Some(checkpoint.facts.classes.len());
-        let plan = Plan::new(&config, batch, Purpose::Evaluation, &place.towers, classes)
+        let plan = Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes)
             .with_context(|| path.display().to_string())?;
         let mut engine = place.engine(plan)?;
         checkpoint.load(engine.as_mut(), false)?;

@@ -6,7 +6,7 @@ use crate::data::dataset::Class;
 use crate::data::decode::prepare_image;
 use crate::data::form::CropBuffer;
 use crate::data::loader::Crops;
-use crate::device::Choice;
+use crate::engine::Choice;
 use crate::errors::sentence;
 use crate::note;
 use crate::train::evaluate::probabilities;

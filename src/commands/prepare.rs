@@ -2,10 +2,10 @@
 
 use super::print;
 use crate::config_error;
-use crate::data::dataset::{Dataset, Orientation, SKIPPED_FILE, Store};
+use crate::data::dataset::{Dataset, Orientation, SKIPPED_FILE};
 use crate::data::prepare::writer::{self, Options};
 use crate::data::prepare::{Source, cifar, idx, ilsvrc, image_folder};
-use crate::data::shard::jpeg;
+use crate::data::shard::{Store, jpeg};
 use crate::data::statistics::Statistics;
 use crate::note;
 use anyhow::Result;

@@ -6,11 +6,11 @@ use crate::config_error;
 use crate::data::dataset::{Dataset, HEADER_FILE};
 use crate::data::loader::Images;
 use crate::data::prepare::{idx, writer};
-use crate::device::Choice;
+use crate::engine::Choice;
 use crate::files;
-use crate::network::{Plan, Purpose};
+use crate::network::{Mode, Plan};
 use crate::note;
-use crate::train::checkpoint::{Checkpoint, DataFacts, State, same_classes};
+use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, same_classes};
 use crate::train::feed;
 use crate::train::interrupt::Interrupt;
 use crate::train::progress::duration;
@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<()> {
     let plan = Plan::new(
         &config,
         config.train.batch,
-        Purpose::Training,
+        Mode::Training,
         &place.towers,
         Some(facts.classes.len()),
     )
@@ -92,7 +92,11 @@ pub fn run(args: Args) -> Result<()> {
     let engine = place.engine(plan)?;
 
     let (run, state, checkpoint) = match old {
-        None => (RunFolder::create(args.run.as_deref(), &config.name)?, State::new(&config), None),
+        None => (
+            RunFolder::create(args.run.as_deref(), &config.name)?,
+            TrainingState::new(&config),
+            None,
+        ),
         Some((run, checkpoint)) => {
             let state = continued(&config, &facts, &checkpoint, &run, images.train.len() as u64)?;
             (run, state, Some(checkpoint))
@@ -143,7 +147,7 @@ fn check_network(config: &Config) -> Result<()> {
     let counts = config.layers.iter().all(|l| l.settings.outputs(None).is_ok());
     // Any number of classes serves to check the rest.
     let classes = if counts { None } else { Some(config.data.classes.unwrap_or(1000)) };
-    Plan::new(config, 1, Purpose::Training, &devices, classes).map(|_| ())
+    Plan::new(config, 1, Mode::Training, &devices, classes).map(|_| ())
 }
 
 fn data_path(config: &Config) -> PathBuf {
@@ -214,7 +218,7 @@ fn continued(
     checkpoint: &Checkpoint,
     run: &RunFolder,
     images: u64,
-) -> Result<State> {
+) -> Result<TrainingState> {
     let name = checkpoint.path.display().to_string();
     same_classes((&name, &checkpoint.facts.classes), ("the data set", &facts.classes))?;
     let old = Config::parse(&checkpoint.config, &[], &name)?;

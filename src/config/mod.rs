@@ -6,12 +6,10 @@
 //! [`Config::to_toml`] gives it back with all defaults filled in, as it is kept beside a run and
 //! inside a checkpoint.
 
-pub(crate) mod keys;
 mod read;
 
-pub(crate) use read::{to_table, typed};
-
 use crate::config_error;
+use crate::keys::{self, to_table, to_value};
 use crate::layers::{KINDS, Kind, Settings, Weights};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -240,10 +238,10 @@ impl Config {
         top.insert("name".into(), self.name.clone().into());
         top.insert("seed".into(), (self.seed as i64).into());
         top.insert("towers".into(), (self.towers as i64).into());
-        top.insert("data".into(), read::to_value(&self.data));
-        top.insert("train".into(), read::to_value(&self.train));
-        top.insert("schedule".into(), read::to_value(&self.schedule));
-        top.insert("cpu".into(), read::to_value(&self.cpu));
+        top.insert("data".into(), to_value(&self.data));
+        top.insert("train".into(), to_value(&self.train));
+        top.insert("schedule".into(), to_value(&self.schedule));
+        top.insert("cpu".into(), to_value(&self.cpu));
         let layers = self.layers.iter().map(|layer| {
             let mut table = toml::Table::new();
             table.insert("name".into(), layer.name.clone().into());
@@ -253,7 +251,7 @@ impl Config {
             }
             table.extend(layer.settings.to_table());
             if let Some(weights) = &layer.weights {
-                table.extend(read::to_table(weights));
+                table.extend(to_table(weights));
             }
             toml::Value::Table(table)
         });

@@ -4,12 +4,12 @@
 //! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…` does.
 
 use super::{
-    Change, Config, Cpu, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, keys, kind_named,
+    Change, Config, Cpu, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, kind_named,
 };
 use crate::config_error;
+use crate::keys::{self, expectation, typed};
 use crate::layers::Weights;
 use anyhow::{Context, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -127,42 +127,6 @@ fn section<T: DeserializeOwned>(top: &mut Table, name: &str) -> Result<T> {
     typed(&table, &format!("[{name}]"))
 }
 
-/// `table` as the struct `T`; serde's complaint with the place before it.
-pub(crate) fn typed<T: DeserializeOwned>(table: &Table, place: &str) -> Result<T> {
-    T::deserialize(Value::Table(table.clone()))
-        .map_err(|e| config_error!("{place}: {}", complaint(&e.to_string(), table)))
-}
-
-/// serde's complaint about `table` in a person's words: `batch = -1: it must be a whole number from 0 up`.
-fn complaint(text: &str, table: &Table) -> String {
-    let text = text.trim().replace('\n', " ");
-    // The TOML library ends with the key, "in `batch`" or "in `steps[0].rate`".
-    let (what, key) = match text.rsplit_once(" in `") {
-        Some((what, key)) => (what, key.trim_end_matches('`')),
-        None => (text.as_str(), ""),
-    };
-    let value = match table.get(key) {
-        Some(value) => format!("{key} = {value}: "),
-        None if key.is_empty() => String::new(),
-        None => format!("{key}: "),
-    };
-    format!("{value}{}", expectation(what))
-}
-
-/// What would be right, in place of the names of types.
-fn expectation(complaint: &str) -> String {
-    let right = match complaint.split_once(", expected ") {
-        Some((_, "usize" | "u64" | "u32")) => "a whole number from 0 up",
-        Some((_, "f64" | "f32")) => "a number",
-        Some((_, "a boolean")) => "true or false",
-        Some((_, right)) => right,
-        None if complaint.ends_with("untagged enum Outputs") => "a whole number or \"classes\"",
-        None if complaint.ends_with("untagged enum Noise") => "true, false or a number",
-        None => return complaint.replace("missing field", "there is no"),
-    };
-    format!("it must be {right}")
-}
-
 fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
     top.get(key)
         .map(|value| {
@@ -171,17 +135,6 @@ fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
             })
         })
         .transpose()
-}
-
-pub(crate) fn to_value(part: &impl Serialize) -> Value {
-    Value::try_from(part).expect("settings are plain data")
-}
-
-pub(crate) fn to_table(part: &impl Serialize) -> Table {
-    match to_value(part) {
-        Value::Table(table) => table,
-        _ => unreachable!("settings are structs"),
-    }
 }
 
 fn parse_table(text: &str) -> Result<Table> {

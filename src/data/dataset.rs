@@ -8,8 +8,8 @@
 //!
 //! Only headers and indices are held in memory; images are read when asked for.
 
-use super::jpeg::Window;
-use super::shard::{self, Shard};
+use super::area::Area;
+use super::shard::{RecordShape, Shard, ShardInfo, Store};
 use super::statistics::Statistics;
 use crate::config_error;
 use anyhow::{Context, Result, bail, ensure};
@@ -108,27 +108,6 @@ impl Preparation {
         known(&self.filter, &["triangle", "none"], "the resize filter")?;
         known(&self.crop, &["centre", "none"], "the crop rule")
     }
-}
-
-/// How the images are stored in the shards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Store {
-    /// The pixels, one byte a value, row by row, channels together.
-    Raw,
-    /// A JPEG file each, about a sixth of the size at quality 95.
-    Jpeg,
-}
-
-/// One shard of a split.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardInfo {
-    /// File name inside the data set's folder.
-    pub file: String,
-    /// Images in it.
-    pub records: u64,
-    /// Length of the file.
-    pub bytes: u64,
 }
 
 /// One split (`train`, `val`, `test`): its shards in order.
@@ -289,7 +268,7 @@ pub struct Split {
 
 impl Split {
     fn open(folder: &Path, header: &Header, info: &SplitInfo) -> Result<Split> {
-        let shape = shard::Shape {
+        let shape = RecordShape {
             store: header.store,
             height: header.height,
             width: header.width,
@@ -346,7 +325,7 @@ impl Split {
     ///
     /// The record's checksum is compared at its first read in this process. Errors name the file
     /// and the record. Panics where `index` ≥ `len()` or `pixels` has another length.
-    pub fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()> {
+    pub fn read(&self, index: usize, window: &Area, pixels: &mut [u8]) -> Result<()> {
         let (shard, record) = self.place(index);
         let bit = 1u64 << (index % 64);
         let seen = self.verified[index / 64].load(Ordering::Relaxed) & bit != 0;
@@ -372,7 +351,7 @@ impl super::loader::Images for Split {
     fn label(&self, index: usize) -> u32 {
         Split::label(self, index)
     }
-    fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()> {
+    fn read(&self, index: usize, window: &Area, pixels: &mut [u8]) -> Result<()> {
         Split::read(self, index, window, pixels)
     }
 }

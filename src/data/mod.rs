@@ -5,6 +5,7 @@
 //! writes it. From it [`order`] draws the images of an epoch, [`augment`] the crops, and [`loader`]
 //! makes batches, in the [`form`] that the device takes.
 
+pub mod area;
 pub mod augment;
 pub mod dataset;
 pub mod decode;

@@ -4,7 +4,7 @@
 //! filter is the antialiased triangle (Pillow's BILINEAR); the crop's offsets are rounded down, where
 //! torchvision rounds a half to the even number.
 
-use super::jpeg::Window;
+use super::area::Area;
 use anyhow::{Result, ensure};
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
@@ -61,7 +61,7 @@ fn part(from: usize, scaled: usize, size: usize) -> (f64, f64) {
 }
 
 /// The part of an image of `from` [height, width] that [`cover_centre`] looks at.
-pub fn needed(from: [usize; 2], size: [usize; 2]) -> Result<Window> {
+pub fn needed(from: [usize; 2], size: [usize; 2]) -> Result<Area> {
     let scaled = covering(from, size)?;
     let range = |i: usize| {
         let (start, length) = part(from[i], scaled[i], size[i]);
@@ -70,7 +70,7 @@ pub fn needed(from: [usize; 2], size: [usize; 2]) -> Result<Window> {
         let end = ((start + length + reach).ceil() as usize).min(from[i]);
         (start - reach).floor().max(0.0) as usize..end
     };
-    Ok(Window { rows: range(0), columns: range(1) })
+    Ok(Area { rows: range(0), columns: range(1) })
 }
 
 /// The pixels of an image of `shape` [height, width, channels] scaled so that it just covers `size`
@@ -198,7 +198,7 @@ mod tests {
                 let most = off.max().unwrap();
                 assert!(most <= 1 && other * 100 <= ours.len(), "{name}: {other}, {most}");
 
-                let Window { rows, columns } = needed([height, width], size).unwrap();
+                let Area { rows, columns } = needed([height, width], size).unwrap();
                 let mut other: Vec<u8> = pixels.iter().map(|p| !p).collect();
                 for y in rows {
                     let row = |x| (y * width + x) * channels;

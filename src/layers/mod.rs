@@ -12,24 +12,21 @@
 
 pub mod activation;
 pub mod conv;
+pub mod cuda;
 pub mod dropout;
 pub mod fc;
-mod kernel;
 pub mod local;
 pub mod lrn;
 pub mod pool;
-pub mod product;
-mod scratch;
-pub mod simd;
 pub mod softmax;
 pub mod window;
 
-pub use kernel::Rule;
+pub use crate::vectors::kernel::Rule;
 
-use crate::config::typed;
 use crate::config_error;
-use crate::device::cuda::layer::{Launches, Site};
+use crate::keys::typed;
 use anyhow::Result;
+use cuda::{LaunchContext, Launches};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -184,7 +181,7 @@ pub struct Place<'a> {
 /// Sizes of a layer's parameters on one tower, in the order of the outside world. The first
 /// dimension of both is the one along which towers are joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameters {
+pub struct ParameterShapes {
     /// conv: [out, in per group, height, width]; fc: [out, in]; local: [out, out height, out width,
     /// in per group, height, width].
     pub weight: Vec<usize>,
@@ -195,7 +192,7 @@ pub struct Parameters {
 /// A layer fitted to its input on one tower.
 pub trait Layer: Debug + Send + Sync {
     fn output(&self) -> Shape;
-    fn parameters(&self) -> Option<Parameters> {
+    fn parameters(&self) -> Option<ParameterShapes> {
         None
     }
     /// Multiply-adds of one image's forward pass; counted for conv, local and fc only.
@@ -208,7 +205,7 @@ pub trait Layer: Debug + Send + Sync {
         None
     }
     /// Its kernels and launches on a GPU. Err: the sentence why it cannot run there.
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>>;
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>>;
 }
 
 /// A layer that the CPU may compute in one pass with its neighbours ([`lrn::pooled`]).

@@ -1,7 +1,7 @@
 //! From a config to a [`Plan`]: shapes, towers, joins and buffers, layer by layer. Errors in a network
 //! are found here, before anything is read or allocated.
 
-use super::plan::{Buffer, BufferId, Join, JoinSource, Part, Plan, PlannedLayer, Purpose};
+use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Plan, PlannedLayer};
 use crate::config::{Config, LayerConfig};
 use crate::config_error;
 use crate::layers::{Input, Place, Role, Shape, softmax};
@@ -25,7 +25,7 @@ impl Plan {
     pub fn new(
         config: &Config,
         batch: usize,
-        purpose: Purpose,
+        mode: Mode,
         devices: &[usize],
         classes: Option<usize>,
     ) -> Result<Plan> {
@@ -37,7 +37,7 @@ impl Plan {
         };
         let mut plan = Plan {
             batch,
-            purpose,
+            mode,
             seed: config.seed,
             devices: devices.to_vec(),
             input,
@@ -85,14 +85,14 @@ impl Plan {
                 plan.classes
             ));
         }
-        if purpose == Purpose::Training {
+        if mode == Mode::Training {
             plan.plan_gradients();
         }
         Ok(plan)
     }
 
     fn buffer(&mut self, name: String, device: usize, values: usize) -> BufferId {
-        self.buffers.push(Buffer { name, device, values });
+        self.buffers.push(BufferPlan { name, device, values });
         self.buffers.len() - 1
     }
 

@@ -7,6 +7,6 @@ mod tasks;
 
 pub use fusion::Fusion;
 pub use plan::{
-    Buffer, BufferId, Crossing, Join, JoinSource, Part, Plan, PlannedLayer, Purpose, TensorPlan,
+    BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Plan, PlannedLayer, TensorPlan,
 };
 pub use tasks::Task;

@@ -1,7 +1,7 @@
 //! The plan: every layer's shape, every parameter, every buffer, which tower holds what, what crosses
 //! between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested without a device.
 
-use crate::layers::{Layer, Parameters, Role, Shape, Weights};
+use crate::layers::{Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
 
 /// A network fitted to an input size, a batch and devices.
@@ -9,7 +9,7 @@ use std::ops::Range;
 pub struct Plan {
     /// Largest batch, in images.
     pub batch: usize,
-    pub purpose: Purpose,
+    pub mode: Mode,
     pub seed: u64,
     /// For each tower, the device it belongs to.
     pub devices: Vec<usize>,
@@ -18,14 +18,14 @@ pub struct Plan {
     pub classes: usize,
     pub layers: Vec<PlannedLayer>,
     /// All memory for activations and their gradients.
-    pub buffers: Vec<Buffer>,
+    pub buffers: Vec<BufferPlan>,
     /// For each device, the input batch.
     pub data: Vec<BufferId>,
 }
 
 /// What the plan has to have room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum Mode {
     /// Forward, backward and update.
     Training,
     /// Forward only.
@@ -37,7 +37,7 @@ pub type BufferId = usize;
 
 /// A piece of memory that one allocation serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buffer {
+pub struct BufferPlan {
     pub name: String,
     pub device: usize,
     /// f32 values for each image of the batch.
@@ -128,7 +128,7 @@ impl PlannedLayer {
         let shape = self.parts[0].layer.output();
         Shape { channels: self.parts.iter().map(|p| p.layer.output().channels).sum(), ..shape }
     }
-    /// Parameters of all towers.
+    /// ParameterShapes of all towers.
     pub fn parameters(&self) -> u64 {
         self.parts.iter().map(Part::parameters).sum()
     }
@@ -144,8 +144,9 @@ impl PlannedLayer {
 
 impl Part {
     fn parameters(&self) -> u64 {
-        let size =
-            |p: Parameters| p.weight.iter().product::<usize>() + p.bias.iter().product::<usize>();
+        let size = |p: ParameterShapes| {
+            p.weight.iter().product::<usize>() + p.bias.iter().product::<usize>()
+        };
         self.layer.parameters().map_or(0, size) as u64
     }
 }
@@ -164,7 +165,7 @@ impl Plan {
     pub fn layer(&self, name: &str) -> Option<&PlannedLayer> {
         self.layers.iter().find(|l| l.name == name)
     }
-    /// Buffer with the class probabilities [batch, classes].
+    /// BufferPlan with the class probabilities [batch, classes].
     pub fn probabilities(&self) -> BufferId {
         self.layers.last().expect("a plan ends in softmax").parts[0].y
     }
@@ -210,9 +211,8 @@ impl Plan {
                 let parts =
                     || self.layers.iter().flat_map(|l| &l.parts).filter(|p| p.device == device);
                 let parameters: u64 = parts().map(Part::parameters).sum();
-                let copies = if self.purpose == Purpose::Training { 3 } else { 1 };
-                let scratch =
-                    if self.purpose == Purpose::Training { self.workspace(device) } else { 0 };
+                let copies = if self.mode == Mode::Training { 3 } else { 1 };
+                let scratch = if self.mode == Mode::Training { self.workspace(device) } else { 0 };
                 4 * (values + copies * parameters + scratch as u64)
             })
             .collect()

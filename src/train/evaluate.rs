@@ -5,7 +5,7 @@ use super::interrupt::Interrupt;
 use super::progress::Progress;
 use crate::data::form::CropView;
 use crate::data::loader::{Crops, Loader};
-use crate::device::Engine;
+use crate::engine::Engine;
 use crate::layers::Run;
 use crate::layers::softmax::{Tally, tally};
 use anyhow::Result;

@@ -8,7 +8,7 @@ use crate::data::augment::{Augmentation, Geometry, Noise};
 use crate::data::form::Form;
 use crate::data::loader::{Crops, Images, Loader, Request};
 use crate::data::order::{Order, Shuffle};
-use crate::device::Engine;
+use crate::engine::Engine;
 use anyhow::Result;
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The first weights (paper section 5): Gaussian with mean zero, biases constant.
 
-use crate::device::{Engine, Which};
+use crate::engine::{Engine, Slot};
 use crate::layers::Weights;
 use crate::network::{Plan, TensorPlan};
 use crate::random::{Purpose, Stream};
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 pub fn initialise(engine: &mut dyn Engine) -> Result<()> {
     for (index, tensor) in engine.plan().tensors().iter().enumerate() {
         let values = values(engine.plan(), tensor);
-        engine.write(Which::Value, index, &values)?;
+        engine.write(Slot::Value, index, &values)?;
     }
     Ok(())
 }

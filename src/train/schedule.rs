@@ -4,7 +4,7 @@
 //! The state is small and explicit, and goes into the checkpoint as it is.
 
 use crate::config::{Change, Schedule, ScheduleKind};
-use crate::device::Rates;
+use crate::engine::Rates;
 use crate::layers::Weights;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The training loop: batch in, gradients, update, numbers out; at the end of an epoch validation, the
 //! schedule's verdict, checkpoints.
 
-use super::checkpoint::{self, DataFacts, State};
+use super::checkpoint::{self, DataFacts, TrainingState};
 use super::clock::Clock;
 use super::evaluate::{evaluate, images_per_batch};
 use super::feed::{self, Cropping};
@@ -14,8 +14,8 @@ use super::schedule::{self, Verdict};
 use crate::config::{Config, ScheduleKind};
 use crate::config_error;
 use crate::data::loader::{Batch, Crops, Images};
-use crate::device::profile::Profile;
-use crate::device::{Engine, Rates, Which};
+use crate::engine::profile::Profile;
+use crate::engine::{Engine, Rates, Slot};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::note;
@@ -39,7 +39,7 @@ pub struct Trainer<'a> {
     pub images: Splits,
     pub engine: Box<dyn Engine>,
     pub run: RunFolder,
-    pub state: State,
+    pub state: TrainingState,
     pub interrupt: Interrupt,
     /// Print the layers' times after each epoch.
     pub profile: bool,
@@ -58,10 +58,10 @@ pub enum End {
 const STUCK_AFTER: u64 = 400;
 const STUCK_OVER: u64 = 100;
 
-impl State {
+impl TrainingState {
     /// A new run.
-    pub fn new(config: &Config) -> State {
-        State {
+    pub fn new(config: &Config) -> TrainingState {
+        TrainingState {
             step: 0,
             epoch: 1,
             batches: 0,
@@ -349,7 +349,7 @@ impl Trainer<'_> {
     /// Writes a checkpoint, but none of a network that can do nothing any more.
     fn save(&self, path: &Path) -> Result<()> {
         for (index, tensor) in self.engine.plan().tensors().iter().enumerate() {
-            let values = self.engine.read(Which::Value, index)?.values;
+            let values = self.engine.read(Slot::Value, index)?.values;
             ensure!(
                 values.par_iter().all(|v| v.is_finite()),
                 "{} has values that are no numbers after step {}: {}",

@@ -3,10 +3,11 @@
 //! not get past them.
 
 use alexnet::config::Config;
-use alexnet::data::dataset::Store;
-use alexnet::data::jpeg::{Jpeg, Memory, Window};
+use alexnet::data::area::Area;
+use alexnet::data::jpeg::{Jpeg, Memory};
 use alexnet::data::prepare::{Backing, cifar, idx as idx_files, matlab, tape};
-use alexnet::data::shard::{Shape, Shard};
+use alexnet::data::shard::Store;
+use alexnet::data::shard::{RecordShape, Shard};
 use alexnet::train::checkpoint::Checkpoint;
 use std::fs;
 use std::path::Path;
@@ -38,13 +39,13 @@ pub fn shard(bytes: &[u8]) {
             bytes[60..64].copy_from_slice(&crc.finalize().to_le_bytes());
         }
     }
-    let shape = Shape { store, height: 2, width: 3, channels: 3 };
+    let shape = RecordShape { store, height: 2, width: 3, channels: 3 };
     with_file("train-00000.shard", &bytes, |path| {
         let Ok(shard) = Shard::open(path, &shape, 3, true) else { return };
         for record in 0..shard.len() {
             let _ = (shard.label(record), shard.name(record));
             let mut pixels = [0; 18];
-            let all = Window::all(2, 3);
+            let all = Area::all(2, 3);
             let _ = shard.read(record, &all, &mut pixels, true);
             let _ = shard.read(record, &all, &mut pixels, false);
         }
@@ -60,8 +61,8 @@ pub fn jpeg(bytes: &[u8]) {
     }
     let mut memory = Memory::default();
     let mut whole = vec![0; height * width * channels];
-    let result = jpeg.decode(&Window::all(height, width), false, &mut memory, &mut whole);
-    let window = Window {
+    let result = jpeg.decode(&Area::all(height, width), false, &mut memory, &mut whole);
+    let window = Area {
         rows: height / 3..(height / 3 + height / 2 + 1).min(height),
         columns: width / 4..(width / 4 + width / 2 + 1).min(width),
     };

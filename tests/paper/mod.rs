@@ -2,14 +2,15 @@
 //! compiling it with the real compiler, and for counting its memory accesses on the stand-in.
 #![allow(dead_code)] // each test binary uses its part
 
-use alexnet::device::cuda::compile::Constant;
-use alexnet::device::cuda::kernels::{self, Source};
-use alexnet::device::cuda::product::{Plan, Product, windows_depth};
+use alexnet::gpu::compile::Constant;
+use alexnet::gpu::kernels::{self, KernelSource};
+use alexnet::gpu::product::{ProductShape, Tiling};
+use alexnet::layers::window::cuda::windows_depth;
 
 /// One compiled form of a kernel.
 pub struct Variant {
     pub label: String,
-    pub source: Source,
+    pub source: KernelSource,
     pub kernel: &'static str,
     pub constants: Vec<Constant>,
     pub grid: (usize, usize, usize),
@@ -76,7 +77,7 @@ pub fn products(images: usize) -> Vec<Variant> {
         ]);
         // Lines, columns and depth of a product, for any number of images.
         let count = if local { places } else { 1 };
-        let product = |lines, columns, depth| Product {
+        let product = |lines, columns, depth| ProductShape {
             lines,
             columns,
             depth,
@@ -85,24 +86,27 @@ pub fn products(images: usize) -> Vec<Variant> {
             may_split: !local,
         };
         let (places_in, places_out) = if local { (1, 1) } else { (side * side, places) };
-        let mut add =
-            |source, kernel, product: &dyn Fn(usize) -> Product, inputs: &[usize], out: usize| {
-                let plan = Plan::choose(product(128), 108);
-                let plan = Plan::new(product(images), plan.tile(), plan.splits);
-                let mut constants = shape.clone();
-                constants.extend(plan.constants());
-                let mut buffers = inputs.to_vec();
-                buffers.push(out * plan.splits);
-                all.push(Variant {
-                    label: format!("{name} {}", kernel_label(kernel)),
-                    source,
-                    kernel,
-                    constants,
-                    grid: plan.grid(),
-                    block: plan.block(),
-                    buffers,
-                });
-            };
+        let mut add = |source,
+                       kernel,
+                       product: &dyn Fn(usize) -> ProductShape,
+                       inputs: &[usize],
+                       out: usize| {
+            let plan = Tiling::choose(product(128), 108);
+            let plan = Tiling::new(product(images), plan.tile(), plan.splits);
+            let mut constants = shape.clone();
+            constants.extend(plan.constants());
+            let mut buffers = inputs.to_vec();
+            buffers.push(out * plan.splits);
+            all.push(Variant {
+                label: format!("{name} {}", kernel_label(kernel)),
+                source,
+                kernel,
+                constants,
+                grid: plan.grid(),
+                block: plan.block(),
+                buffers,
+            });
+        };
         add(
             kernels::CONV_FORWARD,
             "conv_forward",

@@ -15,8 +15,8 @@ fn a_damaged_record_is_named() {
     fs::write(&shard, bytes).unwrap();
     let data = Dataset::open(&folder.path().join("out")).unwrap();
     let train = data.split("train").unwrap();
-    train.read(4, &Window::all(16, 16), &mut [0; 768]).unwrap();
-    let error = errors::sentence(&train.read(5, &Window::all(16, 16), &mut [0; 768]).unwrap_err());
+    train.read(4, &Area::all(16, 16), &mut [0; 768]).unwrap();
+    let error = errors::sentence(&train.read(5, &Area::all(16, 16), &mut [0; 768]).unwrap_err());
     assert!(error.contains("record 5 (from Eel/05.JPEG)"), "{error}");
     assert!(error.contains("train-00000.shard is damaged"), "{error}");
 

@@ -2,10 +2,11 @@
 
 use super::*;
 use alexnet::data::augment::{Augmentation, Geometry};
-use alexnet::data::dataset::{Dataset, Store};
+use alexnet::data::dataset::Dataset;
 use alexnet::data::form::{CropView, Form};
 use alexnet::data::loader::{Crops, Loader, Request};
 use alexnet::data::order::Order;
+use alexnet::data::shard::Store;
 use std::sync::Arc;
 
 const ALL: &str = "image-folder @src --size 40 --val-fraction 0.2";
@@ -102,8 +103,8 @@ fn a_damaged_jpeg_record_is_named() {
     bytes[64 + 700] ^= 1;
     fs::write(&shard, bytes).unwrap();
     let train = Dataset::open(&folder.path().join("out")).unwrap().split("train").unwrap();
-    let error = errors::sentence(&train.read(0, &Window::all(40, 40), &mut [0; 4800]).unwrap_err());
+    let error = errors::sentence(&train.read(0, &Area::all(40, 40), &mut [0; 4800]).unwrap_err());
     assert!(error.contains("record 0 (from Eel/"), "{error}");
     assert!(error.contains("train-00000.shard is damaged"), "{error}");
-    train.read(5, &Window::all(40, 40), &mut [0; 4800]).unwrap();
+    train.read(5, &Area::all(40, 40), &mut [0; 4800]).unwrap();
 }

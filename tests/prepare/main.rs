@@ -11,8 +11,8 @@ mod jpeg_store;
 mod small_images;
 
 use alexnet::commands::prepare;
+use alexnet::data::area::Area;
 use alexnet::data::dataset::Split;
-use alexnet::data::jpeg::Window;
 use alexnet::errors;
 use clap::Parser;
 use flate2::write::GzEncoder;
@@ -59,7 +59,7 @@ fn labels(split: &Split) -> Vec<(String, u32)> {
 
 fn pixels(split: &Split, index: usize, [height, width, channels]: [usize; 3]) -> Vec<u8> {
     let mut pixels = vec![0; height * width * channels];
-    split.read(index, &Window::all(height, width), &mut pixels).unwrap();
+    split.read(index, &Area::all(height, width), &mut pixels).unwrap();
     pixels
 }
 

@@ -14,7 +14,7 @@
 
 mod pixels;
 
-use super::jpeg::Window;
+use super::area::Area;
 use crate::random::{Purpose, Stream};
 use anyhow::{Result, ensure};
 use rand_distr::{Distribution, StandardNormal};
@@ -182,9 +182,9 @@ impl Augmentation {
     }
 
     /// The part of the stored image that the crop of `draw` is.
-    pub fn window(&self, draw: &Draw) -> Window {
+    pub fn window(&self, draw: &Draw) -> Area {
         let crop = self.geometry.crop;
-        Window { rows: draw.top..draw.top + crop, columns: draw.left..draw.left + crop }
+        Area { rows: draw.top..draw.top + crop, columns: draw.left..draw.left + crop }
     }
 
     fn at(&self, top: usize, left: usize, flip: bool) -> Draw {

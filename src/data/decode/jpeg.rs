@@ -1,8 +1,9 @@
 //! JPEG files, through [`crate::data::jpeg`].
 
 use super::{Alone, KEPT, admit, from_grey, from_rgb, scratch};
+use crate::data::area::Area;
 use crate::data::dataset::Orientation;
-use crate::data::jpeg::{Jpeg, Memory, Window};
+use crate::data::jpeg::{Jpeg, Memory};
 use crate::data::resize::{self, Image};
 use anyhow::Result;
 use image::metadata::Orientation as Mark;
@@ -20,7 +21,7 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)
     let alone = admit(width, height, jpeg.memory())?;
     let stored = jpeg.channels();
     let mut pixels = vec![0; width * height * stored];
-    decode(jpeg, &Window::all(height, width), &mut pixels)?;
+    decode(jpeg, &Area::all(height, width), &mut pixels)?;
     let pixels = match stored {
         1 => from_grey(pixels, channels),
         _ => from_rgb(pixels, channels),
@@ -50,7 +51,7 @@ pub(super) fn prepare(
     })
 }
 
-fn decode(jpeg: Jpeg, window: &Window, pixels: &mut [u8]) -> Result<()> {
+fn decode(jpeg: Jpeg, window: &Area, pixels: &mut [u8]) -> Result<()> {
     MEMORY.with_borrow_mut(|memory| {
         let large = jpeg.memory() > KEPT;
         let result = jpeg.decode(window, false, memory, pixels);

@@ -90,7 +90,7 @@ pub(super) const NATURAL: [u8; 64] = [
 
 /// All that was said so far.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct Header {
     pub(super) frame: Option<Frame>,
     quantisation: [Option<[u16; 64]>; 4],
     pub(super) dc: [Option<Huffman>; 4],
@@ -109,7 +109,7 @@ pub(super) enum Next {
     End,
 }
 
-impl State {
+impl Header {
     /// Reads from byte `at` on to the next scan or the end of the image.
     pub(super) fn advance(&mut self, bytes: &[u8], mut at: usize) -> Result<Next> {
         loop {

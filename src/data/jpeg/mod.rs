@@ -32,38 +32,22 @@ mod tests;
 
 pub use header::Color;
 
+use super::area::Area;
 use anyhow::{Context, Result, bail, ensure};
-use header::{Coded, Next, Scan, State};
+use header::{Coded, Header, Next, Scan};
 use idct::Block;
 use image::metadata::Orientation as Mark;
 use planes::{Line, Plane};
 use progressive::Coefficients;
-use std::ops::Range;
 
 /// A progressive image with more scans is refused: each scan passes over all blocks, so that a small
 /// file could take hours. Encoders write about ten.
 const MOST_SCANS: usize = 200;
 
-/// The part of an image that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Pixels from top to bottom.
-    pub rows: Range<usize>,
-    /// Pixels from left to right.
-    pub columns: Range<usize>,
-}
-
-impl Window {
-    /// All of an image.
-    pub fn all(height: usize, width: usize) -> Window {
-        Window { rows: 0..height, columns: 0..width }
-    }
-}
-
 /// A JPEG file, read up to its first scan.
 pub struct Jpeg<'a> {
     bytes: &'a [u8],
-    state: State,
+    state: Header,
     /// The first scan, and where its data begins.
     scan: Scan,
     at: usize,
@@ -126,7 +110,7 @@ impl<'a> Jpeg<'a> {
     /// If it is none that can be read.
     pub fn open(bytes: &'a [u8]) -> Result<Jpeg<'a>> {
         ensure!(bytes.starts_with(&[0xff, 0xd8]), "it does not begin as a JPEG does");
-        let mut state = State::default();
+        let mut state = Header::default();
         match state.advance(bytes, 2)? {
             Next::Scan(scan, at) => {
                 let color = state.color()?;
@@ -176,7 +160,7 @@ impl<'a> Jpeg<'a> {
     /// If the data are cut short or damaged; the pixels are then whatever they are.
     pub fn decode(
         self,
-        window: &Window,
+        window: &Area,
         sound: bool,
         memory: &mut Memory,
         pixels: &mut [u8],
@@ -198,7 +182,7 @@ impl<'a> Jpeg<'a> {
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn decode_avx2(
         self,
-        window: &Window,
+        window: &Area,
         sound: bool,
         memory: &mut Memory,
         pixels: &mut [u8],
@@ -209,7 +193,7 @@ impl<'a> Jpeg<'a> {
     #[inline(always)]
     fn decode_with(
         mut self,
-        window: &Window,
+        window: &Area,
         sound: bool,
         memory: &mut Memory,
         pixels: &mut [u8],
@@ -223,7 +207,7 @@ impl<'a> Jpeg<'a> {
     #[inline(always)]
     fn samples(
         &mut self,
-        window: &Window,
+        window: &Area,
         sound: bool,
         memory: &mut Memory,
         kernels: &impl Kernels,
@@ -300,7 +284,7 @@ impl<'a> Jpeg<'a> {
     #[inline(always)]
     fn pixels(
         &self,
-        window: &Window,
+        window: &Area,
         memory: &mut Memory,
         pixels: &mut [u8],
         kernels: &impl Kernels,

@@ -13,7 +13,7 @@ fn file(name: &str) -> Vec<u8> {
 fn whole(bytes: &[u8]) -> Result<Vec<u8>> {
     let jpeg = Jpeg::open(bytes)?;
     let mut pixels = vec![0; jpeg.width() * jpeg.height() * jpeg.channels()];
-    let window = Window::all(jpeg.height(), jpeg.width());
+    let window = Area::all(jpeg.height(), jpeg.width());
     jpeg.decode(&window, false, &mut Memory::default(), &mut pixels)?;
     Ok(pixels)
 }
@@ -53,7 +53,7 @@ fn without_vectors_the_pixels_are_the_same() {
         Jpeg::open(&bytes)
             .unwrap()
             .decode_with(
-                &Window::all(height, width),
+                &Area::all(height, width),
                 false,
                 &mut Memory::default(),
                 &mut pixels,
@@ -79,7 +79,7 @@ fn a_window_is_a_part_of_the_whole() {
             (7, 9, 15, 3),
             (1, 70, 1, 300),
         ] {
-            let window = Window {
+            let window = Area {
                 rows: top.min(height - 1)..(top + high).min(height),
                 columns: left.min(width - 1)..(left + wide).min(width),
             };

@@ -11,9 +11,9 @@
 
 mod workers;
 
+use crate::data::area::Area;
 use crate::data::augment::Augmentation;
 use crate::data::form::{CropBuffer, Form};
-use crate::data::jpeg::Window;
 use crate::data::order::Order;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::ops::Range;
@@ -42,7 +42,7 @@ pub trait Images: Send + Sync {
     ///
     /// # Errors
     /// If it cannot be read; a sentence that names the file.
-    fn read(&self, index: usize, window: &Window, pixels: &mut [u8]) -> Result<()>;
+    fn read(&self, index: usize, window: &Area, pixels: &mut [u8]) -> Result<()>;
 }
 
 /// What the network reads in one step.

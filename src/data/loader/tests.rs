@@ -4,7 +4,7 @@ use crate::data::form::{Bytes, CropView};
 use crate::data::order::Shuffle;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const ALL: Window = Window { rows: 0..GEOMETRY.height, columns: 0..GEOMETRY.width };
+const ALL: Area = Area { rows: 0..GEOMETRY.height, columns: 0..GEOMETRY.width };
 const GEOMETRY: Geometry = Geometry { height: 12, width: 14, channels: 3, crop: 9 };
 
 /// What a made-up data set does at one image.
@@ -33,7 +33,7 @@ impl Images for MadeUp {
     fn label(&self, index: usize) -> u32 {
         index as u32 * 10
     }
-    fn read(&self, index: usize, _: &Window, pixels: &mut [u8]) -> Result<()> {
+    fn read(&self, index: usize, _: &Area, pixels: &mut [u8]) -> Result<()> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         match self.at {
             At::Fail(at) => {
@@ -383,7 +383,7 @@ fn waiting_is_counted() {
         fn label(&self, _: usize) -> u32 {
             0
         }
-        fn read(&self, _: usize, _: &Window, _: &mut [u8]) -> Result<()> {
+        fn read(&self, _: usize, _: &Area, _: &mut [u8]) -> Result<()> {
             std::thread::sleep(Duration::from_millis(25));
             Ok(())
         }

@@ -1,9 +1,9 @@
 //! The loader's threads: one that walks through the epochs, and a pool that fills its batches.
 
 use super::{Batch, Crops, Images};
+use crate::data::area::Area;
 use crate::data::augment::{Augmentation, Draw, Geometry};
 use crate::data::form::{CropBuffer, CropViewMut, Form};
-use crate::data::jpeg::Window;
 use crate::data::order::Order;
 use anyhow::{Context, Error, Result, anyhow};
 use rayon::prelude::*;
@@ -188,7 +188,7 @@ impl Workers {
         let (window, draws): (_, &[Draw]) = match self.crops {
             Crops::Ten => {
                 ten = augmentation.ten();
-                (Window::all(height, width), &ten)
+                (Area::all(height, width), &ten)
             }
             Crops::Random | Crops::Centre => {
                 one = if self.crops == Crops::Random {

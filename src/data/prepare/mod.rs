@@ -87,10 +87,10 @@ pub enum Content {
 pub struct Backing {
     path: PathBuf,
     bytes: u64,
-    kind: Kind,
+    storage: Storage,
 }
 
-enum Kind {
+enum Storage {
     Disk(File),
     Memory(Vec<u8>),
 }
@@ -101,12 +101,16 @@ impl Backing {
         let file =
             File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
         let bytes = file.metadata()?.len();
-        Ok(Backing { path: path.to_path_buf(), bytes, kind: Kind::Disk(file) })
+        Ok(Backing { path: path.to_path_buf(), bytes, storage: Storage::Disk(file) })
     }
 
     /// What was unpacked from `path`.
     pub fn memory(path: &Path, bytes: Vec<u8>) -> Backing {
-        Backing { path: path.to_path_buf(), bytes: bytes.len() as u64, kind: Kind::Memory(bytes) }
+        Backing {
+            path: path.to_path_buf(),
+            bytes: bytes.len() as u64,
+            storage: Storage::Memory(bytes),
+        }
     }
 
     /// Opens `path`; a file that is gzip-compressed (whatever its name) is unpacked into memory, up
@@ -148,9 +152,9 @@ impl Backing {
 
     /// Fills `buffer` from byte `offset` on.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        match &self.kind {
-            Kind::Disk(file) => file.read_exact_at(buffer, offset),
-            Kind::Memory(bytes) => {
+        match &self.storage {
+            Storage::Disk(file) => file.read_exact_at(buffer, offset),
+            Storage::Memory(bytes) => {
                 let part = usize::try_from(offset)
                     .ok()
                     .and_then(|start| bytes.get(start..start.checked_add(buffer.len())?));

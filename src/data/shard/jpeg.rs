@@ -7,8 +7,9 @@
 //! A reader makes only those pixels that its crop needs: it stops below it, and left and right of it and
 //! above blocks' codes are read but not transformed.
 
-use super::Shape;
-use crate::data::jpeg::{Jpeg, Memory, Window};
+use super::RecordShape;
+use crate::data::area::Area;
+use crate::data::jpeg::{Jpeg, Memory};
 use anyhow::{Context, Result, ensure};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use std::cell::RefCell;
@@ -18,13 +19,13 @@ pub const QUALITY: u8 = 95;
 
 /// The largest record that a shard may say it has, for images of `shape`: an encoder codes whole blocks of
 /// 8 or 16 pixels, whose codes may take more bytes than the pixels.
-pub(super) fn longest(shape: &Shape) -> usize {
-    let Shape { height, width, channels, .. } = *shape;
+pub(super) fn longest(shape: &RecordShape) -> usize {
+    let RecordShape { height, width, channels, .. } = *shape;
     4 * height.next_multiple_of(16) * width.next_multiple_of(16) * channels + 4096
 }
 
 /// Encodes the pixels [height, width, channels] of an image of `shape`.
-pub fn encode(pixels: &[u8], shape: &Shape, quality: u8) -> Result<Vec<u8>> {
+pub fn encode(pixels: &[u8], shape: &RecordShape, quality: u8) -> Result<Vec<u8>> {
     assert_eq!(pixels.len(), shape.image_bytes());
     let mut file = Vec::with_capacity(pixels.len() / 4);
     let mut encoder = Encoder::new(&mut file, quality);
@@ -45,7 +46,7 @@ thread_local! {
 ///
 /// # Errors
 /// If it is no such image, or damaged in what is read of it.
-pub fn decode(bytes: &[u8], shape: &Shape, window: &Window, pixels: &mut [u8]) -> Result<()> {
+pub fn decode(bytes: &[u8], shape: &RecordShape, window: &Area, pixels: &mut [u8]) -> Result<()> {
     assert_eq!(pixels.len(), shape.image_bytes());
     let jpeg = Jpeg::open(bytes)?;
     let found = [jpeg.height(), jpeg.width(), jpeg.channels()];
@@ -65,10 +66,10 @@ pub fn decode(bytes: &[u8], shape: &Shape, window: &Window, pixels: &mut [u8]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::dataset::Store;
+    use crate::data::shard::Store;
 
     /// Smooth colours, as photographs mostly are.
-    fn picture(shape: &Shape) -> Vec<u8> {
+    fn picture(shape: &RecordShape) -> Vec<u8> {
         let value = |i: usize| {
             let (pixel, c) = (i / shape.channels, i % shape.channels);
             let (y, x) = ((pixel / shape.width) as f64, (pixel % shape.width) as f64);
@@ -80,9 +81,9 @@ mod tests {
     #[test]
     fn pixels_come_back_nearly_and_always_the_same() {
         for (height, width, channels) in [(256, 256, 3), (64, 48, 1), (37, 51, 3), (8, 8, 3)] {
-            let shape = Shape { store: Store::Jpeg, height, width, channels };
+            let shape = RecordShape { store: Store::Jpeg, height, width, channels };
             let pixels = picture(&shape);
-            let all = Window::all(height, width);
+            let all = Area::all(height, width);
             let file = encode(&pixels, &shape, 95).unwrap();
             assert_eq!(file, encode(&pixels, &shape, 95).unwrap());
             assert!(file.len() < longest(&shape));
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn noise_at_the_best_quality_is_no_longer_than_a_record_may_be() {
         for [height, width, channels] in [[8, 8, 3], [9, 9, 3], [256, 256, 3], [2, 8192, 1]] {
-            let shape = Shape { store: Store::Jpeg, height, width, channels };
+            let shape = RecordShape { store: Store::Jpeg, height, width, channels };
             let noise: Vec<u8> = (0..shape.image_bytes() as u32)
                 .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(7) >> 20) as u8)
                 .collect();
@@ -110,19 +111,19 @@ mod tests {
 
     #[test]
     fn another_image_than_the_header_says_is_an_error() {
-        let shape = Shape { store: Store::Jpeg, height: 16, width: 24, channels: 3 };
+        let shape = RecordShape { store: Store::Jpeg, height: 16, width: 24, channels: 3 };
         let file = encode(&picture(&shape), &shape, 90).unwrap();
-        let grey = Shape { channels: 1, ..shape };
+        let grey = RecordShape { channels: 1, ..shape };
         let grey_file = encode(&picture(&grey), &grey, 90).unwrap();
         for (file, shape) in [
-            (&file[..], Shape { width: 16, height: 24, ..shape }),
+            (&file[..], RecordShape { width: 16, height: 24, ..shape }),
             (&file[..], grey),
             (&grey_file, shape),
             (&file[..file.len() / 2], shape),
             (b"", shape),
         ] {
             let mut pixels = vec![0; shape.image_bytes()];
-            let all = Window::all(shape.height, shape.width);
+            let all = Area::all(shape.height, shape.width);
             assert!(decode(file, &shape, &all, &mut pixels).is_err(), "{shape:?}");
         }
     }

@@ -33,7 +33,7 @@ mod tests;
 pub use read::Shard;
 pub use write::Writer;
 
-use super::dataset::Store;
+use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"ALEXSHRD";
 const VERSION: u32 = 1;
@@ -42,9 +42,19 @@ const ENTRY: usize = 24;
 /// An index larger than this is refused unread.
 const INDEX_LIMIT: u64 = 1 << 30;
 
+/// How the images are stored in the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// The pixels, one byte a value, row by row, channels together.
+    Raw,
+    /// A JPEG file each, about a sixth of the size at quality 95.
+    Jpeg,
+}
+
 /// What all images of a shard have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct RecordShape {
     /// How an image is stored.
     pub store: Store,
     /// Pixels from top to bottom.
@@ -55,7 +65,7 @@ pub struct Shape {
     pub channels: usize,
 }
 
-impl Shape {
+impl RecordShape {
     /// Bytes of an image's pixels.
     pub fn image_bytes(&self) -> usize {
         self.height * self.width * self.channels
@@ -76,6 +86,17 @@ impl Shape {
         }
         head
     }
+}
+
+/// One shard of a split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardInfo {
+    /// File name inside the data set's folder.
+    pub file: String,
+    /// Images in it.
+    pub records: u64,
+    /// Length of the file.
+    pub bytes: u64,
 }
 
 /// What the index says of a record.

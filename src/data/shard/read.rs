@@ -1,10 +1,11 @@
 //! Reading a shard.
 
 use super::{
-    ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, Shape, VERSION, header_crc, jpeg, u32_at, u64_at,
+    ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, RecordShape, VERSION, header_crc, jpeg, u32_at,
+    u64_at,
 };
-use crate::data::dataset::Store;
-use crate::data::jpeg::Window;
+use crate::data::area::Area;
+use crate::data::shard::Store;
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
 use std::fs::File;
@@ -19,7 +20,7 @@ thread_local! {
 /// A shard opened for reading; holds its index.
 pub struct Shard {
     path: PathBuf,
-    shape: Shape,
+    shape: RecordShape,
     /// None: opened for each read.
     file: Option<File>,
     bytes: u64,
@@ -30,7 +31,12 @@ pub struct Shard {
 impl Shard {
     /// Opens `path` and checks header, index and sizes: images of `shape`, labels below `classes`.
     /// With `keep_open` the file stays open, else each read opens it.
-    pub fn open(path: &Path, shape: &Shape, classes: usize, keep_open: bool) -> Result<Shard> {
+    pub fn open(
+        path: &Path,
+        shape: &RecordShape,
+        classes: usize,
+        keep_open: bool,
+    ) -> Result<Shard> {
         let file =
             File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
         let mut shard = Shard::parse(path, &file, shape, classes)
@@ -39,7 +45,7 @@ impl Shard {
         Ok(shard)
     }
 
-    fn parse(path: &Path, file: &File, shape: &Shape, classes: usize) -> Result<Shard> {
+    fn parse(path: &Path, file: &File, shape: &RecordShape, classes: usize) -> Result<Shard> {
         let bytes = file.metadata()?.len();
         ensure!(bytes >= HEADER as u64, "it has {bytes} bytes, fewer than a shard's header");
         let mut header = [0; HEADER];
@@ -151,7 +157,7 @@ impl Shard {
     pub fn read(
         &self,
         record: usize,
-        window: &Window,
+        window: &Area,
         pixels: &mut [u8],
         verify: bool,
     ) -> Result<()> {

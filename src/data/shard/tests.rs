@@ -1,12 +1,12 @@
 use super::*;
-use crate::data::jpeg::Window;
+use crate::data::area::Area;
 use anyhow::Result;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-const SHAPE: Shape = Shape { store: Store::Raw, height: 2, width: 3, channels: 1 };
+const SHAPE: RecordShape = RecordShape { store: Store::Raw, height: 2, width: 3, channels: 1 };
 
-const ALL: Window = Window { rows: 0..2, columns: 0..3 };
+const ALL: Area = Area { rows: 0..2, columns: 0..3 };
 
 fn three(folder: &Path) -> PathBuf {
     let path = folder.join("train-00000.shard");
@@ -56,14 +56,14 @@ fn records_come_back() {
         shard.read(2, &ALL, &mut pixels, true).unwrap();
         assert_eq!(pixels, [3; 6]);
         let mut pixels = [0; 6];
-        shard.read(1, &Window { rows: 1..2, columns: 1..3 }, &mut pixels, false).unwrap();
+        shard.read(1, &Area { rows: 1..2, columns: 1..3 }, &mut pixels, false).unwrap();
         assert_eq!(pixels, [0, 0, 0, 2, 2, 2], "only the rows that are asked for are read");
         let names = [0, 1, 2].map(|i| shard.name(i).to_string());
         assert_eq!(names, ["a.jpg", "", "größe.jpg"]);
         assert_eq!([0, 1, 2].map(|i| shard.label(i)), [0, 1, 2]);
     }
     assert!(Shard::open(&path, &SHAPE, 2, true).is_err(), "label 2 of 2 classes");
-    assert!(Shard::open(&path, &Shape { width: 4, ..SHAPE }, 3, true).is_err());
+    assert!(Shard::open(&path, &RecordShape { width: 4, ..SHAPE }, 3, true).is_err());
 }
 
 /// Every bit of the file is covered by a checksum.

@@ -1,7 +1,7 @@
 //! Writing a shard.
 
-use super::{ENTRY, Entry, HEADER, Shape, header_crc, jpeg};
-use crate::data::dataset::{ShardInfo, Store};
+use super::{ENTRY, Entry, HEADER, RecordShape, header_crc, jpeg};
+use super::{ShardInfo, Store};
 use crate::files;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ pub struct Writer {
     path: PathBuf,
     temporary: PathBuf,
     out: BufWriter<File>,
-    shape: Shape,
+    shape: RecordShape,
     offset: u64,
     entries: Vec<Entry>,
     names: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Writer {
 
 impl Writer {
     /// Begins the shard `path`.
-    pub fn create(path: &Path, shape: Shape) -> Result<Writer> {
+    pub fn create(path: &Path, shape: RecordShape) -> Result<Writer> {
         let temporary = files::temporary_name(path);
         let file = File::create(&temporary)
             .with_context(|| format!("{} cannot be created", temporary.display()))?;

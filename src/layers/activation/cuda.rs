@@ -2,33 +2,34 @@
 //! of that layer's forward pass; its own is then not called.
 
 use super::{Activation, Function};
-use crate::device::cuda::kernels;
-use crate::device::cuda::layer::{Call, Launches, Site, Work, constants};
+use crate::gpu::kernels;
+use crate::gpu::launch::{Launch, constants};
+use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
 impl Activation {
-    pub(super) fn launches(&self, site: &Site) -> ActivationLaunches {
-        let count = site.images * self.shape.len();
+    pub(super) fn launches(&self, context: &LaunchContext) -> ActivationLaunches {
+        let count = context.images * self.shape.len();
         let (forward, backward) = match self.function {
             Function::Relu => ("relu_forward", "relu_backward"),
             Function::Tanh => ("tanh_forward", "tanh_backward"),
         };
         let all = constants(&[("COUNT", count)]);
-        let work = |name| Work::each(kernels::ELEMENTWISE, all.clone(), name, count);
+        let work = |name| Launch::each(kernels::ELEMENTWISE, all.clone(), name, count);
         ActivationLaunches {
             forward: work(forward),
-            backward: site.training.then(|| work(backward)),
+            backward: context.training.then(|| work(backward)),
         }
     }
 }
 
 pub(super) struct ActivationLaunches {
-    forward: Work,
-    backward: Option<Work>,
+    forward: Launch,
+    backward: Option<Launch>,
 }
 
 impl Launches for ActivationLaunches {
-    fn works(&self) -> Vec<&Work> {
+    fn launches(&self) -> Vec<&Launch> {
         std::iter::once(&self.forward).chain(&self.backward).collect()
     }
 

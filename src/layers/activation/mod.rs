@@ -3,7 +3,7 @@
 mod cuda;
 
 use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, Stage};
-use crate::device::cuda::layer::{Launches, Site};
+use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
 use rayon::prelude::*;
 use toml::Table;
@@ -49,8 +49,8 @@ impl Layer for Activation {
     fn stage(&self) -> Option<Stage<'_>> {
         (self.function == Function::Relu).then_some(Stage::Relu)
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::Conv;
 use crate::layers::Run;
-use crate::layers::product::{MOST_PARTS, Matrix, parts, product, sum_parts};
 use crate::layers::window::Window;
+use crate::vectors::product::{MOST_PARTS, Matrix, parts, product, sum_parts};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;

@@ -9,9 +9,9 @@ mod direct;
 mod winograd;
 
 use super::window::{Kernels, Window};
-use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
-use crate::config::{keys, to_table};
-use crate::device::cuda::layer::{Launches, Site};
+use super::{Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
+use crate::keys::{self, to_table};
+use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
 use toml::Table;
 use winograd::Winograd;
@@ -56,9 +56,9 @@ impl Layer for Conv {
     fn output(&self) -> Shape {
         self.window.output
     }
-    fn parameters(&self) -> Option<Parameters> {
+    fn parameters(&self) -> Option<ParameterShapes> {
         let w = &self.window;
-        Some(Parameters {
+        Some(ParameterShapes {
             weight: vec![w.output.channels, w.group_inputs(), w.size, w.size],
             bias: vec![w.output.channels],
         })
@@ -69,7 +69,7 @@ impl Layer for Conv {
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }

@@ -1,17 +1,18 @@
 //! Dropout on a GPU (`kernels/dropout.cu`): the same masks as on the CPU, made anew in each pass.
 
 use super::Dropout;
-use crate::device::cuda::kernels;
-use crate::device::cuda::layer::{Call, Launches, Site, Work, constants};
-use crate::device::cuda::memory::Buffer;
+use crate::gpu::kernels;
+use crate::gpu::launch::{Launch, constants};
+use crate::gpu::memory::Buffer;
+use crate::layers::cuda::{Call, LaunchContext, Launches};
 use crate::random::Purpose;
 use anyhow::Result;
 
 impl Dropout {
-    pub(super) fn launches(&self, site: &Site) -> DropoutLaunches {
-        let count = site.images * self.shape.len();
+    pub(super) fn launches(&self, context: &LaunchContext) -> DropoutLaunches {
+        let count = context.images * self.shape.len();
         let mut all = constants(&[
-            ("IMAGES", site.images),
+            ("IMAGES", context.images),
             ("PIXELS", self.shape.pixels()),
             ("C", self.shape.channels),
             ("JOINED_C", self.all_channels),
@@ -20,8 +21,8 @@ impl Dropout {
         all.push(("PURPOSE", format!("{}u", Purpose::Dropout(&self.name).word())));
         let scale = constants(&[("COUNT", count)]);
         DropoutLaunches {
-            mask: Work::each(kernels::DROPOUT, all, "dropout", count),
-            scale: Work::each(kernels::ELEMENTWISE, scale, "scale", count),
+            mask: Launch::each(kernels::DROPOUT, all, "dropout", count),
+            scale: Launch::each(kernels::ELEMENTWISE, scale, "scale", count),
             threshold: self.threshold(),
             keep: (1.0 - self.rate) as f32,
         }
@@ -29,8 +30,8 @@ impl Dropout {
 }
 
 pub(super) struct DropoutLaunches {
-    mask: Work,
-    scale: Work,
+    mask: Launch,
+    scale: Launch,
     threshold: u32,
     keep: f32,
 }
@@ -50,7 +51,7 @@ impl DropoutLaunches {
 }
 
 impl Launches for DropoutLaunches {
-    fn works(&self) -> Vec<&Work> {
+    fn launches(&self) -> Vec<&Launch> {
         vec![&self.mask, &self.scale]
     }
 

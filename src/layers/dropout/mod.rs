@@ -8,8 +8,8 @@
 mod cuda;
 
 use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, read_as};
-use crate::config::{keys, to_table};
-use crate::device::cuda::layer::{Launches, Site};
+use crate::keys::{self, to_table};
+use crate::layers::cuda::{LaunchContext, Launches};
 use crate::random::{Purpose, Stream};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -74,8 +74,8 @@ impl Layer for Dropout {
     fn role(&self) -> Role<'_> {
         Role::Pointwise(self)
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }
 

@@ -2,10 +2,10 @@
 //! where the neurons do not fill cache lines, by a library, cut along the neurons.
 
 use super::Fc;
-use crate::layers::kernel::Rule;
-use crate::layers::product::{Matrix, product, product_by_columns};
-use crate::layers::scratch::LINE;
 use crate::layers::{ForwardFew, Learn, Run, UpdateAtOnce};
+use crate::vectors::kernel::Rule;
+use crate::vectors::product::{Matrix, product, product_by_columns};
+use crate::vectors::scratch::LINE;
 use rayon::prelude::*;
 
 /// Rows of the weights, one an input, in one task.

@@ -2,13 +2,13 @@
 //! inputs as they lie in memory (`kernels/conv_*.cu`).
 
 use super::Fc;
-use crate::device::cuda::convolution::Convolution;
-use crate::device::cuda::layer::Site;
 use crate::layers::Shape;
+use crate::layers::cuda::LaunchContext;
 use crate::layers::window::Window;
+use crate::layers::window::cuda::Convolution;
 
 impl Fc {
-    pub(super) fn launches(&self, site: &Site) -> Convolution {
+    pub(super) fn launches(&self, context: &LaunchContext) -> Convolution {
         let pixel = |channels| Shape { height: 1, width: 1, channels };
         let window = Window {
             input: pixel(self.input.len()),
@@ -19,6 +19,6 @@ impl Fc {
             left: 0,
             groups: 1,
         };
-        Convolution::new(&window, false, site)
+        Convolution::new(&window, false, context)
     }
 }

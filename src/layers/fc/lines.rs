@@ -6,9 +6,9 @@
 //! so bits do not depend on the number of threads.
 
 use super::Fc;
-use crate::layers::kernel::{Finish, Left, Out, Product, Right, Rule};
-use crate::layers::scratch::{self, LINE};
-use crate::layers::simd::panel;
+use crate::vectors::kernel::{Finish, Left, Out, Product, Right, Rule};
+use crate::vectors::panel;
+use crate::vectors::scratch::{self, LINE};
 use rayon::prelude::*;
 
 /// Neurons of one task of the forward pass, about, and inputs that it takes at a time.

@@ -9,9 +9,9 @@ mod cuda;
 mod few;
 mod lines;
 
-use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
-use crate::config::{keys, to_table};
-use crate::device::cuda::layer::{Launches, Site};
+use super::{Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
+use crate::keys::{self, to_table};
+use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -80,8 +80,11 @@ impl Layer for Fc {
     fn output(&self) -> Shape {
         Shape { height: 1, width: 1, channels: self.outputs }
     }
-    fn parameters(&self) -> Option<Parameters> {
-        Some(Parameters { weight: vec![self.outputs, self.input.len()], bias: vec![self.outputs] })
+    fn parameters(&self) -> Option<ParameterShapes> {
+        Some(ParameterShapes {
+            weight: vec![self.outputs, self.input.len()],
+            bias: vec![self.outputs],
+        })
     }
     fn multiply_adds(&self) -> u64 {
         (self.input.len() * self.outputs) as u64
@@ -89,7 +92,7 @@ impl Layer for Fc {
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }

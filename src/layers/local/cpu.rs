@@ -2,8 +2,8 @@
 //! position's kernels.
 
 use super::Local;
-use crate::layers::product::{Matrix, parts, product};
 use crate::layers::{Learn, Run};
+use crate::vectors::product::{Matrix, parts, product};
 use rayon::prelude::*;
 
 impl Learn for Local {

@@ -1,11 +1,11 @@
 //! The locally connected layer on a GPU: one matrix product a place (`kernels/conv_*.cu`, LOCAL).
 
 use super::Local;
-use crate::device::cuda::convolution::Convolution;
-use crate::device::cuda::layer::Site;
+use crate::layers::cuda::LaunchContext;
+use crate::layers::window::cuda::Convolution;
 
 impl Local {
-    pub(super) fn launches(&self, site: &Site) -> Convolution {
-        Convolution::new(&self.window, true, site)
+    pub(super) fn launches(&self, context: &LaunchContext) -> Convolution {
+        Convolution::new(&self.window, true, context)
     }
 }

@@ -8,9 +8,9 @@ mod cpu;
 mod cuda;
 
 use super::window::{Kernels, Window};
-use super::{Kind, Layer, Parameters, Place, Role, Settings, Shape, read_as};
-use crate::config::{keys, to_table};
-use crate::device::cuda::layer::{Launches, Site};
+use super::{Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
+use crate::keys::{self, to_table};
+use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
 use toml::Table;
 
@@ -50,10 +50,10 @@ impl Layer for Local {
     fn output(&self) -> Shape {
         self.window.output
     }
-    fn parameters(&self) -> Option<Parameters> {
+    fn parameters(&self) -> Option<ParameterShapes> {
         let w = &self.window;
         let (out, height, width) = (w.output.channels, w.output.height, w.output.width);
-        Some(Parameters {
+        Some(ParameterShapes {
             weight: vec![out, height, width, w.group_inputs(), w.size, w.size],
             bias: vec![out, height, width],
         })
@@ -64,7 +64,7 @@ impl Layer for Local {
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }

@@ -2,8 +2,9 @@
 //! map here. The sums s are computed again in the backward pass.
 
 use super::{Lrn, Region, vectors};
-use crate::layers::simd::dispatch;
-use crate::layers::{Map, Run, scratch};
+use crate::layers::{Map, Run};
+use crate::vectors::dispatch;
+use crate::vectors::scratch;
 use rayon::prelude::*;
 
 /// s^−β

@@ -2,15 +2,16 @@
 //! pass.
 
 use super::{Lrn, Region};
-use crate::device::cuda::kernels;
-use crate::device::cuda::layer::{Call, Launches, Site, Work, constants};
+use crate::gpu::kernels;
+use crate::gpu::launch::{Launch, constants};
+use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
 impl Lrn {
-    pub(super) fn launches(&self, site: &Site) -> LrnLaunches {
-        let count = site.images * self.shape.len();
+    pub(super) fn launches(&self, context: &LaunchContext) -> LrnLaunches {
+        let count = context.images * self.shape.len();
         let mut all = constants(&[
-            ("IMAGES", site.images),
+            ("IMAGES", context.images),
             ("H", self.shape.height),
             ("W", self.shape.width),
             ("C", self.shape.channels),
@@ -19,27 +20,27 @@ impl Lrn {
         ]);
         let numbers = [("K", self.k), ("ALPHA", self.alpha), ("BETA", self.beta)];
         all.extend(numbers.map(|(name, value)| (name, format!("{value:?}"))));
-        let work = |name| Work::each(kernels::LRN, all.clone(), name, count);
+        let work = |name| Launch::each(kernels::LRN, all.clone(), name, count);
         LrnLaunches {
             forward: work("lrn_forward"),
-            backward: site.training.then(|| work("lrn_backward")),
+            backward: context.training.then(|| work("lrn_backward")),
             count,
         }
     }
 }
 
 pub(super) struct LrnLaunches {
-    forward: Work,
-    backward: Option<Work>,
+    forward: Launch,
+    backward: Option<Launch>,
     count: usize,
 }
 
 impl Launches for LrnLaunches {
-    fn works(&self) -> Vec<&Work> {
+    fn launches(&self) -> Vec<&Launch> {
         std::iter::once(&self.forward).chain(&self.backward).collect()
     }
 
-    fn kept(&self) -> usize {
+    fn saved(&self) -> usize {
         if self.backward.is_some() { size_of::<f32>() * self.count } else { 0 }
     }
 
@@ -48,7 +49,7 @@ impl Launches for LrnLaunches {
         unsafe {
             self.forward.run(call.stream, |a| {
                 let a = a.buffer(call.x);
-                let a = if self.backward.is_some() { a.buffer(call.kept) } else { a.nothing() };
+                let a = if self.backward.is_some() { a.buffer(call.saved) } else { a.nothing() };
                 a.buffer(call.y)
             })
         }
@@ -59,7 +60,7 @@ impl Launches for LrnLaunches {
         let Some(work) = &self.backward else { return Ok(()) };
         // SAFETY: as above.
         unsafe {
-            work.run(call.stream, |a| a.buffer(call.x).buffer(call.kept).buffer(dy).buffer(dx))
+            work.run(call.stream, |a| a.buffer(call.x).buffer(call.saved).buffer(dy).buffer(dx))
         }
     }
 }

@@ -11,8 +11,8 @@ pub mod pooled;
 mod vectors;
 
 use super::{Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
-use crate::config::{keys, to_table};
-use crate::device::cuda::layer::{Launches, Site};
+use crate::keys::{self, to_table};
+use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -130,7 +130,7 @@ impl Layer for Lrn {
     fn stage(&self) -> Option<Stage<'_>> {
         Some(Stage::Normalise(self))
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }

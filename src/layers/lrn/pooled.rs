@@ -8,9 +8,9 @@
 use super::Lrn;
 use super::vectors::{powers, stride, sum};
 use crate::layers::pool::{Kernel, Pool};
-use crate::layers::scratch::{self, LINE};
-use crate::layers::simd::{Simd, Work, dispatch, load_some, store_some};
 use crate::layers::{Map, Run};
+use crate::vectors::scratch::{self, LINE};
+use crate::vectors::{Simd, Work, dispatch, load_some, store_some};
 use rayon::prelude::*;
 
 /// ReLU (if `relu`), normalisation and max-pooling as one layer.

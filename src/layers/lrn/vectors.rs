@@ -6,8 +6,8 @@
 //! last. The backward pass computes the sums again, which costs less than to store and fetch them.
 
 use super::Lrn;
-use crate::layers::scratch::LINE;
-use crate::layers::simd::{Simd, Work, load_some, store_some};
+use crate::vectors::scratch::LINE;
+use crate::vectors::{Simd, Work, load_some, store_some};
 
 /// Maps of one position with room for whole vectors and for neighbours on both sides.
 pub fn stride(lrn: &Lrn) -> usize {

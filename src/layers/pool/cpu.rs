@@ -1,8 +1,8 @@
 //! Pooling on the CPU: image by image, the channels of a position side by side in vectors.
 
 use super::{Kernel, Pool};
-use crate::layers::simd::{Simd, Work, dispatch, load_some, store_some};
 use crate::layers::{Map, Run};
+use crate::vectors::{Simd, Work, dispatch, load_some, store_some};
 use rayon::prelude::*;
 
 impl Map for Pool {

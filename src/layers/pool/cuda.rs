@@ -2,20 +2,21 @@
 //! backward pass.
 
 use super::{Kernel, Pool};
-use crate::device::cuda::kernels;
-use crate::device::cuda::layer::{Call, Launches, Site, Work, constants};
+use crate::gpu::kernels;
+use crate::gpu::launch::{Launch, constants};
+use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::{Result, bail};
 
 /// Places of a window are 16-bit numbers.
 const WIDEST: usize = 256;
 
 impl Pool {
-    pub(super) fn launches(&self, site: &Site) -> Result<PoolLaunches> {
+    pub(super) fn launches(&self, context: &LaunchContext) -> Result<PoolLaunches> {
         if self.size > WIDEST {
             bail!("size = {}: on a GPU a pooling window has at most {WIDEST} rows", self.size);
         }
         let all = constants(&[
-            ("IMAGES", site.images),
+            ("IMAGES", context.images),
             ("IN_H", self.input.height),
             ("IN_W", self.input.width),
             ("C", self.input.channels),
@@ -26,36 +27,37 @@ impl Pool {
             ("PAD_TOP", 0),
             ("PAD_LEFT", 0),
         ]);
-        let (inputs, outputs) = (site.images * self.input.len(), site.images * self.output.len());
+        let (inputs, outputs) =
+            (context.images * self.input.len(), context.images * self.output.len());
         let is_max = self.kernel == Kernel::Max;
         let (forward, backward) = match self.kernel {
             Kernel::Max => ("max_forward", "max_backward"),
             Kernel::Average => ("average_forward", "average_backward"),
         };
-        let work = |name, count| Work::each(kernels::POOL, all.clone(), name, count);
+        let work = |name, count| Launch::each(kernels::POOL, all.clone(), name, count);
         Ok(PoolLaunches {
             forward: work(forward, outputs),
-            backward: site.training.then(|| work(backward, inputs)),
+            backward: context.training.then(|| work(backward, inputs)),
             is_max,
-            kept: if is_max && site.training { size_of::<u16>() * outputs } else { 0 },
+            saved: if is_max && context.training { size_of::<u16>() * outputs } else { 0 },
         })
     }
 }
 
 pub(super) struct PoolLaunches {
-    forward: Work,
-    backward: Option<Work>,
+    forward: Launch,
+    backward: Option<Launch>,
     is_max: bool,
-    kept: usize,
+    saved: usize,
 }
 
 impl Launches for PoolLaunches {
-    fn works(&self) -> Vec<&Work> {
+    fn launches(&self) -> Vec<&Launch> {
         std::iter::once(&self.forward).chain(&self.backward).collect()
     }
 
-    fn kept(&self) -> usize {
-        self.kept
+    fn saved(&self) -> usize {
+        self.saved
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
@@ -63,8 +65,8 @@ impl Launches for PoolLaunches {
         unsafe {
             self.forward.run(call.stream, |a| {
                 let a = a.buffer(call.x).buffer(call.y);
-                match (self.is_max, self.kept > 0) {
-                    (true, true) => a.buffer(call.kept),
+                match (self.is_max, self.saved > 0) {
+                    (true, true) => a.buffer(call.saved),
                     (true, false) => a.nothing(),
                     (false, _) => a,
                 }
@@ -79,7 +81,7 @@ impl Launches for PoolLaunches {
         unsafe {
             work.run(call.stream, |a| {
                 let a = a.buffer(dy);
-                if self.is_max { a.buffer(call.kept) } else { a }.buffer(dx)
+                if self.is_max { a.buffer(call.saved) } else { a }.buffer(dx)
             })
         }
     }

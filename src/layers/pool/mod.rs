@@ -8,8 +8,8 @@ mod cpu;
 mod cuda;
 
 use super::{Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
-use crate::config::{keys, to_table};
-use crate::device::cuda::layer::{Launches, Site};
+use crate::keys::{self, to_table};
+use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -100,7 +100,7 @@ impl Layer for Pool {
     fn stage(&self) -> Option<Stage<'_>> {
         Some(Stage::Pool(self))
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)?))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)?))
     }
 }

@@ -2,42 +2,43 @@
 //! (`kernels/softmax.cu`).
 
 use super::Softmax;
-use crate::device::cuda::kernels;
-use crate::device::cuda::layer::{Call, Launches, Site, Work, constants};
+use crate::gpu::kernels;
+use crate::gpu::launch::{Launch, constants};
+use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
 impl Softmax {
-    pub(super) fn launches(&self, site: &Site) -> SoftmaxLaunches {
+    pub(super) fn launches(&self, context: &LaunchContext) -> SoftmaxLaunches {
         let all = constants(&[
-            ("IMAGES", site.images),
+            ("IMAGES", context.images),
             ("CLASSES", self.shape.len()),
             ("TOP", 5),
-            ("TRAINING", site.training.into()),
+            ("TRAINING", context.training.into()),
         ]);
         let work = |name, blocks, threads| {
-            Work::new(kernels::SOFTMAX, all.clone(), name, (blocks, 1, 1), (threads, 1, 1))
+            Launch::new(kernels::SOFTMAX, all.clone(), name, (blocks, 1, 1), (threads, 1, 1))
         };
         SoftmaxLaunches {
-            softmax: work("softmax", site.images, 256),
+            softmax: work("softmax", context.images, 256),
             sum: work("sum_scores", 1, 32),
-            images: site.images,
+            images: context.images,
         }
     }
 }
 
 pub(super) struct SoftmaxLaunches {
-    softmax: Work,
-    sum: Work,
+    softmax: Launch,
+    sum: Launch,
     images: usize,
 }
 
 impl Launches for SoftmaxLaunches {
-    fn works(&self) -> Vec<&Work> {
+    fn launches(&self) -> Vec<&Launch> {
         vec![&self.softmax, &self.sum]
     }
 
     /// Three scores an image.
-    fn kept(&self) -> usize {
+    fn saved(&self) -> usize {
         3 * size_of::<f32>() * self.images
     }
 
@@ -58,10 +59,10 @@ impl Launches for SoftmaxLaunches {
                     Some(dx) => a.buffer(dx),
                     None => a.nothing(),
                 };
-                a.buffer(call.kept)
+                a.buffer(call.saved)
             })?;
             if let Some(loss) = call.loss {
-                self.sum.run(call.stream, |a| a.buffer(call.kept).buffer(&loss.totals))?;
+                self.sum.run(call.stream, |a| a.buffer(call.saved).buffer(&loss.totals))?;
             }
         }
         Ok(())

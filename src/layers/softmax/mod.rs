@@ -5,7 +5,7 @@
 mod cuda;
 
 use super::{Kind, Layer, Place, Role, Run, Settings, Shape};
-use crate::device::cuda::layer::{Launches, Site};
+use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -42,8 +42,8 @@ impl Layer for Softmax {
     fn role(&self) -> Role<'_> {
         Role::Loss(self)
     }
-    fn cuda(&self, site: &Site) -> Result<Box<dyn Launches>> {
-        Ok(Box::new(self.launches(site)))
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }
 

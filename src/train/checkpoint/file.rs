@@ -6,8 +6,8 @@
 //! last entry of the metadata. The header is written by hand, not by the library, because that orders
 //! metadata at random, and two equal runs shall leave equal files.
 
+use crate::files::mapped::MappedFloats;
 use crate::files::write_whole;
-use crate::mapped::MappedFloats;
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use rayon::prelude::*;

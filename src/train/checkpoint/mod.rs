@@ -14,7 +14,7 @@ use super::schedule;
 use crate::config::Config;
 use crate::data::dataset::{Class, Dataset, Preparation};
 use crate::data::statistics::Statistics;
-use crate::device::{Engine, Tensor, Which};
+use crate::engine::{Engine, Slot, Tensor};
 use crate::layers::softmax::Tally;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ const FORMAT: &str = "alexnet 1";
 
 /// Where training stands: with the parameters and momenta all that is needed to go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct TrainingState {
     /// Steps done.
     pub step: u64,
     /// The epoch at hand, from 1.
@@ -68,7 +68,7 @@ pub fn save(
     path: &Path,
     config: &Config,
     facts: &DataFacts,
-    state: &State,
+    state: &TrainingState,
     engine: &dyn Engine,
 ) -> Result<()> {
     let [height, width] = facts.preparation.size;
@@ -91,8 +91,8 @@ pub fn save(
     tensors.push(("data.deviations".into(), vec![channels]));
     let n = parameters.len();
     file::write(path, &metadata, &tensors, |index| match index {
-        i if i < n => Ok(engine.read(Which::Value, i)?.values),
-        i if i < 2 * n => Ok(engine.read(Which::Momentum, i - n)?.values),
+        i if i < n => Ok(engine.read(Slot::Value, i)?.values),
+        i if i < 2 * n => Ok(engine.read(Slot::Momentum, i - n)?.values),
         i if i == 2 * n => Ok(planes(&facts.statistics.mean, channels)),
         i if i == 2 * n + 1 => Ok(facts.statistics.components.clone()),
         _ => Ok(facts.statistics.deviations.clone()),
@@ -118,7 +118,7 @@ pub struct Checkpoint {
     /// The config as TOML, resolved.
     pub config: String,
     pub facts: DataFacts,
-    pub state: State,
+    pub state: TrainingState,
     reader: Reader,
 }
 
@@ -166,8 +166,8 @@ impl Checkpoint {
     pub fn load(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
         let tensors = engine.plan().tensors();
         for (index, tensor) in tensors.iter().enumerate() {
-            for (which, prefix) in [(Which::Value, ""), (Which::Momentum, "momentum/")] {
-                if which == Which::Momentum && !momenta {
+            for (slot, prefix) in [(Slot::Value, ""), (Slot::Momentum, "momentum/")] {
+                if slot == Slot::Momentum && !momenta {
                     continue;
                 }
                 let name = format!("{prefix}{}", tensor.name);
@@ -186,9 +186,9 @@ impl Checkpoint {
                     );
                 }
                 match mapped {
-                    Some(values) if which == Which::Value => engine.adopt(index, &values)?,
-                    Some(values) => engine.write(which, index, &values)?,
-                    None => engine.write(which, index, &self.reader.tensor(&name)?.1)?,
+                    Some(values) if slot == Slot::Value => engine.adopt(index, &values)?,
+                    Some(values) => engine.write(slot, index, &values)?,
+                    None => engine.write(slot, index, &self.reader.tensor(&name)?.1)?,
                 }
             }
         }

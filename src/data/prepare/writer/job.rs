@@ -3,11 +3,12 @@
 use super::Skipped;
 use super::meter::Meter;
 use super::resume::{self, Progress, Unfinished};
-use crate::data::dataset::{ShardInfo, UNFINISHED_FILE};
+use crate::data::area::Area;
+use crate::data::dataset::UNFINISHED_FILE;
 use crate::data::decode;
-use crate::data::jpeg::Window;
 use crate::data::prepare::{Content, Item, Source, Stored};
-use crate::data::shard::{Shape, Shard, Writer, jpeg};
+use crate::data::shard::ShardInfo;
+use crate::data::shard::{RecordShape, Shard, Writer, jpeg};
 use crate::data::statistics::Sums;
 use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
@@ -24,7 +25,7 @@ const FILE_LIMIT: u64 = 256 << 20;
 /// One split being written.
 pub(super) struct Job<'a> {
     pub(super) source: &'a Source,
-    pub(super) shape: Shape,
+    pub(super) shape: RecordShape,
     /// Where images are stored as JPEG.
     pub(super) quality: Option<u8>,
     /// Records of a full shard.
@@ -143,8 +144,8 @@ impl Job<'_> {
         })
     }
 
-    fn all(&self) -> Window {
-        Window::all(self.shape.height, self.shape.width)
+    fn all(&self) -> Area {
+        Area::all(self.shape.height, self.shape.width)
     }
 
     /// Adds the pixels of a chunk to the sums.

@@ -13,10 +13,9 @@ mod resume;
 
 use super::Source;
 use crate::data::dataset::{
-    Dataset, FORMAT, HEADER_FILE, Header, SKIPPED_FILE, STATISTICS_FILE, SplitInfo, Store,
-    UNFINISHED_FILE,
+    Dataset, FORMAT, HEADER_FILE, Header, SKIPPED_FILE, STATISTICS_FILE, SplitInfo, UNFINISHED_FILE,
 };
-use crate::data::shard::Shape;
+use crate::data::shard::{RecordShape, Store};
 use crate::data::statistics::Sums;
 use crate::files;
 use anyhow::{Context, Result, bail, ensure};
@@ -78,7 +77,7 @@ pub fn write(source: &Source, options: &Options) -> Result<Summary> {
     let pool = pool.build().context("the worker threads cannot be started")?;
     let mut state = resume::begin(source, options)?;
     let [height, width] = source.preparation.size;
-    let shape = Shape { store: options.store(), height, width, channels: source.channels };
+    let shape = RecordShape { store: options.store(), height, width, channels: source.channels };
 
     let total: usize = source.splits.iter().map(|(_, items)| items.len()).sum();
     let meter = Meter::new(total);

@@ -2,8 +2,9 @@
 
 use super::{Options, Skipped};
 use crate::config_error;
-use crate::data::dataset::{FORMAT, HEADER_FILE, Preparation, ShardInfo, Store, UNFINISHED_FILE};
+use crate::data::dataset::{FORMAT, HEADER_FILE, Preparation, UNFINISHED_FILE};
 use crate::data::prepare::Source;
+use crate::data::shard::{ShardInfo, Store};
 use crate::files;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};

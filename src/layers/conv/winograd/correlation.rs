@@ -4,107 +4,18 @@
 //! A task is a few whole images, and what it writes depends on nothing else; the weights' gradient is
 //! summed block by block in order, one task a point. So bits do not depend on the number of threads.
 
-use super::strip::Source;
+use super::geometry::{Correlation, WeightLayout};
 use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
-use super::transform::M;
-use crate::layers::kernel::{Finish, Left, Out, Product, Right};
-use crate::layers::scratch::{self, LINE};
-use crate::layers::simd::{dispatch, panel};
+use crate::vectors::kernel::{Finish, Left, Out, Product, Right};
+use crate::vectors::scratch::{self, LINE};
+use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
-
-/// Tiles that are worked on at a time: enough rows for a product, few enough to stay in the cache. 16 to
-/// 128 are within 5 % of each other on a Zen 5 with 1 MiB of second-level cache.
-const TILES: usize = 32;
 
 /// Values of transformed inputs and gradients that are kept for one round of products in
 /// [`Correlation::weight_gradient`]: 6 MiB, part of a third-level cache.
 const ROUND: usize = 3 << 19;
 
-/// A correlation with stride 1 of one group's maps: `T` points for kernels of `R`.
-#[derive(Clone, Copy, Debug)]
-pub struct Correlation<const T: usize, const R: usize> {
-    pub source: Source,
-    pub output: Maps,
-}
-
-/// Where outputs go: channels `first` .. `first` + `used` of NHWC images.
-#[derive(Clone, Copy, Debug)]
-pub struct Maps {
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    pub first: usize,
-    pub used: usize,
-}
-
-impl Maps {
-    pub(super) fn len(&self) -> usize {
-        self.height * self.width * self.channels
-    }
-    /// As a source of tiles without an edge.
-    pub(super) fn source(&self) -> Source {
-        Source {
-            height: self.height,
-            width: self.width,
-            channels: self.channels,
-            first: self.first,
-            used: self.used,
-            fold: 1,
-            top: 0,
-            left: 0,
-        }
-    }
-}
-
-/// Weights in memory: one vector of outputs for each kernel row, kernel column and input.
-#[derive(Clone, Copy)]
-pub struct WeightLayout {
-    /// Values from a kernel row, a kernel column and an input to the next.
-    pub strides: (usize, usize, usize),
-    /// Of kernel row 0, column 0, input 0, output 0.
-    pub start: usize,
-}
-
 impl<const T: usize, const R: usize> Correlation<T, R> {
-    pub(super) fn depth(&self) -> usize {
-        self.source.depth()
-    }
-    /// Rows of tiles, and tiles in one.
-    pub(super) fn grid(&self) -> (usize, usize) {
-        (self.output.height.div_ceil(M), self.output.width.div_ceil(M))
-    }
-    fn image_tiles(&self) -> usize {
-        self.grid().0 * self.grid().1
-    }
-    /// Images of one task.
-    fn block(&self) -> usize {
-        (TILES / self.image_tiles()).max(1)
-    }
-    /// Rows of tiles worked on at a time, within a task.
-    pub(super) fn rows_at_once(&self) -> usize {
-        let (rows, columns) = self.grid();
-        let most = (TILES / columns).max(1);
-        if rows <= most { self.block() * rows } else { rows.div_ceil(rows.div_ceil(most)) }
-    }
-    /// Values of one point's transformed inputs of `tiles` tiles; a line more than needed, or the points
-    /// would compete for the same places of a cache.
-    pub(super) fn inputs_apart(&self, tiles: usize) -> usize {
-        self.depth() * tiles + LINE
-    }
-    pub(super) fn outputs_apart(&self, tiles: usize) -> usize {
-        self.output.used * tiles + LINE
-    }
-    /// Values of one point's transformed weights in a panel of `columns`.
-    pub(super) fn weights_apart(&self, columns: usize) -> usize {
-        self.depth() * columns + LINE
-    }
-    pub(super) fn input_strip(&self) -> (usize, usize) {
-        (T, self.grid().1 * M + R - 1)
-    }
-    pub(super) fn output_strip(&self) -> (usize, usize) {
-        (M, self.grid().1 * M)
-    }
-
     /// `y` ← correlation of `x` with `weight`, plus `bias` if there is one; both hold whole images.
     pub fn run(
         &self,
@@ -149,12 +60,6 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         });
     }
 
-    /// Values of the strip that both sides of the weights' gradient take turns with.
-    pub(super) fn gradient_strip(&self) -> usize {
-        let size = |(rows, width): (usize, usize), depth: usize| rows * width * depth;
-        size(self.input_strip(), self.depth()).max(size(self.output_strip(), self.output.used))
-    }
-
     /// Images of one round of [`Correlation::weight_gradient`], in blocks.
     fn round(&self, batch: usize) -> usize {
         let tiles = self.block() * self.image_tiles();
@@ -172,10 +77,6 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
             + scratch::lines(T * T * self.outputs_apart(tiles))
             + scratch::lines(self.output.used);
         LINE + self.round(batch) * block + T * T * self.sums_apart()
-    }
-
-    pub(super) fn sums_apart(&self) -> usize {
-        self.depth() * self.output.used + LINE
     }
 
     /// `dweight` and `dbias` ← sums over the images of `x` and `dy`.

@@ -2,7 +2,7 @@
 //! output and input channel in place of 9 and 25.
 //!
 //! Tiles of the input are transformed (`transform`), each of the T² points is a matrix product over the
-//! channels (`layers::kernel`), and the products are transformed back. The gradient to the input is the
+//! channels (`vectors::kernel`), and the products are transformed back. The gradient to the input is the
 //! same with flipped weights; the gradient to the weights sums the products of transformed inputs and
 //! transformed output gradients over all tiles and is transformed back once.
 //!
@@ -20,16 +20,17 @@
 //! they share. Tried without a gain: 16 or 64 tiles at a time.
 
 mod correlation;
+mod geometry;
 mod parts;
 mod strip;
 mod tiles;
 mod transform;
 
-use crate::layers::scratch;
 use crate::layers::window::Window;
-use correlation::{Correlation, Maps, WeightLayout};
+use crate::vectors::scratch;
+use geometry::{Correlation, Maps, WeightLayout};
 use rayon::prelude::*;
-use strip::Source;
+use strip::Padded;
 use transform::M;
 
 /// Channels must be a multiple of this: the lanes of the widest vectors, so that the choice does not
@@ -83,7 +84,7 @@ impl Winograd {
         if !(divides && folds && [3, 5].contains(&size) && saves(output.height, output.width)) {
             return None;
         }
-        let sized = |source: Source, output: Maps| match size {
+        let sized = |source: Padded, output: Maps| match size {
             3 => Sized::Three(Correlation { source, output }),
             _ => Sized::Five(Correlation { source, output }),
         };
@@ -102,11 +103,11 @@ impl Winograd {
             used: outputs,
         };
         let forward = |g| {
-            sized(Source { fold, top: window.top, left: window.left, ..of_x(g).source() }, of_y(g))
+            sized(Padded { fold, top: window.top, left: window.left, ..of_x(g).source() }, of_y(g))
         };
         let backward = |g| {
             let (top, left) = (size - 1 - window.top, size - 1 - window.left);
-            sized(Source { top, left, ..of_y(g).source() }, of_x(g))
+            sized(Padded { top, left, ..of_y(g).source() }, of_x(g))
         };
         let back = fold == 1 && saves(input.height, input.width);
         Some(Winograd {

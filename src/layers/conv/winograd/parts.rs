@@ -6,12 +6,12 @@
 //! third), batch 128, best of three: 190 ms; with all of an image between the steps 277 to 356. conv2:
 //! 205 to 216, and 173 to 295.
 
-use super::correlation::{Correlation, WeightLayout};
+use super::geometry::{Correlation, WeightLayout};
 use super::tiles::{TransformBack, TransformBoth};
-use crate::layers::kernel::{Finish, Left, Out, Product, Right};
-use crate::layers::product::{MOST_PARTS, parts, sum_parts};
-use crate::layers::scratch::{self, LINE};
-use crate::layers::simd::{dispatch, panel};
+use crate::vectors::kernel::{Finish, Left, Out, Product, Right};
+use crate::vectors::product::{MOST_PARTS, parts, sum_parts};
+use crate::vectors::scratch::{self, LINE};
+use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
 
 /// Most values of such sums: 2 MiB, which takes in the paper's conv1 (334 KiB) and conv2 (1.5 MiB). With

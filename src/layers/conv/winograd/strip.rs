@@ -6,7 +6,7 @@
 /// A kernel of size s and stride f is a kernel of size ⌈s/f⌉ and stride 1 over maps folded by f: that
 /// makes the paper's conv1, 11×11 with stride 4 over 3 channels, a 3×3 kernel over 48.
 #[derive(Clone, Copy, Debug)]
-pub struct Source {
+pub struct Padded {
     pub height: usize,
     pub width: usize,
     /// Channels of a pixel in memory.
@@ -32,7 +32,7 @@ fn copy(to: &mut [f32], from: &[f32]) {
     }
 }
 
-impl Source {
+impl Padded {
     /// Channels of a folded pixel.
     pub fn depth(&self) -> usize {
         self.fold * self.fold * self.used

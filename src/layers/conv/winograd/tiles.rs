@@ -1,11 +1,11 @@
 //! What is done with the tiles of one task, at the machine's level: transforms there and back, and the
 //! products between them.
 
-use super::correlation::{Correlation, Maps, WeightLayout};
+use super::geometry::{Correlation, Maps, WeightLayout};
 use super::transform::{M, Transform, contract_tile, expand_tile};
-use crate::layers::kernel::{Finish, Left, Out, Product, Right};
-use crate::layers::scratch::LINE;
-use crate::layers::simd::{Simd, Work};
+use crate::vectors::kernel::{Finish, Left, Out, Product, Right};
+use crate::vectors::scratch::LINE;
+use crate::vectors::{Simd, Work};
 use std::ops::Range;
 
 /// One panel of weights to all points, [T²][depth][panel].

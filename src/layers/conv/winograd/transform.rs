@@ -15,7 +15,7 @@
     reason = "rows and columns read like the matrices, and unroll"
 )]
 
-use crate::layers::simd::Simd;
+use crate::vectors::Simd;
 
 /// Most points of a transform here.
 const MOST: usize = 8;

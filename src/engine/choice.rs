@@ -1,0 +1,153 @@
+//! `--device`: what the user may say, and what it comes to on this machine.
+
+use super::Engine;
+use super::cpu::Cpu;
+use super::cuda::Cuda;
+use crate::config_error;
+use crate::gpu::compile::Compiler;
+use crate::gpu::device::Device;
+use crate::gpu::library;
+use crate::network::Plan;
+use anyhow::{Error, Result};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// What `--device` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    Auto,
+    Cpu,
+    /// GPUs by number: one for all towers, or one a tower.
+    Cuda(Vec<usize>),
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Choice> {
+        let wrong = || config_error!("{text:?} is none of cpu, auto, cuda:0 and cuda:0,1");
+        match text {
+            "auto" => Ok(Choice::Auto),
+            "cpu" => Ok(Choice::Cpu),
+            _ => {
+                let list = text.strip_prefix("cuda:").ok_or_else(wrong)?;
+                let gpus: Vec<usize> = list
+                    .split(',')
+                    .map(|n| n.parse().map_err(|_| wrong()))
+                    .collect::<Result<_>>()?;
+                let twice = gpus.len() == 2 && gpus[0] == gpus[1];
+                if gpus.len() > 2 || twice { Err(wrong()) } else { Ok(Choice::Cuda(gpus)) }
+            }
+        }
+    }
+}
+
+/// Where a network's towers go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// For each tower the index of its device, as the plan wants it.
+    pub towers: Vec<usize>,
+    /// The GPUs by the plan's device index; none: the CPU.
+    pub gpus: Vec<usize>,
+    /// The devices in words, with why if nobody chose them: "on GPU 0 (NVIDIA A100)".
+    pub words: String,
+}
+
+impl Choice {
+    /// The devices for a network of `towers` towers. A GPU that was named and cannot be used is an
+    /// error; `auto` then takes the CPU and says why.
+    pub fn resolve(&self, towers: usize) -> Result<Placement> {
+        match self {
+            Choice::Cpu => Ok(Placement::cpu(towers, "")),
+            Choice::Cuda(gpus) if gpus.len() > towers => Err(config_error!(
+                "--device cuda:{},{}: the network has one tower and runs on one GPU; use --device \
+                 cuda:{}",
+                gpus[0],
+                gpus[1],
+                gpus[0]
+            )),
+            Choice::Cuda(gpus) => {
+                let names = usable(gpus)?;
+                Ok(Placement::cuda(towers, gpus, &names, ""))
+            }
+            Choice::Auto => Ok(automatic(towers)),
+        }
+    }
+}
+
+/// Two GPUs for two towers, one if there is one, else the CPU.
+fn automatic(towers: usize) -> Placement {
+    let found = library::device_count().and_then(|count| {
+        let gpus: Vec<usize> = (0..count.min(towers)).collect();
+        let names = usable(&gpus).or_else(|error| match gpus.len() {
+            2 => usable(&gpus[..1]),
+            _ => Err(error),
+        })?;
+        let why = match (count, names.len(), towers) {
+            (1, ..) => "the only one",
+            (_, 2, _) => "a tower each",
+            (_, _, 1) => "one tower needs one",
+            _ => "the second cannot be used",
+        };
+        Ok(Placement::cuda(towers, &gpus[..names.len()], &names, why))
+    });
+    found.unwrap_or_else(|error| {
+        // Nobody asked for a GPU: what is missing is enough; `alexnet devices` says what to do about it.
+        let error = format!("{error:#}");
+        Placement::cpu(towers, error.split(": install").next().unwrap_or_default())
+    })
+}
+
+/// Whether these GPUs, driver and compiler serve; the GPUs' names.
+fn usable(gpus: &[usize]) -> Result<Vec<String>> {
+    let compiler = Arc::new(Compiler::new(library::driver_version()?, None)?);
+    let check = |&gpu: &usize| {
+        let device = Device::open(gpu, compiler.clone())?;
+        Device::check(gpu, &device.name, device.capability, &compiler)?;
+        Ok(device.name)
+    };
+    gpus.iter().map(check).collect()
+}
+
+impl Placement {
+    fn cpu(towers: usize, why: &str) -> Placement {
+        let threads = rayon::current_num_threads();
+        let mut words = format!("on the CPU with {threads} threads");
+        if !why.is_empty() {
+            words += &format!(" ({why})");
+        }
+        Placement { towers: vec![0; towers], gpus: Vec::new(), words }
+    }
+
+    fn cuda(towers: usize, gpus: &[usize], names: &[String], why: &str) -> Placement {
+        let each = gpus.iter().zip(names).map(|(gpu, name)| format!("GPU {gpu} ({name})"));
+        let mut words = format!("on {}", each.collect::<Vec<_>>().join(" and "));
+        if !why.is_empty() {
+            words += &format!(", {why}");
+        }
+        let towers = (0..towers).map(|tower| tower.min(gpus.len() - 1)).collect();
+        Placement { towers, gpus: gpus.to_vec(), words }
+    }
+
+    /// The network in the devices' memory, its parameters still zero.
+    pub fn engine(&self, plan: Plan) -> Result<Box<dyn Engine>> {
+        if self.gpus.is_empty() {
+            return Ok(Box::new(Cpu::new(plan)));
+        }
+        Ok(Box::new(Cuda::new(plan, &self.gpus)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read() {
+        assert_eq!("cuda:0,1".parse::<Choice>().unwrap(), Choice::Cuda(vec![0, 1]));
+        assert_eq!("cuda:3".parse::<Choice>().unwrap(), Choice::Cuda(vec![3]));
+        for wrong in ["gpu", "cuda", "cuda:", "cuda:x", "cuda:0,0", "cuda:0,1,2"] {
+            assert!(wrong.parse::<Choice>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The CUDA engine: a network on one or two GPUs.
+//!
+//! Everything that is needed is planned ([`layout`]), refused if there is too little, and taken at the
+//! start. A worker thread a GPU ([`worker`]) queues the plan's tasks ([`network`]) on that GPU's compute
+//! stream; this thread hands over batches, as bytes in pinned memory that go to the GPUs from where the
+//! loader wrote them, and reads the loss. It waits for nothing else of a step: while the GPUs are still at
+//! its backward pass and update, the next batch comes in on the upload streams.
+
+pub mod layout;
+mod network;
+mod profile;
+mod signal;
+mod worker;
+
+use crate::data::form::{Bytes, CropView, Form};
+use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor};
+use crate::gpu::compile::{Compiler, default_cache};
+use crate::gpu::device::Device;
+use crate::gpu::library;
+use crate::gpu::memory::{Buffer, Pinned};
+use crate::layers::softmax::Tally;
+use crate::layers::{Role, Run};
+use crate::network::Plan;
+use crate::{config_error, note};
+use anyhow::{Context, Result, bail};
+use layout::Layout;
+use network::{Network, Step};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use worker::{Order, Worker};
+
+/// A network in the memory of GPUs.
+pub struct Cuda {
+    // In this order: workers end before the memory that they use.
+    workers: Vec<Worker>,
+    host: Host,
+    network: Arc<Network>,
+    steps: u64,
+    /// Images of the last pass.
+    last_batch: usize,
+}
+
+/// Pinned memory for what goes to the GPUs with a batch's crops, which lie in pinned memory of their own.
+struct Host {
+    /// [images, channels + 1]
+    colours: Pinned<f32>,
+    /// [images]
+    labels: Pinned<i32>,
+}
+
+impl Cuda {
+    /// `plan`'s network on these GPUs, by the plan's device numbers; parameters are zero.
+    pub fn new(plan: Plan, gpus: &[usize]) -> Result<Cuda> {
+        let compiler = Arc::new(Compiler::new(library::driver_version()?, default_cache())?);
+        let devices = gpus
+            .iter()
+            .map(|&gpu| Ok(Arc::new(Device::open(gpu, compiler.clone())?)))
+            .collect::<Result<Vec<_>>>()?;
+        let devices = devices[..plan.data.len()].to_vec();
+        let multiprocessors: Vec<usize> = devices.iter().map(|d| d.multiprocessors).collect();
+        let layout = Layout::new(&plan, plan.batch, &multiprocessors)?;
+        check_memory(&plan, &devices, &layout, &multiprocessors)?;
+        let network = Arc::new(Network::new(plan, devices, layout)?);
+        let (first, input) = (&network.devices[0], network.plan.input);
+        let host = Host {
+            colours: first.pinned(network.plan.batch * (input.channels + 1))?,
+            labels: first.pinned(network.plan.batch)?,
+        };
+        let workers = (0..network.devices.len())
+            .map(|d| Worker::start(network.clone(), d))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Cuda { workers, host, network, steps: 0, last_batch: 0 })
+    }
+
+    /// Gives each worker an order and waits until all have queued it; the GPUs may not be done.
+    fn order(&self, order: Order) -> Result<Vec<Vec<LayerTime>>> {
+        for worker in &self.workers {
+            worker.order(order.clone())?;
+        }
+        let answers: Vec<Result<_>> = self.workers.iter().map(Worker::answer).collect();
+        // The one that failed first, not those that gave up for it.
+        let gave_up = |e: &anyhow::Error| format!("{e:#}").contains("another GPU's worker");
+        if answers.iter().any(|a| a.as_ref().is_err_and(|e| !gave_up(e))) {
+            return answers.into_iter().filter(|a| !a.as_ref().is_err_and(gave_up)).collect();
+        }
+        answers.into_iter().collect()
+    }
+
+    /// Sends a batch off to all GPUs. Until the upload streams are done, `images` must stay.
+    fn upload(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
+        let CropView::Bytes { pixels, colours } = images else {
+            bail!("a GPU is given floats where it takes bytes; this is an error in the program");
+        };
+        let (plan, Host { colours: host_colours, labels: host_labels }) =
+            (&self.network.plan, &mut self.host);
+        let (values, colour_len) = (plan.input.len(), plan.input.channels + 1);
+        if run.batch == 0
+            || run.batch > plan.batch
+            || pixels.len() != run.batch * values
+            || colours.len() != run.batch * colour_len
+        {
+            bail!(
+                "a batch of {} images with {} bytes and {} colours does not fit the plan: at most {} \
+                 of {values} and {colour_len}",
+                run.batch,
+                pixels.len(),
+                colours.len(),
+                plan.batch
+            );
+        }
+        host_colours[..colours.len()].copy_from_slice(colours);
+        for (to, &label) in host_labels.iter_mut().zip(labels.unwrap_or_default()) {
+            *to = label as i32;
+        }
+        for (device, input) in self.network.devices.iter().zip(&self.network.inputs) {
+            device.upload.wait_for(&input.taken)?;
+            // SAFETY: `step` waits for the upload streams before anything of this changes.
+            unsafe {
+                device.upload.write_later(pixels, &input.crops)?;
+                device.upload.write_later(&host_colours[..colours.len()], &input.colours)?;
+                // The step before has read its labels: its loss has been waited for.
+                if labels.is_some() && device.index == self.network.last().index {
+                    device.upload.write_later(host_labels, &self.network.loss.labels)?;
+                }
+            }
+            device.upload.record(&input.uploaded)?;
+        }
+        Ok(())
+    }
+
+    /// Queues one pass, and waits until the batch has left the host's memory. The pass before, whose
+    /// input the batch follows, may still be at work.
+    fn step(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
+        let queued = self.upload(run, images, labels).and_then(|()| {
+            self.steps += 1;
+            self.last_batch = run.batch;
+            let step = Step { run: *run, number: self.steps, backward: labels.is_some() };
+            self.order(Order::Step(step))
+        });
+        let sent = self.network.devices.iter().map(|d| d.upload.wait()).collect::<Vec<_>>();
+        queued?;
+        sent.into_iter().collect()
+    }
+
+    /// The buffers of one tensor, one a part, in the plan's order.
+    fn buffers(&self, slot: Slot, layer: usize, bias: bool) -> Result<Vec<&Buffer<f32>>> {
+        let parts = self.network.parameters[layer].iter().flatten();
+        parts
+            .map(|own| {
+                let both = match slot {
+                    Slot::Value => Some(&own.value),
+                    Slot::Gradient => own.gradient.as_ref(),
+                    Slot::Momentum => own.momentum.as_ref(),
+                };
+                let both = both.context("in evaluation there are no gradients and momenta")?;
+                Ok(&both[usize::from(bias)])
+            })
+            .collect()
+    }
+}
+
+impl Engine for Cuda {
+    fn plan(&self) -> &Plan {
+        &self.network.plan
+    }
+
+    fn profile(&mut self) {
+        // A worker that has ended says so at the next step.
+        let _ = self.order(Order::Profile);
+    }
+
+    fn times(&self) -> Vec<LayerTime> {
+        let mut sum: Vec<LayerTime> = Vec::new();
+        for times in self.order(Order::Times).unwrap_or_default() {
+            sum.resize(sum.len().max(times.len()), LayerTime::default());
+            for (sum, t) in sum.iter_mut().zip(times) {
+                sum.forward += t.forward;
+                sum.backward_input += t.backward_input;
+                sum.backward_weights += t.backward_weights;
+                sum.copies += t.copies;
+                sum.update += t.update;
+            }
+        }
+        sum
+    }
+
+    fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
+        let plan = &self.network.plan.tensors()[tensor];
+        let mut values = Vec::with_capacity(plan.len());
+        let buffers = self.buffers(slot, plan.layer, plan.is_bias)?;
+        for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
+            let Role::Learn(learn) = part.layer.role() else { continue };
+            let mut own = vec![0.0; buffer.len()];
+            let mut world = own.clone();
+            self.network.devices[part.device].compute.read(buffer, &mut own)?;
+            match plan.is_bias {
+                true => learn.unpack_for_gpu((&mut [], &mut world), (&[], &own)),
+                false => learn.unpack_for_gpu((&mut world, &mut []), (&own, &[])),
+            }
+            values.append(&mut world);
+        }
+        Ok(Tensor { shape: plan.shape.clone(), values })
+    }
+
+    fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()> {
+        let plan = &self.network.plan.tensors()[tensor];
+        if values.len() != plan.len() {
+            bail!("{} has {} values, not {}", plan.name, plan.len(), values.len());
+        }
+        let mut rest = values;
+        let buffers = self.buffers(slot, plan.layer, plan.is_bias)?;
+        for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
+            let Role::Learn(learn) = part.layer.role() else { continue };
+            let (mine, others) = rest.split_at(buffer.len());
+            rest = others;
+            let mut own = vec![0.0; mine.len()];
+            match plan.is_bias {
+                true => learn.pack_for_gpu((&mut [], &mut own), (&[], mine)),
+                false => learn.pack_for_gpu((&mut own, &mut []), (mine, &[])),
+            }
+            self.network.devices[part.device].compute.write(&own, buffer)?;
+        }
+        Ok(())
+    }
+
+    fn form(&mut self, mean: &[f32]) -> Result<Form> {
+        let values = self.network.plan.input.len();
+        if mean.len() != values {
+            bail!(
+                "a mean of {} values does not fit a network whose input has {values}",
+                mean.len()
+            );
+        }
+        for (device, input) in self.network.devices.iter().zip(&self.network.inputs) {
+            device.compute.write(mean, &input.mean)?;
+        }
+        let first = self.network.devices[0].clone();
+        Ok(Form::Bytes(Arc::new(move |bytes| Ok(Box::new(first.pinned::<u8>(bytes)?) as Bytes))))
+    }
+
+    fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
+        self.step(run, images, None)
+    }
+
+    fn probabilities(&self) -> Result<Vec<f32>> {
+        let buffer = self.network.probabilities();
+        let mut values = vec![0.0; self.last_batch * self.network.plan.classes];
+        self.network.last().compute.read(buffer, &mut values)?;
+        Ok(values)
+    }
+
+    fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
+        let classes = self.network.plan.classes;
+        if labels.len() != run.batch {
+            bail!("{} labels for a batch of {} images", labels.len(), run.batch);
+        }
+        if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
+            bail!("label {label} is out of range: the network has {classes} classes");
+        }
+        self.step(run, images, Some(labels))?;
+        self.network.scored.wait()?;
+        let totals = self.network.totals.lock().unwrap_or_else(|e| e.into_inner());
+        Ok(Tally {
+            images: run.batch as u64,
+            loss: totals[0].into(),
+            top1_wrong: totals[1] as u64,
+            top5_wrong: totals[2] as u64,
+        })
+    }
+
+    fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
+        self.order(Order::Update(momentum, Arc::new(rates.to_vec()))).map(|_| ())
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        self.workers.clear();
+        // The loss is on its way to pinned memory; an error has been told already.
+        for device in &self.network.devices {
+            let _ = device.wait();
+        }
+    }
+}
+
+/// Refuses a batch for which there is too little memory; says how large a one would fit.
+fn check_memory(
+    plan: &Plan,
+    devices: &[Arc<Device>],
+    layout: &Layout,
+    multiprocessors: &[usize],
+) -> Result<()> {
+    // The driver's own and the kernels' code.
+    const SPARE: usize = 64 << 20;
+    let free = devices.iter().map(|d| d.memory()).collect::<Result<Vec<_>>>()?;
+    let fits = |layout: &Layout| {
+        let need = layout.bytes(plan);
+        need.iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
+    };
+    if fits(layout) {
+        return Ok(());
+    }
+    let (mut most, mut too_many) = (0, plan.batch);
+    while too_many - most > 1 {
+        let middle = most.midpoint(too_many);
+        let fitting = Layout::new(plan, middle, multiprocessors).is_ok_and(|l| fits(&l));
+        *(if fitting { &mut most } else { &mut too_many }) = middle;
+    }
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    let each = devices.iter().zip(layout.bytes(plan)).zip(&free).map(|((d, need), (free, all))| {
+        let (need, free, all) = (mib(need), mib(*free), mib(*all));
+        format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
+    });
+    let each = each.collect::<Vec<_>>().join(", ");
+    let way_out = match most {
+        0 => {
+            "not even one image fits; use a GPU with more memory, two GPUs, or --device cpu".into()
+        }
+        n => format!("a batch of {n} would fit (--set train.batch={n})"),
+    };
+    Err(config_error!("a batch of {} does not fit into the memory: {each}; {way_out}", plan.batch))
+}
+
+/// Compiles and loads every kernel, different ones side by side.
+fn load(plan: &Plan, devices: &[Arc<Device>], layout: &Layout) -> Result<()> {
+    let begun = Instant::now();
+    let launches = layout.launches(plan);
+    let mut different = HashMap::new();
+    for (d, launch) in &launches {
+        let key = (devices[*d].capability, launch.source.name, format!("{:?}", launch.constants));
+        different.entry(key).or_insert((*d, *launch));
+    }
+    let different: Vec<_> = different.into_values().collect();
+    different.par_iter().try_for_each(|(d, launch)| launch.load(&devices[*d]))?;
+    let compiler = devices[0].compiler();
+    if compiler.compiled() > 0 {
+        let kept = compiler.cache().map_or(String::new(), |f| format!(", kept in {}", f.display()));
+        let seconds = begun.elapsed().as_secs_f64();
+        note!("{} kernels compiled in {seconds:.0} s{kept}", compiler.compiled());
+    }
+    launches.iter().try_for_each(|(d, launch)| launch.load(&devices[*d]))
+}

@@ -1,0 +1,83 @@
+//! One thread a GPU, which queues that GPU's work.
+
+use super::network::{Network, Step};
+use super::profile::Spans;
+use crate::engine::{LayerTime, Rates};
+use anyhow::{Context, Result, anyhow};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+/// What a worker is asked for.
+#[derive(Clone)]
+pub enum Order {
+    Step(Step),
+    Update(f32, Arc<Vec<Option<Rates>>>),
+    /// Take times from now on.
+    Profile,
+    /// Hand the times back.
+    Times,
+}
+
+type Answer = Result<Vec<LayerTime>>;
+
+/// A thread and the way to and from it.
+pub struct Worker {
+    orders: Option<Sender<Order>>,
+    answers: Receiver<Answer>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub fn start(network: Arc<Network>, d: usize) -> Result<Worker> {
+        let (orders, to_do) = channel();
+        let (answer, answers) = channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("gpu {}", network.devices[d].index))
+            .spawn(move || {
+                let mut spans = Spans::default();
+                for order in to_do {
+                    let result = carry_out(&network, d, order, &mut spans);
+                    if result.is_err() {
+                        network.board.fail();
+                    }
+                    if answer.send(result).is_err() {
+                        return;
+                    }
+                }
+            })
+            .context("a thread for a GPU cannot be started")?;
+        Ok(Worker { orders: Some(orders), answers, thread: Some(thread) })
+    }
+
+    pub fn order(&self, order: Order) -> Result<()> {
+        let sent = self.orders.as_ref().map(|orders| orders.send(order));
+        sent.and_then(Result::ok).context("the thread of a GPU has ended")
+    }
+
+    pub fn answer(&self) -> Answer {
+        self.answers.recv().unwrap_or_else(|_| Err(anyhow!("the thread of a GPU has ended")))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn carry_out(network: &Network, d: usize, order: Order, spans: &mut Spans) -> Answer {
+    let on_gpu = || format!("on GPU {}", network.devices[d].index);
+    match order {
+        Order::Step(step) => network.step(d, &step, spans).with_context(on_gpu)?,
+        Order::Update(momentum, rates) => {
+            network.update(d, momentum, &rates, spans).with_context(on_gpu)?;
+        }
+        Order::Profile => spans.begin(network.plan.layers.len()),
+        Order::Times => return spans.read(),
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,113 @@
+//! Who computes. An [`Engine`] holds a network's memory on its devices and carries out the plan's
+//! tasks; the trainer and the commands know nothing else of a device.
+
+mod choice;
+pub mod cpu;
+pub mod cuda;
+pub mod profile;
+
+pub use choice::{Choice, Placement};
+
+use crate::data::form::{CropView, Form};
+use crate::files::mapped::MappedFloats;
+use crate::layers::softmax::Tally;
+use crate::layers::{Rule, Run};
+use crate::network::Plan;
+use anyhow::Result;
+
+/// Values with a shape, row by row, as the outside world sees them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// Which of the values that the update rule keeps for a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    Value,
+    /// The last batch's gradient of the mean loss.
+    Gradient,
+    /// The update rule's v.
+    Momentum,
+}
+
+/// The constants of one update for one layer: v ← m·v − (decay·rate)·w − rate·g, w ← w + v
+/// (paper section 5). A rate of 0 freezes: neither w nor v changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    pub weight: f32,
+    /// Weight decay times rate.
+    pub weight_decay: f32,
+    pub bias: f32,
+    pub bias_decay: f32,
+}
+
+impl Rates {
+    /// The rules for weights and biases; none where they are frozen.
+    pub fn rules(&self, momentum: f32) -> [Option<Rule>; 2] {
+        [(self.weight, self.weight_decay), (self.bias, self.bias_decay)]
+            .map(|(rate, decay)| (rate != 0.0).then_some(Rule { momentum, decay, rate }))
+    }
+}
+
+/// Seconds that one layer has taken since [`Engine::profile`], all its towers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LayerTime {
+    pub forward: f64,
+    /// Gradient to the input; of layers without weights the whole backward pass.
+    pub backward_input: f64,
+    pub backward_weights: f64,
+    /// Joining and splitting at layers that read all towers.
+    pub copies: f64,
+    pub update: f64,
+}
+
+/// A network in a device's memory.
+pub trait Engine: Send {
+    fn plan(&self) -> &Plan;
+    /// Begins to take the time of each layer, from zero.
+    fn profile(&mut self);
+    /// One entry a layer of the plan; empty where no times are taken.
+    fn times(&self) -> Vec<LayerTime>;
+    /// Reads one parameter, all towers joined; `tensor` is an index into [`Plan::tensors`].
+    fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor>;
+    /// Writes one parameter, all towers joined.
+    fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()>;
+    /// Takes a parameter's values, all towers joined, to compute with them where they lie in a file, if
+    /// that serves; else as [`Engine::write`].
+    fn adopt(&mut self, tensor: usize, values: &MappedFloats) -> Result<()> {
+        self.write(Slot::Value, tensor, values)
+    }
+    /// The form in which the passes take images. An engine that takes bytes centres them itself, from now
+    /// on on `mean` [input], the centre crop of the mean image.
+    fn form(&mut self, mean: &[f32]) -> Result<Form>;
+    /// `images`, run.batch crops, to class probabilities [run.batch, classes]. When it returns, nothing
+    /// reads `images` any more.
+    fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()>;
+    /// The probabilities of the last forward pass [run.batch, classes].
+    fn probabilities(&self) -> Result<Vec<f32>>;
+    /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when it
+    /// returns, but reads `images` no more; whatever is asked of the engine next finds the gradients
+    /// complete.
+    fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally>;
+    /// The update rule on all parameters; `rates` has one entry a layer of the plan.
+    fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()>;
+    /// [`Engine::gradients`] and [`Engine::update`] of one batch, with the same bits; a loss that is no
+    /// number updates nothing. An engine may update weights as their gradient comes into being; the
+    /// gradient of those is not there to be read afterwards.
+    fn step(
+        &mut self,
+        run: &Run,
+        images: CropView<'_>,
+        labels: &[u32],
+        momentum: f32,
+        rates: &[Option<Rates>],
+    ) -> Result<Tally> {
+        let tally = self.gradients(run, images, labels)?;
+        if tally.loss.is_finite() {
+            self.update(momentum, rates)?;
+        }
+        Ok(tally)
+    }
+}

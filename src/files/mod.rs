@@ -1,0 +1,74 @@
+//! Files that are whole or absent.
+//!
+//! A file is written beside its final name, flushed to the disk, renamed, and the folder flushed too,
+//! so that a reader never sees half of it, whenever the program is killed or the disk runs full.
+
+pub mod mapped;
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes `path` through `write`, whole or not at all. An existing file is replaced at the end.
+pub fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    let temporary = temporary_name(path);
+    let result = (|| {
+        let file = File::create(&temporary)
+            .with_context(|| format!("{} cannot be created", temporary.display()))?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        write(&mut out)?;
+        let file = out.into_inner().map_err(|e| e.into_error())?;
+        commit(&file, &temporary, path)
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result.with_context(|| format!("writing {}", path.display()))
+}
+
+/// The last step of a whole file: flush `file`, rename it from `temporary` to `path`, flush the folder.
+pub fn commit(file: &File, temporary: &Path, path: &Path) -> Result<()> {
+    file.sync_all()?;
+    fs::rename(temporary, path)?;
+    // The rename itself is safe only once the folder is on the disk.
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+/// `path` with `.tmp` behind its name: where it is written before it is whole.
+pub fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+/// Writes a small file of text, whole or not at all.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_whole(path, |out| Ok(out.write_all(text.as_bytes())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_text(&path, "old").unwrap();
+        let error = write_whole(&path, |out| {
+            out.write_all(b"half")?;
+            anyhow::bail!("the disk is full")
+        });
+        assert!(error.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,150 @@
+//! A GPU: three streams (compute, upload, peer copies), its memory, kernels and events.
+
+use super::compile::{Compiler, Constant};
+use super::kernels::KernelSource;
+use super::memory::{Buffer, Pinned};
+use super::stream::{Event, Kernel, Stream};
+use super::{driver_error, library};
+use anyhow::Result;
+use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags};
+use cudarc::driver::{CudaContext, CudaModule, DeviceRepr};
+use cudarc::nvrtc::Ptx;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// One GPU.
+pub struct Device {
+    context: Arc<CudaContext>,
+    compiler: Arc<Compiler>,
+    modules: Mutex<HashMap<String, Arc<CudaModule>>>,
+    /// Index, as in `cuda:0`.
+    pub index: usize,
+    /// Name, as in "NVIDIA A100-SXM4-40GB".
+    pub name: String,
+    /// Compute capability, e.g. (8, 0).
+    pub capability: (i32, i32),
+    /// Number of multiprocessors.
+    pub multiprocessors: usize,
+    /// Where kernels run.
+    pub compute: Stream,
+    /// Where the next batch comes in.
+    pub upload: Stream,
+    /// Where copies to and from other GPUs run.
+    pub peer: Stream,
+}
+
+impl Device {
+    /// Opens GPU `index`. Errors: no driver, no such GPU (exit code 2), or what the driver says.
+    pub fn open(index: usize, compiler: Arc<Compiler>) -> Result<Device> {
+        let count = library::device_count()?;
+        if index >= count {
+            return Err(crate::config_error!(
+                "there is no GPU {index}: this machine has {count}, counted from 0 \
+                 (`alexnet devices` lists them)"
+            ));
+        }
+        let open = || {
+            let context = CudaContext::new(index)?;
+            // SAFETY: buffers are `Buffer`s, which cudarc does not track; streams are ordered here.
+            unsafe { context.disable_event_tracking() };
+            let streams = [context.new_stream()?, context.new_stream()?, context.new_stream()?];
+            let capability = context.compute_capability()?;
+            let multiprocessors =
+                context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+            Ok((context.name()?, capability, multiprocessors as usize, streams, context))
+        };
+        let (name, capability, multiprocessors, streams, context) =
+            open().map_err(|e| driver_error(e, &format!("opening GPU {index}")))?;
+        let [compute, upload, peer] = streams.map(Stream::new);
+        Ok(Device {
+            context,
+            compiler,
+            modules: Mutex::default(),
+            index,
+            name,
+            capability,
+            multiprocessors,
+            compute,
+            upload,
+            peer,
+        })
+    }
+
+    /// Free and total memory in bytes.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.context.mem_get_info().map_err(|e| driver_error(e, "asking for the GPU's memory"))
+    }
+
+    /// Memory for `len` values; undefined until written.
+    pub fn buffer<T: DeviceRepr>(&self, len: usize) -> Result<Buffer<T>> {
+        Buffer::new(&self.context, len)
+    }
+
+    /// A new buffer that holds `values`. Waits for the copy.
+    pub fn buffer_of<T: DeviceRepr>(&self, values: &[T]) -> Result<Buffer<T>> {
+        let buffer = self.buffer(values.len())?;
+        self.compute.write(values, &buffer)?;
+        Ok(buffer)
+    }
+
+    /// Pinned host memory for `len` values, all default.
+    pub fn pinned<T: DeviceRepr + Copy + Default>(&self, len: usize) -> Result<Pinned<T>> {
+        Pinned::new(&self.context, len)
+    }
+
+    /// An event on this GPU. `timed`: [`Event::milliseconds_until`] can be asked.
+    pub fn event(&self, timed: bool) -> Result<Event> {
+        let flags = if timed {
+            CUevent_flags::CU_EVENT_DEFAULT
+        } else {
+            CUevent_flags::CU_EVENT_DISABLE_TIMING
+        };
+        let event = self.context.new_event(Some(flags));
+        Ok(Event::new(event.map_err(|e| driver_error(e, "making an event"))?))
+    }
+
+    /// Waits until all work on this GPU is done. Errors of kernels come out here.
+    pub fn wait(&self) -> Result<()> {
+        self.context.synchronize().map_err(|e| driver_error(e, &format!("on GPU {}", self.index)))
+    }
+
+    /// The kernel `name` of `source`, compiled with these constants; compiled and loaded once.
+    pub fn kernel(
+        &self,
+        source: KernelSource,
+        constants: &[Constant],
+        name: &str,
+    ) -> Result<Kernel> {
+        let key = format!("{} {constants:?}", source.name);
+        // Not held while NVRTC works, so that several kernels are compiled side by side.
+        let modules = || self.modules.lock().unwrap_or_else(|e| e.into_inner());
+        let known = modules().get(&key).cloned();
+        let module = match known {
+            Some(module) => module,
+            None => {
+                let code = self.compiler.code(source, constants, self.capability)?;
+                let module = self.context.load_module(Ptx::from_binary(code)).map_err(|e| {
+                    driver_error(
+                        e,
+                        &format!("loading kernels/{} on GPU {}", source.name, self.index),
+                    )
+                })?;
+                modules().insert(key, module.clone());
+                module
+            }
+        };
+        let function = module
+            .load_function(name)
+            .map_err(|e| driver_error(e, &format!("kernel {name} of kernels/{}", source.name)))?;
+        Ok(Kernel::new(function, name))
+    }
+
+    /// What compiles the kernels.
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+}

@@ -1,0 +1,70 @@
+//! Launches: a kernel with its constants and its grid, known before anything is compiled, and its code once
+//! it is loaded.
+
+use super::compile::Constant;
+use super::device::Device;
+use super::kernels::KernelSource;
+use super::stream::{Arguments, Kernel, Stream};
+use anyhow::{Context, Result};
+use std::sync::OnceLock;
+
+/// A kernel as it is launched again and again: its constants, its grid, and, once loaded, its code.
+pub struct Launch {
+    pub source: KernelSource,
+    pub constants: Vec<Constant>,
+    pub name: &'static str,
+    pub grid: (usize, usize, usize),
+    pub block: (usize, usize, usize),
+    kernel: OnceLock<Kernel>,
+}
+
+/// Constants from whole numbers.
+pub fn constants(pairs: &[(&'static str, usize)]) -> Vec<Constant> {
+    pairs.iter().map(|(name, value)| (*name, value.to_string())).collect()
+}
+
+impl Launch {
+    pub fn new(
+        source: KernelSource,
+        constants: Vec<Constant>,
+        name: &'static str,
+        grid: (usize, usize, usize),
+        block: (usize, usize, usize),
+    ) -> Launch {
+        Launch { source, constants, name, grid, block, kernel: OnceLock::new() }
+    }
+
+    /// One thread for each of `count` elements.
+    pub fn each(
+        source: KernelSource,
+        constants: Vec<Constant>,
+        name: &'static str,
+        count: usize,
+    ) -> Launch {
+        Launch::new(source, constants, name, (count.div_ceil(256), 1, 1), (256, 1, 1))
+    }
+
+    /// Compiles and loads the kernel for `device`.
+    pub fn load(&self, device: &Device) -> Result<()> {
+        if self.kernel.get().is_none() {
+            let _ = self.kernel.set(device.kernel(self.source, &self.constants, self.name)?);
+        }
+        Ok(())
+    }
+
+    /// Queues the launch with what `arguments` adds, in the kernel's order.
+    ///
+    /// # Safety
+    /// As for [`Arguments::on`].
+    pub unsafe fn run<'a>(
+        &'a self,
+        stream: &Stream,
+        arguments: impl FnOnce(Arguments<'a>) -> Arguments<'a>,
+    ) -> Result<()> {
+        let kernel = self.kernel.get().with_context(|| {
+            format!("kernel {} is launched before it is loaded; an error in the program", self.name)
+        })?;
+        // SAFETY: promised by the caller.
+        unsafe { arguments(kernel.arguments()).on(stream, self.grid, self.block) }
+    }
+}

@@ -1,0 +1,160 @@
+//! Copies from one GPU to another: directly where the pair has peer access, else through pinned host
+//! memory. Either way they are queued and ordered by events, and the host does not wait.
+
+use super::device::Device;
+use super::driver_error;
+use super::memory::{Buffer, Pinned};
+use super::stream::Event;
+use anyhow::{Result, bail};
+use cudarc::driver::sys::{CUdevice, CUresult};
+use cudarc::driver::{result, sys};
+use std::sync::Arc;
+
+/// The way from one GPU to another.
+pub struct Link {
+    from: Arc<Device>,
+    to: Arc<Device>,
+    host: Option<Detour>,
+}
+
+/// The way through the host: from the GPU into pinned memory and from there to the other GPU.
+struct Detour {
+    staging: Pinned<f32>,
+    filled: Event,  // on `from`: staging holds the data
+    emptied: Event, // on `to`: staging may be written again
+}
+
+/// Whether GPU `from` can use the memory of GPU `to`.
+pub fn peer_access(from: &Device, to: &Device) -> Result<bool> {
+    let device = |d: &Device| -> CUdevice { d.context().cu_device() };
+    let mut can = 0;
+    // SAFETY: the driver writes one integer.
+    unsafe { sys::cuDeviceCanAccessPeer(&mut can, device(from), device(to)) }
+        .result()
+        .map_err(|e| driver_error(e, "asking for peer access"))?;
+    Ok(can != 0)
+}
+
+impl Link {
+    /// Opens the way for copies of at most `most` values. Peer access is asked for, enabled and
+    /// tried with one copy; if any of that fails the way leads through the host.
+    pub fn open(from: &Arc<Device>, to: &Arc<Device>, most: usize) -> Result<Link> {
+        let mut link = Link { from: from.clone(), to: to.clone(), host: None };
+        if !(peer_access(from, to)? && enable(from, to)? && link.works()?) {
+            link.host = Some(Detour {
+                staging: from.pinned(most)?,
+                filled: from.event(false)?,
+                emptied: to.event(false)?,
+            });
+        }
+        Ok(link)
+    }
+
+    /// Whether copies go directly, without the host.
+    pub fn is_direct(&self) -> bool {
+        self.host.is_none()
+    }
+
+    /// An event that [`Link::copy`] can record.
+    pub fn event(&self) -> Result<Event> {
+        if self.is_direct() { self.from.event(false) } else { self.to.event(false) }
+    }
+
+    /// Queues a copy of all of `source` to the beginning of `target`, after each of `after` (the
+    /// source is written, the target no longer read), and records `done` (of [`Link::event`]).
+    pub fn copy(
+        &self,
+        source: &Buffer<f32>,
+        target: &Buffer<f32>,
+        after: &[&Event],
+        done: &Event,
+    ) -> Result<()> {
+        let len = source.len();
+        let right = source.device() == self.from.index && target.device() == self.to.index;
+        let staged = self.host.as_ref().map_or(len, |h| h.staging.len());
+        if !right || target.len() < len || staged < len {
+            bail!(
+                "a copy of {len} values from GPU {} to {} on GPU {} does not fit the link; this is \
+                 an error in the program",
+                source.device(),
+                target.len(),
+                target.device()
+            );
+        }
+        for event in after {
+            self.from.peer.wait_for(event)?;
+        }
+        let Some(host) = &self.host else {
+            self.copy_directly(source, target)?;
+            return self.from.peer.record(done);
+        };
+        let (out, back) = (&self.from.peer, &self.to.peer);
+        out.wait_for(&host.emptied)?;
+        let copy = || {
+            self.from.context().bind_to_thread()?;
+            // SAFETY: staging is long enough (above), lives as long as the link, and is used in the
+            // order that the two events give.
+            let staging =
+                unsafe { std::slice::from_raw_parts_mut(host.staging.as_ptr().cast_mut(), len) };
+            unsafe { result::memcpy_dtoh_async(staging, source.pointer(), out.raw().cu_stream()) }
+        };
+        copy().map_err(|e| driver_error(e, "copying between GPUs through the host"))?;
+        out.record(&host.filled)?;
+        back.wait_for(&host.filled)?;
+        // SAFETY: as above.
+        unsafe { back.write_later(&host.staging[..len], target)? };
+        back.record(&host.emptied)?;
+        back.record(done)
+    }
+
+    fn copy_directly(&self, source: &Buffer<f32>, target: &Buffer<f32>) -> Result<()> {
+        let copy = || {
+            self.from.context().bind_to_thread()?;
+            // SAFETY: the lengths were checked by the callers; both buffers live until the copy is
+            // done, since freeing waits for it.
+            unsafe {
+                result::memcpy_peer_async(
+                    target.context().cu_ctx(),
+                    target.pointer(),
+                    source.context().cu_ctx(),
+                    source.pointer(),
+                    source.bytes(),
+                    self.from.peer.raw().cu_stream(),
+                )
+            }
+        };
+        copy().map_err(|e| driver_error(e, "copying between GPUs"))
+    }
+
+    /// One copy there, compared: some boards report peer access and deliver something else.
+    fn works(&self) -> Result<bool> {
+        let sent: Vec<f32> = (0..256).map(|i| i as f32).collect();
+        let source = self.from.buffer_of(&sent)?;
+        let target = self.to.buffer_of(&vec![-1f32; sent.len()])?;
+        let mut received = vec![0f32; sent.len()];
+        self.copy_directly(&source, &target)?;
+        self.from.peer.wait()?;
+        self.to.compute.read(&target, &mut received)?;
+        Ok(received == sent)
+    }
+}
+
+/// Enables access from `from` to the memory of `to`; `false` where the driver refuses.
+fn enable(from: &Device, to: &Device) -> Result<bool> {
+    let enable = || {
+        from.context().bind_to_thread()?;
+        // SAFETY: both contexts live as long as their devices.
+        unsafe { sys::cuCtxEnablePeerAccess(to.context().cu_ctx(), 0) }.result()
+    };
+    match enable() {
+        Ok(()) => Ok(true),
+        Err(e) if e.0 == CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED => Ok(true),
+        Err(e)
+            if e.0 == CUresult::CUDA_ERROR_PEER_ACCESS_UNSUPPORTED
+                || e.0 == CUresult::CUDA_ERROR_TOO_MANY_PEERS =>
+        {
+            Ok(false)
+        }
+        Err(e) => Err(driver_error(e, "enabling peer access")),
+    }
+}

@@ -1,0 +1,160 @@
+//! Tiles for the matrix product of `kernels/product.cuh`: how a product of `lines` x `columns` sums
+//! over `depth` values is shared out to blocks, so that little work is wasted at the edges and all
+//! multiprocessors have some.
+//!
+//! The choice depends on the shape and the number of multiprocessors alone, so one kind of GPU
+//! always sums in the same order.
+
+use super::compile::Constant;
+
+/// The shape of a product, repeated `count` times (groups, or places of a locally connected layer).
+#[derive(Clone, Copy, Debug)]
+pub struct ProductShape {
+    /// Rows of the result.
+    pub lines: usize,
+    /// Columns of the result.
+    pub columns: usize,
+    /// Values that a sum runs over, as the kernel counts them (windows padded).
+    pub depth: usize,
+    /// How many such products one launch makes.
+    pub count: usize,
+    /// Whether lines are read 16 bytes at a time, see [`wide_windows`].
+    pub wide: bool,
+    /// Whether a sum may be shared out to several blocks (a reduction has to follow).
+    pub may_split: bool,
+}
+
+/// A block's share: see `kernels/product.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tile {
+    warps: (usize, usize),
+    thread: (usize, usize),
+    depth: usize,
+    /// Blocks that find room on a multiprocessor, from ptxas's register counts.
+    resident: usize,
+    /// Multiply-adds in 100 instructions, roughly: what smaller tiles lose in loads.
+    efficiency: usize,
+}
+
+const fn tile(
+    warps: (usize, usize),
+    thread: (usize, usize),
+    depth: usize,
+    resident: usize,
+    efficiency: usize,
+) -> Tile {
+    Tile { warps, thread, depth, resident, efficiency }
+}
+
+/// The tiles to choose from.
+pub const TILES: [Tile; 8] = [
+    tile((2, 4), (8, 8), 16, 2, 88),  // 128 x 128
+    tile((2, 2), (8, 12), 16, 2, 88), // 128 x 96
+    tile((2, 2), (8, 8), 16, 3, 86),  // 128 x 64
+    tile((3, 1), (8, 12), 16, 2, 80), // 192 x 48
+    tile((2, 1), (8, 12), 16, 4, 82), // 128 x 48
+    tile((4, 1), (8, 8), 8, 3, 80),   // 256 x 32
+    tile((1, 4), (4, 4), 8, 6, 60),   // 32 x 64
+    tile((1, 1), (4, 4), 8, 12, 50),  // 32 x 16
+];
+
+impl Tile {
+    fn lines(self) -> usize {
+        self.warps.0 * 8 * self.thread.0
+    }
+    fn columns(self) -> usize {
+        self.warps.1 * 4 * self.thread.1
+    }
+    fn threads(self) -> usize {
+        self.warps.0 * self.warps.1 * 32
+    }
+    /// Whether the registers suffice, by ptxas: lines that are read value by value need four times as
+    /// many to know where they are.
+    fn finds_room(self, wide: bool) -> bool {
+        wide || (self.thread.0 * self.thread.1 <= 64 && self.threads() <= 128)
+    }
+}
+
+/// How a product is shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    tile: Tile,
+    /// Blocks that share a sum; above 1 the kernel writes that many parts for `reduce_splits`.
+    pub splits: usize,
+    split_depth: usize,
+    grid: (usize, usize, usize),
+}
+
+impl Tiling {
+    /// The cheapest way by a simple model: the time of the last multiprocessor to finish, in
+    /// multiply-adds, and about 50 of them for each value of a part that goes out and comes back.
+    pub fn choose(product: ProductShape, multiprocessors: usize) -> Tiling {
+        TILES
+            .iter()
+            .filter(|tile| tile.finds_room(product.wide))
+            .flat_map(|&tile| {
+                let most = if product.may_split { product.depth.div_ceil(256).min(256) } else { 1 };
+                (1..=most).map(move |splits| Tiling::new(product, tile, splits))
+            })
+            .min_by(|a, b| {
+                let cost = |plan: &Tiling| plan.cost(product, multiprocessors);
+                cost(a).total_cmp(&cost(b))
+            })
+            .expect("there is at least one tile")
+    }
+
+    /// The plan with this tile and at most this many splits.
+    pub fn new(product: ProductShape, tile: Tile, splits: usize) -> Tiling {
+        let split_depth = product.depth.div_ceil(splits).next_multiple_of(tile.depth);
+        let splits = product.depth.div_ceil(split_depth).max(1);
+        let grid = (
+            product.lines.div_ceil(tile.lines()),
+            product.columns.div_ceil(tile.columns()),
+            product.count * splits,
+        );
+        Tiling { tile, splits, split_depth, grid }
+    }
+
+    fn cost(&self, product: ProductShape, multiprocessors: usize) -> f64 {
+        let blocks = self.grid.0 * self.grid.1 * self.grid.2;
+        let sums = self.tile.lines() * self.tile.columns() * self.split_depth;
+        // A multiprocessor needs some 4 warps at least to be busy; blocks beyond its share queue up.
+        let rounds = blocks.div_ceil(multiprocessors);
+        let idle =
+            (4.0 / (rounds.min(self.tile.resident) * self.tile.threads() / 32) as f64).max(1.0);
+        let parts = if self.splits > 1 { self.splits } else { 0 };
+        let moved = (parts * product.lines * product.columns * product.count) as f64;
+        rounds as f64 * sums as f64 * idle * 100.0 / self.tile.efficiency as f64
+            + 50.0 * moved / multiprocessors as f64
+    }
+
+    /// The constants the kernels need.
+    pub fn constants(&self) -> Vec<Constant> {
+        [
+            ("TILE_WARPS_M", self.tile.warps.0),
+            ("TILE_WARPS_N", self.tile.warps.1),
+            ("TILE_THREAD_M", self.tile.thread.0),
+            ("TILE_THREAD_N", self.tile.thread.1),
+            ("TILE_DEPTH", self.tile.depth),
+            ("SPLITS", self.splits),
+            ("SPLIT_K", self.split_depth),
+        ]
+        .map(|(name, value)| (name, value.to_string()))
+        .to_vec()
+    }
+
+    /// A block's share.
+    pub fn tile(&self) -> Tile {
+        self.tile
+    }
+
+    /// Blocks of the launch.
+    pub fn grid(&self) -> (usize, usize, usize) {
+        self.grid
+    }
+
+    /// Threads of a block.
+    pub fn block(&self) -> (usize, usize, usize) {
+        (self.tile.threads(), 1, 1)
+    }
+}

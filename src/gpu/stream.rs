@@ -1,0 +1,234 @@
+//! What a GPU's work is queued on: streams, the events that order them, and kernels with their arguments.
+//!
+//! Work on a stream runs in order and beside the host; streams are ordered among each other by
+//! [`Event`]s alone, which the caller places. Nothing here waits for the GPU unless its name says so.
+
+use super::driver_error;
+use super::memory::Buffer;
+use anyhow::{Context, Result, bail};
+use cudarc::driver::{
+    CudaEvent, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, result,
+};
+use std::sync::Arc;
+
+/// A queue of work on one GPU.
+pub struct Stream {
+    stream: Arc<CudaStream>,
+}
+
+impl Stream {
+    pub(super) fn new(stream: Arc<CudaStream>) -> Stream {
+        Stream { stream }
+    }
+
+    /// Work queued from now on waits for what `event` recorded last.
+    pub fn wait_for(&self, event: &Event) -> Result<()> {
+        self.stream.wait(&event.event).map_err(|e| driver_error(e, "ordering two streams"))
+    }
+
+    /// Records into `event` (of the same GPU) that all work queued so far is done.
+    pub fn record(&self, event: &Event) -> Result<()> {
+        event.event.record(&self.stream).map_err(|e| driver_error(e, "recording an event"))
+    }
+
+    /// Waits on the host until all work queued so far is done.
+    pub fn wait(&self) -> Result<()> {
+        self.stream.synchronize().map_err(|e| driver_error(e, "waiting for the GPU"))
+    }
+
+    /// Copies `values` into `buffer`, which has the same length, and waits.
+    pub fn write<T: DeviceRepr>(&self, values: &[T], buffer: &Buffer<T>) -> Result<()> {
+        // SAFETY: `values` live until the wait below.
+        unsafe { self.write_later(values, buffer)? };
+        self.wait()
+    }
+
+    /// Queues a copy of `values` into `buffer`, which has at least their length.
+    ///
+    /// # Safety
+    /// `values` must live, unchanged, until the copy is done. From memory that is not pinned the
+    /// copy may make the host wait.
+    pub unsafe fn write_later<T: DeviceRepr>(
+        &self,
+        values: &[T],
+        buffer: &Buffer<T>,
+    ) -> Result<()> {
+        self.check(buffer, values.len())?;
+        let copy = || {
+            self.stream.context().bind_to_thread()?;
+            // SAFETY: the lengths were checked.
+            unsafe { result::memcpy_htod_async(buffer.pointer(), values, self.stream.cu_stream()) }
+        };
+        copy().map_err(|e| driver_error(e, "copying to the GPU"))
+    }
+
+    /// Copies the first `values.len()` values of `buffer` to the host, and waits.
+    pub fn read<T: DeviceRepr>(&self, buffer: &Buffer<T>, values: &mut [T]) -> Result<()> {
+        // SAFETY: `values` live until the wait below.
+        unsafe { self.read_later(buffer, values)? };
+        self.wait()
+    }
+
+    /// Queues a copy of the first `values.len()` values of `buffer` to the host.
+    ///
+    /// # Safety
+    /// `values` must live, untouched, until the copy is done.
+    pub unsafe fn read_later<T: DeviceRepr>(
+        &self,
+        buffer: &Buffer<T>,
+        values: &mut [T],
+    ) -> Result<()> {
+        self.check(buffer, values.len())?;
+        let mut copy = || {
+            self.stream.context().bind_to_thread()?;
+            // SAFETY: the lengths were checked.
+            unsafe { result::memcpy_dtoh_async(values, buffer.pointer(), self.stream.cu_stream()) }
+        };
+        copy().map_err(|e| driver_error(e, "copying from the GPU"))
+    }
+
+    /// Sets all bytes of `buffer` to 0.
+    pub fn zero<T: DeviceRepr>(&self, buffer: &Buffer<T>) -> Result<()> {
+        self.check(buffer, buffer.len())?;
+        let fill = || {
+            self.stream.context().bind_to_thread()?;
+            // SAFETY: exactly the buffer's bytes.
+            unsafe {
+                result::memset_d8_async(
+                    buffer.pointer(),
+                    0,
+                    buffer.bytes(),
+                    self.stream.cu_stream(),
+                )
+            }
+        };
+        fill().map_err(|e| driver_error(e, "clearing memory on the GPU"))
+    }
+
+    /// Whether `buffer` is on this stream's GPU and holds `len` values.
+    fn check<T: DeviceRepr>(&self, buffer: &Buffer<T>, len: usize) -> Result<()> {
+        let device = self.stream.context().ordinal();
+        if buffer.device() != device || buffer.len() < len {
+            bail!(
+                "a stream of GPU {device} is given {len} values for a buffer of {} on GPU {}; this \
+                 is an error in the program",
+                buffer.len(),
+                buffer.device()
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn raw(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+}
+
+/// A point in a stream's work.
+pub struct Event {
+    event: CudaEvent,
+}
+
+impl Event {
+    pub(super) fn new(event: CudaEvent) -> Event {
+        Event { event }
+    }
+
+    /// Waits on the host for the point that was recorded last.
+    pub fn wait(&self) -> Result<()> {
+        self.event.synchronize().map_err(|e| driver_error(e, "waiting for the GPU"))
+    }
+
+    /// Milliseconds of the GPU's time from this event to `end`, both timed. Waits for both.
+    pub fn milliseconds_until(&self, end: &Event) -> Result<f32> {
+        self.event.elapsed_ms(&end.event).map_err(|e| driver_error(e, "reading a GPU's time"))
+    }
+}
+
+/// A compiled kernel, loaded on one GPU.
+pub struct Kernel {
+    function: CudaFunction,
+    name: String,
+}
+
+impl Kernel {
+    /// A launch with no arguments yet; they are added in the kernel's order.
+    pub fn arguments(&self) -> Arguments<'_> {
+        Arguments { kernel: self, words: Vec::new() }
+    }
+
+    pub(super) fn new(function: CudaFunction, name: &str) -> Kernel {
+        Kernel { function, name: name.into() }
+    }
+}
+
+/// The arguments of one launch of a kernel.
+pub struct Arguments<'a> {
+    kernel: &'a Kernel,
+    // Each argument in the low bytes of a word: CUDA reads as many bytes as the parameter has.
+    words: Vec<u64>,
+}
+
+impl Arguments<'_> {
+    /// A pointer to the buffer's first value.
+    pub fn buffer<T: DeviceRepr>(mut self, buffer: &Buffer<T>) -> Self {
+        self.words.push(buffer.pointer());
+        self
+    }
+
+    /// A pointer to nothing, for a parameter that the kernel does not use as it is compiled.
+    pub fn nothing(mut self) -> Self {
+        self.words.push(0);
+        self
+    }
+
+    /// A 32-bit whole number.
+    pub fn word(mut self, value: u32) -> Self {
+        self.words.push(value.into());
+        self
+    }
+
+    /// A float.
+    pub fn float(mut self, value: f32) -> Self {
+        self.words.push(value.to_bits().into());
+        self
+    }
+
+    /// Queues the launch: `grid` blocks of `block` threads.
+    ///
+    /// # Safety
+    /// The arguments must be those of the kernel in number, order and type; buffers must have the
+    /// sizes that the kernel's constants say, be on the stream's GPU, and live until the work is done.
+    pub unsafe fn on(
+        self,
+        stream: &Stream,
+        grid: (usize, usize, usize),
+        block: (usize, usize, usize),
+    ) -> Result<()> {
+        let size = |(x, y, z): (usize, usize, usize)| -> Result<(u32, u32, u32)> {
+            Ok((x.try_into()?, y.try_into()?, z.try_into()?))
+        };
+        let doing = || format!("kernel {}", self.kernel.name);
+        let config = LaunchConfig {
+            grid_dim: size(grid).with_context(doing)?,
+            block_dim: size(block).with_context(doing)?,
+            shared_mem_bytes: 0,
+        };
+        let mut launch = stream.raw().launch_builder(&self.kernel.function);
+        for word in &self.words {
+            launch.arg(word);
+        }
+        // SAFETY: promised by the caller.
+        unsafe { launch.launch(config) }.map_err(|e| driver_error(e, &doing()))?;
+        Ok(())
+    }
+
+    /// Queues the launch with one thread for each of `count` elements, in blocks of 256.
+    ///
+    /// # Safety
+    /// As for [`Arguments::on`].
+    pub unsafe fn on_each(self, stream: &Stream, count: usize) -> Result<()> {
+        // SAFETY: promised by the caller.
+        unsafe { self.on(stream, (count.div_ceil(256), 1, 1), (256, 1, 1)) }
+    }
+}

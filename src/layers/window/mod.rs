@@ -1,0 +1,217 @@
+//! Windows that slide over a map: the geometry that conv, local and pooling layers share.
+
+pub mod cuda;
+
+use super::Shape;
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// The keys of conv and local layers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Kernels {
+    /// Kernels over all towers.
+    pub kernels: usize,
+    /// Height and width of a kernel.
+    pub size: usize,
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// Zeros around the map: top, bottom, left, right.
+    #[serde(default)]
+    pub padding: [usize; 4],
+    /// Groups inside one tower; each sees its share of the input maps.
+    #[serde(default = "one")]
+    pub groups: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// A kernel layer fitted to its input: every number that its loops need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub input: Shape,
+    pub output: Shape,
+    pub size: usize,
+    pub stride: usize,
+    pub top: usize,
+    pub left: usize,
+    pub groups: usize,
+}
+
+impl Kernels {
+    /// Refuses values that no input could suit.
+    pub fn check(&self) -> Result<()> {
+        for (key, value) in [
+            ("kernels", self.kernels),
+            ("size", self.size),
+            ("stride", self.stride),
+            ("groups", self.groups),
+        ] {
+            if !(1..=1 << 20).contains(&value) {
+                bail!("{key} = {value}: it must be at least 1 and at most {}", 1 << 20);
+            }
+        }
+        if let Some(bad) = self.padding.iter().find(|&&p| p >= self.size) {
+            bail!(
+                "padding = {:?}: {bad} is not below the size, {}, so a whole window would see only zeros",
+                self.padding,
+                self.size
+            );
+        }
+        Ok(())
+    }
+
+    /// The window over `input` with `channels` output channels; the output size is rounded down.
+    pub fn fit(&self, input: Shape, channels: usize) -> Result<Window> {
+        let [top, bottom, left, right] = self.padding;
+        let (height, width) = (input.height + top + bottom, input.width + left + right);
+        if height < self.size || width < self.size {
+            bail!(
+                "its {0}×{0} kernels are larger than its input, {input} with padding {1:?} ({height}×{width})",
+                self.size,
+                self.padding
+            );
+        }
+        if !input.channels.is_multiple_of(self.groups) {
+            bail!(
+                "groups = {} does not divide the {} input maps of {input}",
+                self.groups,
+                input.channels
+            );
+        }
+        if channels == 0 || !channels.is_multiple_of(self.groups) {
+            bail!("groups = {} does not divide its {channels} kernels on one tower", self.groups);
+        }
+        let output = Shape {
+            height: (height - self.size) / self.stride + 1,
+            width: (width - self.size) / self.stride + 1,
+            channels,
+        };
+        let groups = self.groups;
+        Ok(Window { input, output, size: self.size, stride: self.stride, top, left, groups })
+    }
+}
+
+impl Window {
+    /// Input channels that one kernel sees.
+    pub fn group_inputs(&self) -> usize {
+        self.input.channels / self.groups
+    }
+    /// Kernels of one group.
+    pub fn group_outputs(&self) -> usize {
+        self.output.channels / self.groups
+    }
+    /// Values under one kernel: size × size × input channels of its group.
+    pub fn patch(&self) -> usize {
+        self.size * self.size * self.group_inputs()
+    }
+    /// Multiply-adds of one image, windows over the edge counted in full.
+    pub fn multiply_adds(&self) -> u64 {
+        (self.output.len() * self.patch()) as u64
+    }
+
+    /// For output row or column `o`: which kernel rows or columns lie inside a map of `extent`, and
+    /// the input position of the first of them.
+    fn inside(&self, o: usize, before: usize, extent: usize) -> (Range<usize>, usize) {
+        let start = o * self.stride;
+        let first = before.saturating_sub(start);
+        let last = (extent + before).saturating_sub(start).min(self.size);
+        (first..last.max(first), (start + first).saturating_sub(before))
+    }
+
+    /// Calls `visit(kernel offset in values, input offset in values, values)` for each kernel row of
+    /// group `g` that lies inside the map at output position (`row`, `column`); the kernel is
+    /// [size, size, group inputs], the input NHWC. With one group the runs of a kernel row are one.
+    #[inline]
+    pub fn runs(
+        &self,
+        row: usize,
+        column: usize,
+        g: usize,
+        mut visit: impl FnMut(usize, usize, usize),
+    ) {
+        let (c, all) = (self.group_inputs(), self.input.channels);
+        let (rows, first_y) = self.inside(row, self.top, self.input.height);
+        let (columns, first_x) = self.inside(column, self.left, self.input.width);
+        for (dy, ky) in rows.enumerate() {
+            let line = ((first_y + dy) * self.input.width + first_x) * all + g * c;
+            let kernel = (ky * self.size + columns.start) * c;
+            if self.groups == 1 {
+                visit(kernel, line, columns.len() * c);
+            } else {
+                for dx in 0..columns.len() {
+                    visit(kernel + dx * c, line + dx * all, c);
+                }
+            }
+        }
+    }
+
+    /// Lays the patch under output position (`row`, `column`) into `patch` [size, size, group inputs],
+    /// zeros where the window hangs over the edge.
+    #[inline]
+    pub fn gather(&self, patch: &mut [f32], x: &[f32], row: usize, column: usize, g: usize) {
+        let mut filled = 0;
+        self.runs(row, column, g, |kernel, input, n| {
+            patch[filled..kernel].fill(0.0);
+            patch[kernel..kernel + n].copy_from_slice(&x[input..input + n]);
+            filled = kernel + n;
+        });
+        patch[filled..].fill(0.0);
+    }
+
+    /// Adds `patch` to the input positions that [`Window::gather`] read.
+    #[inline]
+    pub fn scatter(&self, x: &mut [f32], patch: &[f32], row: usize, column: usize, g: usize) {
+        self.runs(row, column, g, |kernel, input, n| {
+            for (x, p) in x[input..input + n].iter_mut().zip(&patch[kernel..kernel + n]) {
+                *x += p;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernels(size: usize, stride: usize, padding: [usize; 4]) -> Kernels {
+        Kernels { kernels: 96, size, stride, padding, groups: 1 }
+    }
+
+    fn shape(side: usize, channels: usize) -> Shape {
+        Shape { height: side, width: side, channels }
+    }
+
+    #[test]
+    fn the_three_ways_to_55() {
+        for (side, padding) in [(224, [0, 3, 0, 3]), (227, [0; 4]), (224, [2, 2, 2, 2])] {
+            let window = kernels(11, 4, padding).fit(shape(side, 3), 96).unwrap();
+            assert_eq!(window.output, shape(55, 96), "{side} {padding:?}");
+        }
+    }
+
+    #[test]
+    fn a_patch_over_the_edge_is_filled_with_zeros() {
+        let window = kernels(3, 2, [1, 0, 0, 1]).fit(shape(3, 1), 1).unwrap();
+        let x: Vec<f32> = (1..=9).map(|v| v as f32).collect();
+        let mut patch = [9.0; 9];
+        window.gather(&mut patch, &x, 0, 0, 0);
+        assert_eq!(patch, [0., 0., 0., 1., 2., 3., 4., 5., 6.]);
+        window.gather(&mut patch, &x, 0, 0, 0);
+        assert_eq!(window.output, shape(1, 1));
+        let window = kernels(3, 1, [1, 1, 1, 1]).fit(shape(3, 1), 1).unwrap();
+        window.gather(&mut patch, &x, 2, 2, 0);
+        assert_eq!(patch, [5., 6., 0., 8., 9., 0., 0., 0., 0.]);
+    }
+
+    #[test]
+    fn groups_see_their_own_maps() {
+        let kernels = Kernels { groups: 2, ..kernels(1, 1, [0; 4]) };
+        let window = kernels.fit(shape(1, 4), 2).unwrap();
+        let mut patch = [0.0; 2];
+        window.gather(&mut patch, &[1., 2., 3., 4.], 0, 0, 1);
+        assert_eq!(patch, [3., 4.]);
+    }
+}
