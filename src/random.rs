@@ -8,7 +8,8 @@
 use rand::TryRng;
 use std::convert::Infallible;
 
-/// What random numbers are for. Two purposes never share a number.
+/// What random numbers are for. Two purposes never share a number, as long as no two layers' names have the
+/// same [`name_word`], which a config is refused for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose<'a> {
     /// Initial weights of the named layer. time 0, index = the output unit (kernel or neuron).
@@ -28,7 +29,7 @@ pub enum Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    /// The counter's last word: the kind in the top byte, 24 bits of the layer name's CRC-32 below.
+    /// The counter's last word: the kind in the top byte, the layer's [`name_word`] below.
     pub(crate) fn word(self) -> u32 {
         let (kind, name) = match self {
             Purpose::Weights(name) => (1, name),
@@ -39,8 +40,13 @@ impl Purpose<'_> {
             Purpose::Split => (6, ""),
             Purpose::Test => (7, ""),
         };
-        kind << 24 | (crc32fast::hash(name.as_bytes()) & 0x00ff_ffff)
+        kind << 24 | name_word(name)
     }
+}
+
+/// What a layer's name is in a stream: 24 bits of its CRC-32.
+pub fn name_word(name: &str) -> u32 {
+    crc32fast::hash(name.as_bytes()) & 0x00ff_ffff
 }
 
 /// A stream of random numbers for one use; implements rand's `Rng`, so feeds rand_distr.

@@ -7,6 +7,7 @@ use common::{NETWORK, World, picture, sentence, stderr, tensors};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -188,6 +189,39 @@ fn inspect_shows_configs_and_checkpoints() {
     for words in ["stripes: 2 towers, input 12×12×3, 3 classes, batch 10", "8 of 3×3×3", "2,027"]
     {
         assert!(table.contains(words), "{words}: {table}");
+    }
+}
+
+/// A config that leaves the number of classes to its data set can be looked at without one: it says that
+/// it assumes ten; an error in the network is the network's own, whatever the classes.
+#[test]
+fn a_network_without_its_data_set_assumes_ten_classes() {
+    let world = World::new();
+    let document = world.json("inspect net.toml --set data.path=nowhere --json");
+    assert_eq!((&document["classes"], &document["classes_assumed"]), (&json!(10), &json!(true)));
+    // fc4 has 16 inputs: seven classes more than the data set's three.
+    let known = world.json("inspect net.toml --json");
+    assert_eq!((&known["classes"], &known["classes_assumed"]), (&json!(3), &json!(false)));
+    let parameters = |d: &Value| d["parameters"].as_u64().unwrap();
+    assert_eq!(parameters(&document) - parameters(&known), 7 * (16 + 1));
+    let table = world.ok("inspect net.toml --set data.path=nowhere");
+    assert!(table.contains("10 classes (assumed") && table.contains("--data DIR"), "{table}");
+    let bench = "bench --config net.toml --device cpu --steps 1 --batch 2";
+    assert!(world.ok(bench).contains("10 classes assumed"));
+    let given = world.ok(&format!("{bench} --set data.classes=4"));
+    assert!(!given.contains("assumed"), "{given}");
+
+    // The first error is told, not one of a second attempt.
+    let wrong = "--set layer.conv1.groups=5";
+    for command in ["inspect net.toml --set data.path=nowhere", "bench --config net.toml"] {
+        world.fails(&format!("{command} {wrong}"), 2, &["layer conv1", "groups = 5"]);
+    }
+    // Every shipped config can be looked at.
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    for file in fs::read_dir(configs).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_some_and(|e| e == "toml") {
+            world.ok(&format!("inspect {}", file.display()));
+        }
     }
 }
 

@@ -46,6 +46,23 @@ fn wrong_command_lines() {
     world.fails("inspect net.toml --set extends=a.toml", 2, &["extends", "--set"]);
 }
 
+/// Names of layers are part of what random numbers are for: two that their checksums' 24 bits do not tell
+/// apart would have the same dropout.
+#[test]
+fn names_that_collide_are_refused() {
+    let world = bare();
+    let net = |a: &str, b: &str| {
+        let text = NETWORK.replace("\"drop3\"", &format!("{a:?}"));
+        fs::write(world.path("names.toml"), text.replace("\"relu3\"", &format!("{b:?}"))).unwrap();
+    };
+    net("high-mid1", "block_back16");
+    world.fails("inspect names.toml", 2, &["block_back16", "high-mid1", "random numbers"]);
+    net("high-mid1", "high-mid1");
+    world.fails("inspect names.toml", 2, &["two layers are called \"high-mid1\""]);
+    net("high-mid1", "block_back17");
+    world.ok("inspect names.toml");
+}
+
 #[test]
 fn wrong_configs() {
     let world = bare();

@@ -14,7 +14,7 @@ use alexnet::gpu::compile::Compiler;
 use alexnet::gpu::device::Device;
 use alexnet::gpu::kernels;
 use alexnet::gpu::library::driver_version;
-use alexnet::layers::Run;
+use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ const GEOMETRY: Geometry = Geometry { height: 16, width: 16, channels: 3, crop: 
 /// The small network of the tests on two devices, with parameters, and what it takes.
 fn engine(purpose: Mode, a: &Augmentation) -> (Cuda, Form) {
     let config = Config::parse(common::NETWORK, &[], "net.toml").unwrap();
-    let plan = Plan::new(&config, 10, purpose, &[0, 1], Some(3)).unwrap();
+    let plan = Plan::new(&config, 10, purpose, &[0, 1], Classes::Known(3)).unwrap();
     let mut engine = Cuda::new(plan, &[0, 1]).unwrap();
     alexnet::train::initial::initialise(&mut engine).unwrap();
     let form = engine.form(&a.mean).unwrap();

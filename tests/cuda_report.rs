@@ -16,6 +16,7 @@ use alexnet::engine::cuda::layout::Layout;
 use alexnet::gpu::compile::{Compiler, Constant};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::kernels::KernelSource;
+use alexnet::layers::Classes;
 use alexnet::network::{Mode, Plan};
 use paper::{Variant, variants};
 use rayon::prelude::*;
@@ -190,10 +191,8 @@ fn shipped(multiprocessors: usize) -> HashMap<String, (KernelSource, Vec<Constan
         }
         let config = Config::read(&file, &[]).unwrap();
         for devices in [[0, 1], [0, 0]].map(|d| d[..config.towers].to_vec()) {
-            let classes = Some(config.data.classes.unwrap_or(10));
-            let plan =
-                |classes| Plan::new(&config, config.train.batch, Mode::Training, &devices, classes);
-            let plan = plan(classes).or_else(|_| plan(None)).unwrap();
+            let (batch, mode) = (config.train.batch, Mode::Training);
+            let plan = Plan::new(&config, batch, mode, &devices, Classes::Any).unwrap();
             let each = vec![multiprocessors; plan.data.len()];
             let layout = Layout::new(&plan, plan.batch, &each).unwrap();
             for (_, launch) in layout.launches(&plan) {

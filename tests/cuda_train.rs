@@ -12,6 +12,7 @@ use alexnet::engine::cuda::layout::Layout;
 use alexnet::gpu::compile::Compiler;
 use alexnet::gpu::device::Device;
 use alexnet::gpu::library::driver_version;
+use alexnet::layers::Classes;
 use alexnet::network::{Mode, Plan};
 use common::{World, sentence, stderr, tensors};
 use serde_json::Value;
@@ -348,7 +349,7 @@ fn memory_taken_is_memory_planned() {
         let free = || devices.each_ref().map(|d| d.memory().unwrap().0);
         let config = Config::parse(common::NETWORK, &[], "net.toml").unwrap();
         for (purpose, towers) in [(Mode::Training, [0, 1]), (Mode::Evaluation, [0, 0])] {
-            let plan = Plan::new(&config, 10, purpose, &towers, Some(3)).unwrap();
+            let plan = Plan::new(&config, 10, purpose, &towers, Classes::Known(3)).unwrap();
             let multiprocessors = devices.each_ref().map(|d| d.multiprocessors);
             let layout = Layout::new(&plan, 10, &multiprocessors[..plan.data.len()]).unwrap();
             let planned = layout.bytes(&plan);

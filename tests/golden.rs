@@ -7,7 +7,7 @@ use alexnet::config::Config;
 use alexnet::data::form::CropView;
 use alexnet::engine::cpu::Cpu;
 use alexnet::engine::{Engine, Rates, Slot};
-use alexnet::layers::Run;
+use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
 use alexnet::train::schedule::State;
 use safetensors::SafeTensors;
@@ -75,7 +75,7 @@ fn check(name: &str) {
         .collect();
     let batch = labels.len();
     let devices = vec![0; config.towers];
-    let plan = Plan::new(&config, batch, Mode::Training, &devices, None).unwrap();
+    let plan = Plan::new(&config, batch, Mode::Training, &devices, Classes::Any).unwrap();
     let tensors = plan.tensors();
     let classes = plan.classes;
     let mut engine = Cpu::new(plan);

@@ -12,7 +12,7 @@ use alexnet::data::form::CropView;
 use alexnet::engine::cpu::Cpu;
 use alexnet::engine::{Engine, Rates, Slot};
 use alexnet::files::mapped::MappedFloats;
-use alexnet::layers::Run;
+use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
 use cases::reference::{self, Maps};
 use cases::{case, numbers};
@@ -55,7 +55,7 @@ fn all_bits(engine: &Cpu, slot: Slot) -> Vec<Vec<u32>> {
 
 fn engine(config: &Config, batch: usize) -> Cpu {
     let devices = vec![0; config.towers];
-    let plan = Plan::new(config, batch, Mode::Training, &devices, None).unwrap();
+    let plan = Plan::new(config, batch, Mode::Training, &devices, Classes::Any).unwrap();
     let tensors = plan.tensors();
     let mut engine = Cpu::new(plan);
     for (index, tensor) in tensors.iter().enumerate() {
@@ -283,7 +283,7 @@ fn a_layer_whose_towers_read_different_sizes_is_refused() {
         layer("fc3", "fc", "outputs = 5"),
     ];
     let config = config(2, 5, &layers.concat());
-    let error = Plan::new(&config, 1, Mode::Training, &[0, 0], None).unwrap_err();
+    let error = Plan::new(&config, 1, Mode::Training, &[0, 0], Classes::Any).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.starts_with("layer conv2: its towers read inputs of different sizes"), "{error}");
     assert!(error.contains("6×6×2 and 6×6×3") && error.contains("\"all-towers\""), "{error}");
@@ -349,7 +349,7 @@ fn weights_used_where_they_lie_in_a_file_give_the_same_probabilities() {
     std::fs::write(file.path(), bytes).unwrap();
     // SAFETY: nothing changes the file.
     let map = Arc::new(unsafe { memmap2::Mmap::map(file.as_file()) }.unwrap());
-    let plan = || Plan::new(&config, 3, Mode::Evaluation, &[0, 0], None).unwrap();
+    let plan = || Plan::new(&config, 3, Mode::Evaluation, &[0, 0], Classes::Any).unwrap();
     let (mut adopting, mut copying) = (Cpu::new(plan()), Cpu::new(plan()));
     let mut start = 4;
     for (index, tensor) in tensors.iter().enumerate() {

@@ -1,13 +1,14 @@
 //! The shipped configs as plans, against the numbers of the paper and of its code.
 
 use alexnet::config::Config;
+use alexnet::layers::Classes;
 use alexnet::network::{Mode, Plan};
 use std::path::Path;
 
 fn plan(name: &str, devices: &[usize]) -> Plan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
     let config = Config::read(&path, &[]).unwrap();
-    Plan::new(&config, config.train.batch, Mode::Training, devices, None).unwrap()
+    Plan::new(&config, config.train.batch, Mode::Training, devices, Classes::Any).unwrap()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::data::augment::{Augmentation, Geometry};
 use crate::data::form::CropBuffer;
 use crate::engine::profile::Profile;
 use crate::engine::{Choice, Engine, LayerTime, Rates};
-use crate::layers::{Run, Shape};
+use crate::layers::{Classes, Run, Shape};
 use crate::network::{Mode, Plan};
 use crate::random::{self, Stream};
 use crate::train::initial;
@@ -51,9 +51,8 @@ pub fn run(args: Args) -> Result<()> {
     let config = Config::read(&args.config, &args.set)?;
     let batch = args.batch.map_or(config.train.batch, |b| b as usize);
     let place = args.device.resolve(config.towers)?;
-    let plan = |purpose| {
-        Plan::new(&config, batch, purpose, &place.towers, Some(config.data.classes.unwrap_or(10)))
-            .or_else(|_| Plan::new(&config, batch, purpose, &place.towers, None))
+    let plan = |mode| {
+        Plan::new(&config, batch, mode, &place.towers, Classes::Any)
             .with_context(|| args.config.display().to_string())
     };
     let threads = rayon::current_num_threads();
@@ -163,7 +162,7 @@ impl Report<'_> {
             .map(|(layer, times)| {
                 let [forward, input, weights, copies, update] = self.milliseconds(times);
                 json!({
-                    "name": layer.name, "kind": layer.kind,
+                    "name": layer.name, "kind": layer.kind.name,
                     "forward_ms": forward, "backward_input_ms": input,
                     "backward_weights_ms": weights, "copies_ms": copies, "update_ms": update,
                 })
@@ -175,6 +174,8 @@ impl Report<'_> {
             "gflops": self.operations() / self.train / 1e9,
             "peak_gflops": self.peak.map(|peak| peak / 1e9),
             "batch": self.plan.batch,
+            "classes": self.plan.classes,
+            "classes_assumed": self.plan.assumes_classes,
             "layers": layers,
         }))?)
     }
@@ -193,8 +194,13 @@ impl Report<'_> {
             let percent = 100.0 * gflops * 1e9 / peak;
             format!(", {percent:.0} % of the measured peak of {:.1}", peak / 1e9)
         });
+        let classes = if self.plan.assumes_classes {
+            format!(" {} classes assumed,", self.plan.classes)
+        } else {
+            String::new()
+        };
         format!(
-            "{name}, batch {batch}, {device}; milliseconds a step\n\n{}\ntraining    {:8.1} images/s  {gflops:7.1} GFLOP/s{of_peak}\nevaluation  {:8.1} images/s",
+            "{name},{classes} batch {batch}, {device}; milliseconds a step\n\n{}\ntraining    {:8.1} images/s  {gflops:7.1} GFLOP/s{of_peak}\nevaluation  {:8.1} images/s",
             profile.table(),
             batch as f64 / self.train,
             batch as f64 / self.eval

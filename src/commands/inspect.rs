@@ -3,6 +3,7 @@
 use super::print;
 use crate::config::Config;
 use crate::data::dataset::Dataset;
+use crate::layers::Classes;
 use crate::network::{Mode, Plan, PlannedLayer};
 use crate::train::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
@@ -37,14 +38,14 @@ pub fn run(args: Args) -> Result<()> {
         let checkpoint = Checkpoint::open(&args.file)?;
         let source = args.file.display().to_string();
         let config = Config::parse(&checkpoint.config, &args.set, &source)?;
-        (config, Some(checkpoint.facts.classes.len()))
+        (config, Classes::Known(checkpoint.facts.classes.len()))
     } else {
-        (Config::read(&args.file, &args.set)?, None)
+        (Config::read(&args.file, &args.set)?, Classes::Any)
     };
     let data = args.data.as_ref().or(config.data.path.as_ref().filter(|p| p.exists()));
-    if let Some(data) = data.filter(|_| classes.is_none()) {
+    if let Some(data) = data.filter(|_| classes == Classes::Any) {
         let header = Dataset::open(data)?.header;
-        classes = Some(header.classes.len());
+        classes = Classes::Known(header.classes.len());
         config.data.channels.get_or_insert(header.channels);
     }
     let devices: Vec<usize> = (0..config.towers).collect();
@@ -66,7 +67,7 @@ fn as_json(plan: &Plan) -> String {
         let output = layer.output();
         json!({
             "name": layer.name,
-            "kind": layer.kind,
+            "kind": layer.kind.name,
             "output": [output.height, output.width, output.channels],
             "parameters": layer.parameters(),
             "multiply_adds": layer.multiply_adds(),
@@ -77,6 +78,8 @@ fn as_json(plan: &Plan) -> String {
         "neurons": plan.neurons(),
         "multiply_adds": plan.multiply_adds(),
         "towers": plan.devices.len(),
+        "classes": plan.classes,
+        "classes_assumed": plan.assumes_classes,
         "layers": layers.collect::<Vec<_>>(),
         "crossings": plan.crossings(),
         "memory_bytes": plan.memory_bytes(),
@@ -87,10 +90,15 @@ fn as_json(plan: &Plan) -> String {
 fn as_table(name: &str, plan: &Plan) -> String {
     let towers = |n: usize| format!("{n} tower{}", if n == 1 { "" } else { "s" });
     let mut text = format!(
-        "{name}: {}, input {}, {} classes, batch {}\n\n",
+        "{name}: {}, input {}, {} classes{}, batch {}\n\n",
         towers(plan.devices.len()),
         plan.input,
         plan.classes,
+        if plan.assumes_classes {
+            " (assumed: the data set says how many; name it with --data DIR)"
+        } else {
+            ""
+        },
         plan.batch
     );
     let head =
@@ -139,7 +147,7 @@ fn row(layer: &PlannedLayer) -> Vec<String> {
     let or_blank = |n: u64| if n == 0 { String::new() } else { grouped(n) };
     vec![
         layer.name.clone(),
-        layer.kind.to_string(),
+        layer.kind.name.to_string(),
         towers.join(","),
         layer.output().to_string(),
         kernels,

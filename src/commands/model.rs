@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::engine::{Choice, Engine};
 use crate::gpu::library;
+use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::train::checkpoint::Checkpoint;
@@ -30,7 +31,7 @@ impl Model {
         if *device == Choice::Auto && library::driver_version().is_ok() {
             note!("computing {}", place.words);
         }
-        let classes = Some(checkpoint.facts.classes.len());
+        let classes = Classes::Known(checkpoint.facts.classes.len());
         let plan = Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes)
             .with_context(|| path.display().to_string())?;
         let mut engine = place.engine(plan)?;

@@ -8,6 +8,7 @@ use crate::data::loader::Images;
 use crate::data::prepare::{idx, writer};
 use crate::engine::Choice;
 use crate::files;
+use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, same_classes};
@@ -82,7 +83,7 @@ pub fn run(args: Args) -> Result<()> {
         config.train.batch,
         Mode::Training,
         &place.towers,
-        Some(facts.classes.len()),
+        Classes::Known(facts.classes.len()),
     )
     .with_context(|| source.clone())?;
     let images = open_splits(&dataset)?;
@@ -144,10 +145,7 @@ pub fn run(args: Args) -> Result<()> {
 /// A network that cannot work is refused before any data is looked at.
 fn check_network(config: &Config) -> Result<()> {
     let devices = vec![0; config.towers];
-    let counts = config.layers.iter().all(|l| l.settings.outputs(None).is_ok());
-    // Any number of classes serves to check the rest.
-    let classes = if counts { None } else { Some(config.data.classes.unwrap_or(1000)) };
-    Plan::new(config, 1, Mode::Training, &devices, classes).map(|_| ())
+    Plan::new(config, 1, Mode::Training, &devices, Classes::Any).map(|_| ())
 }
 
 fn data_path(config: &Config) -> PathBuf {

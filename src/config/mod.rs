@@ -10,6 +10,7 @@ mod read;
 
 use crate::config_error;
 use crate::keys::{self, to_table, to_value};
+use crate::layers::conv::CpuOptions;
 use crate::layers::{KINDS, Kind, Settings, Weights};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub struct Config {
     pub data: Data,
     pub train: Train,
     pub schedule: Schedule,
-    pub cpu: Cpu,
+    pub cpu: CpuOptions,
     pub layers: Vec<LayerConfig>,
 }
 
@@ -173,15 +174,6 @@ pub struct Schedule {
     /// steps: what changes from the start of which epoch on.
     #[serde(default)]
     pub steps: Vec<Change>,
-}
-
-/// `[cpu]`: how the CPU computes.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct Cpu {
-    /// Convolutions by Winograd's minimal filtering where that is shorter; `false` computes all of them
-    /// directly, at half the speed with a fourth of the rounding errors.
-    #[serde(default = "yes")]
-    pub winograd: bool,
 }
 
 /// The paper's rule, or a list written before the run.

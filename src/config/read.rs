@@ -3,12 +3,12 @@
 //! A child states only what differs. Tables merge key by key; `[[layer]]` in a child replaces the
 //! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…` does.
 
-use super::{
-    Change, Config, Cpu, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, kind_named,
-};
+use super::{Change, Config, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, kind_named};
 use crate::config_error;
 use crate::keys::{self, expectation, typed};
-use crate::layers::Weights;
+use crate::layers::conv::CpuOptions;
+use crate::layers::{Family, Weights};
+use crate::random::name_word;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -54,11 +54,7 @@ impl Config {
             .enumerate()
             .map(|(i, value)| layer(value, i))
             .collect::<Result<Vec<_>>>()?;
-        for (i, layer) in layers.iter().enumerate() {
-            if layers[..i].iter().any(|other| other.name == layer.name) {
-                return Err(config_error!("two layers are called {:?}", layer.name));
-            }
-        }
+        check_names(&layers)?;
         let config = Config {
             name: scalar(&top, "name")?.unwrap_or_else(|| default_name.to_string()),
             seed: scalar(&top, "seed")?.unwrap_or(1),
@@ -66,7 +62,7 @@ impl Config {
             data,
             train: section::<Train>(&mut top, "train")?,
             schedule: section::<Schedule>(&mut top, "schedule")?,
-            cpu: section::<Cpu>(&mut top, "cpu")?,
+            cpu: section::<CpuOptions>(&mut top, "cpu")?,
             layers,
         };
         if config.name.is_empty()
@@ -78,6 +74,27 @@ impl Config {
         config.check()?;
         Ok(config)
     }
+}
+
+/// Refuses two layers of one name, and names that random numbers cannot tell apart.
+fn check_names(layers: &[LayerConfig]) -> Result<()> {
+    for (i, layer) in layers.iter().enumerate() {
+        let name = &layer.name;
+        let same = layers[..i].iter().find(|other| name_word(&other.name) == name_word(name));
+        match same {
+            Some(other) if other.name == *name => {
+                return Err(config_error!("two layers are called {name:?}"));
+            }
+            Some(other) => {
+                return Err(config_error!(
+                    "the layers {:?} and {name:?} would draw the same random numbers, since 24 bits of their names' checksums agree; call one of them something else",
+                    other.name
+                ));
+            }
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// One `[[layer]]`, its keys checked against its kind's.
@@ -96,11 +113,12 @@ fn layer(value: Value, index: usize) -> Result<LayerConfig> {
     let kind = kind_named(&head.kind).with_context(|| place.clone())?;
     let mut known = keys::fields_of::<LayerHead>().to_vec();
     known.extend((kind.keys)());
-    if kind.learns {
+    let learns = matches!(kind.family, Family::Learns(_));
+    if learns {
         known.extend(keys::fields_of::<Weights>());
     }
     keys::check(&table, &known, &format!("{place} ({})", kind.name))?;
-    let weights = kind.learns.then(|| typed::<Weights>(&table, &place)).transpose()?;
+    let weights = learns.then(|| typed::<Weights>(&table, &place)).transpose()?;
     if let Some(weights) = &weights {
         weights.check().with_context(|| place.clone())?;
     }

@@ -51,12 +51,55 @@ pub static KINDS: &[Kind] = &[
 #[derive(Debug)]
 pub struct Kind {
     pub name: &'static str,
-    /// Whether it has weights and biases, and so the keys of [`Weights`].
-    pub learns: bool,
+    /// What it reads of the layer below, and whether it has weights.
+    pub family: Family,
     /// Its own keys.
     pub keys: fn() -> &'static [&'static str],
     /// Reads its own keys out of the layer's table; checks their ranges.
     pub read: fn(&Table) -> Result<Box<dyn Settings>>,
+}
+
+/// How the layers of a kind stand in a network of several towers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Neurons: they have weights and biases, and so the keys of [`Weights`], live on all towers, and read
+    /// this where the key `input` does not say.
+    Learns(Input),
+    /// The end of the network: it lives on the first tower and reads all.
+    Loss,
+    /// Everything else works on each tower that the layer below lives on, by itself.
+    Plain,
+}
+
+/// Output channels over all towers, for kinds that do not keep their input's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// So many.
+    Count(usize),
+    /// As many as there are classes.
+    Classes,
+}
+
+/// How many classes there are to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Classes {
+    /// So many: the config says so, or the data set has them.
+    Known(usize),
+    /// Nobody has said yet, and any number will do: [`Classes::ASSUMED`].
+    Any,
+}
+
+impl Classes {
+    /// What stands in for a number that is not known.
+    pub const ASSUMED: usize = 10;
+
+    /// The number, assumed where it is not known.
+    pub fn count(self) -> usize {
+        match self {
+            Classes::Known(count) => count,
+            Classes::Any => Classes::ASSUMED,
+        }
+    }
 }
 
 /// The shape of one image's activations on one tower.
@@ -153,11 +196,9 @@ impl Weights {
 
 /// A layer as the config describes it, not yet fitted to an input.
 pub trait Settings: Debug + Send + Sync {
-    /// Output channels over all towers, for kinds that do not keep the input's; `classes` comes from
-    /// the data set where the config does not say. Err: the sentence why it cannot be known.
-    fn outputs(&self, classes: Option<usize>) -> Result<Option<usize>> {
-        let _ = classes;
-        Ok(None)
+    /// Output channels over all towers, for kinds that do not keep the input's.
+    fn outputs(&self) -> Option<Outputs> {
+        None
     }
     /// The layer on one tower. Err: a sentence without the layer's name.
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>>;
@@ -174,8 +215,8 @@ pub struct Place<'a> {
     pub channels: Range<usize>,
     /// Output channels over all towers.
     pub all_channels: usize,
-    /// Whether convolutions may go Winograd's way on the CPU (`cpu.winograd`).
-    pub winograd: bool,
+    /// `[cpu]`: what a convolution may do there.
+    pub cpu: &'a conv::CpuOptions,
 }
 
 /// Sizes of a layer's parameters on one tower, in the order of the outside world. The first

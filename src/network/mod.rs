@@ -2,6 +2,7 @@
 
 mod build;
 mod fusion;
+mod gradients;
 mod plan;
 mod tasks;
 

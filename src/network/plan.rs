@@ -1,7 +1,7 @@
 //! The plan: every layer's shape, every parameter, every buffer, which tower holds what, what crosses
 //! between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested without a device.
 
-use crate::layers::{Layer, ParameterShapes, Role, Shape, Weights};
+use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
 
 /// A network fitted to an input size, a batch and devices.
@@ -16,6 +16,9 @@ pub struct Plan {
     /// One image as the network sees it.
     pub input: Shape,
     pub classes: usize,
+    /// Whether the network takes its number of classes from a data set that is not known yet, so that
+    /// `classes` is an assumption.
+    pub assumes_classes: bool,
     pub layers: Vec<PlannedLayer>,
     /// All memory for activations and their gradients.
     pub buffers: Vec<BufferPlan>,
@@ -48,7 +51,7 @@ pub struct BufferPlan {
 #[derive(Debug)]
 pub struct PlannedLayer {
     pub name: String,
-    pub kind: &'static str,
+    pub kind: &'static Kind,
     /// For layers that learn.
     pub weights: Option<Weights>,
     /// One part for each tower it lives on, in order.

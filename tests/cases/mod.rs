@@ -8,6 +8,7 @@
 
 pub mod reference;
 
+use alexnet::layers::conv::CpuOptions;
 use alexnet::layers::{KINDS, Layer, Place, Run, Shape};
 use std::fmt;
 use std::ops::Range;
@@ -88,7 +89,7 @@ impl Case {
             input: Shape { height, width, channels },
             channels: self.channels.clone(),
             all_channels: self.all_channels,
-            winograd: true,
+            cpu: &CpuOptions::default(),
         };
         let settings = (kind.read)(&self.settings).unwrap_or_else(|e| panic!("{self}: {e}"));
         settings.plan(&place).unwrap_or_else(|e| panic!("{self}: {e}"))

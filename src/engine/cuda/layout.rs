@@ -146,7 +146,8 @@ fn takes_relu(plan: &Plan, layer: usize, part: &Part) -> bool {
     matches!(part.layer.role(), Role::Learn(_))
         && above.is_some_and(|above| {
             let mut parts = above.parts.iter().filter(|p| p.tower == part.tower);
-            above.kind == activation::RELU.name && parts.any(|p| p.x == part.y && p.y == part.y)
+            above.kind.name == activation::RELU.name
+                && parts.any(|p| p.x == part.y && p.y == part.y)
         })
 }
 

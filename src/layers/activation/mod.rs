@@ -2,17 +2,25 @@
 
 mod cuda;
 
-use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, Stage};
+use super::{Family, Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, Stage};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
 use rayon::prelude::*;
 use toml::Table;
 
-pub const RELU: Kind =
-    Kind { name: "relu", learns: false, keys: || &[], read: |_| Ok(Box::new(Function::Relu)) };
+pub const RELU: Kind = Kind {
+    name: "relu",
+    family: Family::Plain,
+    keys: || &[],
+    read: |_| Ok(Box::new(Function::Relu)),
+};
 
-pub const TANH: Kind =
-    Kind { name: "tanh", learns: false, keys: || &[], read: |_| Ok(Box::new(Function::Tanh)) };
+pub const TANH: Kind = Kind {
+    name: "tanh",
+    family: Family::Plain,
+    keys: || &[],
+    read: |_| Ok(Box::new(Function::Tanh)),
+};
 
 /// Values of one task.
 const BLOCK: usize = 1 << 14;

@@ -7,7 +7,7 @@
 
 mod cuda;
 
-use super::{Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, read_as};
+use super::{Family, Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, read_as};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use crate::random::{Purpose, Stream};
@@ -18,7 +18,7 @@ use toml::Table;
 
 pub const KIND: Kind = Kind {
     name: "dropout",
-    learns: false,
+    family: Family::Plain,
     keys: keys::fields_of::<DropoutSettings>,
     read: |table| {
         let settings: DropoutSettings = read_as(table)?;

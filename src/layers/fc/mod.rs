@@ -9,7 +9,7 @@ mod cuda;
 mod few;
 mod lines;
 
-use super::{Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
+use super::{Family, Input, Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
@@ -18,7 +18,7 @@ use toml::Table;
 
 pub const KIND: Kind = Kind {
     name: "fc",
-    learns: true,
+    family: Family::Learns(Input::AllTowers),
     keys: keys::fields_of::<FcSettings>,
     read: |table| {
         let settings: FcSettings = read_as(table)?;
@@ -49,14 +49,11 @@ enum Outputs {
 }
 
 impl Settings for FcSettings {
-    fn outputs(&self, classes: Option<usize>) -> Result<Option<usize>> {
-        match (&self.outputs, classes) {
-            (Outputs::Count(n), _) => Ok(Some(*n)),
-            (_, Some(classes)) => Ok(Some(classes)),
-            (_, None) => bail!(
-                "outputs = \"classes\" needs a data set to count them in; name one with --data DIR, or give the number with --set data.classes=10"
-            ),
-        }
+    fn outputs(&self) -> Option<super::Outputs> {
+        Some(match &self.outputs {
+            Outputs::Count(n) => super::Outputs::Count(*n),
+            Outputs::Name(_) => super::Outputs::Classes,
+        })
     }
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
         if place.channels.is_empty() {

@@ -8,7 +8,9 @@ mod cpu;
 mod cuda;
 
 use super::window::{Kernels, Window};
-use super::{Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
+use super::{
+    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, read_as,
+};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
@@ -16,7 +18,7 @@ use toml::Table;
 
 pub const KIND: Kind = Kind {
     name: "local",
-    learns: true,
+    family: Family::Learns(Input::SameTower),
     keys: keys::fields_of::<Kernels>,
     read: |table| {
         let kernels: Kernels = read_as(table)?;
@@ -29,8 +31,8 @@ pub const KIND: Kind = Kind {
 struct LocalSettings(Kernels);
 
 impl Settings for LocalSettings {
-    fn outputs(&self, _: Option<usize>) -> Result<Option<usize>> {
-        Ok(Some(self.0.kernels))
+    fn outputs(&self) -> Option<Outputs> {
+        Some(Outputs::Count(self.0.kernels))
     }
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
         Ok(Box::new(Local { window: self.0.fit(place.input, place.channels.len())? }))

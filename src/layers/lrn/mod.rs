@@ -10,7 +10,7 @@ mod cuda;
 pub mod pooled;
 mod vectors;
 
-use super::{Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
+use super::{Family, Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
@@ -19,7 +19,7 @@ use toml::Table;
 
 pub const KIND: Kind = Kind {
     name: "lrn",
-    learns: false,
+    family: Family::Plain,
     keys: keys::fields_of::<LrnSettings>,
     read: |table| {
         let settings: LrnSettings = read_as(table)?;

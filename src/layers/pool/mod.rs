@@ -7,7 +7,7 @@
 mod cpu;
 mod cuda;
 
-use super::{Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
+use super::{Family, Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
@@ -17,14 +17,14 @@ use toml::Table;
 
 pub const MAX: Kind = Kind {
     name: "max-pool",
-    learns: false,
+    family: Family::Plain,
     keys: keys::fields_of::<PoolKeys>,
     read: |table| read(table, Kernel::Max),
 };
 
 pub const AVERAGE: Kind = Kind {
     name: "average-pool",
-    learns: false,
+    family: Family::Plain,
     keys: keys::fields_of::<PoolKeys>,
     read: |table| read(table, Kernel::Average),
 };

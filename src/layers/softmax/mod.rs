@@ -4,15 +4,19 @@
 
 mod cuda;
 
-use super::{Kind, Layer, Place, Role, Run, Settings, Shape};
+use super::{Family, Kind, Layer, Place, Role, Run, Settings, Shape};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-pub const KIND: Kind =
-    Kind { name: "softmax", learns: false, keys: || &[], read: |_| Ok(Box::new(SoftmaxSettings)) };
+pub const KIND: Kind = Kind {
+    name: "softmax",
+    family: Family::Loss,
+    keys: || &[],
+    read: |_| Ok(Box::new(SoftmaxSettings)),
+};
 
 #[derive(Debug)]
 struct SoftmaxSettings;
