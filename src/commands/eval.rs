@@ -6,6 +6,7 @@ use crate::config_error;
 use crate::data::dataset::Dataset;
 use crate::data::loader::Crops;
 use crate::engine::Choice;
+use crate::layers::softmax::Tally;
 use crate::note;
 use crate::train::checkpoint::same_classes;
 use crate::train::evaluate::{Member, evaluate, images_per_batch};
@@ -14,7 +15,7 @@ use crate::train::interrupt::Interrupt;
 use crate::train::progress::Progress;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Count the errors of one checkpoint, or of several averaged.
@@ -44,6 +45,7 @@ pub struct Args {
     json: bool,
 }
 
+/// Opens checkpoints and data, evaluates, prints.
 pub fn run(args: Args) -> Result<()> {
     let paths = or_newest(&args.checkpoints)?;
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
@@ -51,21 +53,7 @@ pub fn run(args: Args) -> Result<()> {
         .iter()
         .map(|path| Model::open(path, &args.device, None))
         .collect::<Result<Vec<_>>>()?;
-    let trained_on = models[0].config.data.path.clone();
-    let is_named = args.data.is_some();
-    let Some(data) = args.data.or(trained_on) else {
-        return Err(config_error!(
-            "{} does not say which data set it was trained on; name one with --data DIR",
-            paths[0].display()
-        ));
-    };
-    let dataset = Dataset::open(&data).with_context(|| match is_named {
-        true => format!("--data {}", data.display()),
-        false => format!(
-            "{} was trained on a data set that cannot be opened (--data DIR names where it is now)",
-            paths[0].display()
-        ),
-    })?;
+    let dataset = open_data(args.data.as_deref(), &models[0], &paths[0])?;
     for (model, path) in models.iter().zip(&paths) {
         check(model, &path.display().to_string(), &dataset)?;
     }
@@ -83,28 +71,51 @@ pub fn run(args: Args) -> Result<()> {
     let tally = evaluate(&mut members, crops, &progress, &Interrupt::default())?
         .context("the evaluation was interrupted")?;
     progress.finish();
-    let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
     if args.json {
-        let document = json!({
-            "images": tally.images,
-            "top1_error": tally.top1_error(),
-            "top5_error": tally.top5_error(),
-            "log_loss": tally.mean_loss(),
-            "crops": crops.count(),
-            "checkpoints": names,
-        });
-        return print(&serde_json::to_string_pretty(&document)?);
+        return print(&as_json(&tally, crops, &paths)?);
     }
-    print(&format!(
-        "{} images of {} ({}), {}\n  top-1 error  {:6.2} %\n  top-5 error  {:6.2} %\n  log-loss     {:8.4}",
+    let what = format!("{} ({})", dataset.path.display(), args.split);
+    print(&as_text(&tally, &what, args.ten_crop))
+}
+
+/// The data set named, or the one that the first checkpoint was trained on.
+fn open_data(named: Option<&Path>, model: &Model, checkpoint: &Path) -> Result<Dataset> {
+    let Some(data) = named.or(model.config.data.path.as_deref()) else {
+        return Err(config_error!(
+            "{} does not say which data set it was trained on; name one with --data DIR",
+            checkpoint.display()
+        ));
+    };
+    Dataset::open(data).with_context(|| match named {
+        Some(_) => format!("--data {}", data.display()),
+        None => format!(
+            "{} was trained on a data set that cannot be opened (--data DIR names where it is now)",
+            checkpoint.display()
+        ),
+    })
+}
+
+fn as_json(tally: &Tally, crops: Crops, paths: &[PathBuf]) -> Result<String> {
+    let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    Ok(serde_json::to_string_pretty(&json!({
+        "images": tally.images,
+        "top1_error": tally.top1_error(),
+        "top5_error": tally.top5_error(),
+        "log_loss": tally.mean_loss(),
+        "crops": crops.count(),
+        "checkpoints": names,
+    }))?)
+}
+
+fn as_text(tally: &Tally, what: &str, ten_crop: bool) -> String {
+    format!(
+        "{} images of {what}, {}\n  top-1 error  {:6.2} %\n  top-5 error  {:6.2} %\n  log-loss     {:8.4}",
         tally.images,
-        data.display(),
-        args.split,
-        if args.ten_crop { "ten crops averaged" } else { "centre crop" },
+        if ten_crop { "ten crops averaged" } else { "centre crop" },
         100.0 * tally.top1_error(),
         100.0 * tally.top5_error(),
         tally.mean_loss()
-    ))
+    )
 }
 
 /// Refuses a data set with other classes or sizes; says where its images were made in another way.

@@ -6,7 +6,6 @@
 
 use super::geometry::{Correlation, WeightLayout};
 use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
-use crate::vectors::kernel::{Finish, Left, Out, Product, Right};
 use crate::vectors::scratch::{self, LINE};
 use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
@@ -93,73 +92,107 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         }
         let image = self.source.height * self.source.width * self.source.channels;
         let batch = dy.len() / self.output.len();
-        let (block, round) = (self.block(), self.round(batch));
-        let tiles = block * self.image_tiles();
+        let round = self.round(batch);
+        let (mut memory, sums) = RoundMemory::new(self, round, workspace);
+        let sums = &mut sums[..T * T * self.sums_apart()];
+        dbias.fill(0.0);
+        for first in (0..batch).step_by(round * self.block()) {
+            let images = first..(first + round * self.block()).min(batch);
+            let x = &x[images.start * image..images.end * image];
+            let dy = &dy[images.start * self.output.len()..images.end * self.output.len()];
+            self.transform_round(&mut memory, dy, x);
+            for bias in memory.biases.chunks_exact(memory.sizes[2]).take(self.blocks(images.len()))
+            {
+                dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
+            }
+            self.multiply_round(sums, &memory, images.len(), first == 0);
+        }
+        dispatch(TransformBack { of: self, dweight, layout, sums });
+    }
+
+    /// Blocks of a round of `images`; the last may be smaller.
+    fn blocks(&self, images: usize) -> usize {
+        images.div_ceil(self.block())
+    }
+
+    /// One round's inputs and output gradients to all points, and the gradients' sums, block by block.
+    fn transform_round(&self, memory: &mut RoundMemory<'_>, dy: &[f32], x: &[f32]) {
+        let image = self.source.height * self.source.width * self.source.channels;
+        let (block, strip) = (self.block(), self.gradient_strip());
+        let [inputs_size, outputs_size, biases_size] = memory.sizes;
+        memory
+            .inputs
+            .par_chunks_mut(inputs_size)
+            .zip(memory.outputs.par_chunks_mut(outputs_size))
+            .zip(memory.biases.par_chunks_mut(biases_size))
+            .zip(x.par_chunks(block * image))
+            .zip(dy.par_chunks(block * self.output.len()))
+            .for_each(|((((inputs, outputs), bias), x), dy)| {
+                let range = 0..dy.len() / self.output.len() * self.grid().0;
+                bias.fill(0.0);
+                scratch::with(strip, |strip| {
+                    dispatch(TransformBoth {
+                        of: self,
+                        inputs,
+                        outputs,
+                        bias,
+                        x,
+                        dy,
+                        range,
+                        strip,
+                    });
+                });
+            });
+    }
+
+    /// `sums` ← for every point the products of one round of `images`, in the blocks' order; added to what
+    /// is there but in the first round.
+    fn multiply_round(
+        &self,
+        sums: &mut [f32],
+        memory: &RoundMemory<'_>,
+        images: usize,
+        is_first: bool,
+    ) {
+        let (inputs, outputs) = (&*memory.inputs, &*memory.outputs);
+        sums.par_chunks_exact_mut(self.sums_apart()).enumerate().for_each(|(point, sums)| {
+            for b in 0..self.blocks(images) {
+                let tiles = self.block().min(images - b * self.block()) * self.image_tiles();
+                let left = b * memory.sizes[0] + point * self.inputs_apart(tiles);
+                let right = b * memory.sizes[1] + point * self.outputs_apart(tiles);
+                let (left, right) = (&inputs[left..], &outputs[right..]);
+                self.multiply(sums, left, right, tiles, is_first && b == 0);
+            }
+        });
+    }
+}
+
+/// What lies between the steps of one round of the weights' gradient, block after block.
+struct RoundMemory<'a> {
+    inputs: &'a mut [f32],
+    outputs: &'a mut [f32],
+    biases: &'a mut [f32],
+    /// Values of one block of each.
+    sizes: [usize; 3],
+}
+
+impl<'a> RoundMemory<'a> {
+    /// Room for `round` blocks out of `workspace`, and what is left of it.
+    fn new<const T: usize, const R: usize>(
+        of: &Correlation<T, R>,
+        round: usize,
+        workspace: &'a mut [f32],
+    ) -> (RoundMemory<'a>, &'a mut [f32]) {
+        let tiles = of.block() * of.image_tiles();
         let sizes = [
-            scratch::lines(T * T * self.inputs_apart(tiles)),
-            scratch::lines(T * T * self.outputs_apart(tiles)),
-            scratch::lines(self.output.used),
+            scratch::lines(T * T * of.inputs_apart(tiles)),
+            scratch::lines(T * T * of.outputs_apart(tiles)),
+            scratch::lines(of.output.used),
         ];
         let memory = scratch::aligned(workspace);
         let (inputs, memory) = memory.split_at_mut(round * sizes[0]);
         let (outputs, memory) = memory.split_at_mut(round * sizes[1]);
-        let (biases, memory) = memory.split_at_mut(round * sizes[2]);
-        let sums = &mut memory[..T * T * self.sums_apart()];
-        let strip = self.gradient_strip();
-        dbias.fill(0.0);
-        for first in (0..batch).step_by(round * block) {
-            let images = first..(first + round * block).min(batch);
-            let x = &x[images.start * image..images.end * image];
-            let dy = &dy[images.start * self.output.len()..images.end * self.output.len()];
-            inputs
-                .par_chunks_mut(sizes[0])
-                .zip(outputs.par_chunks_mut(sizes[1]))
-                .zip(biases.par_chunks_mut(sizes[2]))
-                .zip(x.par_chunks(block * image))
-                .zip(dy.par_chunks(block * self.output.len()))
-                .for_each(|((((inputs, outputs), bias), x), dy)| {
-                    let range = 0..dy.len() / self.output.len() * self.grid().0;
-                    bias.fill(0.0);
-                    scratch::with(strip, |strip| {
-                        dispatch(TransformBoth {
-                            of: self,
-                            inputs,
-                            outputs,
-                            bias,
-                            x,
-                            dy,
-                            range,
-                            strip,
-                        });
-                    });
-                });
-            let blocks = images.len().div_ceil(block);
-            for bias in biases.chunks_exact(sizes[2]).take(blocks) {
-                dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
-            }
-            let (inputs, outputs) = (&*inputs, &*outputs);
-            sums.par_chunks_exact_mut(self.sums_apart()).enumerate().for_each(|(point, sums)| {
-                for b in 0..blocks {
-                    let tiles = block.min(images.len() - b * block) * self.image_tiles();
-                    let left = b * sizes[0] + point * self.inputs_apart(tiles);
-                    let right = b * sizes[1] + point * self.outputs_apart(tiles);
-                    Product {
-                        left: &inputs[left..],
-                        order: Left::AlongRows,
-                        right: &outputs[right..],
-                        panels: Right::Panels { apart: tiles * panel() },
-                        next: &[],
-                        out: &mut *sums,
-                        to: Out::Rows { stride: self.output.used },
-                        rows: self.depth(),
-                        depth: tiles,
-                        columns: self.output.used,
-                        finish: if first > 0 || b > 0 { Finish::Add } else { Finish::Store },
-                    }
-                    .compute();
-                }
-            });
-        }
-        dispatch(TransformBack { of: self, dweight, layout, sums });
+        let (biases, rest) = memory.split_at_mut(round * sizes[2]);
+        (RoundMemory { inputs, outputs, biases, sizes }, rest)
     }
 }

@@ -84,29 +84,54 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                             range,
                             strip: &mut *strip,
                         });
-                        for (point, sums) in
-                            sums.chunks_exact_mut(self.sums_apart()).take(T * T).enumerate()
-                        {
-                            Product {
-                                left: &inputs[point * self.inputs_apart(tiles)..],
-                                order: Left::AlongRows,
-                                right: &outputs[point * self.outputs_apart(tiles)..],
-                                panels: Right::Panels { apart: tiles * panel() },
-                                next: &[],
-                                out: sums,
-                                to: Out::Rows { stride: used },
-                                rows: self.depth(),
-                                depth: tiles,
-                                columns: used,
-                                finish: if first > 0 { Finish::Add } else { Finish::Store },
-                            }
-                            .compute();
-                        }
+                        self.multiply_points(sums, inputs, outputs, tiles, first == 0);
                     }
                 });
             });
         sum_parts(dbias, biases);
         sum_parts(all, sums);
         dispatch(TransformBack { of: self, dweight, layout, sums: all });
+    }
+    /// `sums` ← for every point the product over `tiles` tiles; added to what is there but at first.
+    fn multiply_points(
+        &self,
+        sums: &mut [f32],
+        inputs: &[f32],
+        outputs: &[f32],
+        tiles: usize,
+        is_first: bool,
+    ) {
+        let sums = sums.chunks_exact_mut(self.sums_apart()).take(T * T);
+        for (point, sums) in sums.enumerate() {
+            let left = &inputs[point * self.inputs_apart(tiles)..];
+            let right = &outputs[point * self.outputs_apart(tiles)..];
+            self.multiply(sums, left, right, tiles, is_first);
+        }
+    }
+
+    /// `sums` [depth, used] ← one point's inputs times output gradients over `tiles` tiles; added to what is
+    /// there but at first.
+    pub(super) fn multiply(
+        &self,
+        sums: &mut [f32],
+        left: &[f32],
+        right: &[f32],
+        tiles: usize,
+        is_first: bool,
+    ) {
+        Product {
+            left,
+            order: Left::AlongRows,
+            right,
+            panels: Right::Panels { apart: tiles * panel() },
+            next: &[],
+            out: sums,
+            to: Out::Rows { stride: self.output.used },
+            rows: self.depth(),
+            depth: tiles,
+            columns: self.output.used,
+            finish: if is_first { Finish::Store } else { Finish::Add },
+        }
+        .compute();
     }
 }
