@@ -199,6 +199,15 @@ fn no_folders_or_files_go_round_in_a_circle() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// One place asks the processor what it has, so that `ALEXNET_SIMD` reaches everything.
+#[test]
+fn only_the_levels_of_vectors_ask_the_processor() {
+    let all = modules();
+    let ask = all.iter().filter(|(_, text)| text.contains("feature_detected"));
+    let ask: Vec<&str> = ask.map(|(module, _)| module.as_str()).collect();
+    assert_eq!(ask, ["vectors::levels"]);
+}
+
 #[test]
 fn the_reader_of_imports_sees_what_there_is() {
     let text = "use crate::a::{b, c::{D, e}};\nlet x = crate::f::g(super::h);\n// crate::no\n";

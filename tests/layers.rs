@@ -7,6 +7,7 @@ mod cases;
 
 use alexnet::layers::softmax::tally;
 use alexnet::layers::{KINDS, Learn, Role};
+use alexnet::vectors::levels;
 use cases::reference::{self, Maps};
 use cases::{Case, numbers};
 use rayon::prelude::*;
@@ -333,10 +334,10 @@ fn the_number_of_threads_changes_no_bit() {
     }
 }
 
-/// The levels of `vectors` below this machine's, in processes of their own.
+/// The levels of `vectors` that this machine has, in processes of their own.
 #[test]
 fn older_processors_compute_the_same() {
-    for level in ["avx2", "plain"] {
+    for level in levels().iter().map(|level| level.name()) {
         let tests = std::env::current_exe().unwrap();
         let run = std::process::Command::new(tests)
             .args(["outputs_are_the_references", "gradients_are_the_references_differences"])

@@ -2,14 +2,15 @@
 
 use super::print;
 use crate::gpu::survey::{Found, Survey};
+use crate::vectors;
 use anyhow::Result;
 use serde_json::json;
 
 /// Show what this machine can compute on.
 ///
-/// Lists the processor with its threads and vector features, the GPUs with memory and compute
-/// capability, which of them reach each other's memory, driver and NVRTC (the compiler for the kernels)
-/// with where they were found, and for each thing missing what it would take.
+/// Lists the processor with its threads, its vector features and the level of them in use, the GPUs with
+/// memory and compute capability, which of them reach each other's memory, driver and NVRTC (the compiler
+/// for the kernels) with where they were found, and for each thing missing what it would take.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Print one JSON document.
@@ -20,14 +21,15 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let survey = Survey::take();
     let threads = rayon::current_num_threads();
+    let (features, level) = (vectors::features(), vectors::level().name());
     if args.json {
         let mut document = serde_json::to_value(&survey)?;
-        document["cpu"] = json!({ "threads": threads, "features": features() });
+        document["cpu"] = json!({ "threads": threads, "features": features, "level": level });
         return print(&serde_json::to_string_pretty(&document)?);
     }
-    let features = features().join(", ");
-    let features = if features.is_empty() { "none".into() } else { features };
-    let mut text = format!("CPU: {threads} threads; vector features: {features}\n");
+    let features = if features.is_empty() { "none".into() } else { features.join(", ") };
+    let mut text =
+        format!("CPU: {threads} threads; vector features: {features}; level in use: {level}\n");
     text += &match &survey.driver {
         Some(found) => format!("NVIDIA driver: {}\n", line(found)),
         None => "NVIDIA driver: none\n".into(),
@@ -76,19 +78,4 @@ pub fn run(args: Args) -> Result<()> {
 fn line(found: &Found) -> String {
     let path = found.path.as_ref().map_or(String::new(), |p| format!(", {}", p.display()));
     format!("CUDA {}{path}", found.cuda_version)
-}
-
-/// The processor's features that matrix products use.
-fn features() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let all = [
-            ("avx2", is_x86_feature_detected!("avx2")),
-            ("fma", is_x86_feature_detected!("fma")),
-            ("avx512f", is_x86_feature_detected!("avx512f")),
-        ];
-        all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    Vec::new()
 }

@@ -1,15 +1,18 @@
 //! What the multiply-add units of this machine can do, measured: the limit that kernels are held against.
 
+use super::{Simd, Work, dispatch};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// f32 operations a second of all `threads` together (a multiply-add is two), from registers alone.
-/// The best of several runs of some 20 ms: neighbours on the machine only ever make it slower.
+/// f32 operations a second of all `threads` together (a multiply-add is two), from registers alone, at
+/// the level in use. The best of several runs of some 20 ms: neighbours on the machine only ever make it
+/// slower.
 pub fn measure(threads: usize) -> f64 {
+    let chains = || dispatch(Chains { rounds: 4_000_000 });
     let runs = (0..8).map(|_| {
         let begun = Instant::now();
         let work: f64 = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| chains(4_000_000))).collect();
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(chains)).collect();
             workers.into_iter().map(|w| w.join().unwrap_or(0.0)).sum()
         });
         work / begun.elapsed().as_secs_f64()
@@ -17,60 +20,41 @@ pub fn measure(threads: usize) -> f64 {
     runs.fold(0.0, f64::max)
 }
 
-/// Independent chains of multiply-adds, enough to hide their latency; returns the operations done.
-fn chains(rounds: u64) -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the feature is there.
-            return unsafe { avx512(rounds) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features are there.
-            return unsafe { avx2(rounds) };
-        }
-    }
-    plain(rounds)
+/// Independent chains of multiply-adds, as many as hide their latency and have room in the registers.
+const CHAINS: usize = 12;
+
+/// As many rounds of a multiply-add in every chain; gives the operations done.
+struct Chains {
+    rounds: u64,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn avx512(rounds: u64) -> f64 {
-    use std::arch::x86_64::*;
-    let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
-    let mut chains = [_mm512_set1_ps(1.0); 12];
-    for _ in 0..rounds {
-        for c in &mut chains {
-            *c = _mm512_fmadd_ps(*c, a, b);
+impl Work for Chains {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f64 {
+        let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.001)));
+        let mut chains = [s.splat(1.0); CHAINS];
+        for _ in 0..self.rounds {
+            for chain in &mut chains {
+                *chain = s.fma(*chain, a, b);
+            }
         }
+        black_box(chains);
+        (self.rounds * (CHAINS * S::LANES * 2) as u64) as f64
     }
-    black_box(chains);
-    (rounds * 12 * 16 * 2) as f64
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(rounds: u64) -> f64 {
-    use std::arch::x86_64::*;
-    let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
-    let mut chains = [_mm256_set1_ps(1.0); 12];
-    for _ in 0..rounds {
-        for c in &mut chains {
-            *c = _mm256_fmadd_ps(*c, a, b);
-        }
-    }
-    black_box(chains);
-    (rounds * 12 * 8 * 2) as f64
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::at_each_level;
 
-fn plain(rounds: u64) -> f64 {
-    let (a, b) = (black_box(0.999f32), black_box(0.001f32));
-    let mut chains = [1.0f32; 32];
-    for _ in 0..rounds {
-        for c in &mut chains {
-            *c = *c * a + b;
-        }
+    #[test]
+    fn the_operations_are_those_of_the_level() {
+        let mut counts = Vec::new();
+        at_each_level(|_| counts.push(dispatch(Chains { rounds: 10 })));
+        assert_eq!(counts[0], 10.0 * 12.0 * 4.0 * 2.0);
+        assert!(counts.is_sorted_by(|a, b| 2.0 * a == *b), "{counts:?}");
     }
-    black_box(chains);
-    (rounds * 32 * 2) as f64
 }

@@ -1,12 +1,13 @@
 //! What every 64-bit processor has, without a word of its instructions.
 
-use super::Simd;
+use super::levels::Level;
+use super::operations::Simd;
 
 /// Arrays of four, of the size of the registers that every 64-bit processor has. Where SSE2 serves
 /// instead, the same bits come out; Winograd's kernels run in two thirds of the time, and compile in 7
 /// seconds where arrays took 108.
 #[derive(Clone, Copy)]
-pub(super) struct Plain;
+pub(super) struct Plain(pub(super) ());
 
 impl Plain {
     #[inline(always)]
@@ -15,7 +16,9 @@ impl Plain {
     }
 }
 
-impl Simd for Plain {
+// SAFETY: the level asks nothing of a processor.
+unsafe impl Simd for Plain {
+    const LEVEL: Level = Level::Plain;
     const LANES: usize = 4;
     const ROWS: usize = 4;
     const PANEL: usize = 2;
@@ -27,12 +30,12 @@ impl Simd for Plain {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller's word.
+        // SAFETY: four values are readable at `from` by the caller's word, aligned or not.
         unsafe { from.cast::<[f32; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, v: Self::V) {
-        // SAFETY: the caller's word.
+        // SAFETY: four values are writable at `to` by the caller's word, aligned or not.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(v) }
     }
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The levels of x86-64.
 
-use super::Simd;
+use super::levels::Level;
+use super::operations::Simd;
 use std::arch::x86_64::*;
 
 /// Registers of sixteen values.
@@ -15,10 +16,25 @@ pub struct Avx2(pub(super) ());
 #[derive(Clone, Copy)]
 pub struct Sse2(pub(super) ());
 
+/// Operations from vectors to a vector, an instruction each.
+macro_rules! operations {
+    ($vector:ty; $($name:ident($($operand:ident)+) $instruction:path;)+) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($operand: $vector),+) -> $vector {
+                // SAFETY: `self` is the proof that the processor has the instruction.
+                unsafe { $instruction($($operand),+) }
+            }
+        )+
+    };
+}
+
 macro_rules! level {
-    ($level:ident, $vector:ty, $lanes:literal, $rows:literal $panel:literal,
-     $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident, $choose:ident) => {
-        impl Simd for $level {
+    ($level:ident: $name:ident, $vector:ty, $lanes:literal lanes, $rows:literal rows, panel of $panel:literal;
+     $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident $choose:ident) => {
+        // SAFETY: only `dispatch` makes a value of the type, in the function of this level.
+        unsafe impl Simd for $level {
+            const LEVEL: Level = Level::$name;
             const LANES: usize = $lanes;
             const ROWS: usize = $rows;
             const PANEL: usize = $panel;
@@ -26,70 +42,43 @@ macro_rules! level {
 
             #[inline(always)]
             fn splat(self, value: f32) -> $vector {
-                // SAFETY: a value of this type exists only where the processor has the instructions.
+                // SAFETY: `self` is the proof that the processor has the instruction.
                 unsafe { $splat(value) }
             }
             #[inline(always)]
             unsafe fn load(self, from: *const f32) -> $vector {
-                // SAFETY: as above; the memory by the caller's word.
+                // SAFETY: `self` stands for the instruction, the caller for the memory.
                 unsafe { $load(from) }
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut f32, v: $vector) {
-                // SAFETY: as above; the memory by the caller's word.
+                // SAFETY: `self` stands for the instruction, the caller for the memory.
                 unsafe { $store(to, v) }
             }
-            #[inline(always)]
-            fn add(self, a: $vector, b: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $add(a, b) }
-            }
-            #[inline(always)]
-            fn sub(self, a: $vector, b: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $sub(a, b) }
-            }
-            #[inline(always)]
-            fn mul(self, a: $vector, b: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $mul(a, b) }
-            }
-            #[inline(always)]
-            fn div(self, a: $vector, b: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $div(a, b) }
-            }
-            #[inline(always)]
-            fn sqrt(self, a: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $sqrt(a) }
-            }
-            #[inline(always)]
-            fn fma(self, a: $vector, b: $vector, c: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $fma(a, b, c) }
-            }
-            #[inline(always)]
-            fn if_greater(self, a: $vector, b: $vector, then: $vector, other: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $choose::<_CMP_GT_OQ>(a, b, then, other) }
-            }
-            #[inline(always)]
-            fn if_equal(self, a: $vector, b: $vector, then: $vector, other: $vector) -> $vector {
-                // SAFETY: as above.
-                unsafe { $choose::<_CMP_EQ_OQ>(a, b, then, other) }
+            operations! {
+                $vector;
+                add(a b) $add;
+                sub(a b) $sub;
+                mul(a b) $mul;
+                div(a b) $div;
+                sqrt(a) $sqrt;
+                fma(a b c) $fma;
+                if_greater(a b then other) $choose::<_CMP_GT_OQ>;
+                if_equal(a b then other) $choose::<_CMP_EQ_OQ>;
             }
         }
     };
 }
 
-level!(Avx512, __m512, 16, 8 3, _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps
-    _mm512_sub_ps _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps, choose512);
-level!(Avx2, __m256, 8, 6 2, _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps
-    _mm256_sub_ps _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps, choose256);
-
-level!(Sse2, __m128, 4, 4 2, _mm_set1_ps _mm_loadu_ps _mm_storeu_ps _mm_add_ps
-    _mm_sub_ps _mm_mul_ps _mm_div_ps _mm_sqrt_ps fma128, choose128);
+level!(Avx512: Avx512, __m512, 16 lanes, 8 rows, panel of 3;
+    _mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps
+    _mm512_mul_ps _mm512_div_ps _mm512_sqrt_ps _mm512_fmadd_ps choose512);
+level!(Avx2: Avx2, __m256, 8 lanes, 6 rows, panel of 2;
+    _mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps
+    _mm256_mul_ps _mm256_div_ps _mm256_sqrt_ps _mm256_fmadd_ps choose256);
+level!(Sse2: Plain, __m128, 4 lanes, 4 rows, panel of 2;
+    _mm_set1_ps _mm_loadu_ps _mm_storeu_ps _mm_add_ps _mm_sub_ps
+    _mm_mul_ps _mm_div_ps _mm_sqrt_ps fma128 choose128);
 
 #[inline]
 #[target_feature(enable = "sse2")]
@@ -114,4 +103,40 @@ fn choose512<const C: i32>(a: __m512, b: __m512, then: __m512, other: __m512) ->
 #[target_feature(enable = "avx2")]
 fn choose256<const C: i32>(a: __m256, b: __m256, then: __m256, other: __m256) -> __m256 {
     _mm256_blendv_ps(other, then, _mm256_cmp_ps::<C>(a, b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::plain::Plain;
+
+    /// Every operation of a level on the first values of `a`, `b` and `c`.
+    fn all<S: Simd>(s: S, a: &[f32; 4], b: &[f32; 4], c: &[f32; 4]) -> Vec<[u32; 4]> {
+        assert_eq!(S::LANES, 4);
+        // SAFETY: each array has the four values that are read.
+        let [a, b, c] = unsafe { [a, b, c].map(|v| s.load(v.as_ptr())) };
+        let results = [
+            s.add(a, b),
+            s.sub(a, b),
+            s.mul(a, b),
+            s.div(a, b),
+            s.sqrt(c),
+            s.fma(a, b, c),
+            s.if_greater(a, b, c, s.splat(7.0)),
+            s.if_equal(a, b, c, s.splat(7.0)),
+        ];
+        let bits = results.map(|v| {
+            let mut to = [0.0; 4];
+            // SAFETY: the array has room for the four values that are written.
+            unsafe { s.store(to.as_mut_ptr(), v) };
+            to.map(f32::to_bits)
+        });
+        bits.to_vec()
+    }
+
+    #[test]
+    fn sse2_gives_the_bits_of_arrays() {
+        let (a, b, c) = ([0.1, -3.7, 5.5, f32::NAN], [0.3, -9.1, 5.5, 1.0], [0.7, 2.0, 1e-9, 3.0]);
+        assert_eq!(all(Sse2(()), &a, &b, &c), all(Plain(()), &a, &b, &c));
+    }
 }

@@ -1,127 +1,106 @@
-//! The passes over the pixels of a crop, for each kind of CPU.
+//! The passes over the pixels of a crop, at the level of vectors in use.
 
 use super::{Augmentation, Draw, Geometry};
+#[cfg(target_arch = "x86_64")]
+use crate::vectors::Level;
+use crate::vectors::{Simd, Work, dispatch};
 
 /// Values a row is worked on at once: whole vectors of 16, 8 or 4, and whole pixels of 1 or 3.
 const RUN: usize = 48;
 
-/// [`Augmentation::apply`] compiled for the widest vectors that this CPU has.
+/// [`Augmentation::apply`] for images of `C` channels.
 pub(super) fn apply_channels<const C: usize>(
     out: &mut [f32],
     image: &[u8],
     draw: &Draw,
     a: &Augmentation,
 ) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the CPU has these instructions.
-            return unsafe { apply_avx512::<C>(out, image, draw, a) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the CPU has these instructions.
-            return unsafe { apply_avx2::<C>(out, image, draw, a) };
-        }
-    }
-    apply_rows::<C, false>(out, image, draw, a);
+    dispatch(Apply::<C> { out, image, draw, a });
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn apply_avx512<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
-    apply_rows::<C, true>(out, image, draw, a);
+struct Apply<'a, const C: usize> {
+    out: &'a mut [f32],
+    image: &'a [u8],
+    draw: &'a Draw,
+    a: &'a Augmentation,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn apply_avx2<const C: usize>(out: &mut [f32], image: &[u8], draw: &Draw, a: &Augmentation) {
-    apply_rows::<C, true>(out, image, draw, a);
-}
+impl<const C: usize> Work for Apply<'_, C> {
+    type Out = ();
 
-/// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses a
-/// product and a sum, so every width gives the same bits. `SHUFFLE`: the caller is compiled for a CPU
-/// with byte shuffles.
-#[inline(always)]
-fn apply_rows<const C: usize, const SHUFFLE: bool>(
-    out: &mut [f32],
-    image: &[u8],
-    draw: &Draw,
-    a: &Augmentation,
-) {
-    let Geometry { width, crop, .. } = a.geometry;
-    let row = crop * C;
-    let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
-    let begin = (draw.top * width + draw.left) * C;
-    let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
-    for (y, (out, mean)) in rows.enumerate() {
-        let pixels = &image[begin + y * width * C..][..row];
-        let (out, out_rest) = out.as_chunks_mut::<RUN>();
-        let (mean, mean_rest) = mean.as_chunks::<RUN>();
-        if draw.flip {
-            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
-            for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
-                apply_run(out, &flip_run::<C, SHUFFLE>(pixels), mean, &shift, draw.scale);
+    /// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses a
+    /// product and a sum, so every width gives the same bits.
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { out, image, draw, a } = self;
+        let Geometry { width, crop, .. } = a.geometry;
+        let row = crop * C;
+        let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
+        let begin = (draw.top * width + draw.left) * C;
+        let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
+        for (y, (out, mean)) in rows.enumerate() {
+            let pixels = &image[begin + y * width * C..][..row];
+            let (out, out_rest) = out.as_chunks_mut::<RUN>();
+            let (mean, mean_rest) = mean.as_chunks::<RUN>();
+            if draw.flip {
+                let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
+                for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
+                    apply_run(out, &flip_run::<S, C>(s, pixels), mean, &shift, draw.scale);
+                }
+                let mut flipped = [0; RUN];
+                flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
+                apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
+            } else {
+                let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
+                for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
+                    apply_run(out, pixels, mean, &shift, draw.scale);
+                }
+                apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
             }
-            let mut flipped = [0; RUN];
-            flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
-            apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
-        } else {
-            let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
-            for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
-                apply_run(out, pixels, mean, &shift, draw.scale);
-            }
-            apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
         }
     }
 }
 
-/// [`Augmentation::cut`] with the byte shuffles that this CPU has.
+/// [`Augmentation::cut`] for images of `C` channels.
 pub(super) fn cut_channels<const C: usize>(
     out: &mut [u8],
     image: &[u8],
     draw: &Draw,
     geometry: &Geometry,
 ) {
-    #[cfg(target_arch = "x86_64")]
-    if draw.flip && is_x86_feature_detected!("avx2") {
-        // SAFETY: the CPU has these instructions.
-        return unsafe { cut_avx2::<C>(out, image, draw, geometry) };
-    }
-    cut_rows::<C, false>(out, image, draw, geometry);
+    dispatch(Cut::<C> { out, image, draw, geometry });
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn cut_avx2<const C: usize>(out: &mut [u8], image: &[u8], draw: &Draw, geometry: &Geometry) {
-    cut_rows::<C, true>(out, image, draw, geometry);
+struct Cut<'a, const C: usize> {
+    out: &'a mut [u8],
+    image: &'a [u8],
+    draw: &'a Draw,
+    geometry: &'a Geometry,
 }
 
-/// The crop's rows, copied or flipped. `SHUFFLE` as for [`apply_rows`].
-#[inline(always)]
-fn cut_rows<const C: usize, const SHUFFLE: bool>(
-    out: &mut [u8],
-    image: &[u8],
-    draw: &Draw,
-    geometry: &Geometry,
-) {
-    let Geometry { width, crop, .. } = *geometry;
-    let row = crop * C;
-    let begin = (draw.top * width + draw.left) * C;
-    for (y, out) in out.chunks_exact_mut(row).enumerate() {
-        let pixels = &image[begin + y * width * C..][..row];
-        if !draw.flip {
-            out.copy_from_slice(pixels);
-            continue;
+impl<const C: usize> Work for Cut<'_, C> {
+    type Out = ();
+
+    /// The crop's rows, copied or flipped.
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { out, image, draw, geometry } = self;
+        let Geometry { width, crop, .. } = *geometry;
+        let row = crop * C;
+        let begin = (draw.top * width + draw.left) * C;
+        for (y, out) in out.chunks_exact_mut(row).enumerate() {
+            let pixels = &image[begin + y * width * C..][..row];
+            if !draw.flip {
+                out.copy_from_slice(pixels);
+                continue;
+            }
+            let (out, out_rest) = out.as_chunks_mut::<RUN>();
+            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
+            for (out, pixels) in out.iter_mut().zip(pixels.iter().rev()) {
+                *out = flip_run::<S, C>(s, pixels);
+            }
+            flip::<C>(out_rest, pixels_rest);
         }
-        let (out, out_rest) = out.as_chunks_mut::<RUN>();
-        let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
-        for (out, pixels) in out.iter_mut().zip(pixels.iter().rev()) {
-            *out = flip_run::<C, SHUFFLE>(pixels);
-        }
-        flip::<C>(out_rest, pixels_rest);
     }
 }
 
@@ -137,10 +116,10 @@ fn flip<const C: usize>(out: &mut [u8], pixels: &[u8]) {
 
 /// [`flip`] of a whole run.
 #[inline(always)]
-fn flip_run<const C: usize, const SHUFFLE: bool>(pixels: &[u8; RUN]) -> [u8; RUN] {
+fn flip_run<S: Simd, const C: usize>(_: S, pixels: &[u8; RUN]) -> [u8; RUN] {
     #[cfg(target_arch = "x86_64")]
-    if SHUFFLE && C == 3 {
-        // SAFETY: `SHUFFLE` says that the CPU has AVX2 or more, hence SSSE3.
+    if S::LEVEL >= Level::Avx2 && C == 3 {
+        // SAFETY: a value of `S` says that the processor has AVX2 or more, hence SSSE3.
         return unsafe { flip_colours(pixels) };
     }
     let mut out = [0; RUN];
@@ -167,17 +146,17 @@ fn flip_colours(pixels: &[u8; RUN]) -> [u8; RUN] {
         }
         places
     };
-    // SAFETY: arrays of 48 bytes and three vectors of 16 have the same size, and any bits are valid.
+    // SAFETY: an array of 48 bytes and three vectors of 16 have the same size, and any bits are valid.
     let source: [__m128i; 3] = unsafe { std::mem::transmute(*pixels) };
     let mut out = [_mm_setzero_si128(); 3];
     for (out, places) in out.iter_mut().zip(&PLACES) {
         for (source, places) in source.iter().zip(places) {
-            // SAFETY: as above.
+            // SAFETY: sixteen bytes and a vector of them have the same size, and any bits are valid.
             let places: __m128i = unsafe { std::mem::transmute(*places) };
             *out = _mm_or_si128(*out, _mm_shuffle_epi8(*source, places));
         }
     }
-    // SAFETY: as above.
+    // SAFETY: three vectors of 16 bytes and an array of 48 have the same size, and any bits are valid.
     unsafe { std::mem::transmute(out) }
 }
 
@@ -191,6 +170,7 @@ fn apply_run(out: &mut [f32], pixels: &[u8], mean: &[f32], shift: &[f32; RUN], s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::at_each_level;
 
     /// The formula at the head of `augment`, value by value.
     fn plain(image: &[u8], draw: &Draw, a: &Augmentation) -> Vec<u32> {
@@ -209,27 +189,10 @@ mod tests {
         out
     }
 
-    #[test]
-    fn every_kind_of_cpu_gives_the_bits_of_the_formula() {
-        type Path = fn(&mut [f32], &[u8], &Draw, &Augmentation);
-        let mut paths: [Vec<(&str, Path)>; 2] = [
-            vec![("detected", apply_channels::<1>), ("plain", apply_rows::<1, false>)],
-            vec![("detected", apply_channels::<3>), ("plain", apply_rows::<3, false>)],
-        ];
-        #[cfg(target_arch = "x86_64")]
-        {
-            // SAFETY: each is listed only where the CPU has its instructions.
-            if is_x86_feature_detected!("avx2") {
-                paths[0].push(("AVX2", |o, i, d, a| unsafe { apply_avx2::<1>(o, i, d, a) }));
-                paths[1].push(("AVX2", |o, i, d, a| unsafe { apply_avx2::<3>(o, i, d, a) }));
-            }
-            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
-                paths[0].push(("AVX-512", |o, i, d, a| unsafe { apply_avx512::<1>(o, i, d, a) }));
-                paths[1].push(("AVX-512", |o, i, d, a| unsafe { apply_avx512::<3>(o, i, d, a) }));
-            }
-        }
+    /// Crops around the length of a run, grey and coloured, flipped and not.
+    fn cases(each: impl Fn(&Augmentation, &[u8], &Draw)) {
         for crop in [1, 2, 5, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97] {
-            for (channels, paths) in [1, 3].into_iter().zip(&paths) {
+            for channels in [1, 3] {
                 let geometry = Geometry { height: crop + 3, width: crop + 5, channels, crop };
                 let image: Vec<u8> =
                     (0..geometry.image_len()).map(|i| (i * 37 + i / 7) as u8).collect();
@@ -237,49 +200,40 @@ mod tests {
                 let a = Augmentation { geometry, flip: true, noise: None, shared_crops: 1, mean };
                 for flip in [false, true] {
                     let shift = [1.3, -7.7, 0.1, f32::NAN];
-                    let draw = Draw { top: 2, left: 3, flip, shift, scale: 1.0 / 1.1 };
-                    for (name, path) in paths {
-                        let mut out = vec![f32::NAN; geometry.crop_len()];
-                        path(&mut out, &image, &draw, &a);
-                        let bits: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
-                        assert!(
-                            bits == plain(&image, &draw, &a),
-                            "{name} {crop} {channels} {flip}"
-                        );
-                    }
+                    each(&a, &image, &Draw { top: 2, left: 3, flip, shift, scale: 1.0 / 1.1 });
                 }
             }
         }
     }
 
-    /// Without a mean the formula leaves the stored bytes.
     #[test]
-    fn every_kind_of_cpu_cuts_the_same_bytes() {
-        type Path = fn(&mut [u8], &[u8], &Draw, &Geometry);
-        let paths: [[(&str, Path); 2]; 2] = [
-            [("detected", cut_channels::<1>), ("plain", cut_rows::<1, false>)],
-            [("detected", cut_channels::<3>), ("plain", cut_rows::<3, false>)],
-        ];
-        for crop in [1, 2, 5, 15, 16, 17, 31, 32, 33, 47, 48, 49, 97] {
-            for (channels, paths) in [1, 3].into_iter().zip(paths) {
-                let geometry = Geometry { height: crop + 3, width: crop + 5, channels, crop };
-                let image: Vec<u8> =
-                    (0..geometry.image_len()).map(|i| (i * 37 + i / 7) as u8).collect();
-                let mean = vec![0.0; geometry.crop_len()];
-                let a = Augmentation { geometry, flip: true, noise: None, shared_crops: 1, mean };
-                for flip in [false, true] {
-                    let draw = Draw { top: 2, left: 3, flip, ..a.centre() };
-                    for (name, path) in paths {
-                        let mut out = vec![0; geometry.crop_len()];
-                        path(&mut out, &image, &draw, &geometry);
-                        let bits: Vec<u32> = out.iter().map(|v| f32::from(*v).to_bits()).collect();
-                        assert!(
-                            bits == plain(&image, &draw, &a),
-                            "{name} {crop} {channels} {flip}"
-                        );
-                    }
-                }
-            }
-        }
+    fn every_level_gives_the_bits_of_the_formula() {
+        cases(|a, image, draw| {
+            at_each_level(|level| {
+                let mut out = vec![f32::NAN; a.geometry.crop_len()];
+                a.apply(&mut out, image, draw);
+                let bits: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
+                assert!(bits == plain(image, draw, a), "{level:?} {:?} {draw:?}", a.geometry);
+            });
+        });
+    }
+
+    /// Without a mean, colours and a scale the formula leaves the stored bytes.
+    #[test]
+    fn every_level_cuts_the_same_bytes() {
+        cases(|a, image, draw| {
+            let bytes = Augmentation { mean: vec![0.0; a.mean.len()], ..a.clone() };
+            let as_is = Draw { shift: [0.0; 4], scale: 1.0, ..*draw };
+            at_each_level(|level| {
+                let mut out = vec![0; a.geometry.crop_len()];
+                a.cut(&mut out, image, draw);
+                let bits: Vec<u32> = out.iter().map(|v| f32::from(*v).to_bits()).collect();
+                assert!(
+                    bits == plain(image, &as_is, &bytes),
+                    "{level:?} {:?} {draw:?}",
+                    a.geometry
+                );
+            });
+        });
     }
 }

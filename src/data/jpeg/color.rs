@@ -1,14 +1,13 @@
 //! From components to colours, with libjpeg's rounding.
 
+#[cfg(target_arch = "x86_64")]
+use crate::vectors::Level;
+use crate::vectors::Simd;
+
 /// A row of Y, Cb, Cr to R, G, B (JFIF's equations), written interleaved. All of one length; `out` has
-/// three bytes a pixel. `colors` is memory for three rows, `interleave` [`interleave`] or the like.
+/// three bytes a pixel. `colors` is memory for three rows.
 #[inline(always)]
-pub(super) fn rgb(
-    rows: [&[u8]; 3],
-    out: &mut [u8],
-    colors: &mut [Vec<u8>; 3],
-    interleave: impl Fn([&[u8]; 3], &mut [u8]),
-) {
+pub(super) fn rgb<S: Simd>(s: S, rows: [&[u8]; 3], out: &mut [u8], colors: &mut [Vec<u8>; 3]) {
     let [y, cb, cr] = rows;
     let n = y.len();
     for row in &mut *colors {
@@ -21,7 +20,7 @@ pub(super) fn rgb(
         let [r, g, b] = convert(y[i], cb[i], cr[i]);
         (red[i], green[i], blue[i]) = (r, g, b);
     }
-    interleave([red, green, blue], out);
+    interleave(s, [red, green, blue], out);
 }
 
 /// Constants of 16 bits: 1.402, 0.34414, 0.71414 and 1.772. Products with the differences are made
@@ -40,8 +39,19 @@ pub(super) fn convert(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 }
 
 /// Three rows to one of three bytes a pixel.
+#[inline(always)]
+pub(super) fn interleave<S: Simd>(_: S, rows: [&[u8]; 3], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if S::LEVEL >= Level::Avx2 {
+        // SAFETY: a value of `S` says that the processor has AVX2.
+        return unsafe { x86::interleave(rows, out) };
+    }
+    plain_interleave(rows, out);
+}
+
+/// As [`interleave`], on any processor.
 #[inline(never)]
-pub(super) fn interleave(rows: [&[u8]; 3], out: &mut [u8]) {
+fn plain_interleave(rows: [&[u8]; 3], out: &mut [u8]) {
     let [a, b, c] = rows;
     for (i, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         *pixel = [a[i], b[i], c[i]];
@@ -49,7 +59,7 @@ pub(super) fn interleave(rows: [&[u8]; 3], out: &mut [u8]) {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod x86 {
+mod x86 {
     use std::arch::x86_64::*;
 
     /// For each of the three vectors of pixels and each row, which of the row's bytes go where: byte
@@ -66,10 +76,10 @@ pub(super) mod x86 {
 
     /// As [`super::interleave`].
     #[target_feature(enable = "avx2")]
-    pub(in crate::data::jpeg) fn interleave(rows: [&[u8]; 3], out: &mut [u8]) {
+    pub(super) fn interleave(rows: [&[u8]; 3], out: &mut [u8]) {
         let n = rows[0].len();
         assert!(rows[1].len() == n && rows[2].len() == n && out.len() == 3 * n);
-        // SAFETY: sixteen bytes each.
+        // SAFETY: each order has the sixteen bytes that are read.
         let order = |order: &[i8; 16]| unsafe { _mm_loadu_si128(order.as_ptr().cast()) };
         let orders = ORDERS.each_ref().map(|part| part.each_ref().map(order));
         let whole = n / 16 * 16;
@@ -87,7 +97,7 @@ pub(super) mod x86 {
                 }
             }
         }
-        super::interleave(rows.map(|row| &row[whole..]), &mut out[3 * whole..]);
+        super::plain_interleave(rows.map(|row| &row[whole..]), &mut out[3 * whole..]);
     }
 }
 
@@ -107,21 +117,30 @@ pub(super) fn four_to_rgb(pixel: [u8; 4], ycck: bool) -> [u8; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::{Work, at_each_level, dispatch};
 
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn vectors_interleave_as_the_plain_way_does() {
-        if !is_x86_feature_detected!("avx2") {
-            return;
+    struct Interleave<'a>([&'a [u8]; 3], &'a mut [u8]);
+
+    impl Work for Interleave<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            interleave(s, self.0, self.1);
         }
+    }
+
+    #[test]
+    fn every_level_interleaves_as_the_plain_way_does() {
         for n in [0, 1, 15, 16, 17, 47, 48, 100] {
             let rows = [3, 5, 7].map(|k| (0..n).map(|i| (k * i) as u8).collect::<Vec<_>>());
             let rows = [&rows[0][..], &rows[1], &rows[2]];
-            let (mut ours, mut plain) = (vec![0; 3 * n], vec![1; 3 * n]);
-            // SAFETY: the processor has AVX2.
-            unsafe { x86::interleave(rows, &mut ours) };
-            interleave(rows, &mut plain);
-            assert_eq!(ours, plain);
+            let mut plain = vec![1; 3 * n];
+            plain_interleave(rows, &mut plain);
+            at_each_level(|level| {
+                let mut ours = vec![0; 3 * n];
+                dispatch(Interleave(rows, &mut ours));
+                assert_eq!(ours, plain, "{level:?}");
+            });
         }
     }
 

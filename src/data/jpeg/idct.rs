@@ -5,6 +5,10 @@
 //! multiples of the eight inputs, rounded, and sums of whole numbers can be made in any order: here as
 //! sums of two products each, which is one instruction (`vpmaddwd`) for eight columns.
 
+#[cfg(target_arch = "x86_64")]
+use crate::vectors::Level;
+use crate::vectors::Simd;
+
 /// A block's coefficients or samples, row by row.
 #[repr(align(32))]
 #[derive(Clone)]
@@ -47,8 +51,25 @@ pub(super) fn flat(dc: i16, quantisation: u16, out: &mut [u8], stride: usize) {
 }
 
 /// `block`, times `quantisation`, transformed to 8 rows of samples, `stride` apart.
+#[inline(always)]
+pub(super) fn transform<S: Simd>(
+    _: S,
+    block: &Block,
+    quantisation: &[u16; 64],
+    out: &mut [u8],
+    stride: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if S::LEVEL >= Level::Avx2 {
+        // SAFETY: a value of `S` says that the processor has AVX2.
+        return unsafe { x86::avx2(block, quantisation, out, stride) };
+    }
+    plain(block, quantisation, out, stride);
+}
+
+/// As [`transform`], on any processor.
 #[inline(never)]
-pub(super) fn plain(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+fn plain(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
     let mut columns = [0i32; 64];
     for x in 0..8 {
         let inputs = std::array::from_fn(|y| {
@@ -83,19 +104,14 @@ fn one_dimension(inputs: &[i32; 8], shift: i32) -> [i32; 8] {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod x86 {
+mod x86 {
     use super::{Block, COLUMNS, EVEN, ODD, ROWS};
     use std::arch::x86_64::*;
 
-    /// As [`super::plain`], the same bits.
+    /// As [`super::transform`], the same bits.
     #[target_feature(enable = "avx2")]
     #[inline]
-    pub(in crate::data::jpeg) fn avx2(
-        block: &Block,
-        quantisation: &[u16; 64],
-        out: &mut [u8],
-        stride: usize,
-    ) {
+    pub(super) fn avx2(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
         assert!(out.len() >= 7 * stride + 8);
         let row = |y: usize| {
             // SAFETY: eight values from 8y on, y at most 7, of two arrays of 64.
@@ -184,6 +200,7 @@ pub(super) mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::{Work, at_each_level, dispatch};
 
     fn blocks() -> impl Iterator<Item = (Block, [u16; 64])> {
         let mut state = 1u32;
@@ -230,18 +247,26 @@ mod tests {
         assert!(most < 0.6, "{most}");
     }
 
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn vectors_give_the_same_bits() {
-        if !is_x86_feature_detected!("avx2") {
-            return;
+    struct Transform<'a>(&'a Block, &'a [u16; 64], &'a mut [u8], usize);
+
+    impl Work for Transform<'_> {
+        type Out = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            transform(s, self.0, self.1, self.2, self.3);
         }
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
         for (block, quantisation) in blocks() {
-            let (mut ours, mut plain_way) = ([7; 8 * 13], [7; 8 * 13]);
-            // SAFETY: the processor has AVX2.
-            unsafe { x86::avx2(&block, &quantisation, &mut ours, 13) };
+            let mut plain_way = [7; 8 * 13];
             plain(&block, &quantisation, &mut plain_way, 13);
-            assert_eq!(ours, plain_way, "{:?}", block.0);
+            at_each_level(|level| {
+                let mut ours = [7; 8 * 13];
+                dispatch(Transform(&block, &quantisation, &mut ours, 13));
+                assert_eq!(ours, plain_way, "{level:?} {:?}", block.0);
+            });
         }
     }
 

@@ -33,9 +33,9 @@ mod tests;
 pub use header::Color;
 
 use super::area::Area;
+use crate::vectors::{Simd, Work, dispatch};
 use anyhow::{Context, Result, bail, ensure};
 use header::{Coded, Header, Next, Scan};
-use idct::Block;
 use image::metadata::Orientation as Mark;
 use planes::{Line, Plane};
 use progressive::Coefficients;
@@ -52,44 +52,6 @@ pub struct Jpeg<'a> {
     scan: Scan,
     at: usize,
     color: Color,
-}
-
-/// The steps that are written for vectors by hand. A value is the proof that the processor has them.
-trait Kernels {
-    /// [`idct::plain`]
-    fn idct(&self, block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize);
-    /// [`color::interleave`]
-    fn interleave(&self, rows: [&[u8]; 3], out: &mut [u8]);
-}
-
-struct Plain;
-
-impl Kernels for Plain {
-    #[inline(always)]
-    fn idct(&self, block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
-        idct::plain(block, quantisation, out, stride);
-    }
-    #[inline(always)]
-    fn interleave(&self, rows: [&[u8]; 3], out: &mut [u8]) {
-        color::interleave(rows, out);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-struct Avx2(());
-
-#[cfg(target_arch = "x86_64")]
-impl Kernels for Avx2 {
-    #[inline(always)]
-    fn idct(&self, block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
-        // SAFETY: a value is made only where the processor has AVX2.
-        unsafe { idct::x86::avx2(block, quantisation, out, stride) }
-    }
-    #[inline(always)]
-    fn interleave(&self, rows: [&[u8]; 3], out: &mut [u8]) {
-        // SAFETY: as above.
-        unsafe { color::x86::interleave(rows, out) }
-    }
 }
 
 /// Memory that is used again from image to image.
@@ -167,50 +129,17 @@ impl<'a> Jpeg<'a> {
     ) -> Result<()> {
         assert_eq!(pixels.len(), self.height() * self.width() * self.channels());
         assert!(window.rows.end <= self.height() && window.columns.end <= self.width());
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-        {
-            // SAFETY: the processor has these instructions.
-            return unsafe { self.decode_avx2(window, sound, memory, pixels) };
-        }
-        self.decode_with(window, sound, memory, pixels, &Plain)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2")]
-    fn decode_avx2(
-        self,
-        window: &Area,
-        sound: bool,
-        memory: &mut Memory,
-        pixels: &mut [u8],
-    ) -> Result<()> {
-        self.decode_with(window, sound, memory, pixels, &Avx2(()))
-    }
-
-    #[inline(always)]
-    fn decode_with(
-        mut self,
-        window: &Area,
-        sound: bool,
-        memory: &mut Memory,
-        pixels: &mut [u8],
-        kernels: &impl Kernels,
-    ) -> Result<()> {
-        self.samples(window, sound, memory, kernels)?;
-        self.pixels(window, memory, pixels, kernels)
+        dispatch(Decode { jpeg: self, window, sound, memory, pixels })
     }
 
     /// Reads the scans and makes the planes' samples of them.
     #[inline(always)]
-    fn samples(
+    fn samples<S: Simd>(
         &mut self,
+        s: S,
         window: &Area,
         sound: bool,
         memory: &mut Memory,
-        kernels: &impl Kernels,
     ) -> Result<()> {
         let frame = self.state.frame.as_ref().context("it has no frame")?;
         let (count, progressive) = (frame.components.len(), frame.progressive);
@@ -243,7 +172,7 @@ impl<'a> Jpeg<'a> {
             self.at = if progressive {
                 progressive::decode(&coded, coefficients, data)?
             } else {
-                sequential::decode(&coded, planes, stop, kernels, data)?
+                sequential::decode(s, &coded, planes, stop, data)?
             };
             if stop && !progressive {
                 break;
@@ -273,7 +202,8 @@ impl<'a> Jpeg<'a> {
             for row in plane.rows.clone() {
                 for column in plane.columns.clone() {
                     let (out, stride) = plane.block_mut(row, column);
-                    kernels.idct(coefficients[i].block(row, column), quantisation, out, stride);
+                    let block = coefficients[i].block(row, column);
+                    idct::transform(s, block, quantisation, out, stride);
                 }
             }
         }
@@ -282,12 +212,12 @@ impl<'a> Jpeg<'a> {
 
     /// Makes pixels of the planes' samples.
     #[inline(always)]
-    fn pixels(
+    fn pixels<S: Simd>(
         &self,
+        s: S,
         window: &Area,
         memory: &mut Memory,
         pixels: &mut [u8],
-        kernels: &impl Kernels,
     ) -> Result<()> {
         let Memory { planes, lines: [first, second, third, fourth], colors, .. } = memory;
         let channels = self.channels();
@@ -304,7 +234,7 @@ impl<'a> Jpeg<'a> {
             let b = planes[1].row(y, columns, second);
             let c = planes[2].row(y, columns, third);
             match self.color {
-                Color::Rgb => kernels.interleave([a, b, c], out),
+                Color::Rgb => color::interleave(s, [a, b, c], out),
                 Color::Cmyk | Color::Ycck => {
                     let k = planes[3].row(y, columns, fourth);
                     for (x, out) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
@@ -312,9 +242,29 @@ impl<'a> Jpeg<'a> {
                         *out = color::four_to_rgb(stored, self.color == Color::Ycck);
                     }
                 }
-                _ => color::rgb([a, b, c], out, colors, |rows, out| kernels.interleave(rows, out)),
+                _ => color::rgb(s, [a, b, c], out, colors),
             }
         }
         Ok(())
+    }
+}
+
+/// [`Jpeg::decode`] at the level of vectors in use.
+struct Decode<'a, 'b> {
+    jpeg: Jpeg<'a>,
+    window: &'b Area,
+    sound: bool,
+    memory: &'b mut Memory,
+    pixels: &'b mut [u8],
+}
+
+impl Work for Decode<'_, '_> {
+    type Out = Result<()>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Result<()> {
+        let Self { mut jpeg, window, sound, memory, pixels } = self;
+        jpeg.samples(s, window, sound, memory)?;
+        jpeg.pixels(s, window, memory, pixels)
     }
 }

@@ -1,11 +1,11 @@
 //! Baseline and extended sequential scans: every block's coefficients at once (ITU-T T.81, F.2).
 
-use super::Kernels;
 use super::bits::{Bits, Restarts};
 use super::header::{Coded, NATURAL};
 use super::huffman::Huffman;
 use super::idct::{self, Block};
 use super::planes::Plane;
+use crate::vectors::Simd;
 use anyhow::{Context, Result, bail, ensure};
 
 /// One component's part in a scan.
@@ -28,11 +28,11 @@ struct Part<'a> {
 /// # Errors
 /// If the data end early or are damaged.
 #[inline(always)]
-pub(super) fn decode(
+pub(super) fn decode<S: Simd>(
+    s: S,
     coded: &Coded,
     planes: &mut [Plane],
     stop: bool,
-    kernels: &impl Kernels,
     memory: &mut Vec<u8>,
 ) -> Result<usize> {
     let Coded { bytes, at, frame, scan, .. } = *coded;
@@ -76,7 +76,7 @@ pub(super) fn decode(
                 parts.iter_mut().for_each(|part| part.before = 0);
             }
             for part in &mut parts {
-                unit(part, x, y, &mut bits, &mut block, kernels)?;
+                unit(s, part, x, y, &mut bits, &mut block)?;
             }
         }
         ensure!(!bits.overrun(), "the file was cut short: its data end {y} of {high} rows down");
@@ -95,13 +95,13 @@ pub(super) fn table(tables: &[Option<Huffman>; 4], id: usize) -> Result<&Huffman
 
 /// The blocks of one component in the unit at column `x` of row `y`.
 #[inline(always)]
-fn unit(
+fn unit<S: Simd>(
+    s: S,
     part: &mut Part,
     x: usize,
     y: usize,
     bits: &mut Bits,
     block: &mut Block,
-    kernels: &impl Kernels,
 ) -> Result<()> {
     for down in 0..part.v {
         let row = y * part.v + down;
@@ -119,7 +119,7 @@ fn unit(
             if last == 0 {
                 idct::flat(part.before as i16, part.quantisation[0], out, stride);
             } else {
-                kernels.idct(block, part.quantisation, out, stride);
+                idct::transform(s, block, part.quantisation, out, stride);
                 *block = Block([0; 64]);
             }
         }

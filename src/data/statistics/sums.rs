@@ -1,4 +1,7 @@
-//! Sums of pixels and of products of channels, over many images.
+//! Sums of pixels and of products of channels, over many images: the same loops at every level of
+//! vectors, of which the compiler makes what the level has.
+
+use crate::vectors::{Simd, Work, dispatch};
 
 /// Sums over images, from which the [`Statistics`] come. Sums of parts can be merged.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,20 +26,7 @@ impl Sums {
     pub fn add(&mut self, images: &[&[u8]]) {
         assert!(images.iter().all(|image| image.len() == self.pixel.len()));
         self.images += images.len() as u64;
-        // 32 bits hold the sums of as many images.
-        for images in images.chunks(1 << 16) {
-            for (place, sums) in self.pixel.chunks_mut(PIECE).enumerate() {
-                let values = place * PIECE..place * PIECE + sums.len();
-                let pieces = images.iter().map(|image| &image[values.clone()]);
-                add_pixels(sums, pieces.clone());
-                for piece in pieces {
-                    match self.shape[2] {
-                        3 => add_products(&mut self.product, piece),
-                        c => add_products_plainly(&mut self.product, piece, c),
-                    }
-                }
-            }
-        }
+        dispatch(Add { sums: self, images });
     }
 
     /// Adds the sums of other images of the same shape.
@@ -60,6 +50,36 @@ impl Sums {
 /// Values that are summed at a time: whole pixels of 1 to 4 channels, and of 48 bytes.
 const PIECE: usize = 48 * 64;
 
+/// The images' pieces to the sums.
+struct Add<'a> {
+    sums: &'a mut Sums,
+    images: &'a [&'a [u8]],
+}
+
+impl Work for Add<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Sums { shape, pixel, product, .. } = self.sums;
+        // 32 bits hold the sums of as many images.
+        for images in self.images.chunks(1 << 16) {
+            for (place, sums) in pixel.chunks_mut(PIECE).enumerate() {
+                let values = place * PIECE..place * PIECE + sums.len();
+                let pieces = images.iter().map(|image| &image[values.clone()]);
+                add_pixels(sums, pieces.clone());
+                for piece in pieces {
+                    match shape[2] {
+                        3 => add_products(product, piece),
+                        c => add_products_plainly(product, piece, c),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
 fn add_pixels<'a>(sums: &mut [u64], pieces: impl Iterator<Item = &'a [u8]>) {
     let mut small = [0u32; PIECE];
     for piece in pieces {
@@ -73,24 +93,12 @@ fn add_pixels<'a>(sums: &mut [u64], pieces: impl Iterator<Item = &'a [u8]>) {
 }
 
 /// Adds up products of channels of pixels of three channels. `piece` has at most [`PIECE`] bytes.
-fn add_products(product: &mut [u64], piece: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        #[target_feature(enable = "avx2")]
-        fn avx2(product: &mut [u64], piece: &[u8]) {
-            add_products_at_once(product, piece);
-        }
-        // SAFETY: the processor has AVX2.
-        return unsafe { avx2(product, piece) };
-    }
-    add_products_at_once(product, piece);
-}
-
+///
 /// Sixteen pixels at a time. Products of each byte with itself and the two after it are summed up by
 /// their place among the 48 bytes, whether or not they are of one pixel; those that are not are left
 /// out in the end. That way no byte has to change its place, and the compiler makes vectors of it.
 #[inline(always)]
-fn add_products_at_once(product: &mut [u64], piece: &[u8]) {
+fn add_products(product: &mut [u64], piece: &[u8]) {
     let mut sums = [[0u32; 48]; 3];
     let mut rest = piece;
     // The products with later bytes look two bytes ahead.
@@ -114,6 +122,7 @@ fn add_products_at_once(product: &mut [u64], piece: &[u8]) {
     add_products_plainly(product, rest, 3);
 }
 
+#[inline(always)]
 fn add_products_plainly(product: &mut [u64], piece: &[u8], c: usize) {
     for pixel in piece.chunks_exact(c) {
         for i in 0..c {
@@ -127,8 +136,9 @@ fn add_products_plainly(product: &mut [u64], piece: &[u8], c: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::at_each_level;
 
-    /// By plain arithmetic, for sizes around those of a piece and of sixteen pixels.
+    /// At every level by plain arithmetic, for sizes around those of a piece and of sixteen pixels.
     #[test]
     fn sums_are_exact() {
         for (height, width, channels) in
@@ -142,19 +152,21 @@ mod tests {
                 ((state >> 20) as u8).saturating_add(100)
             };
             let images: Vec<Vec<u8>> = (0..5).map(|_| (0..n).map(|_| next()).collect()).collect();
-            let mut sums = Sums::new([height, width, channels]);
-            sums.add(&[&images[0]]);
-            sums.add(&images[1..].iter().map(|image| &image[..]).collect::<Vec<_>>());
             let pixel: Vec<u64> =
                 (0..n).map(|at| images.iter().map(|image| u64::from(image[at])).sum()).collect();
-            assert_eq!(sums.pixel, pixel);
-            for (at, &product) in sums.product.iter().enumerate() {
-                let (i, j) = (at / channels, at % channels);
-                let pixels = images.iter().flat_map(|image| image.chunks(channels));
-                let expected: u64 = pixels.map(|p| u64::from(p[i]) * u64::from(p[j])).sum();
-                assert_eq!(product, expected, "{height}×{width}×{channels}: {i}, {j}");
-            }
-            assert_eq!(sums.images(), 5);
+            at_each_level(|level| {
+                let mut sums = Sums::new([height, width, channels]);
+                sums.add(&[&images[0]]);
+                sums.add(&images[1..].iter().map(|image| &image[..]).collect::<Vec<_>>());
+                assert_eq!(sums.pixel, pixel, "{level:?}");
+                for (at, &product) in sums.product.iter().enumerate() {
+                    let (i, j) = (at / channels, at % channels);
+                    let pixels = images.iter().flat_map(|image| image.chunks(channels));
+                    let expected: u64 = pixels.map(|p| u64::from(p[i]) * u64::from(p[j])).sum();
+                    assert_eq!(product, expected, "{height}×{width}×{channels}: {i}, {j}");
+                }
+                assert_eq!(sums.images(), 5, "{level:?}");
+            });
         }
     }
 }

@@ -41,7 +41,8 @@ pub struct Backward<'a> {
 pub fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
     assert!(near.len() >= n - 1 + S::LANES);
     let near = near.as_ptr();
-    // SAFETY: by the assertion. The paper's five values have code without a loop.
+    // The paper's five values have code without a loop.
+    // SAFETY: n − 1 values and a vector are there by the assertion.
     unsafe { if n == 5 { sum_of(s, near, 5) } else { sum_of(s, near, n) } }
 }
 
@@ -49,7 +50,7 @@ pub fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
 /// n − 1 values and a vector are readable at `near`.
 #[inline(always)]
 unsafe fn sum_of<S: Simd>(s: S, near: *const f32, n: usize) -> S::V {
-    // SAFETY: the caller's word.
+    // SAFETY: the n-th vector begins n − 1 values on, as far as the caller's word goes.
     unsafe {
         let mut sum = s.load(near);
         for k in 1..n {

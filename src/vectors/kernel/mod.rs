@@ -226,7 +226,8 @@ impl Work for Product<'_> {
                     depth,
                     ahead: self.ahead(first, width, block),
                 };
-                // SAFETY: `left`, `right`, `out` and `v` reach by the check.
+                // SAFETY: `left`, `right`, `out` and `v` reach by the check, for `count` rows from `row` on
+                // and `vectors` vectors from `first` on.
                 unsafe {
                     match along_rows {
                         false => tile.of_width::<S, false>(s, count, vectors),

@@ -40,7 +40,7 @@ pub(super) struct Tile {
 
 impl Tile {
     /// # Safety
-    /// All that the fields name is readable and writable.
+    /// All that the fields name is readable and writable, for `rows` rows and `vectors` vectors of columns.
     #[inline(always)]
     pub unsafe fn of_width<S: Simd, const ALONG_ROWS: bool>(
         &self,
@@ -48,7 +48,7 @@ impl Tile {
         rows: usize,
         vectors: usize,
     ) {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller's word covers `rows` rows and as many vectors as each arm names, or fewer.
         unsafe {
             match vectors {
                 3 if S::PANEL >= 3 => self.of_height::<S, ALONG_ROWS, 3>(s, rows),
@@ -58,9 +58,11 @@ impl Tile {
         }
     }
 
+    /// # Safety
+    /// As [`of_width`](Tile::of_width), for N vectors.
     #[inline(always)]
     unsafe fn of_height<S: Simd, const A: bool, const N: usize>(&self, s: S, rows: usize) {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller's word covers N vectors and as many rows as each arm names, or fewer.
         unsafe {
             match rows {
                 8 if S::ROWS >= 8 => self.compute::<S, A, N, 8>(s),
@@ -75,6 +77,8 @@ impl Tile {
         }
     }
 
+    /// # Safety
+    /// As [`of_width`](Tile::of_width), for R rows and N vectors.
     #[inline(always)]
     unsafe fn compute<S: Simd, const ALONG_ROWS: bool, const N: usize, const R: usize>(
         &self,
@@ -98,7 +102,8 @@ impl Tile {
             }
         }
         let mut sums = [[s.splat(0.0); N]; R];
-        // SAFETY: the caller's word for every address that is read.
+        // SAFETY: R rows of the left operand, N vectors of the right one over the whole depth, and their
+        // results are readable and writable by the caller's word; nothing else is touched.
         unsafe {
             let mut rows = [self.left; R];
             for r in 0..R {
@@ -131,11 +136,11 @@ impl Tile {
     }
 
     /// # Safety
-    /// The results are readable and writable, and `v` where weights are updated.
+    /// R × N vectors of the results are readable and writable, and of `v` where weights are updated.
     #[inline(always)]
     unsafe fn finish<S: Simd, const N: usize, const R: usize>(&self, s: S, sums: &[[S::V; N]; R]) {
         let place = |r: usize, n: usize| self.out[n] + r * self.stride;
-        // SAFETY: the caller's word.
+        // SAFETY: R × N vectors of the results, and of `v` with them, by the caller's word.
         unsafe {
             match self.then {
                 Then::Update { v, rule } => {

@@ -198,7 +198,7 @@ fn contract<S: Simd, const T: usize, const N: usize>(
 /// N × N vectors at `from`, `strides` apart by row and column, to T × T at `to`, `apart` values apart.
 ///
 /// # Safety
-/// All of them are readable and writable.
+/// N × N vectors are readable at `from` and T × T writable at `to`.
 #[inline(always)]
 pub unsafe fn expand_tile<S: Simd, const N: usize, const T: usize>(
     s: S,
@@ -209,7 +209,7 @@ pub unsafe fn expand_tile<S: Simd, const N: usize, const T: usize>(
     apart: usize,
 ) {
     let mut half = [[s.splat(0.0); N]; T];
-    // SAFETY: the caller's word for every address.
+    // SAFETY: N rows and columns are read and T written, which the caller vouches for.
     unsafe {
         for column in 0..N {
             let mut x = [s.splat(0.0); N];
@@ -234,7 +234,7 @@ pub unsafe fn expand_tile<S: Simd, const N: usize, const T: usize>(
 /// `strides` apart; `bias` is added to each.
 ///
 /// # Safety
-/// All of them are readable and writable.
+/// T × T vectors are readable at `from`, and `rows` × `columns` of N × N writable at `to`.
 #[inline(always)]
 pub unsafe fn contract_tile<S: Simd, const T: usize, const N: usize>(
     s: S,
@@ -245,7 +245,7 @@ pub unsafe fn contract_tile<S: Simd, const T: usize, const N: usize>(
     bias: S::V,
 ) {
     let mut half = [[s.splat(0.0); T]; N];
-    // SAFETY: the caller's word for every address.
+    // SAFETY: T rows and columns are read, and `rows` and `columns` written, which the caller vouches for.
     unsafe {
         for column in 0..T {
             let mut x = [s.splat(0.0); T];

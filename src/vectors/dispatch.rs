@@ -1,0 +1,122 @@
+//! From a piece of work to the function that does it at the level in use.
+
+use super::levels::{Level, level, table};
+use super::operations::{Simd, Work};
+#[cfg(not(target_arch = "x86_64"))]
+use super::plain::Plain;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Avx2, Avx512, Sse2};
+
+/// A function for each level, compiled for the features of its line in the table. None is inlined:
+/// callers stay small, and few of them are compiled for the same features anyway.
+macro_rules! write_functions {
+    ($detected:ident; $($(#[$about:meta])* $level:ident $name:literal $simd:ident [$($feature:tt)*];)+) => {
+        /// Runs `work` at `level`.
+        ///
+        /// # Safety
+        /// The machine has the level.
+        unsafe fn run_at<W: Work>(level: Level, work: W) -> W::Out {
+            match level {
+                $(Level::$level => {
+                    /// # Safety
+                    /// The processor has the features.
+                    #[inline(never)]
+                    $(#[target_feature(enable = $feature)])*
+                    unsafe fn run<W: Work>(work: W) -> W::Out {
+                        work.run($simd(()))
+                    }
+                    // SAFETY: a level's features are those of its line, and the caller says that the
+                    // machine has it.
+                    unsafe { run(work) }
+                })+
+            }
+        }
+    };
+}
+table!(write_functions);
+
+/// Runs `work` at the level in use ([`level`]).
+pub fn dispatch<W: Work>(work: W) -> W::Out {
+    #[cfg(test)]
+    let level = || tests::forced().unwrap_or_else(level);
+    // SAFETY: both `level` and the tests choose among `levels`, which are those that the machine has.
+    unsafe { run_at(level(), work) }
+}
+
+/// Columns of one panel of a product's right operand (`vectors::kernel`) at the level in use.
+pub fn panel() -> usize {
+    struct Panel;
+    impl Work for Panel {
+        type Out = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::PANEL * S::LANES
+        }
+    }
+    dispatch(Panel)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::vectors::levels;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// The level of this thread's works in place of the machine's, and how many there were.
+        static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
+        static WORKS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn forced() -> Option<Level> {
+        WORKS.set(WORKS.get() + 1);
+        FORCED.get()
+    }
+
+    /// Calls `work` once for each level that the machine has, with the works that it runs on this thread
+    /// at that level. Panics where it runs none: it would be the same at every level for a wrong reason.
+    pub(crate) fn at_each_level(mut work: impl FnMut(Level)) {
+        struct Restore(Option<Level>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                FORCED.set(self.0);
+            }
+        }
+        for &level in levels() {
+            let _restore = Restore(FORCED.replace(Some(level)));
+            let before = WORKS.get();
+            work(level);
+            assert!(WORKS.get() > before, "nothing that was run goes by the level");
+        }
+    }
+
+    /// The level as a work sees it from inside.
+    struct Seen;
+
+    impl Work for Seen {
+        type Out = (Level, usize);
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> (Level, usize) {
+            (S::LEVEL, S::PANEL * S::LANES)
+        }
+    }
+
+    #[test]
+    fn a_work_runs_at_the_level_that_is_asked_for() {
+        let mut panels = Vec::new();
+        at_each_level(|level| {
+            let (seen, own) = dispatch(Seen);
+            assert_eq!((seen, own), (level, panel()));
+            panels.push(own);
+        });
+        assert_eq!(panels.len(), levels().len());
+        assert!(panels.is_sorted_by(|a, b| a < b), "{panels:?}");
+        assert_eq!(dispatch(Seen).0, level());
+    }
+
+    #[test]
+    #[should_panic(expected = "goes by the level")]
+    fn what_runs_no_work_is_noticed() {
+        at_each_level(|_| {});
+    }
+}
