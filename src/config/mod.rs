@@ -12,8 +12,10 @@ use crate::config_error;
 use crate::keys::{self, to_table, to_value};
 use crate::layers::{KINDS, Kind, Settings, Weights};
 use anyhow::Result;
+use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 /// A whole experiment.
@@ -87,11 +89,33 @@ pub struct Prepare {
 }
 
 /// Standard deviation of the colour noise's α.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Noise {
     Switch(bool),
     Sigma(f64),
+}
+
+impl<'de> Deserialize<'de> for Noise {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Noise, D::Error> {
+        struct SwitchOrSigma;
+        impl Visitor<'_> for SwitchOrSigma {
+            type Value = Noise;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a number")
+            }
+            fn visit_bool<E>(self, on: bool) -> Result<Noise, E> {
+                Ok(Noise::Switch(on))
+            }
+            fn visit_i64<E>(self, sigma: i64) -> Result<Noise, E> {
+                Ok(Noise::Sigma(sigma as f64))
+            }
+            fn visit_f64<E>(self, sigma: f64) -> Result<Noise, E> {
+                Ok(Noise::Sigma(sigma))
+            }
+        }
+        value.deserialize_any(SwitchOrSigma)
+    }
 }
 
 impl Default for Noise {

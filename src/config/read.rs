@@ -7,7 +7,7 @@ use super::{
     Change, Config, Cpu, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, kind_named,
 };
 use crate::config_error;
-use crate::keys::{self, expectation, typed};
+use crate::keys::{self, typed};
 use crate::layers::Weights;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -128,13 +128,7 @@ fn section<T: DeserializeOwned>(top: &mut Table, name: &str) -> Result<T> {
 }
 
 fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
-    top.get(key)
-        .map(|value| {
-            T::deserialize(value.clone()).map_err(|e| {
-                config_error!("{key} = {value}: {}", expectation(e.to_string().trim()))
-            })
-        })
-        .transpose()
+    top.get(key).map(|value| keys::value(key, value)).transpose()
 }
 
 fn parse_table(text: &str) -> Result<Table> {
