@@ -9,6 +9,7 @@
 //! - [`engine`]: who carries out a plan: the CPU, or one or two GPUs through CUDA.
 //! - [`network`]: the plan (shapes, parameters, towers, crossings, layers in one pass), the tasks in order.
 //! - [`config`]: the TOML files: what may be written in them, `extends`, `--set`, checks.
+//! - [`schedules`]: one file a kind of schedule: its keys, what it keeps, how the learning rate falls.
 //! - [`layers`]: one folder a layer kind, all there is to know about it in one place.
 //! - [`data`]: image files to a data set on disk, and from there to batches ahead of the device.
 //! - [`gpu`]: the hardware: driver, compiler, memory, streams, links, launches; knows no layer.
@@ -30,5 +31,6 @@ pub mod layers;
 pub mod network;
 pub mod pictures;
 pub mod random;
+pub mod schedules;
 pub mod train;
 pub mod vectors;

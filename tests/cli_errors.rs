@@ -88,8 +88,23 @@ fn wrong_configs() {
             "schedule.kind=stairs",
             vec!["[schedule]", "kind = \"stairs\"", "it must be", "plateau", "steps"],
         ),
-        ("schedule.steps=[{epoch=1,rte=1}]", vec!["\"rte\"", "nearest is \"rate\""]),
-        ("schedule.steps=[{epoch=1,layers={cnv1=0.0}}]", vec!["\"cnv1\"", "\"conv1\""]),
+        (
+            "schedule.kind=steps --set schedule.steps=[{epoch=1,rte=1}]",
+            vec!["\"rte\"", "nearest is \"rate\""],
+        ),
+        (
+            "schedule.kind=steps --set schedule.steps=[{epoch=1,layers={cnv1=0.0}}]",
+            vec!["\"cnv1\"", "\"conv1\""],
+        ),
+        (
+            "schedule.steps=[{epoch=1,rate=0.1}]",
+            vec!["schedule.steps is a key of kind \"steps\"", "this schedule is \"plateau\""],
+        ),
+        // In any order: what is set by hand is meant.
+        (
+            "schedule.patience=3 --set schedule.kind=steps",
+            vec!["schedule.patience is a key of kind \"plateau\"", "this schedule is \"steps\""],
+        ),
         ("name=../up", vec!["name", "../up"]),
         ("data.channels=2", vec!["data.channels = 2", "1 (grey) or 3 (RGB)"]),
         ("data.color_noise=some", vec!["color_noise = \"some\"", "true, false or a number"]),
@@ -155,6 +170,17 @@ fn a_config_says_only_what_differs_from_its_parent() {
     // The parent's name is not the child's.
     world.ok("train --config deep/child.toml --set train.epochs=1");
     assert_eq!(world.names("runs"), ["child", "small"]);
+
+    // The parent's patience is a plateau's; a child with another kind leaves it behind, but not its own.
+    let other = "extends = \"net.toml\"\n[schedule]\nkind = \"steps\"\n";
+    world.write("other.toml", other);
+    world.ok("train --config other.toml --set train.epochs=1");
+    let resolved = world.text("runs/other/config.toml");
+    assert!(resolved.contains("steps = []") && !resolved.contains("patience"), "{resolved}");
+    assert!(resolved.contains("rate = 0.02"), "what all kinds have is the parent's: {resolved}");
+    world.write("foreign.toml", &format!("{other}patience = 3"));
+    let words = ["foreign.toml", "schedule.patience", "kind \"plateau\"", "\"steps\""];
+    world.fails("train --config foreign.toml", 2, &words);
 
     world.write("a.toml", "extends = \"b.toml\"");
     world.write("b.toml", "extends = \"a.toml\"");

@@ -6,10 +6,10 @@
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
 use alexnet::engine::cpu::Cpu;
-use alexnet::engine::{Engine, Rates, Slot};
+use alexnet::engine::{Engine, Slot};
 use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
-use alexnet::train::schedule::State;
+use alexnet::train::rates::rates;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ fn check(name: &str) {
         let ours: Vec<f32> = engine.probabilities().unwrap().iter().map(|p| p.ln()).collect();
         assert_close("test_logits", &ours, &log_softmax(&get("test_logits"), classes));
     }
-    let state = State::new(&config.schedule);
+    let state = config.schedule.begin();
     for step in 1..=5 {
         let tally = engine.gradients(&run(step, true), CropView::Floats(&images), &labels).unwrap();
         if step == 1 {
@@ -112,13 +112,7 @@ fn check(name: &str) {
                 );
             }
         }
-        let decay = config.train.weight_decay;
-        let rates: Vec<Option<Rates>> = engine
-            .plan()
-            .layers
-            .iter()
-            .map(|l| l.weights.as_ref().map(|w| state.rates(&l.name, w, decay)))
-            .collect();
+        let rates = rates(engine.plan(), &state, config.train.weight_decay);
         engine.update(config.train.momentum as f32, &rates).unwrap();
     }
     for (index, tensor) in tensors.iter().enumerate() {

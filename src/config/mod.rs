@@ -12,9 +12,11 @@ use crate::config_error;
 use crate::keys::{self, to_table, to_value};
 use crate::layers::conv::CpuOptions;
 use crate::layers::{KINDS, Kind, Settings, Weights};
+use crate::schedules::Schedule;
 use anyhow::Result;
+use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 /// A whole experiment.
@@ -88,11 +90,33 @@ pub struct Prepare {
 }
 
 /// Standard deviation of the colour noise's α.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Noise {
     Switch(bool),
     Sigma(f64),
+}
+
+impl<'de> Deserialize<'de> for Noise {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Noise, D::Error> {
+        struct SwitchOrSigma;
+        impl Visitor<'_> for SwitchOrSigma {
+            type Value = Noise;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a number")
+            }
+            fn visit_bool<E>(self, on: bool) -> Result<Noise, E> {
+                Ok(Noise::Switch(on))
+            }
+            fn visit_i64<E>(self, sigma: i64) -> Result<Noise, E> {
+                Ok(Noise::Sigma(sigma as f64))
+            }
+            fn visit_f64<E>(self, sigma: f64) -> Result<Noise, E> {
+                Ok(Noise::Sigma(sigma))
+            }
+        }
+        value.deserialize_any(SwitchOrSigma)
+    }
 }
 
 impl Default for Noise {
@@ -151,56 +175,6 @@ pub struct Train {
     pub checkpoint_minutes: u32,
 }
 
-/// `[schedule]`: how the learning rate falls.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-pub struct Schedule {
-    #[serde(default)]
-    pub kind: ScheduleKind,
-    /// The learning rate at the start.
-    #[serde(default = "rate")]
-    pub rate: f64,
-    /// The biases' learning rate at the start; `rate` where it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bias_rate: Option<f64>,
-    /// plateau: epochs without a better validation top-1 error before the rate falls.
-    #[serde(default = "five")]
-    pub patience: u32,
-    /// plateau: how often the rate falls before the next plateau ends the run.
-    #[serde(default = "drops")]
-    pub drops: u32,
-    /// plateau: what the rate is divided by.
-    #[serde(default = "ten")]
-    pub factor: f64,
-    /// steps: what changes from the start of which epoch on.
-    #[serde(default)]
-    pub steps: Vec<Change>,
-}
-
-/// The paper's rule, or a list written before the run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    #[default]
-    Plateau,
-    Steps,
-}
-
-/// One entry of `schedule.steps`; what is not given stays as it was.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-pub struct Change {
-    /// From the start of this epoch (the first is 1).
-    pub epoch: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bias_rate: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub color_noise: Option<bool>,
-    /// Rates of single layers, for weights and biases, in place of `rate` and `bias_rate`; 0 freezes a layer.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub layers: BTreeMap<String, f64>,
-}
-
 /// One `[[layer]]`.
 #[derive(Debug)]
 pub struct LayerConfig {
@@ -232,7 +206,7 @@ impl Config {
         top.insert("towers".into(), (self.towers as i64).into());
         top.insert("data".into(), to_value(&self.data));
         top.insert("train".into(), to_value(&self.train));
-        top.insert("schedule".into(), to_value(&self.schedule));
+        top.insert("schedule".into(), self.schedule.to_table().into());
         top.insert("cpu".into(), to_value(&self.cpu));
         let layers = self.layers.iter().map(|layer| {
             let mut table = toml::Table::new();
@@ -257,8 +231,6 @@ impl Config {
             Err(config_error!("{key} = {value}: it must be {right}"))
         };
         let rate_like = [
-            ("schedule.rate", self.schedule.rate),
-            ("schedule.bias_rate", self.schedule.bias_rate.unwrap_or(0.0)),
             ("train.weight_decay", self.train.weight_decay),
             ("data.color_noise", self.data.color_noise.sigma()),
         ];
@@ -273,16 +245,12 @@ impl Config {
         if !(0.0..1.0).contains(&self.train.momentum) {
             return fail("train.momentum", self.train.momentum.to_string(), "from 0 to below 1");
         }
-        if !(self.schedule.factor.is_finite() && self.schedule.factor > 1.0) {
-            return fail("schedule.factor", self.schedule.factor.to_string(), "above 1");
-        }
         let whole = [
             ("train.batch", self.train.batch, 1 << 16),
             ("train.epochs", self.train.epochs as usize, 1 << 24),
             ("data.crop", self.data.crop, 1 << 14),
             ("data.prefetch", self.data.prefetch, 1 << 10),
             ("data.shared_crops", self.data.shared_crops, 1 << 24),
-            ("schedule.patience", self.schedule.patience as usize, 1 << 24),
         ];
         for (key, value, most) in whole {
             if !(1..=most).contains(&value) {
@@ -297,20 +265,7 @@ impl Config {
         }
         let learnt: Vec<&str> =
             self.layers.iter().filter(|l| l.weights.is_some()).map(|l| l.name.as_str()).collect();
-        for change in &self.schedule.steps {
-            let numbers = change.rate.iter().chain(&change.bias_rate).chain(change.layers.values());
-            if let Some(bad) = numbers.copied().find(|r| !(r.is_finite() && *r >= 0.0)) {
-                return fail("schedule.steps", bad.to_string(), "rates from 0 up");
-            }
-            if let Some(name) = change.layers.keys().find(|n| !learnt.contains(&n.as_str())) {
-                return Err(config_error!(
-                    "schedule.steps, epoch {}: no layer that learns is called {name:?}{}",
-                    change.epoch,
-                    keys::nearest(name, &learnt)
-                ));
-            }
-        }
-        Ok(())
+        self.schedule.check_layers(&learnt)
     }
 }
 
@@ -352,16 +307,4 @@ fn decay() -> f64 {
 }
 fn quarter() -> u32 {
     15
-}
-fn rate() -> f64 {
-    0.01
-}
-fn five() -> u32 {
-    5
-}
-fn drops() -> u32 {
-    3
-}
-fn ten() -> f64 {
-    10.0
 }

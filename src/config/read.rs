@@ -3,12 +3,13 @@
 //! A child states only what differs. Tables merge key by key; `[[layer]]` in a child replaces the
 //! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…` does.
 
-use super::{Change, Config, Data, LayerConfig, LayerHead, Prepare, Schedule, Train, kind_named};
+use super::{Config, Data, LayerConfig, LayerHead, Prepare, Train, kind_named};
 use crate::config_error;
-use crate::keys::{self, expectation, typed};
+use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
 use crate::layers::{Family, Weights};
 use crate::random::name_word;
+use crate::schedules::{Schedule, written};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -19,21 +20,31 @@ const TOP: [&str; 8] = ["name", "seed", "towers", "data", "train", "schedule", "
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
     pub fn read(file: &Path, set: &[String]) -> Result<Config> {
-        let table = read_with_parents(file, &mut Vec::new())?;
+        let (table, mixed) = read_with_parents(file, &mut Vec::new())?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Config::from_table(table, set, &name).with_context(|| file.display().to_string())
+        Config::from_table(table, mixed, set, &name).with_context(|| file.display().to_string())
     }
 
     /// Reads a config from text, as it is kept in a checkpoint; `source` names it in errors.
     pub fn parse(text: &str, set: &[String], source: &str) -> Result<Config> {
-        let table = parse_table(text).with_context(|| source.to_string())?;
-        Config::from_table(table, set, "unnamed").with_context(|| source.to_string())
+        let mut table = parse_table(text).with_context(|| source.to_string())?;
+        let mixed = schedule_of(&mut table).is_some_and(written::from_old);
+        Config::from_table(table, mixed, set, "unnamed").with_context(|| source.to_string())
     }
 
-    fn from_table(mut top: Table, set: &[String], default_name: &str) -> Result<Config> {
-        for assignment in set {
-            apply(&mut top, assignment)?;
+    /// `mixed`: an old file's schedule of two kinds (module `schedules::written`).
+    fn from_table(
+        mut top: Table,
+        mut mixed: bool,
+        set: &[String],
+        default_name: &str,
+    ) -> Result<Config> {
+        let changes = set.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
+        let kinds = changes.iter().filter(|c| c.path == ["schedule"] && c.key == "kind");
+        if let Some(kind) = kinds.last() {
+            state_kind(&mut top, &kind.value, &mut mixed);
         }
+        changes.into_iter().try_for_each(|change| change.apply(&mut top))?;
         if top.contains_key("extends") {
             return Err(config_error!("extends is for config files; --set cannot change it"));
         }
@@ -61,7 +72,10 @@ impl Config {
             towers: scalar(&top, "towers")?.unwrap_or(1),
             data,
             train: section::<Train>(&mut top, "train")?,
-            schedule: section::<Schedule>(&mut top, "schedule")?,
+            schedule: match (table_of(&mut top, "schedule")?, mixed) {
+                (section, false) => Schedule::read(&section)?,
+                (section, true) => Schedule::read_mixed(&section)?,
+            },
             cpu: section::<CpuOptions>(&mut top, "cpu")?,
             layers,
         };
@@ -126,33 +140,38 @@ fn layer(value: Value, index: usize) -> Result<LayerConfig> {
     Ok(LayerConfig { name: head.name, kind, tower: head.tower, weights, settings })
 }
 
-/// A section as its struct; absent is empty. Nested tables with structs of their own are checked too.
+/// A section as its struct. Nested tables with structs of their own are checked too.
 fn section<T: DeserializeOwned>(top: &mut Table, name: &str) -> Result<T> {
-    let table = match top.remove(name) {
-        None => Table::new(),
-        Some(Value::Table(table)) => table,
-        Some(_) => return Err(config_error!("{name} must be a section, [{name}]")),
-    };
+    let table = table_of(top, name)?;
     keys::check(&table, keys::fields_of::<T>(), &format!("[{name}]"))?;
     if let (Some(Value::Table(inner)), "data") = (table.get("prepare"), name) {
         keys::check(inner, keys::fields_of::<Prepare>(), "[data.prepare]")?;
     }
-    if let (Some(Value::Array(steps)), "schedule") = (table.get("steps"), name) {
-        for step in steps.iter().filter_map(Value::as_table) {
-            keys::check(step, keys::fields_of::<Change>(), "schedule.steps")?;
-        }
-    }
     typed(&table, &format!("[{name}]"))
 }
 
+/// Takes a section out; absent is empty.
+fn table_of(top: &mut Table, name: &str) -> Result<Table> {
+    match top.remove(name) {
+        None => Ok(Table::new()),
+        Some(Value::Table(table)) => Ok(table),
+        Some(_) => Err(config_error!("{name} must be a section, [{name}]")),
+    }
+}
+
 fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
-    top.get(key)
-        .map(|value| {
-            T::deserialize(value.clone()).map_err(|e| {
-                config_error!("{key} = {value}: {}", expectation(e.to_string().trim()))
-            })
-        })
-        .transpose()
+    top.get(key).map(|value| keys::value(key, value)).transpose()
+}
+
+fn schedule_of(top: &mut Table) -> Option<&mut Table> {
+    top.get_mut("schedule").and_then(Value::as_table_mut)
+}
+
+/// The schedule's `kind` is stated over what `base` says of it.
+fn state_kind(base: &mut Table, kind: &Value, mixed: &mut bool) {
+    if let Some(section) = schedule_of(base) {
+        written::change_kind(section, kind, std::mem::take(mixed));
+    }
 }
 
 fn parse_table(text: &str) -> Result<Table> {
@@ -163,8 +182,9 @@ fn parse_table(text: &str) -> Result<Table> {
     })
 }
 
-/// `children` are the configs on the way to `file`, each of which extends the next.
-fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<Table> {
+/// `children` are the configs on the way to `file`, each of which extends the next. Also says whether an
+/// old file's schedule is mixed.
+fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<(Table, bool)> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;
     let mut table = parse_table(&text).with_context(|| file.display().to_string())?;
@@ -175,7 +195,10 @@ fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<Table> 
     {
         *source = Value::String(folder.join(path).display().to_string());
     }
-    let Some(parent) = table.remove("extends") else { return Ok(table) };
+    let Some(parent) = table.remove("extends") else {
+        let mixed = schedule_of(&mut table).is_some_and(written::from_old);
+        return Ok((table, mixed));
+    };
     let Value::String(parent) = parent else {
         return Err(config_error!("{}: extends must be a file name", file.display()));
     };
@@ -189,11 +212,14 @@ fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<Table> 
             parent.display().to_string()
         ));
     }
-    let mut base = read_with_parents(&parent, children)
+    let (mut base, mut mixed) = read_with_parents(&parent, children)
         .with_context(|| format!("{} extends {}", file.display(), parent.display()))?;
     base.remove("name");
+    if let Some(kind) = table.get("schedule").and_then(|schedule| schedule.get("kind")) {
+        state_kind(&mut base, kind, &mut mixed);
+    }
     merge(&mut base, table).with_context(|| file.display().to_string())?;
-    Ok(base)
+    Ok((base, mixed))
 }
 
 /// Lays `over` on `base`: tables key by key, `[layer.NAME]` by name, everything else replaced.
@@ -237,39 +263,55 @@ fn layer_named<'a>(layers: &'a mut [Value], name: &str) -> Result<&'a mut Table>
 }
 
 /// One `--set key=value`: the value is TOML, else a string.
-fn apply(top: &mut Table, assignment: &str) -> Result<()> {
-    let Some((key, text)) = assignment.split_once('=') else {
-        return Err(config_error!("--set {assignment}: it must be key=value"));
-    };
-    let value = format!("value = {}", text.trim())
-        .parse::<Table>()
-        .ok()
-        .filter(|table| table.len() == 1)
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(text.trim().to_string()));
-    let mut path: Vec<&str> = key.trim().split('.').collect();
-    let last = path.pop().filter(|k| !k.is_empty());
-    let Some(last) = last else {
-        return Err(config_error!("--set {assignment}: the key is empty"));
-    };
-    let mut table = top;
-    if path.first() == Some(&"layer") && table.get("layer").is_some_and(Value::is_array) {
-        let Some(name) = path.get(1) else {
-            return Err(config_error!(
-                "--set {assignment}: layers go by name, --set layer.conv1.weight_sigma=0.03"
-            ));
+struct Assignment<'a> {
+    text: &'a str,
+    /// The tables on the way to the key.
+    path: Vec<&'a str>,
+    key: &'a str,
+    value: Value,
+}
+
+impl Assignment<'_> {
+    fn parse(assignment: &str) -> Result<Assignment<'_>> {
+        let Some((key, text)) = assignment.split_once('=') else {
+            return Err(config_error!("--set {assignment}: it must be key=value"));
         };
-        let layers = table.get_mut("layer").and_then(Value::as_array_mut).expect("checked above");
-        table = layer_named(layers, name).with_context(|| format!("--set {assignment}"))?;
-        path.drain(..2);
-    }
-    for step in path {
-        let inner = table.entry(step).or_insert_with(|| Value::Table(Table::new()));
-        let Value::Table(inner) = inner else {
-            return Err(config_error!("--set {assignment}: {step} is no section"));
+        let value = format!("value = {}", text.trim())
+            .parse::<Table>()
+            .ok()
+            .filter(|table| table.len() == 1)
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| Value::String(text.trim().to_string()));
+        let mut path: Vec<&str> = key.trim().split('.').collect();
+        let last = path.pop().filter(|k| !k.is_empty());
+        let Some(key) = last else {
+            return Err(config_error!("--set {assignment}: the key is empty"));
         };
-        table = inner;
+        Ok(Assignment { text: assignment, path, key, value })
     }
-    table.insert(last.to_string(), value);
-    Ok(())
+
+    fn apply(mut self, top: &mut Table) -> Result<()> {
+        let text = self.text;
+        let mut table = top;
+        if self.path.first() == Some(&"layer") && table.get("layer").is_some_and(Value::is_array) {
+            let Some(name) = self.path.get(1) else {
+                return Err(config_error!(
+                    "--set {text}: layers go by name, --set layer.conv1.weight_sigma=0.03"
+                ));
+            };
+            let layers =
+                table.get_mut("layer").and_then(Value::as_array_mut).expect("checked above");
+            table = layer_named(layers, name).with_context(|| format!("--set {text}"))?;
+            self.path.drain(..2);
+        }
+        for step in self.path {
+            let inner = table.entry(step).or_insert_with(|| Value::Table(Table::new()));
+            let Value::Table(inner) = inner else {
+                return Err(config_error!("--set {text}: {step} is no section"));
+            };
+            table = inner;
+        }
+        table.insert(self.key.to_string(), self.value);
+        Ok(())
+    }
 }

@@ -24,7 +24,7 @@ pub mod window;
 pub use crate::vectors::kernel::Rule;
 
 use crate::config_error;
-use crate::keys::typed;
+use crate::keys;
 use anyhow::Result;
 use cuda::{LaunchContext, Launches};
 use serde::de::DeserializeOwned;
@@ -367,8 +367,7 @@ pub trait Pointwise: Sync {
 
 /// The kind's own keys as its struct.
 fn read_as<T: DeserializeOwned>(table: &Table) -> Result<T> {
-    typed(table, "settings")
-        .map_err(|e| config_error!("{}", e.to_string().trim_start_matches("settings: ")))
+    keys::settings(table)
 }
 
 #[cfg(test)]

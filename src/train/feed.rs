@@ -1,14 +1,14 @@
 //! From a config and the facts of a data set to the loaders that feed training and evaluation.
 
 use super::checkpoint::DataFacts;
-use super::schedule;
-use crate::config::{Data, NoiseUnit, Schedule, ShuffleKind};
+use crate::config::{Data, NoiseUnit, ShuffleKind};
 use crate::config_error;
 use crate::data::augment::{Augmentation, Geometry, Noise};
 use crate::data::form::Form;
 use crate::data::loader::{Crops, Images, Loader, Request};
 use crate::data::order::{Order, Shuffle};
 use crate::engine::Engine;
+use crate::schedules::Schedule;
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ pub fn training(
         order: Order::Shuffled(shuffle),
         epochs,
         first_batch,
-        color_noise: Box::new(move |epoch| schedule::color_noise(&schedule, epoch)),
+        color_noise: Box::new(move |epoch| schedule.color_noise(epoch)),
         prefetch: data.prefetch,
         threads: workers(data),
     })

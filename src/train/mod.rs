@@ -1,4 +1,4 @@
-//! Training: the loop, the update rule's constants, the schedule, and what a run leaves behind.
+//! Training: the loop, the update rule's constants, and what a run leaves behind.
 
 pub mod checkpoint;
 pub mod clock;
@@ -8,6 +8,7 @@ pub mod initial;
 pub mod interrupt;
 pub mod metrics;
 pub mod progress;
+pub mod rates;
 pub mod runs;
-pub mod schedule;
+mod telling;
 pub mod trainer;

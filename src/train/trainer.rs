@@ -8,17 +8,16 @@ use super::feed::{self, Cropping};
 use super::initial;
 use super::interrupt::Interrupt;
 use super::metrics::{Line, Metrics, Validation};
-use super::progress::{Progress, duration};
+use super::progress::Progress;
+use super::rates::rates;
 use super::runs::RunFolder;
-use super::schedule::{self, Verdict};
-use crate::config::{Config, ScheduleKind};
-use crate::config_error;
+use super::telling::{self, Recent, diverged};
+use crate::config::Config;
 use crate::data::loader::{Batch, Crops, Images};
-use crate::engine::profile::Profile;
-use crate::engine::{Engine, Rates, Slot};
+use crate::engine::{Engine, Slot};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::note;
+use crate::schedules::Verdict;
 use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 use std::path::Path;
@@ -54,9 +53,15 @@ pub enum End {
     Interrupted,
 }
 
-/// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is averaged.
-const STUCK_AFTER: u64 = 400;
-const STUCK_OVER: u64 = 100;
+/// What a run has open while it trains.
+struct Session {
+    cropping: Cropping,
+    metrics: Metrics,
+    clock: Clock,
+    recent: Recent,
+    /// When `last.safetensors` was written, or training began.
+    saved: Instant,
+}
 
 impl TrainingState {
     /// A new run.
@@ -67,7 +72,7 @@ impl TrainingState {
             batches: 0,
             tally: Tally::default(),
             training_images: 0,
-            schedule: schedule::State::new(&config.schedule),
+            schedule: config.schedule.begin(),
             best: None,
             finished: false,
         }
@@ -83,27 +88,20 @@ impl Trainer<'_> {
     /// Trains from where the state stands to the end.
     pub fn train(mut self) -> Result<End> {
         let config = self.config;
-        let cropping = Cropping::new(&config.data, &self.facts, self.engine.as_mut())?;
         self.state.training_images = self.images.train.len() as u64;
-        let mut metrics = Metrics::open(
-            &self.run.metrics(),
-            self.state.step,
-            self.state.epoch.saturating_sub(1),
-        )?;
+        let mut session = self.open()?;
         let mut batches = feed::training(
             &config.data,
             &config.schedule,
             self.images.train.clone(),
-            &cropping,
+            &session.cropping,
             (config.train.batch, config.seed),
             self.state.epoch..config.train.epochs + 1,
             self.state.batches,
         )?;
-        let (mut last_saved, mut clock) = (Instant::now(), Clock::start());
-        let mut recent = Recent::default();
         // The run before was interrupted in the validation that ends an epoch.
         if self.state.tally.images == self.state.training_images {
-            let ended = self.end_epoch(&cropping, &mut metrics, &mut clock)?;
+            let ended = self.end_epoch(&mut session)?;
             if self.interrupt.wanted() {
                 return self.interrupted(!ended);
             }
@@ -111,41 +109,28 @@ impl Trainer<'_> {
                 return Ok(End::Finished);
             }
         }
-        let mut progress = self.new_epoch();
-        self.begin_profile();
+        let mut progress = self.begin_epoch();
         while let Some(batch) = batches.next()? {
-            if self.state.batches == 0 {
-                self.state.schedule.begin_epoch(&config.schedule, batch.epoch);
-            }
-            let (tally, line) = self.step(&batch, batches.waited(), &mut clock)?;
             let mut unsaved = true;
-            metrics.write(&line)?;
-            let (epoch_loss, epoch_error) =
-                (self.state.tally.mean_loss(), self.state.tally.top1_error());
-            progress
-                .message(format!("loss {epoch_loss:.3}  top-1 error {:.1} %", 100.0 * epoch_error));
-            progress.advance(tally.images);
-            recent.add(&tally, self.state.step, self.engine.plan().classes, &progress);
+            self.train_on(&batch, batches.waited(), &progress, &mut session)?;
             let ends_epoch = batch.last;
             batches.recycle(batch);
             if ends_epoch {
                 progress.finish();
-                self.tell_profile(&clock);
-                unsaved = !self.end_epoch(&cropping, &mut metrics, &mut clock)?;
-                last_saved = Instant::now();
+                if self.profile {
+                    telling::profile(self.engine.as_ref(), &session.clock);
+                }
+                unsaved = !self.end_epoch(&mut session)?;
+                session.saved = Instant::now();
                 if self.state.finished {
                     break;
                 }
                 if !self.interrupt.wanted() {
-                    progress = self.new_epoch();
-                    self.begin_profile();
+                    progress = self.begin_epoch();
                 }
-            } else if config.train.checkpoint_minutes > 0
-                && last_saved.elapsed()
-                    >= Duration::from_secs(60 * u64::from(config.train.checkpoint_minutes))
-            {
+            } else if self.is_due(session.saved) {
                 self.save(&self.run.last())?;
-                last_saved = Instant::now();
+                session.saved = Instant::now();
             }
             if self.interrupt.wanted() {
                 progress.finish();
@@ -155,30 +140,21 @@ impl Trainer<'_> {
         Ok(End::Finished)
     }
 
-    fn begin_profile(&mut self) {
-        if self.profile {
-            self.engine.profile();
-        }
+    fn open(&mut self) -> Result<Session> {
+        let epochs = self.state.epoch.saturating_sub(1);
+        Ok(Session {
+            cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
+            metrics: Metrics::open(&self.run.metrics(), self.state.step, epochs)?,
+            clock: Clock::start(),
+            recent: Recent::default(),
+            saved: Instant::now(),
+        })
     }
 
-    /// The layers' times in the steps since the clock began.
-    fn tell_profile(&self, clock: &Clock) {
-        if !self.profile {
-            return;
-        }
-        let times = self.engine.times();
-        let profile = Profile {
-            plan: self.engine.plan(),
-            times: &times,
-            steps: clock.steps,
-            images: clock.images,
-        };
-        let bytes = profile.bytes_between_devices();
-        note!(
-            "milliseconds a step over {} steps:\n{}  between GPUs: {bytes} bytes a step",
-            profile.steps,
-            profile.table()
-        );
+    /// Whether a checkpoint inside the epoch is wanted, with the last one written at `saved`.
+    fn is_due(&self, saved: Instant) -> bool {
+        let minutes = u64::from(self.config.train.checkpoint_minutes);
+        minutes > 0 && saved.elapsed() >= Duration::from_secs(60 * minutes)
     }
 
     fn interrupted(&self, unsaved: bool) -> Result<End> {
@@ -188,11 +164,34 @@ impl Trainer<'_> {
         Ok(End::Interrupted)
     }
 
-    fn new_epoch(&self) -> Progress {
+    fn begin_epoch(&mut self) -> Progress {
+        if self.profile {
+            self.engine.profile();
+        }
         let what = format!("epoch {}/{}", self.state.epoch, self.config.train.epochs);
         let progress = Progress::new(&what, self.images.train.len() as u64);
         progress.skip(self.state.tally.images);
         progress
+    }
+
+    /// One batch: its step, its line, what is seen of it.
+    fn train_on(
+        &mut self,
+        batch: &Batch,
+        waited: Duration,
+        progress: &Progress,
+        session: &mut Session,
+    ) -> Result<()> {
+        if self.state.batches == 0 {
+            self.config.schedule.begin_epoch(&mut self.state.schedule, batch.epoch);
+        }
+        let (tally, line) = self.step(batch, waited, &mut session.clock)?;
+        session.metrics.write(&line)?;
+        let (loss, error) = (self.state.tally.mean_loss(), self.state.tally.top1_error());
+        progress.message(format!("loss {loss:.3}  top-1 error {:.1} %", 100.0 * error));
+        progress.advance(tally.images);
+        session.recent.add(&tally, self.state.step, self.engine.plan().classes, progress);
+        Ok(())
     }
 
     /// One batch through the network and the update rule.
@@ -210,14 +209,7 @@ impl Trainer<'_> {
             step: (state.step + 1) as u32,
             first_image: 0,
         };
-        let decay = self.config.train.weight_decay;
-        let rates: Vec<Option<Rates>> = self
-            .engine
-            .plan()
-            .layers
-            .iter()
-            .map(|l| l.weights.as_ref().map(|w| state.schedule.rates(&l.name, w, decay)))
-            .collect();
+        let rates = rates(self.engine.plan(), &state.schedule, self.config.train.weight_decay);
         let momentum = self.config.train.momentum as f32;
         let (images, labels) = (batch.images.view(), &batch.labels);
         let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
@@ -248,35 +240,22 @@ impl Trainer<'_> {
 
     /// Validation, the epoch's line, the schedule's verdict, checkpoints. False: interrupted before
     /// validation was through; the state still stands at the end of the epoch's training.
-    fn end_epoch(
-        &mut self,
-        cropping: &Cropping,
-        metrics: &mut Metrics,
-        clock: &mut Clock,
-    ) -> Result<bool> {
-        let (train_seconds, wait, images_per_second) = clock.epoch();
+    fn end_epoch(&mut self, session: &mut Session) -> Result<bool> {
+        let (seconds, wait, images_per_second) = session.clock.epoch();
         let validation = match self.images.validation.clone() {
-            Some(images) => match self.validate(images, cropping)? {
+            Some(images) => match self.validate(images, &session.cropping)? {
                 None => return Ok(false),
                 some => some,
             },
             None => None,
         };
-        if let Some(validation) = validation.filter(|v| !v.loss.is_finite()) {
-            bail!(
-                "the validation loss is {} after step {}: {}",
-                validation.mean_loss(),
-                self.state.step,
-                diverged(&self.run, self.state.schedule.rate)
-            );
-        }
         let state = &mut self.state;
-        let (epoch, rate, tally) = (state.epoch, state.schedule.rate, state.tally);
-        metrics.write(&Line {
+        let (epoch, tally) = (state.epoch, state.tally);
+        session.metrics.write(&Line {
             kind: "epoch",
             step: state.step,
             epoch,
-            learning_rate: rate,
+            learning_rate: state.schedule.rate,
             loss: tally.mean_loss(),
             top1_error: tally.top1_error(),
             top5_error: tally.top5_error(),
@@ -284,66 +263,57 @@ impl Trainer<'_> {
             wait_seconds: wait,
             validation: validation.map(Validation::from),
         })?;
-        let mut line = format!(
-            "epoch {epoch:>3}: loss {:.4}, top-1 error {:.2} %",
-            tally.mean_loss(),
-            100.0 * tally.top1_error()
-        );
+        telling::epoch(epoch, tally, validation, seconds, wait);
         let mut verdict = Verdict::GoOn;
-        let mut is_best = false;
-        if let Some(validation) = validation {
-            let error = validation.top1_error();
-            line += &format!(
-                "; validation loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
-                validation.mean_loss(),
-                100.0 * error,
-                100.0 * validation.top5_error()
-            );
-            verdict = state.schedule.end_epoch(&self.config.schedule, error);
+        // Without validation `best` is the last.
+        let mut is_best = true;
+        if let Some(error) = validation.map(|v| v.top1_error()) {
+            verdict = self.config.schedule.end_epoch(&mut state.schedule, error)?;
             is_best = state.best.is_none_or(|(_, best)| error < best);
             if is_best {
                 state.best = Some((epoch, error));
             }
         }
-        let share = 100.0 * wait / train_seconds.max(1e-9);
-        line += &format!("; {}, {share:.1} % of it waiting for data", duration(train_seconds));
-        note!("{line}");
-        match verdict {
-            Verdict::Dropped => {
-                note!(
-                    "validation error has stopped improving; learning rate now {}",
-                    state.schedule.rate
-                )
-            }
-            Verdict::Finished => {
-                note!("validation error has stopped improving after the last drop")
-            }
-            Verdict::GoOn => {}
-        }
+        telling::verdict(verdict, state.schedule.rate);
         state.finished = verdict == Verdict::Finished || epoch == self.config.train.epochs;
         state.epoch += 1;
         state.batches = 0;
         state.tally = Tally::default();
+        self.keep(epoch, is_best)?;
+        session.clock.restart();
+        Ok(true)
+    }
+
+    /// The checkpoints after `epoch`.
+    fn keep(&self, epoch: u32, is_best: bool) -> Result<()> {
         // `last` comes last: killed before, the run repeats the epoch and writes the others again.
-        if is_best || validation.is_none() {
+        if is_best {
             self.save(&self.run.best())?;
         }
         let keep = self.config.train.keep;
         if keep > 0 && epoch.is_multiple_of(keep) {
             self.save(&self.run.epoch(epoch))?;
         }
-        self.save(&self.run.last())?;
-        clock.restart();
-        Ok(true)
+        self.save(&self.run.last())
     }
 
-    /// None: interrupted.
+    /// None: interrupted. Err: also a loss that is no number.
     fn validate(&mut self, images: Arc<dyn Images>, cropping: &Cropping) -> Result<Option<Tally>> {
         let crops = Crops::Centre;
         let batch = images_per_batch(self.engine.plan().batch, crops);
         let progress = Progress::new("validation", images.len() as u64);
         let loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
-        evaluate(&mut [(self.engine.as_mut(), loader)], crops, &progress, &self.interrupt)
+        let engine = self.engine.as_mut();
+        let tally = evaluate(&mut [(engine, loader)], crops, &progress, &self.interrupt)?;
+        if let Some(tally) = tally.filter(|tally| !tally.loss.is_finite()) {
+            bail!(
+                "the validation loss is {} after step {}: {}",
+                tally.mean_loss(),
+                self.state.step,
+                diverged(&self.run, self.state.schedule.rate)
+            );
+        }
+        Ok(tally)
     }
 
     /// Writes a checkpoint, but none of a network that can do nothing any more.
@@ -359,50 +329,5 @@ impl Trainer<'_> {
             );
         }
         checkpoint::save(path, self.config, &self.facts, &self.state, self.engine.as_ref())
-    }
-}
-
-/// What has happened and what to do about it.
-fn diverged(run: &RunFolder, rate: f64) -> String {
-    // Two digits of a tenth, without the tail of binary fractions.
-    let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
-    let way_out = if run.last().exists() {
-        let run = run.0.display();
-        format!(
-            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {run} --set schedule.rate={smaller:?}"
-        )
-    } else {
-        format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
-    };
-    format!("training has diverged with the learning rate {rate:?}; {way_out}")
-}
-
-/// Refuses a run that could not do what its schedule says.
-pub fn check_schedule(config: &Config, has_validation: bool) -> Result<()> {
-    if config.schedule.kind == ScheduleKind::Plateau && !has_validation {
-        return Err(config_error!(
-            "schedule.kind = \"plateau\" watches the validation error, but the data set has no images to validate on; prepare it with --val-fraction 0.1 or choose \"steps\""
-        ));
-    }
-    Ok(())
-}
-
-/// Watches for a loss that does not leave ln(classes), which the paper's initialisation is prone to.
-#[derive(Default)]
-struct Recent {
-    sum: Tally,
-}
-
-impl Recent {
-    fn add(&mut self, tally: &Tally, step: u64, classes: usize, progress: &Progress) {
-        if step > STUCK_AFTER - STUCK_OVER && step <= STUCK_AFTER {
-            self.sum.add(*tally);
-        }
-        let chance = (classes as f64).ln();
-        if step == STUCK_AFTER && self.sum.images > 0 && self.sum.mean_loss() > 0.99 * chance {
-            progress.say(&format!(
-                "the loss has not left ln({classes}) = {chance:.2} in {STUCK_AFTER} steps. Likely causes: weight_sigma = 0.01 in every layer together with biases of 1 (configs/ilsvrc2012.toml starts with 0.03 in the middle layers and does not get stuck), a learning rate too low, or labels that do not belong to the images. It may yet leave."
-            ));
-        }
     }
 }

@@ -9,11 +9,15 @@ mod cuda;
 mod few;
 mod lines;
 
-use super::{Family, Input, Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
+use super::{
+    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, read_as,
+};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Deserializer, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
 use toml::Table;
 
 pub const KIND: Kind = Kind {
@@ -25,9 +29,6 @@ pub const KIND: Kind = Kind {
         match &settings.outputs {
             Outputs::Count(n) if !(1..=1 << 24).contains(n) => {
                 bail!("outputs = {n}: it must be at least 1")
-            }
-            Outputs::Name(name) if name != "classes" => {
-                bail!("outputs = {name:?}: it must be a number or \"classes\"")
             }
             _ => Ok(Box::new(settings)),
         }
@@ -41,19 +42,43 @@ struct FcSettings {
     outputs: Outputs,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(untagged)]
-enum Outputs {
-    Count(usize),
-    Name(String),
+impl<'de> Deserialize<'de> for Outputs {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Outputs, D::Error> {
+        struct CountOrClasses;
+        impl Visitor<'_> for CountOrClasses {
+            type Value = Outputs;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number or \"classes\"")
+            }
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Outputs, E> {
+                match usize::try_from(count) {
+                    Ok(count) => Ok(Outputs::Count(count)),
+                    Err(_) => Err(E::invalid_value(Unexpected::Signed(count), &self)),
+                }
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Outputs, E> {
+                if name == "classes" {
+                    return Ok(Outputs::Classes);
+                }
+                Err(E::invalid_value(Unexpected::Str(name), &self))
+            }
+        }
+        value.deserialize_any(CountOrClasses)
+    }
+}
+
+impl Serialize for Outputs {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Outputs::Count(count) => count.serialize(to),
+            Outputs::Classes => to.serialize_str("classes"),
+        }
+    }
 }
 
 impl Settings for FcSettings {
-    fn outputs(&self) -> Option<super::Outputs> {
-        Some(match &self.outputs {
-            Outputs::Count(n) => super::Outputs::Count(*n),
-            Outputs::Name(_) => super::Outputs::Classes,
-        })
+    fn outputs(&self) -> Option<Outputs> {
+        Some(self.outputs)
     }
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
         if place.channels.is_empty() {

@@ -10,12 +10,12 @@ mod file;
 
 pub use file::Reader;
 
-use super::schedule;
 use crate::config::Config;
 use crate::data::dataset::{Class, Dataset, Preparation};
 use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
 use crate::layers::softmax::Tally;
+use crate::schedules;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub struct TrainingState {
     pub tally: Tally,
     /// Images of the training split, which an epoch that is gone on with must still have.
     pub training_images: u64,
-    pub schedule: schedule::State,
+    pub schedule: schedules::State,
     /// Epoch with the lowest validation top-1 error, and that error (a fraction).
     pub best: Option<(u32, f64)>,
     /// Whether training is over.

@@ -1,11 +1,16 @@
 //! Keys and values as they are written in a config: which keys a section knows, which of them a mistyped one
 //! was probably meant to be, a section as its struct, and what is wrong with a value in a person's words.
 
+mod values;
+
+pub use values::{Misfit, one_of};
+
 use crate::config_error;
 use anyhow::Result;
 use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+use values::In;
 
 /// The keys that the struct `T` reads, as serde derives them.
 pub fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
@@ -57,40 +62,20 @@ pub fn nearest(name: &str, known: &[&str]) -> String {
         .unwrap_or_default()
 }
 
-/// `table` as the struct `T`; serde's complaint with the place before it.
+/// `table` as the struct `T`. Err: which key does not fit and what it must be; no word on where the table
+/// stands, which callers know.
+pub fn settings<T: DeserializeOwned>(table: &Table) -> Result<T> {
+    T::deserialize(In(&Value::Table(table.clone()))).map_err(|e| config_error!("{e}"))
+}
+
+/// As [`settings`], with the table's place before the error.
 pub fn typed<T: DeserializeOwned>(table: &Table, place: &str) -> Result<T> {
-    T::deserialize(Value::Table(table.clone()))
-        .map_err(|e| config_error!("{place}: {}", complaint(&e.to_string(), table)))
+    settings(table).map_err(|e| config_error!("{place}: {e}"))
 }
 
-/// serde's complaint about `table` in a person's words: `batch = -1: it must be a whole number from 0 up`.
-fn complaint(text: &str, table: &Table) -> String {
-    let text = text.trim().replace('\n', " ");
-    // The TOML library ends with the key, "in `batch`" or "in `steps[0].rate`".
-    let (what, key) = match text.rsplit_once(" in `") {
-        Some((what, key)) => (what, key.trim_end_matches('`')),
-        None => (text.as_str(), ""),
-    };
-    let value = match table.get(key) {
-        Some(value) => format!("{key} = {value}: "),
-        None if key.is_empty() => String::new(),
-        None => format!("{key}: "),
-    };
-    format!("{value}{}", expectation(what))
-}
-
-/// What would be right, in place of the names of types.
-pub fn expectation(complaint: &str) -> String {
-    let right = match complaint.split_once(", expected ") {
-        Some((_, "usize" | "u64" | "u32")) => "a whole number from 0 up",
-        Some((_, "f64" | "f32")) => "a number",
-        Some((_, "a boolean")) => "true or false",
-        Some((_, right)) => right,
-        None if complaint.ends_with("untagged enum Outputs") => "a whole number or \"classes\"",
-        None if complaint.ends_with("untagged enum Noise") => "true, false or a number",
-        None => return complaint.replace("missing field", "there is no"),
-    };
-    format!("it must be {right}")
+/// The value at `key` as a `T`. Err: as of [`settings`].
+pub fn value<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T> {
+    T::deserialize(In(value)).map_err(|e| config_error!("{}", e.at(key, value)))
 }
 
 /// Settings as a value.

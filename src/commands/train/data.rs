@@ -1,0 +1,68 @@
+//! The data of a training run: found or made, and parted into what is trained and what is validated on.
+
+use crate::config::{Config, Prepare};
+use crate::config_error;
+use crate::data::dataset::{Dataset, HEADER_FILE};
+use crate::data::loader::Images;
+use crate::data::prepare::{idx, writer};
+use crate::note;
+use crate::train::trainer::Splits;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opens the data set of `config`, whose path becomes absolute: a checkpoint shall find its data again
+/// from any folder. `named` on the command line, it is not made where it is missing.
+pub fn open(config: &mut Config, named: Option<&Path>) -> Result<Dataset> {
+    let path = data_path(config);
+    let prepare = config.data.prepare.take().filter(|_| named.is_none());
+    let dataset = open_or_prepare(prepare.as_ref(), &path)?;
+    config.data.path = Some(std::path::absolute(&path)?);
+    Ok(dataset)
+}
+
+fn data_path(config: &Config) -> PathBuf {
+    config.data.path.clone().unwrap_or_else(|| Path::new("data").join(&config.name))
+}
+
+/// Opens the data set; makes it first, where the config says from what and it is not there.
+fn open_or_prepare(prepare: Option<&Prepare>, path: &Path) -> Result<Dataset> {
+    if let Some(prepare) = prepare.filter(|_| !path.join(HEADER_FILE).exists()) {
+        if prepare.kind != "idx" {
+            return Err(config_error!(
+                "data.prepare.kind = {:?}: only \"idx\" is prepared on first use",
+                prepare.kind
+            ));
+        }
+        note!("preparing {} from {}", path.display(), prepare.source.display());
+        let source = idx::find(&prepare.source, None, prepare.val_fraction, 1)?;
+        let options = writer::Options {
+            out: path.to_path_buf(),
+            max_bad: Some(0),
+            workers: None,
+            shard_bytes: writer::SHARD_BYTES,
+            jpeg_quality: None,
+        };
+        return Ok(writer::write(&source, &options)?.dataset);
+    }
+    Dataset::open(path).context("the training data cannot be opened")
+}
+
+/// The images to train on, and those of `val`, or else `test`, to validate on.
+pub fn splits(dataset: &Dataset) -> Result<Splits> {
+    let train: Arc<dyn Images> = Arc::new(dataset.split("train")?);
+    if train.is_empty() {
+        bail!("{}: the data set has no training images", dataset.path.display());
+    }
+    let name = ["val", "test"].into_iter().find(|s| dataset.header.splits.contains_key(*s));
+    if name == Some("test") {
+        note!("the data set has no split val; validating on test");
+    }
+    let validation = match name {
+        Some(name) => {
+            Some(Arc::new(dataset.split(name)?) as Arc<dyn Images>).filter(|s| !s.is_empty())
+        }
+        None => None,
+    };
+    Ok(Splits { train, validation })
+}

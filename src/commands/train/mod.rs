@@ -1,0 +1,182 @@
+//! `alexnet train`: a new run, or an old one taken further.
+
+mod data;
+mod resume;
+
+use super::print;
+use crate::config::Config;
+use crate::config_error;
+use crate::engine::{Choice, Placement};
+use crate::files;
+use crate::layers::Classes;
+use crate::network::{Mode, Plan};
+use crate::note;
+use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState};
+use crate::train::feed;
+use crate::train::interrupt::Interrupt;
+use crate::train::progress::duration;
+use crate::train::runs::RunFolder;
+use crate::train::trainer::{End, Trainer};
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Train a network as a config describes it, or go on with a run.
+///
+/// Writes a folder with config.toml (all defaults filled in), metrics.jsonl (a line a step and an
+/// epoch), last.safetensors and best.safetensors (the lowest validation top-1 error). Ctrl-C finishes
+/// the step, writes last.safetensors and ends; --resume goes on from there as if nothing had happened.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What to train: network, data, schedule.
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    config: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda:0, or cuda:0,1 for a tower each.
+    #[arg(long, default_value = "auto")]
+    device: Choice,
+    /// The prepared data set, in place of the config's data.path.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Change a value of the config, such as train.batch=64 or layer.conv1.weight_sigma=0.03; repeat
+    /// for more. Together with --resume it changes a run by hand: schedule.rate=0.001.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The run's folder; by default runs/NAME, or runs/NAME-2 … where that is taken.
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Go on with the run of --run, or with the newest.
+    #[arg(long)]
+    resume: bool,
+    /// After each epoch print the time of each layer and direction, on GPUs from their own clocks.
+    #[arg(long)]
+    profile: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
+    let (mut config, source) = read_config(&args, old.as_ref().map(|(_, checkpoint)| checkpoint))?;
+    let place = args.device.resolve(config.towers)?;
+    check_network(&config).with_context(|| source.clone())?;
+    let dataset = data::open(&mut config, args.data.as_deref())?;
+    let facts = DataFacts::of(&dataset);
+    config.data.channels.get_or_insert(facts.channels);
+    let plan = fitted(&config, &facts, &place).with_context(|| source.clone())?;
+    let images = data::splits(&dataset)?;
+    let has_validation = images.validation.is_some();
+    config.schedule.check_training(has_validation).with_context(|| source)?;
+    let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
+    let engine = place.engine(plan)?;
+
+    let (run, state, checkpoint) = match old {
+        None => (
+            RunFolder::create(args.run.as_deref(), &config.name)?,
+            TrainingState::new(&config),
+            None,
+        ),
+        Some((run, checkpoint)) => {
+            let images = images.train.len() as u64;
+            let state = resume::state(&config, &facts, &checkpoint, &run, images)?;
+            (run, state, Some(checkpoint))
+        }
+    };
+    greet(&config, &size, &place, images.train.len(), &run);
+    let trainer = Trainer {
+        config: &config,
+        facts,
+        images,
+        engine,
+        run,
+        state,
+        interrupt: Interrupt::listen()?,
+        profile: args.profile,
+    };
+    train(trainer, checkpoint)
+}
+
+/// The config with what the command line changes in it, and the file that it comes from.
+fn read_config(args: &Args, old: Option<&Checkpoint>) -> Result<(Config, String)> {
+    let (mut config, source) = match (&args.config, old) {
+        (Some(file), _) => (Config::read(file, &args.set)?, file.display().to_string()),
+        (None, Some(checkpoint)) => {
+            let source = checkpoint.path.display().to_string();
+            (Config::parse(&checkpoint.config, &args.set, &source)?, source)
+        }
+        (None, None) => return Err(config_error!("--config FILE is missing")),
+    };
+    if let Some(data) = &args.data {
+        config.data.path = Some(data.clone());
+    }
+    Ok((config, source))
+}
+
+/// The plan of the network for what the data set holds. Err: they do not suit each other.
+fn fitted(config: &Config, facts: &DataFacts, place: &Placement) -> Result<Plan> {
+    feed::augmentation(&config.data, facts)?;
+    let (batch, classes) = (config.train.batch, facts.classes.len());
+    Plan::new(config, batch, Mode::Training, &place.towers, Classes::Known(classes))
+}
+
+/// How large a network is.
+struct Size {
+    parameters: u64,
+    /// Memory of all devices.
+    bytes: u64,
+}
+
+/// The first words: what is trained, where, on what.
+fn greet(config: &Config, size: &Size, place: &Placement, images: usize, run: &RunFolder) {
+    note!(
+        "{}: {} parameters, {} {}, {:.1} GiB; {images} training images; {}",
+        config.name,
+        size.parameters,
+        if config.towers == 1 { "1 tower" } else { "2 towers" },
+        place.words,
+        size.bytes as f64 / (1u64 << 30) as f64,
+        run.0.display()
+    );
+}
+
+/// Trains from the start, or from where `checkpoint` stands.
+fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()> {
+    let run = trainer.run.clone();
+    let _lock = run.lock()?;
+    let is_new = checkpoint.is_none();
+    match checkpoint {
+        Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,
+        None => trainer.initialise()?,
+    }
+    run.remove_leftovers();
+    files::write_text(&run.config(), &trainer.config.to_toml())?;
+    let begun = Instant::now();
+    match trainer.train()? {
+        End::Interrupted => bail!(
+            "interrupted; all is kept in {}, go on with: alexnet train --resume --run {}",
+            run.last().display(),
+            run.0.display()
+        ),
+        End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64())),
+    }
+}
+
+/// A network that cannot work is refused before any data is looked at.
+fn check_network(config: &Config) -> Result<()> {
+    let devices = vec![0; config.towers];
+    Plan::new(config, 1, Mode::Training, &devices, Classes::Any).map(|_| ())
+}
+
+/// The last words: where the result is and what to try with it.
+fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
+    let best = run.best_or_last();
+    let checkpoint = Checkpoint::open(&best)?;
+    let result = match checkpoint.state.best {
+        Some((epoch, error)) => {
+            format!("best top-1 error {:.2} % on validation, after epoch {epoch}", 100.0 * error)
+        }
+        None => "no validation".to_string(),
+    };
+    let time = seconds.map_or(String::new(), |s| format!(" in {}", duration(s)));
+    print(&format!(
+        "trained{time}: {result}\ncheckpoint: {best}\ntry next:\n  alexnet eval {best} --ten-crop\n  alexnet predict IMAGE --checkpoint {best}\n  alexnet inspect {best}",
+        best = best.display()
+    ))
+}

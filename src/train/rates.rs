@@ -1,0 +1,58 @@
+//! From the rates of the schedule to the constants of the update rule, layer by layer.
+
+use crate::engine::Rates;
+use crate::layers::Weights;
+use crate::network::Plan;
+use crate::schedules::State;
+
+/// For every layer of `plan`, in its order; None for those that do not learn. `weight_decay` is
+/// `train.weight_decay`, for layers without one of their own.
+pub fn rates(plan: &Plan, state: &State, weight_decay: f64) -> Vec<Option<Rates>> {
+    let layers = plan.layers.iter();
+    layers.map(|l| l.weights.as_ref().map(|w| of_layer(&l.name, w, state, weight_decay))).collect()
+}
+
+fn of_layer(name: &str, weights: &Weights, state: &State, weight_decay: f64) -> Rates {
+    let own = state.layers.get(name).copied();
+    let weight = own.unwrap_or(state.rate) * weights.weight_rate;
+    let bias = own.unwrap_or(state.bias_rate) * weights.bias_rate;
+    let decay = weights.weight_decay.unwrap_or(weight_decay);
+    Rates {
+        weight: weight as f32,
+        weight_decay: (weight * decay) as f32,
+        bias: bias as f32,
+        bias_decay: (bias * weights.bias_decay) as f32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedules::Schedule;
+
+    #[test]
+    fn a_layers_own_rate_counts_for_weights_and_biases() {
+        let text = "kind = \"steps\"\nrate = 0.01\nbias_rate = 0.002\nsteps = [{ epoch = 68, layers = { conv1 = 0.00001 } }, { epoch = 72, layers = { conv1 = 0.0 } }]";
+        let schedule = Schedule::read(&text.parse().unwrap()).unwrap();
+        let weights: Weights = toml::from_str("").unwrap();
+        let mut state = schedule.begin();
+        let of = |name: &str, state: &State| of_layer(name, &weights, state, 0.0005);
+        assert_eq!((of("conv1", &state).weight, of("conv1", &state).bias), (0.01, 0.002));
+        assert_eq!(of("conv1", &state).weight_decay, (0.01 * 0.0005) as f32);
+        schedule.begin_epoch(&mut state, 68);
+        assert_eq!((of("conv1", &state).weight, of("conv1", &state).bias), (0.00001, 0.00001));
+        assert_eq!(of("fc8", &state).weight, 0.01);
+        schedule.begin_epoch(&mut state, 72);
+        assert_eq!((of("conv1", &state).weight, of("conv1", &state).bias), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_layers_factors_and_decays() {
+        let text = "weight_rate = 2.0\nbias_rate = 3.0\nweight_decay = 0.5\nbias_decay = 0.25";
+        let weights: Weights = toml::from_str(text).unwrap();
+        let state = Schedule::read(&"rate = 0.125".parse().unwrap()).unwrap().begin();
+        let rates = of_layer("fc", &weights, &state, 0.0005);
+        assert_eq!((rates.weight, rates.weight_decay), (0.25, 0.125));
+        assert_eq!((rates.bias, rates.bias_decay), (0.375, 0.09375));
+    }
+}
