@@ -7,7 +7,6 @@ pub mod feed;
 pub mod initial;
 pub mod interrupt;
 pub mod metrics;
-pub mod progress;
 pub mod runs;
 pub mod schedule;
 pub mod trainer;
