@@ -16,6 +16,7 @@
 //! - [`vectors`]: the processor's vector instructions, the matrix kernel, scratch memory; knows no layer.
 //! - [`keys`]: sections of a config as structs, and what is wrong with a value in a person's words.
 //! - [`files`]: files that are whole or absent, and numbers used where they lie in a file.
+//! - [`progress`]: how far a long piece of work is, on standard error.
 //! - [`random`]: every random number, as a function of what it is for.
 //! - [`errors`]: what decides the exit code, and lines for people on standard error.
 
@@ -30,6 +31,7 @@ pub mod keys;
 pub mod layers;
 pub mod network;
 pub mod pictures;
+pub mod progress;
 pub mod random;
 pub mod schedules;
 pub mod train;

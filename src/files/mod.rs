@@ -4,6 +4,7 @@
 //! so that a reader never sees half of it, whenever the program is killed or the disk runs full.
 
 pub mod mapped;
+pub mod positioned;
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};

@@ -2,12 +2,12 @@
 //! (paper section 4.1) and over networks (section 6).
 
 use super::interrupt::Interrupt;
-use super::progress::Progress;
 use crate::data::form::CropView;
 use crate::data::loader::{Crops, Loader};
 use crate::engine::Engine;
 use crate::layers::Run;
 use crate::layers::softmax::{Tally, tally};
+use crate::progress::Progress;
 use anyhow::Result;
 
 /// Images whose `crops` fit into an engine's batch.

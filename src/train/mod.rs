@@ -7,7 +7,6 @@ pub mod feed;
 pub mod initial;
 pub mod interrupt;
 pub mod metrics;
-pub mod progress;
 pub mod rates;
 pub mod runs;
 mod telling;

@@ -2,12 +2,12 @@
 //! wrong and what to do about it when the loss diverges or stays where it is.
 
 use super::clock::Clock;
-use super::progress::{Progress, duration};
 use super::runs::RunFolder;
 use crate::engine::Engine;
 use crate::engine::profile::Profile;
 use crate::layers::softmax::Tally;
 use crate::note;
+use crate::progress::{Progress, duration};
 use crate::schedules::Verdict;
 
 /// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is averaged.

@@ -16,12 +16,12 @@ pub mod writer;
 
 use super::dataset::{Class, Preparation};
 use crate::config_error;
+use crate::files::positioned::read_exact_at;
 use crate::random::{Purpose, Stream};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -153,7 +153,7 @@ impl Backing {
     /// Fills `buffer` from byte `offset` on.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
         match &self.storage {
-            Storage::Disk(file) => file.read_exact_at(buffer, offset),
+            Storage::Disk(file) => read_exact_at(file, buffer, offset),
             Storage::Memory(bytes) => {
                 let part = usize::try_from(offset)
                     .ok()

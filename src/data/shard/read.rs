@@ -6,10 +6,10 @@ use super::{
 };
 use crate::data::area::Area;
 use crate::data::shard::Store;
+use crate::files::positioned::read_exact_at;
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 thread_local! {
@@ -49,7 +49,7 @@ impl Shard {
         let bytes = file.metadata()?.len();
         ensure!(bytes >= HEADER as u64, "it has {bytes} bytes, fewer than a shard's header");
         let mut header = [0; HEADER];
-        file.read_exact_at(&mut header, 0)?;
+        read_exact_at(file, &mut header, 0)?;
         ensure!(&header[..8] == MAGIC, "it does not begin with `ALEXSHRD`");
         let version = u32_at(&header, 8);
         ensure!(version == VERSION, "it has version {version}; this program reads {VERSION}");
@@ -64,7 +64,7 @@ impl Shard {
             "its index is said to begin at byte {index_at} of {bytes}"
         );
         let mut index = vec![0; (bytes - index_at) as usize];
-        file.read_exact_at(&mut index, index_at)?;
+        read_exact_at(file, &mut index, index_at)?;
         let crc = header_crc(&header, &index);
         ensure!(crc == u32_at(&header, 60), "the checksum of its header and index is wrong");
         ensure!(
@@ -194,8 +194,8 @@ impl Shard {
     fn read_bytes(&self, record: usize, first: usize, bytes: &mut [u8]) -> Result<()> {
         let at = self.entries[record].offset + first as u64;
         let result = match &self.file {
-            Some(file) => file.read_exact_at(bytes, at),
-            None => File::open(&self.path).and_then(|f| f.read_exact_at(bytes, at)),
+            Some(file) => read_exact_at(file, bytes, at),
+            None => File::open(&self.path).and_then(|file| read_exact_at(&file, bytes, at)),
         };
         result.with_context(|| format!("{} cannot be read", self.what(record)))
     }

@@ -1,8 +1,7 @@
 //! One split being written.
 
 use super::Skipped;
-use super::meter::Meter;
-use super::resume::{self, Progress, Unfinished};
+use super::resume::{self, SplitState, Unfinished};
 use crate::data::area::Area;
 use crate::data::dataset::UNFINISHED_FILE;
 use crate::data::decode;
@@ -10,6 +9,7 @@ use crate::data::prepare::{Content, Item, Source, Stored};
 use crate::data::shard::ShardInfo;
 use crate::data::shard::{RecordShape, Shard, Writer, jpeg};
 use crate::data::statistics::Sums;
+use crate::progress::Progress;
 use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
 use std::fs;
@@ -32,7 +32,7 @@ pub(super) struct Job<'a> {
     pub(super) full: usize,
     pub(super) out: &'a Path,
     pub(super) split: &'a str,
-    pub(super) meter: &'a Meter,
+    pub(super) progress: &'a Progress,
 }
 
 /// An image as the network will see it.
@@ -54,21 +54,19 @@ impl Job<'_> {
         sums: &mut Sums,
     ) -> Result<()> {
         let counted = self.split == "train";
-        let progress = state.splits.entry(self.split.to_string()).or_default().clone();
+        let done = state.splits.entry(self.split.to_string()).or_default().clone();
         if counted {
-            for shard in &progress.shards {
+            for shard in &done.shards {
                 pool.install(|| self.sum_shard(shard, sums))?;
             }
         }
-        ensure!(
-            progress.items <= items.len(),
-            "{UNFINISHED_FILE} counts more items than there are"
-        );
-        self.meter.add(progress.items, progress.skipped.len());
+        ensure!(done.items <= items.len(), "{UNFINISHED_FILE} counts more items than there are");
+        self.progress.skip(done.items as u64);
 
         let chunk = (CHUNK_BYTES / self.shape.image_bytes()).clamp(1, self.full);
-        let todo = &items[progress.items..];
-        let mut output = Output { job: self, state, progress, writer: None };
+        let todo = &items[done.items..];
+        let mut output = Output { job: self, state, done, writer: None };
+        output.tell_skipped();
         let mut waiting: Option<(&[Item], Decoded)> = None;
         for part in todo.chunks(chunk) {
             let (written, decoded) = pool.install(|| {
@@ -203,20 +201,19 @@ fn too_large(length: u64) -> String {
 struct Output<'a> {
     job: &'a Job<'a>,
     state: &'a mut Unfinished,
-    progress: Progress,
+    done: SplitState,
     writer: Option<Writer>,
 }
 
 impl Output<'_> {
     fn put(&mut self, items: &[Item], decoded: Decoded) -> Result<()> {
-        let before = self.progress.skipped.len();
         for (item, image) in items.iter().zip(decoded) {
-            self.progress.items += 1;
+            self.done.items += 1;
             match image {
                 Ok(Ready { pixels, record }) => {
                     let writer = match &mut self.writer {
                         Some(writer) => writer,
-                        none => none.insert(self.job.next_shard(self.progress.shards.len())?),
+                        none => none.insert(self.job.next_shard(self.done.shards.len())?),
                     };
                     writer.append(record.as_ref().unwrap_or(&pixels), item.label, &item.name)?;
                     if writer.len() == self.job.full {
@@ -224,20 +221,31 @@ impl Output<'_> {
                     }
                 }
                 Err(reason) => {
-                    self.progress.skipped.push(Skipped { file: item.name.clone(), reason });
+                    self.done.skipped.push(Skipped { file: item.name.clone(), reason });
                 }
             }
         }
-        self.job.meter.add(items.len(), self.progress.skipped.len() - before);
+        self.tell_skipped();
+        self.job.progress.advance(items.len() as u64);
         Ok(())
+    }
+
+    /// How many images were left out, in all splits so far.
+    fn tell_skipped(&self) {
+        let others = self.state.splits.iter().filter(|(split, _)| *split != self.job.split);
+        let others: usize = others.map(|(_, state)| state.skipped.len()).sum();
+        let skipped = others + self.done.skipped.len();
+        if skipped > 0 {
+            self.job.progress.message(format!("{skipped} skipped"));
+        }
     }
 
     /// Finishes the shard in work, if there is one, and saves how far things are.
     fn close(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
-            self.progress.shards.push(writer.finish()?);
+            self.done.shards.push(writer.finish()?);
         }
-        self.state.splits.insert(self.job.split.to_string(), self.progress.clone());
+        self.state.splits.insert(self.job.split.to_string(), self.done.clone());
         resume::save(self.state, self.job.out)
     }
 }

@@ -8,7 +8,6 @@
 //! and settings, finished shards are kept (the sums are made again from them) and the rest follows.
 
 mod job;
-mod meter;
 mod resume;
 
 use super::Source;
@@ -18,9 +17,9 @@ use crate::data::dataset::{
 use crate::data::shard::{RecordShape, Store};
 use crate::data::statistics::Sums;
 use crate::files;
+use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use job::Job;
-use meter::Meter;
 use resume::Unfinished;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -80,15 +79,16 @@ pub fn write(source: &Source, options: &Options) -> Result<Summary> {
     let shape = RecordShape { store: options.store(), height, width, channels: source.channels };
 
     let total: usize = source.splits.iter().map(|(_, items)| items.len()).sum();
-    let meter = Meter::new(total);
+    let progress = Progress::new("prepare", total as u64);
     let mut sums = Sums::new([height, width, source.channels]);
     for (split, items) in &source.splits {
         let full = (options.shard_bytes / shape.image_bytes()).max(1);
         let quality = options.jpeg_quality;
-        let job = Job { source, shape, quality, full, out: &options.out, split, meter: &meter };
+        let job =
+            Job { source, shape, quality, full, out: &options.out, split, progress: &progress };
         job.run(items, &pool, &mut state, &mut sums)?;
     }
-    meter.finish();
+    progress.finish();
     finish(source, options, state, &sums, total)
 }
 
@@ -122,9 +122,9 @@ fn finish(
 
     sums.write(&out.join(STATISTICS_FILE))?;
     let [height, width] = source.preparation.size;
-    let splits = state.splits.into_iter().map(|(name, progress)| {
-        let images = progress.shards.iter().map(|shard| shard.records).sum();
-        (name, SplitInfo { images, shards: progress.shards })
+    let splits = state.splits.into_iter().map(|(name, split)| {
+        let images = split.shards.iter().map(|shard| shard.records).sum();
+        (name, SplitInfo { images, shards: split.shards })
     });
     let header = Header {
         format: FORMAT,

@@ -24,11 +24,12 @@ pub(super) struct Unfinished {
     shard_bytes: usize,
     /// CRC-32 of all classes, splits, names and labels: another source is another list.
     items_crc32: u32,
-    pub(super) splits: BTreeMap<String, Progress>,
+    pub(super) splits: BTreeMap<String, SplitState>,
 }
 
+/// How far a split is.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub(super) struct SplitState {
     /// Items done: those in finished shards and those skipped between them.
     pub(super) items: usize,
     pub(super) shards: Vec<ShardInfo>,
@@ -80,7 +81,7 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
         return Ok(new);
     }
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    let mut old: Unfinished = serde_json::from_str(&text)
+    let old: Unfinished = serde_json::from_str(&text)
         .with_context(|| format!("{} is damaged; remove {}", file.display(), out.display()))?;
     let same = old.format == new.format
         && old.source == new.source
@@ -99,8 +100,8 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
             old.path.display()
         ));
     }
-    for progress in old.splits.values_mut() {
-        progress.shards.iter().try_for_each(|shard| {
+    for split in old.splits.values() {
+        split.shards.iter().try_for_each(|shard| {
             ensure!(
                 fs::metadata(out.join(&shard.file)).is_ok_and(|m| m.len() == shard.bytes),
                 "{} was finished, but is missing or has another length now; remove {} and start again",
