@@ -12,8 +12,8 @@ use alexnet::engine::cuda::Cuda;
 use alexnet::engine::{Engine, Rates, Slot};
 use alexnet::gpu::compile::Compiler;
 use alexnet::gpu::device::Device;
-use alexnet::gpu::kernels;
 use alexnet::gpu::library::driver_version;
+use alexnet::kernel_source;
 use alexnet::layers::Run;
 use alexnet::network::{Mode, Plan};
 use std::sync::Arc;
@@ -72,12 +72,14 @@ fn the_kernel_gives_the_cpus_bits() {
             let (images, values) = (17, a.geometry.crop_len());
             let all = [("IMAGES", images + 2), ("H", 19), ("W", 19), ("C", channels)];
             let all = all.map(|(name, value)| (name, value.to_string()));
-            let kernel = device.kernel(kernels::INPUT, &all, "input").unwrap();
+            let kernel = device.kernel(kernel_source!("input.cu"), &all, "input").unwrap();
             let crops = device.buffer_of(pixels).unwrap();
             let [mean, colours] = [&a.mean, colours].map(|v| device.buffer_of(v).unwrap());
             let y = device.buffer::<f32>((images + 2) * values).unwrap();
             let launch = kernel.arguments().buffer(&crops).buffer(&mean).buffer(&colours);
             let launch = launch.word(images as u32).buffer(&y);
+            // SAFETY: the arguments are those of `input`: crops of 17 images, all that it is told of, a
+            // mean of one image, colours of 17, and room for IMAGES of them.
             unsafe { launch.on_each(&device.compute, y.len()).unwrap() };
             let mut got = vec![0.0; y.len()];
             device.compute.read(&y, &mut got).unwrap();

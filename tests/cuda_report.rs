@@ -36,7 +36,7 @@ fn tool(name: &str) -> PathBuf {
     folders.extend(std::env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin")));
     if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
         for python in entries(&Path::new(&environment).join("lib")) {
-            for package in entries(&python.join("context-packages").join("nvidia")) {
+            for package in entries(&python.join("site-packages").join("nvidia")) {
                 folders.push(package.join("bin"));
             }
         }
@@ -250,6 +250,8 @@ fn products_access_memory_well() {
                 device.compute.zero(buffer).unwrap();
                 launch = launch.buffer(buffer);
             }
+            // SAFETY: a variant lists its kernel's buffers in order, with their lengths, and takes nothing
+            // else.
             unsafe { launch.on(&device.compute, variant.grid, variant.block).unwrap() };
             device.wait().unwrap();
             let a = standin::accesses();

@@ -3,8 +3,9 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use alexnet::gpu::compile::Constant;
-use alexnet::gpu::kernels::{self, KernelSource};
+use alexnet::gpu::kernels::KernelSource;
 use alexnet::gpu::product::{ProductShape, Tiling};
+use alexnet::kernel_source;
 use alexnet::layers::window::cuda::windows_depth;
 
 /// One compiled form of a kernel.
@@ -108,7 +109,7 @@ pub fn products(images: usize) -> Vec<Variant> {
             });
         };
         add(
-            kernels::CONV_FORWARD,
+            kernel_source!("conv_forward.cu"),
             "conv_forward",
             &|images| product(images * places_out, out_channels, depth),
             &[x, weights, bias],
@@ -117,7 +118,7 @@ pub fn products(images: usize) -> Vec<Variant> {
         if name != "conv1" {
             let taps = kernel * kernel * out_channels;
             add(
-                kernels::CONV_BACKWARD_INPUT,
+                kernel_source!("conv_backward_input.cu"),
                 "conv_backward_input",
                 &|images| product(images * places_in, channels, taps),
                 &[y, weights],
@@ -125,7 +126,7 @@ pub fn products(images: usize) -> Vec<Variant> {
             );
         }
         add(
-            kernels::CONV_BACKWARD_WEIGHTS,
+            kernel_source!("conv_backward_weights.cu"),
             "conv_backward_weights",
             &|images| product(depth, out_channels, images * places_out),
             &[x, y],
@@ -168,8 +169,8 @@ pub fn variants(images: usize) -> Vec<Variant> {
         ("WITHIN", 0),
     ]);
     lrn.extend([("K", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")].map(|(n, v)| (n, v.into())));
-    add("lrn1 forward", kernels::LRN, "lrn_forward", &lrn, maps, &[maps; 3]);
-    add("lrn1 backward", kernels::LRN, "lrn_backward", &lrn, maps, &[maps; 4]);
+    add("lrn1 forward", kernel_source!("lrn.cu"), "lrn_forward", &lrn, maps, &[maps; 3]);
+    add("lrn1 backward", kernel_source!("lrn.cu"), "lrn_backward", &lrn, maps, &[maps; 4]);
     let pooled = images * 27 * 27 * 48;
     let pool = constants(&[
         ("IMAGES", images),
@@ -180,14 +181,26 @@ pub fn variants(images: usize) -> Vec<Variant> {
         ("OUT_W", 27),
         ("SIZE", 3),
         ("STRIDE", 2),
-        ("PAD_TOP", 0),
-        ("PAD_LEFT", 0),
     ]);
-    add("pool1 forward", kernels::POOL, "max_forward", &pool, pooled, &[maps, pooled, pooled]);
-    add("pool1 backward", kernels::POOL, "max_backward", &pool, maps, &[pooled, pooled, maps]);
+    add(
+        "pool1 forward",
+        kernel_source!("pool.cu"),
+        "max_forward",
+        &pool,
+        pooled,
+        &[maps, pooled, pooled],
+    );
+    add(
+        "pool1 backward",
+        kernel_source!("pool.cu"),
+        "max_backward",
+        &pool,
+        maps,
+        &[pooled, pooled, maps],
+    );
     add(
         "average pooling forward",
-        kernels::POOL,
+        kernel_source!("pool.cu"),
         "average_forward",
         &pool,
         pooled,
@@ -195,7 +208,7 @@ pub fn variants(images: usize) -> Vec<Variant> {
     );
     add(
         "average pooling backward",
-        kernels::POOL,
+        kernel_source!("pool.cu"),
         "average_backward",
         &pool,
         maps,
@@ -209,7 +222,11 @@ pub fn variants(images: usize) -> Vec<Variant> {
         ("tanh_backward", 3),
         ("update", 3),
     ] {
-        add(kernel, kernels::ELEMENTWISE, kernel, &count, maps, &vec![maps; buffers]);
+        let source = match kernel {
+            "update" => kernel_source!("update.cu"),
+            _ => kernel_source!("activation.cu"),
+        };
+        add(kernel, source, kernel, &count, maps, &vec![maps; buffers]);
     }
     let mut dropout = constants(&[
         ("IMAGES", images),
@@ -219,28 +236,56 @@ pub fn variants(images: usize) -> Vec<Variant> {
         ("CHANNEL", 2048),
     ]);
     dropout.push(("PURPOSE", "1u".into()));
-    add("dropout", kernels::DROPOUT, "dropout", &dropout, images * 2048, &[images * 2048; 2]);
+    add(
+        "dropout",
+        kernel_source!("dropout.cu"),
+        "dropout",
+        &dropout,
+        images * 2048,
+        &[images * 2048; 2],
+    );
     let softmax = constants(&[("IMAGES", images), ("CLASSES", 1000), ("TOP", 5), ("TRAINING", 1)]);
-    add("softmax", kernels::SOFTMAX, "softmax", &softmax, images * 256, &[images * 1000; 3]);
-    add("sum of scores", kernels::SOFTMAX, "sum_scores", &softmax, 32, &[images * 3, 3]);
+    add(
+        "softmax",
+        kernel_source!("softmax.cu"),
+        "softmax",
+        &softmax,
+        images * 256,
+        &[images * 1000; 3],
+    );
+    add(
+        "sum of scores",
+        kernel_source!("softmax.cu"),
+        "sum_scores",
+        &softmax,
+        32,
+        &[images * 3, 3],
+    );
     let towers =
         constants(&[("PIXELS", images * 169), ("C", 128), ("JOINED_C", 256), ("CHANNEL", 128)]);
     let (part, joined) = (images * 169 * 128, images * 169 * 256);
-    add("join", kernels::TOWERS, "join", &towers, part, &[part, joined]);
-    add("take", kernels::TOWERS, "take", &towers, part, &[joined, part]);
-    add("take_add", kernels::TOWERS, "take_add", &towers, part, &[joined, part]);
+    add("join", kernel_source!("towers.cu"), "join", &towers, part, &[part, joined]);
+    add("take", kernel_source!("towers.cu"), "take", &towers, part, &[joined, part]);
+    add("take_add", kernel_source!("towers.cu"), "take_add", &towers, part, &[joined, part]);
     let input = constants(&[("IMAGES", images), ("H", 224), ("W", 224), ("C", 3)]);
     let pixels = images * 224 * 224 * 3;
     add(
         "input",
-        kernels::INPUT,
+        kernel_source!("input.cu"),
         "input",
         &input,
         pixels,
         &[pixels, 224 * 224 * 3, images * 4, pixels],
     );
     let sums = constants(&[("ROWS", images * 3025), ("COLUMNS", 48), ("SPLITS", 128)]);
-    add("column sums", kernels::REDUCE, "column_sums", &sums, 48, &[maps, 48 * 128]);
-    add("reduce splits", kernels::REDUCE, "reduce_splits", &sums, 48, &[48 * 128, 48, 48]);
+    add("column sums", kernel_source!("reduce.cu"), "column_sums", &sums, 48, &[maps, 48 * 128]);
+    add(
+        "reduce splits",
+        kernel_source!("reduce.cu"),
+        "reduce_splits",
+        &sums,
+        48,
+        &[48 * 128, 48, 48],
+    );
     all
 }

@@ -8,40 +8,23 @@ mod cuda;
 mod direct;
 mod winograd;
 
-use super::window::{Kernels, Window};
-use super::{Kind, Layer, ParameterShapes, Place, Role, Settings, Shape, read_as};
-use crate::keys::{self, to_table};
+use super::window::{KernelSettings, Kernels, Window};
+use super::{Kind, Layer, ParameterShapes, Place, Role, Shape};
+use crate::keys;
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
-use toml::Table;
 use winograd::Winograd;
 
 pub const KIND: Kind = Kind {
     name: "conv",
     learns: true,
     keys: keys::fields_of::<Kernels>,
-    read: |table| {
-        let kernels: Kernels = read_as(table)?;
-        kernels.check()?;
-        Ok(Box::new(ConvSettings(kernels)))
-    },
+    read: |table| KernelSettings::read(table, plan),
 };
 
-#[derive(Debug)]
-struct ConvSettings(Kernels);
-
-impl Settings for ConvSettings {
-    fn outputs(&self, _: Option<usize>) -> Result<Option<usize>> {
-        Ok(Some(self.0.kernels))
-    }
-    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
-        let window = self.0.fit(place.input, place.channels.len())?;
-        let winograd = if place.winograd { Winograd::for_window(&window) } else { None };
-        Ok(Box::new(Conv { window, winograd }))
-    }
-    fn to_table(&self) -> Table {
-        to_table(&self.0)
-    }
+fn plan(window: Window, place: &Place<'_>) -> Box<dyn Layer> {
+    let winograd = if place.winograd { Winograd::for_window(&window) } else { None };
+    Box::new(Conv { window, winograd })
 }
 
 /// A convolution on one tower.

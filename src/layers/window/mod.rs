@@ -2,10 +2,12 @@
 
 pub mod cuda;
 
-use super::Shape;
+use super::{Layer, Place, Settings, Shape, read_as};
+use crate::keys::to_table;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use toml::Table;
 
 /// The keys of conv and local layers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -26,6 +28,38 @@ pub struct Kernels {
 
 fn one() -> usize {
     1
+}
+
+/// The settings of a kind whose kernels slide over windows; the kind adds the layer on one of them.
+#[derive(Debug)]
+pub struct KernelSettings {
+    kernels: Kernels,
+    layer: MakeLayer,
+}
+
+/// A kind's layer on the window that its kernels fit to their input.
+pub type MakeLayer = fn(Window, &Place<'_>) -> Box<dyn Layer>;
+
+impl KernelSettings {
+    /// Reads the keys of [`Kernels`] and checks their ranges.
+    pub fn read(table: &Table, layer: MakeLayer) -> Result<Box<dyn Settings>> {
+        let kernels: Kernels = read_as(table)?;
+        kernels.check()?;
+        Ok(Box::new(KernelSettings { kernels, layer }))
+    }
+}
+
+impl Settings for KernelSettings {
+    fn outputs(&self, _: Option<usize>) -> Result<Option<usize>> {
+        Ok(Some(self.kernels.kernels))
+    }
+    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
+        let window = self.kernels.fit(place.input, place.channels.len())?;
+        Ok((self.layer)(window, place))
+    }
+    fn to_table(&self) -> Table {
+        to_table(&self.kernels)
+    }
 }
 
 /// A kernel layer fitted to its input: every number that its loops need.
