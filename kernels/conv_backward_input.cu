@@ -6,7 +6,8 @@
 //
 //   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output
 //   weights   as in conv_forward.cu
-//   out       [IMAGES][IN_H][IN_W][IN_C], with respect to the input; with SPLITS > 1, that many parts
+//   out       [IMAGES][IN_H][IN_W][IN_C], with respect to the input; with SPLITS > 1, that many
+//             parts
 //
 // Grid: x lines / LINES, y (IN_C / GROUPS) / COLUMNS, z (LOCAL ? IN_H * IN_W : SPLITS) * GROUPS.
 #include "product.cuh"

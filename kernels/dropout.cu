@@ -1,12 +1,12 @@
-// Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a function
-// of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
+// Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a
+// function of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
 //
 //   x, y [IMAGES][PIXELS][C]: a tower's part of a layer with JOINED_C channels, from CHANNEL on
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
-// Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32. The same kernel
-// takes the gradient back. `scale` is the forward pass in evaluation: all are kept, times `factor`, the
-// share that training keeps. x and y may be the same memory. Grid: elements / 256.
+// Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32. The same
+// kernel takes the gradient back. `scale` is the forward pass in evaluation: all are kept, times
+// `factor`, the share that training keeps. x and y may be the same memory. Grid: elements / 256.
 constexpr int COUNT = IMAGES * PIXELS * C;
 
 __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,

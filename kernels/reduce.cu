@@ -1,7 +1,7 @@
 // Sums in a fixed order.
 //
-// reduce_splits: the parts that a product was shared out to (conv_*.cu with SPLITS > 1), added up in
-// rising order, with bias and ReLU where the forward pass wants them.
+// reduce_splits: the parts that a product was shared out to (conv_*.cu with SPLITS > 1), added up
+// in rising order, with bias and ReLU where the forward pass wants them.
 //   parts [SPLITS][COUNT], bias [BIAS_LENGTH] (read if BIAS), out [COUNT]; COUNT % BIAS_LENGTH == 0
 //   Grid: COUNT / 256.
 //

@@ -1,5 +1,6 @@
-//! The stand-in for driver and NVRTC catches what it is for (planted faults), and the host layer for
-//! GPUs does what it says: streams, links, cache, and a sentence for everything that can be missing.
+//! The stand-in for driver and NVRTC catches what it is for (planted faults), and the host layer
+//! for GPUs does what it says: streams, links, cache, and a sentence for everything that can be
+//! missing.
 
 mod standin;
 
@@ -44,15 +45,16 @@ extern "C" __global__ void scale(const float* x, float factor, float* y) {
 /// Queues `y = x * 2` for `n` elements on the compute stream.
 fn double(device: &Device, x: &Buffer<f32>, y: &Buffer<f32>, n: usize) -> Result<()> {
     let kernel = device.kernel(SCALE, &count(n), "scale")?;
-    // SAFETY: `scale` takes these three; tests that give it less memory than `n` elements want to see what
-    // the stand-in makes of that, in a process of their own.
+    // SAFETY: `scale` takes these three; tests that give it less memory than `n` elements want to
+    // see what the stand-in makes of that, in a process of their own.
     unsafe { kernel.arguments().buffer(x).float(2.0).buffer(y).on_each(&device.compute, n) }
 }
 
 /// Launches the only kernel, `run(float* out)`, of a source with one block of 64 threads.
 fn run_source(device: &Device, text: &'static str, out: &Buffer<f32>) -> Result<()> {
     let kernel = device.kernel(KernelSource { name: "test.cu", text }, &[], "run")?;
-    // SAFETY: the tests' kernels touch the first 64 floats of `out`, and all tests give them as many.
+    // SAFETY: the tests' kernels touch the first 64 floats of `out`, and all tests give them as
+    // many.
     unsafe { kernel.arguments().buffer(out).on(&device.compute, (1, 1, 1), (64, 1, 1))? };
     device.wait()
 }
@@ -208,8 +210,8 @@ fn upload_and_double(wait: bool) -> Vec<f32> {
     let mut host = device.pinned::<f32>(4).unwrap();
     host.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
     let uploaded = device.event(false).unwrap();
-    // SAFETY: `host` lives until the function ends; `read` below waits for what depends on the copy, or,
-    // without the event, the device's end does, which comes after: `device` was made first.
+    // SAFETY: `host` lives until the function ends; where nothing has waited for the copy before,
+    // the stand-in does all that is queued before it gives pinned memory back.
     unsafe { device.upload.write_later(&host, &x).unwrap() };
     device.upload.record(&uploaded).unwrap();
     if wait {

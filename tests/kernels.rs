@@ -1,5 +1,5 @@
-//! What stands in `kernels/` and what is built into the program are the same files: each is embedded by
-//! who launches it, and what they include is given to the compiler.
+//! What stands in `kernels/` and what is built into the program are the same files: each is
+//! embedded by who launches it, and what they include is given to the compiler.
 
 use alexnet::gpu::kernels::HEADERS;
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! CUDA sources as parts of the binary. Who launches a kernel embeds its file, by
-//! [`kernel_source!`](crate::kernel_source); here is only what those files include. What a kernel expects
-//! stands at the head of its file; `tests/kernels.rs` names files that nothing embeds.
+//! [`kernel_source!`](crate::kernel_source); here is only what those files include. What a kernel
+//! expects stands at the head of its file; `tests/kernels.rs` names files that nothing embeds.
 
 /// One CUDA source file.
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +11,8 @@ pub struct KernelSource {
     pub text: &'static str,
 }
 
-/// The file of this name in `kernels/`, embedded: a [`KernelSource`](crate::gpu::kernels::KernelSource).
+/// The file of this name in `kernels/`, embedded: a
+/// [`KernelSource`](crate::gpu::kernels::KernelSource).
 #[macro_export]
 macro_rules! kernel_source {
     ($file:literal) => {

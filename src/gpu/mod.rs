@@ -1,5 +1,5 @@
-//! The hardware: NVIDIA GPUs, their driver and compiler; devices with their streams, buffers, events and
-//! links to each other. Nothing here knows a layer or a network.
+//! The hardware: NVIDIA GPUs, their driver and compiler; devices with their streams, buffers,
+//! events and links to each other. Nothing here knows a layer or a network.
 //!
 //! - [`library`]: where the driver and NVRTC are, and one sentence for each thing that is missing.
 //! - [`compile`]: CUDA source to machine code by NVRTC, cached on disk.

@@ -1,5 +1,5 @@
-//! The three products of a convolution, locally or fully connected layer (`kernels/conv_*.cu`), launched
-//! as the layers do or with a given tile, and compared with sums in f64.
+//! The three products of a convolution, locally or fully connected layer (`kernels/conv_*.cu`),
+//! launched as the layers do or with a given tile, and compared with sums in f64.
 
 use super::{constants, each, launch, near, noise, read};
 use alexnet::gpu::compile::Constant;
@@ -185,8 +185,8 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Its `out` values from `inputs`, with the reduction of its parts, where it leaves some, which ends
-    /// in `bias` if there is one.
+    /// Its `out` values from `inputs`, with the reduction of its parts, where it leaves some, which
+    /// ends in `bias` if there is one.
     fn run(&self, inputs: &[&Buffer<f32>], bias: Option<&Buffer<f32>>, out: usize) -> Vec<f32> {
         let (device, splits) = (self.device, self.tiling.splits);
         let mut all = self.conv.shape();

@@ -70,7 +70,8 @@ fn launch(
     arguments: impl FnOnce(Arguments<'_>) -> Arguments<'_>,
 ) {
     let kernel = device.kernel(source, constants, name).unwrap();
-    // SAFETY: the tests give what the head of the kernel's file asks for, in buffers of the sizes that
-    // the constants say; where one did not, the stand-in ends the process with a sentence about it.
+    // SAFETY: the tests give what the head of the kernel's file asks for, in buffers of the sizes
+    // that the constants say; where one did not, the stand-in ends the process with a sentence
+    // about it.
     unsafe { arguments(kernel.arguments()).on(&device.compute, grid, block).unwrap() };
 }

@@ -1,5 +1,5 @@
-//! Convolutions, locally and fully connected layers at odd shapes, with every tile, and at the paper's
-//! shapes; the gradient to their biases.
+//! Convolutions, locally and fully connected layers at odd shapes, with every tile, and at the
+//! paper's shapes; the gradient to their biases.
 
 use super::conv::{Conv, check};
 use super::{constants, device, each, launch, near, noise, read, standin};

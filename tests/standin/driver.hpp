@@ -79,7 +79,9 @@ struct Context {
 inline Context contexts[16];
 inline thread_local Context* current = nullptr;
 
-inline Context& context_of(int device) { return contexts[device].device = device, contexts[device]; }
+inline Context& context_of(int device) {
+    return contexts[device].device = device, contexts[device];
+}
 
 inline void report(const std::string& sentence) {
     fprintf(stderr, "stand-in: %s\n", sentence.c_str());

@@ -1,4 +1,5 @@
-//! Runs a test on the stand-in for driver (`driver.hpp` and the files it names) and NVRTC (`nvrtc.cpp`).
+//! Runs a test on the stand-in for driver (`driver.hpp` and the files it names) and NVRTC
+//! (`nvrtc.cpp`).
 //!
 //! The dynamic loader reads LD_LIBRARY_PATH only when a process starts, and the stand-in's switches
 //! are environment variables; so [`run`] starts the test once more as a process of its own. What a

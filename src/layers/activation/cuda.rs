@@ -1,5 +1,5 @@
-//! Activation functions on a GPU (`kernels/activation.cu`). A ReLU above a layer with weights is part
-//! of that layer's forward pass; its own is then not called.
+//! Activation functions on a GPU (`kernels/activation.cu`). A ReLU above a layer with weights is
+//! part of that layer's forward pass; its own is then not called.
 
 use super::{Activation, Function};
 use crate::gpu::launch::{Launch, constants};
@@ -35,16 +35,16 @@ impl Launches for ActivationLaunches {
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
-        // SAFETY: `relu_forward` and `tanh_forward` read x and write y at COUNT places, images times
-        // the layer's shape, which is the size of both.
+        // SAFETY: `relu_forward` and `tanh_forward` read x and write y at COUNT places, images
+        // times the layer's shape, which is the size of both.
         unsafe { self.forward.run(call.stream, |a| a.buffer(call.x).buffer(call.y)) }
     }
 
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
-        // SAFETY: the backward kernels read y and dy and write dx at COUNT places; the gradients of a
-        // pointwise layer are as large as its output.
+        // SAFETY: the backward kernels read y and dy and write dx at COUNT places; the gradients of
+        // a pointwise layer are as large as its output.
         unsafe { work.run(call.stream, |a| a.buffer(call.y).buffer(dy).buffer(dx)) }
     }
 }

@@ -39,9 +39,9 @@ pub(super) struct DropoutLaunches {
 impl DropoutLaunches {
     fn mask(&self, call: &Call<'_>, from: &Buffer<f32>, to: &Buffer<f32>) -> Result<()> {
         let run = call.run;
-        // SAFETY: `dropout` takes two buffers and five words between them; it reads `from` and writes
-        // `to` at IMAGES * PIXELS * C places. The callers give input and output, or their gradients, all
-        // of which the plan made that large.
+        // SAFETY: `dropout` takes two buffers and five words between them; it reads `from` and
+        // writes `to` at IMAGES * PIXELS * C places. The callers give input and output, or their
+        // gradients, all of which the plan made that large.
         unsafe {
             self.mask.run(call.stream, |a| {
                 let a = a.buffer(from).word(self.threshold);
@@ -61,8 +61,8 @@ impl Launches for DropoutLaunches {
         if call.run.training {
             return self.mask(call, call.x, call.y);
         }
-        // SAFETY: `scale` reads x and writes y at as many places as the layer has values, which the plan
-        // gave both of them room for.
+        // SAFETY: `scale` reads x and writes y at as many places as the layer has values, which the
+        // plan gave both of them room for.
         unsafe { self.scale.run(call.stream, |a| a.buffer(call.x).float(self.keep).buffer(call.y)) }
     }
 

@@ -1,5 +1,5 @@
-//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums are kept for the backward
-//! pass.
+//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums are kept for the
+//! backward pass.
 
 use super::{Lrn, Region};
 use crate::gpu::launch::{Launch, constants};
@@ -46,8 +46,8 @@ impl Launches for LrnLaunches {
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
-        // SAFETY: `lrn_forward` reads x and writes y at IMAGES * H * W * C places, the size that the plan
-        // gave both, and as many floats of `saved`, if it is given any.
+        // SAFETY: `lrn_forward` reads x and writes y at IMAGES * H * W * C places, the size that
+        // the plan gave both, and as many floats of `saved`, if it is given any.
         unsafe {
             self.forward.run(call.stream, |a| {
                 let a = a.buffer(call.x);
@@ -60,8 +60,8 @@ impl Launches for LrnLaunches {
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
-        // SAFETY: with a backward pass `saved` holds a float for each value, written by the forward pass;
-        // x, dy and dx have the layer's size, and dx is no other's memory.
+        // SAFETY: with a backward pass `saved` holds a float for each value, written by the forward
+        // pass; x, dy and dx have the layer's size, and dx is no other's memory.
         unsafe {
             work.run(call.stream, |a| a.buffer(call.x).buffer(call.saved).buffer(dy).buffer(dx))
         }

@@ -1,5 +1,5 @@
-//! Pooling on a GPU (`kernels/pool.cu`). In training a maximum's place in its window is kept for the
-//! backward pass.
+//! Pooling on a GPU (`kernels/pool.cu`). In training a maximum's place in its window is kept for
+//! the backward pass.
 
 use super::{Kernel, Pool};
 use crate::gpu::launch::{Launch, constants};
@@ -60,9 +60,9 @@ impl Launches for PoolLaunches {
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
-        // SAFETY: the kernel reads x, IMAGES of the layer's input, and writes IMAGES of its output to y;
-        // a maximum's also writes 16 bits for each of them to `saved`, unless it is given nothing. The
-        // average's takes no third argument.
+        // SAFETY: the kernel reads x, IMAGES of the layer's input, and writes IMAGES of its output
+        // to y; a maximum's also writes 16 bits for each of them to `saved`, unless it is given
+        // nothing. The average's takes no third argument.
         unsafe {
             self.forward.run(call.stream, |a| {
                 let a = a.buffer(call.x).buffer(call.y);
@@ -78,8 +78,8 @@ impl Launches for PoolLaunches {
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
-        // SAFETY: dy has the output's size and dx the input's; for maxima the forward pass has written
-        // `saved`, whose places lie within a window.
+        // SAFETY: dy has the output's size and dx the input's; for maxima the forward pass has
+        // written `saved`, whose places lie within a window.
         unsafe {
             work.run(call.stream, |a| {
                 let a = a.buffer(dy);

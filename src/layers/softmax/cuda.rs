@@ -45,9 +45,10 @@ impl Launches for SoftmaxLaunches {
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
         let count = call.loss.map_or(0, |_| call.run.batch);
-        // SAFETY: x, y and dx hold IMAGES times CLASSES values, labels IMAGES, the saved bytes three
-        // floats an image (`saved`); the kernel reads labels of the first `count` images alone, and they
-        // were checked to be classes before they were uploaded. Without TRAINING it writes no gradient.
+        // SAFETY: x, y and dx hold IMAGES times CLASSES values, labels IMAGES, the saved bytes
+        // three floats an image (`saved`); the kernel reads labels of the first `count` images
+        // alone, and they were checked to be classes before they were uploaded. Without TRAINING it
+        // writes no gradient.
         unsafe {
             self.softmax.run(call.stream, |a| {
                 let a = a.buffer(call.x);
@@ -65,8 +66,8 @@ impl Launches for SoftmaxLaunches {
             })?;
         }
         let Some(loss) = call.loss else { return Ok(()) };
-        // SAFETY: `softmax` has written the three scores of each of IMAGES images, on the same stream;
-        // there are three totals.
+        // SAFETY: `softmax` has written the three scores of each of IMAGES images, on the same
+        // stream; there are three totals.
         unsafe { self.sum.run(call.stream, |a| a.buffer(call.saved).buffer(&loss.totals)) }
     }
 

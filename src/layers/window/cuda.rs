@@ -92,8 +92,8 @@ impl Products<'_> {
         Products { window: w, local, context, depth, biases, shape }
     }
 
-    /// One product a group, and a place of a local layer, whose lines are the images; else lines are
-    /// `pixels` of every image.
+    /// One product a group, and a place of a local layer, whose lines are the images; else lines
+    /// are `pixels` of every image.
     fn product(&self, pixels: usize, columns: usize, depth: usize) -> ProductShape {
         let (w, images) = (self.window, self.context.images);
         ProductShape {
@@ -106,7 +106,8 @@ impl Products<'_> {
         }
     }
 
-    /// `out` values by the kernel `name`; what a whole sum ends in is said by the constants `finish`.
+    /// `out` values by the kernel `name`; what a whole sum ends in is said by the constants
+    /// `finish`.
     fn step(
         &self,
         source: KernelSource,
@@ -196,15 +197,16 @@ impl Step {
         out: &Buffer<f32>,
     ) -> Result<()> {
         let target = if self.reduce.is_some() { call.scratch } else { out };
-        // SAFETY: the caller promises inputs and result; scratch has room for all parts (`scratch`).
+        // SAFETY: the caller promises inputs and result; scratch has room for all parts
+        // (`scratch`).
         unsafe {
             self.work.run(call.stream, |a| {
                 inputs.iter().fold(a, |a, input| a.buffer(input)).buffer(target)
             })?;
         }
         let Some(reduce) = &self.reduce else { return Ok(()) };
-        // SAFETY: the first kernel has written all parts; `out` holds as many values as each of them.
-        // Only sums that end in a bias read one, and it is the layer's.
+        // SAFETY: the first kernel has written all parts; `out` holds as many values as each of
+        // them. Only sums that end in a bias read one, and it is the layer's.
         unsafe {
             reduce.run(call.stream, |a| {
                 let a = a.buffer(call.scratch);
@@ -236,18 +238,19 @@ impl Launches for Convolution {
 
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let [weight, _] = &call.parameters()?.value;
-        // SAFETY: `conv_backward_input` takes dy, weights and dx; gradients are as large as the layer's
-        // output and input.
+        // SAFETY: `conv_backward_input` takes dy, weights and dx; gradients are as large as the
+        // layer's output and input.
         unsafe { self.backward()?.input.run(call, &[call.dy()?, weight], None, call.dx()?) }
     }
 
     fn backward_weights(&self, call: &Call<'_>) -> Result<()> {
         let [dweight, dbias] = call.gradients()?;
         let (backward, dy) = (self.backward()?, call.dy()?);
-        // SAFETY: `conv_backward_weights` takes x, dy and dweight, which is as large as the weights.
+        // SAFETY: `conv_backward_weights` takes x, dy and dweight, which is as large as the
+        // weights.
         unsafe { backward.weights.run(call, &[call.x, dy], None, dweight)? };
-        // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS those
-        // of the biases.
+        // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS
+        // those of the biases.
         unsafe { backward.bias.run(call, &[dy], None, dbias) }
     }
 }
@@ -266,8 +269,8 @@ pub fn wide_windows(
 }
 
 /// Elements of a convolution's window as the kernels count them (`kernels/patches.cuh`): with one
-/// group, rows of kernel width x channels, padded to a multiple of 4 where that allows 16-byte reads.
-/// `kernel` height and width; `input` width and channels.
+/// group, rows of kernel width x channels, padded to a multiple of 4 where that allows 16-byte
+/// reads. `kernel` height and width; `input` width and channels.
 pub fn windows_depth(
     kernel: [usize; 2],
     [width, channels]: [usize; 2],
