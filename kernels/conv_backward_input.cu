@@ -6,7 +6,8 @@
 //
 //   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output
 //   weights   as in conv_forward.cu
-//   out       [IMAGES][IN_H][IN_W][IN_C], with respect to the input; with SPLITS > 1, that many parts
+//   out       [IMAGES][IN_H][IN_W][IN_C], with respect to the input; with SPLITS > 1, that many
+//             parts
 //
 // Grid: x lines / LINES, y (IN_C / GROUPS) / COLUMNS, z (LOCAL ? IN_H * IN_W : SPLITS) * GROUPS.
 #include "product.cuh"
@@ -96,23 +97,7 @@ conv_backward_input(const float* __restrict__ gradient, const float* __restrict_
             sums);
 
     out += (size_t)split * IMAGES * IN_PLACES * IN_C + place * IN_C + group * GROUP_IN;
-#pragma unroll
-    for (int i = 0; i < TILE_THREAD_M; i++) {
-        int m = first_line + Sums::line(i);
-        if (m >= PIXELS) continue;
-        float* row = out + (size_t)m * (LOCAL ? IN_PLACES * IN_C : IN_C);
-#pragma unroll
-        for (int j = 0; j < TILE_THREAD_N; j += 4) {
-            int n = first_column + Sums::column(j);
-            const float* s = &sums.at[i][j];
-            if (WIDE_IN) {
-                if (n < GROUP_IN) store4(row + n, make_float4(s[0], s[1], s[2], s[3]));
-            } else {
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    if (n + q < GROUP_IN) row[n + q] = s[q];
-                }
-            }
-        }
-    }
+    Lines<PIXELS, LOCAL ? IN_PLACES * IN_C : IN_C> lines{out};
+    write_sums<GROUP_IN, WIDE_IN>(sums, first_line, first_column, lines,
+                                  [](int) { return Plain(); });
 }

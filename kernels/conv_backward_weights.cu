@@ -65,6 +65,17 @@ struct Right {
     }
 };
 
+// The result's lines: the elements of a window without those that pad its runs.
+struct Weights {
+    float* first;
+    __device__ __forceinline__ bool exists(int m) const {
+        return m < Input::K && m % Input::STEP < Input::RUN;
+    }
+    __device__ __forceinline__ float* at(int m) const {
+        return first + (m / Input::STEP * Input::RUN + m % Input::STEP) * OUT_C;
+    }
+};
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_backward_weights(const float* __restrict__ x, const float* __restrict__ gradient,
                       float* __restrict__ out) {
@@ -80,23 +91,6 @@ conv_backward_weights(const float* __restrict__ x, const float* __restrict__ gra
             sums);
 
     out += (size_t)(split + place) * WEIGHT_ROWS * OUT_C + group * GROUP_OUT;
-#pragma unroll
-    for (int i = 0; i < TILE_THREAD_M; i++) {
-        int m = first_line + Sums::line(i), run = m / Input::STEP, rest = m % Input::STEP;
-        if (m >= Input::K || rest >= Input::RUN) continue;
-        float* row = out + (run * Input::RUN + rest) * OUT_C;
-#pragma unroll
-        for (int j = 0; j < TILE_THREAD_N; j += 4) {
-            int n = first_column + Sums::column(j);
-            const float* s = &sums.at[i][j];
-            if (WIDE_OUT) {
-                if (n < GROUP_OUT) store4(row + n, make_float4(s[0], s[1], s[2], s[3]));
-            } else {
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    if (n + q < GROUP_OUT) row[n + q] = s[q];
-                }
-            }
-        }
-    }
+    write_sums<GROUP_OUT, WIDE_OUT>(sums, first_line, first_column, Weights{out},
+                                    [](int) { return Plain(); });
 }

@@ -11,6 +11,7 @@
 //            its share of k without bias and ReLU, for reduce_splits to add up
 //
 // Grid: x lines / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
+#include "epilogue.cuh"
 #include "product.cuh"
 #include "patches.cuh"
 
@@ -65,11 +66,25 @@ struct Right {
     }
 };
 
-__device__ __forceinline__ float finish(float sum, float bias) {
-    if (SPLITS > 1) return sum;
-    float y = __fadd_rn(sum, bias);
-    return RELU && y < 0.f ? 0.f : y;
-}
+// Bias and ReLU of 4 columns; a part of a sum gets them when all of it is there.
+struct Finish {
+    float bias[4];
+
+    __device__ __forceinline__ Finish(const float* biases, int n) {
+#pragma unroll
+        for (int q = 0; q < 4; q++) bias[q] = 0.f;
+        if (SPLITS == 1 && WIDE_OUT) {
+            float4 wide = load4(biases + n);
+            bias[0] = wide.x, bias[1] = wide.y, bias[2] = wide.z, bias[3] = wide.w;
+        } else if (SPLITS == 1) {
+#pragma unroll
+            for (int q = 0; q < 4; q++) bias[q] = n + q < GROUP_OUT ? biases[n + q] : 0.f;
+        }
+    }
+    __device__ __forceinline__ float operator()(float sum, int q) const {
+        return SPLITS > 1 ? sum : with_bias(sum, bias[q]);
+    }
+};
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_forward(const float* __restrict__ x, const float* __restrict__ weights,
@@ -87,35 +102,7 @@ conv_forward(const float* __restrict__ x, const float* __restrict__ weights,
 
     y += (size_t)split * IMAGES * PLACES * OUT_C + place * OUT_C + group * GROUP_OUT;
     bias += place * OUT_C + group * GROUP_OUT;
-#pragma unroll
-    for (int j = 0; j < TILE_THREAD_N; j += 4) {
-        int n = first_column + Sums::column(j);
-        if (n >= GROUP_OUT) continue;
-        float b[4];
-#pragma unroll
-        for (int q = 0; q < 4; q++) b[q] = 0.f;
-        if (SPLITS == 1 && WIDE_OUT) {
-            float4 wide = load4(bias + n);
-            b[0] = wide.x, b[1] = wide.y, b[2] = wide.z, b[3] = wide.w;
-        } else if (SPLITS == 1) {
-#pragma unroll
-            for (int q = 0; q < 4; q++) b[q] = n + q < GROUP_OUT ? bias[n + q] : 0.f;
-        }
-#pragma unroll
-        for (int i = 0; i < TILE_THREAD_M; i++) {
-            int m = first_line + Sums::line(i);
-            if (m >= PIXELS) continue;
-            float* out = y + (size_t)m * (LOCAL ? PLACES * OUT_C : OUT_C) + n;
-            const float* s = &sums.at[i][j];
-            if (WIDE_OUT) {
-                store4(out, make_float4(finish(s[0], b[0]), finish(s[1], b[1]),
-                                        finish(s[2], b[2]), finish(s[3], b[3])));
-            } else {
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    if (n + q < GROUP_OUT) out[q] = finish(s[q], b[q]);
-                }
-            }
-        }
-    }
+    Lines<PIXELS, LOCAL ? PLACES * OUT_C : OUT_C> lines{y};
+    write_sums<GROUP_OUT, WIDE_OUT>(sums, first_line, first_column, lines,
+                                    [=](int n) { return Finish(bias, n); });
 }

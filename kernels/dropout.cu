@@ -1,11 +1,14 @@
-// Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a function
-// of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
+// Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a
+// function of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
 //
 //   x, y [IMAGES][PIXELS][C]: a tower's part of a layer with JOINED_C channels, from CHANNEL on
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
-// Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32. The same kernel
-// takes the gradient back; x and y may be the same memory. Grid: elements / 256.
+// Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32. The same
+// kernel takes the gradient back. `scale` is the forward pass in evaluation: all are kept, times
+// `factor`, the share that training keeps. x and y may be the same memory. Grid: elements / 256.
+constexpr int COUNT = IMAGES * PIXELS * C;
+
 __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,
                                            unsigned c3, unsigned k0, unsigned k1) {
 #pragma unroll
@@ -23,9 +26,15 @@ extern "C" __global__ void __launch_bounds__(256)
 dropout(const float* x, unsigned threshold, unsigned seed_low, unsigned seed_high,
         unsigned step, unsigned first_image, float* y) {
     int i = blockIdx.x * 256 + threadIdx.x;
-    if (i >= IMAGES * PIXELS * C) return;
+    if (i >= COUNT) return;
     unsigned neuron = i / C % PIXELS * JOINED_C + CHANNEL + i % C, image = i / C / PIXELS;
     unsigned random = philox(neuron % 4, neuron / 4, first_image + image, step, PURPOSE, seed_low,
                              seed_high);
     y[i] = random >= threshold ? x[i] : 0.f;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+scale(const float* x, float factor, float* y) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i < COUNT) y[i] = __fmul_rn(x[i], factor);
 }

@@ -1,9 +1,9 @@
-// Crops as they come from the loader to the network's input: ((x - mean) + shift) * scale, each operation
-// rounded, which gives the CPU's bits (src/data/augment).
+// Crops as they come from the loader to the network's input: ((x - mean) + shift) * scale, each
+// operation rounded, which gives the CPU's bits (src/data/augment).
 //
 //   crops [images][H][W][C] bytes, mean [H][W][C]
 //   colours [images][C + 1]: of each image the shift of each channel (colour noise), then the scale
-//   y [IMAGES][H][W][C]; what a smaller batch leaves of it becomes 0, which keeps it out of all sums
+//   y [IMAGES][H][W][C]; what a smaller batch leaves of it becomes 0, so that it is in no sum
 //
 // Grid: elements / 256.
 extern "C" __global__ void __launch_bounds__(256)

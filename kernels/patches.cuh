@@ -8,8 +8,8 @@
 #pragma once
 
 // A window of TAP_ROWS x TAPS pixels that moves over a map H x W x C by MOVE, starting at
-// (-TOP, -LEFT). UP > 1: the map is spread out with UP - 1 zeros between its pixels (the gradient of a
-// strided convolution). GROUP_C: channels of one group.
+// (-TOP, -LEFT). UP > 1: the map is spread out with UP - 1 zeros between its pixels (the gradient
+// of a strided convolution). GROUP_C: channels of one group.
 template <int H_, int W_, int C_, int GROUP_C_, int TAP_ROWS_, int TAPS_, int MOVE_, int UP_,
           int TOP_, int LEFT_, bool WHOLE_ROWS>
 struct Windows {
@@ -81,7 +81,8 @@ struct Windows {
         }
         int rest = e.column % C, x = (column - rest) / C;
         return {p.offset + ((y / UP) * W + x / UP) * C + rest + group,
-                y >= 0 && x >= 0 && y % UP == 0 && x % UP == 0 && y / UP < H && x / UP < W && exists};
+                y >= 0 && x >= 0 && y % UP == 0 && x % UP == 0 && y / UP < H && x / UP < W &&
+                    exists};
     }
 };
 

@@ -11,22 +11,20 @@
 constexpr int OUT_COUNT = IMAGES * OUT_H * OUT_W * C;
 constexpr int IN_COUNT = IMAGES * IN_H * IN_W * C;
 
-// The part of a window inside the map, and the pixel its rows and columns are counted from.
+// The part of a window inside the map: rows y0 to y1 and columns x0 to x1, without the last.
 struct Window {
-    int top, left, y0, y1, x0, x1;
+    int y0, y1, x0, x1;
     __device__ __forceinline__ Window(int oy, int ox) {
-        top = oy * STRIDE - PAD_TOP, left = ox * STRIDE - PAD_LEFT;
-        y0 = max(top, 0), y1 = min(top + SIZE, IN_H);
-        x0 = max(left, 0), x1 = min(left + SIZE, IN_W);
+        y0 = oy * STRIDE, y1 = min(y0 + SIZE, IN_H);
+        x0 = ox * STRIDE, x1 = min(x0 + SIZE, IN_W);
     }
     __device__ __forceinline__ int pixels() const { return (y1 - y0) * (x1 - x0); }
 };
 
 // Calls visit(oy, ox) for each window that holds input pixel (y, x), in rising order.
 template <class Visit> __device__ __forceinline__ void windows(int y, int x, Visit visit) {
-    int v = y + PAD_TOP, u = x + PAD_LEFT;
-    int oy0 = v < SIZE ? 0 : (v - SIZE) / STRIDE + 1, oy1 = min(v / STRIDE, OUT_H - 1);
-    int ox0 = u < SIZE ? 0 : (u - SIZE) / STRIDE + 1, ox1 = min(u / STRIDE, OUT_W - 1);
+    int oy0 = y < SIZE ? 0 : (y - SIZE) / STRIDE + 1, oy1 = min(y / STRIDE, OUT_H - 1);
+    int ox0 = x < SIZE ? 0 : (x - SIZE) / STRIDE + 1, ox1 = min(x / STRIDE, OUT_W - 1);
     for (int oy = oy0; oy <= oy1; oy++) {
         for (int ox = ox0; ox <= ox1; ox++) visit(oy, ox);
     }
@@ -40,12 +38,12 @@ max_forward(const float* __restrict__ x, float* __restrict__ y,
     Window w(i / C / OUT_W % OUT_H, i / C % OUT_W);
     const float* map = x + i / C / OUT_W / OUT_H * IN_H * IN_W * C + i % C;
     float best = map[(w.y0 * IN_W + w.x0) * C];
-    int chosen = (w.y0 - w.top) * SIZE + w.x0 - w.left;
+    int chosen = 0;
     for (int v = w.y0; v < w.y1; v++) {
         for (int u = w.x0; u < w.x1; u++) {
             float value = map[(v * IN_W + u) * C];
             // Not a number wins and stays: a diverged run must show itself.
-            if (value > best || value != value) best = value, chosen = (v - w.top) * SIZE + u - w.left;
+            if (value > best || value != value) best = value, chosen = (v - w.y0) * SIZE + u - w.x0;
         }
     }
     y[i] = best;
@@ -62,7 +60,7 @@ max_backward(const float* __restrict__ gradient, const unsigned short* __restric
     float sum = 0.f;
     windows(y, x, [&](int oy, int ox) {
         int j = image + (oy * OUT_W + ox) * C;
-        int mine = (y + PAD_TOP - oy * STRIDE) * SIZE + x + PAD_LEFT - ox * STRIDE;
+        int mine = (y - oy * STRIDE) * SIZE + x - ox * STRIDE;
         if (choice[j] == mine) sum = __fadd_rn(sum, gradient[j]);
     });
     out[i] = sum;

@@ -201,3 +201,46 @@ __device__ __forceinline__ void product(const Left& left_source, int first_line,
 }
 
 constexpr int SHARED_FLOATS = 2 * DEPTH * (LINES + 4 + COLUMNS + 4);
+
+// Where the lines of a result lie: COUNT of them, every STEP floats from `first` on.
+template <int COUNT, int STEP> struct Lines {
+    float* first;
+    __device__ __forceinline__ bool exists(int m) const { return m < COUNT; }
+    __device__ __forceinline__ float* at(int m) const { return first + (size_t)m * STEP; }
+};
+
+// The sums as they are: gradients, and parts that reduce_splits adds up.
+struct Plain {
+    __device__ __forceinline__ float operator()(float sum, int) const { return sum; }
+};
+
+// The end of every product: a thread's sums into the result, whose lines have WIDTH columns.
+// `finish(n)` prepares what belongs to the 4 columns from n on; called with a sum and its column
+// (0 to 3) it gives what is written. WIDE: they are written 16 bytes at a time, so WIDTH and the
+// lines' places are multiples of 4.
+template <int WIDTH, bool WIDE, class Target, class Finish>
+__device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
+                                           const Target& lines, Finish finish) {
+#pragma unroll
+    for (int j = 0; j < TILE_THREAD_N; j += 4) {
+        int n = first_column + Sums::column(j);
+        if (n >= WIDTH) continue;
+        auto finished = finish(n);
+#pragma unroll
+        for (int i = 0; i < TILE_THREAD_M; i++) {
+            int m = first_line + Sums::line(i);
+            if (!lines.exists(m)) continue;
+            float* to = lines.at(m) + n;
+            const float* s = &sums.at[i][j];
+            if (WIDE) {
+                store4(to, make_float4(finished(s[0], 0), finished(s[1], 1), finished(s[2], 2),
+                                       finished(s[3], 3)));
+            } else {
+#pragma unroll
+                for (int q = 0; q < 4; q++) {
+                    if (n + q < WIDTH) to[q] = finished(s[q], q);
+                }
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 // Sums in a fixed order.
 //
-// reduce_splits: the parts that a product was shared out to (conv_*.cu with SPLITS > 1), added up in
-// rising order, with bias and ReLU where the forward pass wants them.
+// reduce_splits: the parts that a product was shared out to (conv_*.cu with SPLITS > 1), added up
+// in rising order, with bias and ReLU where the forward pass wants them.
 //   parts [SPLITS][COUNT], bias [BIAS_LENGTH] (read if BIAS), out [COUNT]; COUNT % BIAS_LENGTH == 0
 //   Grid: COUNT / 256.
 //
@@ -21,6 +21,7 @@
 #define ROWS 0
 #define COLUMNS 1
 #endif
+#include "epilogue.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
 reduce_splits(const float* __restrict__ parts, const float* __restrict__ bias,
@@ -29,8 +30,7 @@ reduce_splits(const float* __restrict__ parts, const float* __restrict__ bias,
     if (i >= COUNT) return;
     float sum = parts[i];
     for (int s = 1; s < SPLITS; s++) sum = __fadd_rn(sum, parts[(size_t)s * COUNT + i]);
-    if (BIAS) sum = __fadd_rn(sum, bias[i % BIAS_LENGTH]);
-    out[i] = RELU && sum < 0.f ? 0.f : sum;
+    out[i] = BIAS ? with_bias(sum, bias[i % BIAS_LENGTH]) : sum;
 }
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -4,7 +4,8 @@
 //   probabilities  [IMAGES][CLASSES]
 //   gradient       [IMAGES][CLASSES]: (p - onehot) / batch; 0 for images from `count` on;
 //                  none without TRAINING
-//   scores         [IMAGES][3]: -ln p[label], 1 if the label is not first, 1 if not among the TOP first
+//   scores         [IMAGES][3]: -ln p[label], 1 if the label is not first, 1 if it is not among the
+//                  first TOP
 //                  (a class comes first if its probability is greater, or equal and its index less)
 //   totals         [3]: the sums of scores, in a fixed order
 //
@@ -49,7 +50,8 @@ softmax(const float* __restrict__ x, const int* __restrict__ label, int count, f
     for (int c = t; c < CLASSES; c += 256) {
         float p = __fdiv_rn(expf(x[c] - most), sum);
         probabilities[c] = p;
-        if (TRAINING) gradient[c] = real ? __fdiv_rn(c == right ? __fsub_rn(p, 1.f) : p, batch) : 0.f;
+        float slope = __fdiv_rn(c == right ? __fsub_rn(p, 1.f) : p, batch);
+        if (TRAINING) gradient[c] = real ? slope : 0.f;
         if (p > right_probability || (p == right_probability && c < right)) before += 1.f;
     }
     before = combine(before, shared, add);

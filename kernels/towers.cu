@@ -1,7 +1,7 @@
 // What crosses between towers: joining their maps, and taking a tower's part back out.
 //
-// Maps are [pixel][channel]. `part` has C channels, `joined` JOINED_C; the part's stand from CHANNEL
-// on. Grid: PIXELS * C / 256.
+// Maps are [pixel][channel]. `part` has C channels, `joined` JOINED_C; the part's stand from
+// CHANNEL on. Grid: PIXELS * C / 256.
 
 #define FOR_PART(i, j) \
     int i = blockIdx.x * 256 + threadIdx.x; \
@@ -18,8 +18,8 @@ extern "C" __global__ void take(const float* __restrict__ joined, float* __restr
     part[i] = joined[j];
 }
 
-// part = part + the same part of joined: one more of the gradients that consumers send, in the order
-// in which this is called.
+// part = part + the same part of joined: one more of the gradients that consumers send, in the
+// order in which this is called.
 extern "C" __global__ void take_add(const float* __restrict__ joined, float* __restrict__ part) {
     FOR_PART(i, j)
     part[i] = __fadd_rn(part[i], joined[j]);

@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// Differences allowed, as fractions of the largest value: both sides round.
 const TOLERANCE: f32 = 2e-5;
 
-/// What both sides compute for one batch; gradients of weights and biases in the outside world's order.
+/// What both sides compute for one batch; gradients of weights and biases in the outside world's
+/// order.
 #[derive(Default)]
 struct Outcome {
     y: Vec<f32>,
@@ -30,7 +31,8 @@ struct Outcome {
     totals: Vec<f32>,
 }
 
-/// What a case is fed: input, gradient at the output, weights and biases in the outside world's order.
+/// What a case is fed: input, gradient at the output, weights and biases in the outside world's
+/// order.
 struct Feed {
     x: Vec<f32>,
     dy: Vec<f32>,
@@ -94,7 +96,22 @@ fn read(device: &Device, buffer: &Buffer<f32>) -> Vec<f32> {
     values
 }
 
-/// The same through the launches. `in_place`: pointwise layers overwrite their input, as in a network.
+/// Weights and biases on a device, in the order of its kernels, with room for their gradients.
+fn parameters(layer: &dyn Layer, feed: &Feed, device: &Device) -> Option<ParameterBuffers> {
+    let Role::Learn(learn) = layer.role() else { return None };
+    let mut own = feed.parameters.clone();
+    let [weight, bias] = &mut own;
+    learn.pack_for_gpu((weight, bias), (&feed.parameters[0], &feed.parameters[1]));
+    let nan = |v: &Vec<f32>| device.buffer_of(&vec![f32::NAN; v.len()]).unwrap();
+    Some(ParameterBuffers {
+        value: own.each_ref().map(|v| device.buffer_of(v).unwrap()),
+        gradient: Some(own.each_ref().map(nan)),
+        momentum: None,
+    })
+}
+
+/// The same through the launches. `in_place`: pointwise layers overwrite their input, as in a
+/// network.
 fn on_device(
     case: &Case,
     layer: &dyn Layer,
@@ -113,15 +130,7 @@ fn on_device(
     let upload = |values: &[f32]| device.buffer_of(values).unwrap();
     let (x, dy) = (upload(&feed.x), upload(&feed.dy));
     let (y, dx) = (upload(&vec![f32::NAN; feed.dy.len()]), upload(&vec![f32::NAN; feed.x.len()]));
-    let mut own = feed.parameters.clone();
-    if let (Role::Learn(learn), [weight, bias]) = (layer.role(), &mut own) {
-        learn.pack_for_gpu((weight, bias), (&feed.parameters[0], &feed.parameters[1]));
-    }
-    let parameters = (!own[0].is_empty()).then(|| ParameterBuffers {
-        value: own.each_ref().map(|v| upload(v)),
-        gradient: Some(own.each_ref().map(|v| upload(&vec![f32::NAN; v.len()]))),
-        momentum: None,
-    });
+    let parameters = parameters(layer, feed, device);
     let labels: Vec<i32> = feed.labels.iter().map(|&l| l as i32).collect();
     let loss =
         Loss { labels: device.buffer_of(&labels).unwrap(), totals: device.buffer(3).unwrap() };

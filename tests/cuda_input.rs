@@ -1,6 +1,7 @@
-//! How images reach a network on a GPU: as bytes out of pinned memory, with the CPU's bits after the
-//! kernel's arithmetic, and read no more once a pass has returned. On the stand-in for GPU and NVRTC
-//! (`tests/standin`), whose copies read the host's memory as late as the program's waits allow.
+//! How images reach a network on a GPU: as bytes out of pinned memory, with the CPU's bits after
+//! the kernel's arithmetic, and read no more once a pass has returned. On the stand-in for GPU and
+//! NVRTC (`tests/standin`), whose copies read the host's memory as late as the program's waits
+//! allow.
 
 mod common;
 mod standin;
@@ -12,8 +13,8 @@ use alexnet::engine::cuda::Cuda;
 use alexnet::engine::{Engine, Rates, Slot};
 use alexnet::gpu::compile::Compiler;
 use alexnet::gpu::device::Device;
-use alexnet::gpu::kernels;
 use alexnet::gpu::library::driver_version;
+use alexnet::kernel_source;
 use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
 use std::sync::Arc;
@@ -37,7 +38,8 @@ fn image(geometry: &Geometry, index: u32) -> Vec<u8> {
     (0..geometry.image_len() as u32).map(byte).collect()
 }
 
-/// A buffer of `form` with a training crop of each of `count` images and, if `ten`, the ten of another.
+/// A buffer of `form` with a training crop of each of `count` images and, if `ten`, the ten of
+/// another.
 fn crops(form: &Form, a: &Augmentation, count: u32, ten: bool) -> CropBuffer {
     let draw = |i| -> (u32, Draw) { (i, a.training(1, 2, i, i, i % 3 != 2)) };
     let mut draws: Vec<_> = (0..count).map(draw).collect();
@@ -72,12 +74,14 @@ fn the_kernel_gives_the_cpus_bits() {
             let (images, values) = (17, a.geometry.crop_len());
             let all = [("IMAGES", images + 2), ("H", 19), ("W", 19), ("C", channels)];
             let all = all.map(|(name, value)| (name, value.to_string()));
-            let kernel = device.kernel(kernels::INPUT, &all, "input").unwrap();
+            let kernel = device.kernel(kernel_source!("input.cu"), &all, "input").unwrap();
             let crops = device.buffer_of(pixels).unwrap();
             let [mean, colours] = [&a.mean, colours].map(|v| device.buffer_of(v).unwrap());
             let y = device.buffer::<f32>((images + 2) * values).unwrap();
             let launch = kernel.arguments().buffer(&crops).buffer(&mean).buffer(&colours);
             let launch = launch.word(images as u32).buffer(&y);
+            // SAFETY: the arguments are those of `input`: crops of 17 images, all that it is told
+            // of, a mean of one image, colours of 17, and room for IMAGES of them.
             unsafe { launch.on_each(&device.compute, y.len()).unwrap() };
             let mut got = vec![0.0; y.len()];
             device.compute.read(&y, &mut got).unwrap();

@@ -1,8 +1,8 @@
 //! Paper evidence on the kernels where there is no GPU: what the real compiler makes of them.
 //!
-//! Compiles every kernel of the paper's network (one of two towers, batch 128) with the NVRTC that the
-//! program itself would find, for five architectures, refuses spills, and prints a table from the
-//! disassembly. It needs NVRTC, nvdisasm and cuobjdump, for instance from Python's packages:
+//! Compiles every kernel of the paper's network (one of two towers, batch 128) with the NVRTC that
+//! the program itself would find, for five architectures, refuses spills, and prints a table from
+//! the disassembly. It needs NVRTC, nvdisasm and cuobjdump, for instance from Python's packages:
 //!
 //!     python3 -m venv cuda && . cuda/bin/activate
 //!     pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump
@@ -37,7 +37,7 @@ fn tool(name: &str) -> PathBuf {
     folders.extend(std::env::var_os("CUDA_HOME").map(|home| Path::new(&home).join("bin")));
     if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
         for python in entries(&Path::new(&environment).join("lib")) {
-            for package in entries(&python.join("context-packages").join("nvidia")) {
+            for package in entries(&python.join("site-packages").join("nvidia")) {
                 folders.push(package.join("bin"));
             }
         }
@@ -78,47 +78,55 @@ fn facts(code: &[u8], kernel: &str) -> Facts {
     facts.shared_bytes = number("SHARED:");
     facts.local = number("STACK:") + number("LOCAL:");
 
-    let text = run("nvdisasm", &[]);
-    let mut labels: HashMap<&str, usize> = HashMap::new();
-    let mut operations: Vec<&str> = Vec::new();
-    let mut section = "";
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix(".section\t") {
-            section = name.trim().split(',').next().unwrap_or("");
-        }
-        if section == format!(".text.{kernel}") {
+    facts.read_code(&run("nvdisasm", &[]), kernel);
+    facts
+}
+
+impl Facts {
+    /// Looks through a disassembly for `kernel`'s loops and its use of local memory.
+    fn read_code(&mut self, text: &str, kernel: &str) {
+        let mut labels: HashMap<&str, usize> = HashMap::new();
+        let mut operations: Vec<&str> = Vec::new();
+        let mut section = "";
+        for line in text.lines().map(str::trim) {
+            if let Some(name) = line.strip_prefix(".section\t") {
+                section = name.trim().split(',').next().unwrap_or("");
+            }
+            if section != format!(".text.{kernel}") {
+                continue;
+            }
             if let Some(label) = line.strip_suffix(':') {
                 labels.insert(label, operations.len());
             }
-            let Some(rest) = line.strip_prefix("/*").and_then(|l| l.split_once("*/")) else {
-                continue;
-            };
-            let operation =
-                rest.1.trim().trim_end_matches(|c: char| c != ';').trim_end_matches(';');
-            let operation = match operation.strip_prefix('@') {
-                Some(guarded) => guarded.split_once(' ').map_or("", |(_, op)| op.trim()),
-                None => operation,
-            };
-            if operation.is_empty() {
-                continue;
-            }
+            let Some(operation) = operation(line) else { continue };
             operations.push(operation);
             let name = operation.split(' ').next().unwrap();
-            facts.local += usize::from(name.starts_with("LDL") || name.starts_with("STL"));
-            if name.starts_with("BRA") {
-                let target =
-                    operation.split(['(', ')']).nth(1).unwrap_or("").trim_start_matches('`');
-                if let Some(&begin) = labels.get(target) {
-                    let body = &operations[begin..];
-                    let ffma = body.iter().filter(|o| o.starts_with("FFMA")).count();
-                    if ffma > facts.main_loop.1 {
-                        facts.main_loop = (body.len(), ffma);
-                    }
+            self.local += usize::from(name.starts_with("LDL") || name.starts_with("STL"));
+            if !name.starts_with("BRA") {
+                continue;
+            }
+            // A jump back to a label is the end of a loop.
+            let target = operation.split(['(', ')']).nth(1).unwrap_or("").trim_start_matches('`');
+            if let Some(&begin) = labels.get(target) {
+                let body = &operations[begin..];
+                let ffma = body.iter().filter(|o| o.starts_with("FFMA")).count();
+                if ffma > self.main_loop.1 {
+                    self.main_loop = (body.len(), ffma);
                 }
             }
         }
     }
-    facts
+}
+
+/// The instruction of a line like "/*0a10*/ @!P0 FFMA R1, R2, R3, R1 ;", without its guard.
+fn operation(line: &str) -> Option<&str> {
+    let (_, rest) = line.strip_prefix("/*")?.split_once("*/")?;
+    let operation = rest.trim().trim_end_matches(|c: char| c != ';').trim_end_matches(';');
+    let operation = match operation.strip_prefix('@') {
+        Some(guarded) => guarded.split_once(' ').map_or("", |(_, operation)| operation.trim()),
+        None => operation,
+    };
+    (!operation.is_empty()).then_some(operation)
 }
 
 /// Warps that find room on a multiprocessor of compute capability 8.0, of 64.
@@ -181,7 +189,8 @@ fn every_kernel_compiles_without_spills() {
 const MULTIPROCESSORS: [((i32, i32), usize); 5] =
     [((7, 5), 68), ((8, 0), 108), ((8, 6), 82), ((8, 9), 128), ((9, 0), 132)];
 
-/// Every kernel that training with a shipped config would launch, on two GPUs and on one, with its key.
+/// Every kernel that training with a shipped config would launch, on two GPUs and on one, with its
+/// key.
 fn shipped(multiprocessors: usize) -> HashMap<String, (KernelSource, Vec<Constant>)> {
     let mut all = HashMap::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
@@ -231,8 +240,8 @@ fn every_shipped_config_compiles_without_spills() {
     }
 }
 
-/// The second table, from the stand-in: how one block in the middle of each product accesses memory.
-/// The paper's five convolutions meet no bank conflict and read whole sectors.
+/// The second table, from the stand-in: how one block in the middle of each product accesses
+/// memory. The paper's five convolutions meet no bank conflict and read whole sectors.
 #[test]
 fn products_access_memory_well() {
     let output = standin::outcome("products_access_memory_well", &standin::COUNTING, || {
@@ -249,6 +258,8 @@ fn products_access_memory_well() {
                 device.compute.zero(buffer).unwrap();
                 launch = launch.buffer(buffer);
             }
+            // SAFETY: a variant lists its kernel's buffers in order, with their lengths, and takes
+            // nothing else.
             unsafe { launch.on(&device.compute, variant.grid, variant.block).unwrap() };
             device.wait().unwrap();
             let a = standin::accesses();

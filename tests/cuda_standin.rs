@@ -1,11 +1,12 @@
-//! The stand-in for driver and NVRTC catches what it is for (planted faults), and the host layer for
-//! GPUs does what it says: streams, links, cache, and a sentence for everything that can be missing.
+//! The stand-in for driver and NVRTC catches what it is for (planted faults), and the host layer
+//! for GPUs does what it says: streams, links, cache, and a sentence for everything that can be
+//! missing.
 
 mod standin;
 
 use alexnet::gpu::compile::{Compiler, Constant};
 use alexnet::gpu::device::Device;
-use alexnet::gpu::kernels::{self, KernelSource};
+use alexnet::gpu::kernels::KernelSource;
 use alexnet::gpu::library::{device_count, driver_version};
 use alexnet::gpu::link::Link;
 use alexnet::gpu::memory::Buffer;
@@ -31,15 +32,29 @@ fn count(n: usize) -> Vec<Constant> {
     vec![("COUNT", n.to_string())]
 }
 
+/// y = x * factor at COUNT places.
+const SCALE: KernelSource = KernelSource {
+    name: "scale.cu",
+    text: r#"
+extern "C" __global__ void scale(const float* x, float factor, float* y) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i < COUNT) y[i] = x[i] * factor;
+}"#,
+};
+
 /// Queues `y = x * 2` for `n` elements on the compute stream.
 fn double(device: &Device, x: &Buffer<f32>, y: &Buffer<f32>, n: usize) -> Result<()> {
-    let kernel = device.kernel(kernels::ELEMENTWISE, &count(n), "scale")?;
+    let kernel = device.kernel(SCALE, &count(n), "scale")?;
+    // SAFETY: `scale` takes these three; tests that give it less memory than `n` elements want to
+    // see what the stand-in makes of that, in a process of their own.
     unsafe { kernel.arguments().buffer(x).float(2.0).buffer(y).on_each(&device.compute, n) }
 }
 
 /// Launches the only kernel, `run(float* out)`, of a source with one block of 64 threads.
 fn run_source(device: &Device, text: &'static str, out: &Buffer<f32>) -> Result<()> {
     let kernel = device.kernel(KernelSource { name: "test.cu", text }, &[], "run")?;
+    // SAFETY: the tests' kernels touch the first 64 floats of `out`, and all tests give them as
+    // many.
     unsafe { kernel.arguments().buffer(out).on(&device.compute, (1, 1, 1), (64, 1, 1))? };
     device.wait()
 }
@@ -195,6 +210,8 @@ fn upload_and_double(wait: bool) -> Vec<f32> {
     let mut host = device.pinned::<f32>(4).unwrap();
     host.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
     let uploaded = device.event(false).unwrap();
+    // SAFETY: `host` lives until the function ends; where nothing has waited for the copy before,
+    // the stand-in does all that is queued before it gives pinned memory back.
     unsafe { device.upload.write_later(&host, &x).unwrap() };
     device.upload.record(&uploaded).unwrap();
     if wait {
@@ -264,9 +281,7 @@ fn compiled_kernels_are_kept_and_checked() {
     standin::run("compiled_kernels_are_kept_and_checked", &[], || {
         let folder = tempfile::tempdir().unwrap();
         let compiler = || Compiler::new(12090, Some(folder.path().join("kernels"))).unwrap();
-        let code = |compiler: &Compiler, n| {
-            compiler.code(kernels::ELEMENTWISE, &count(n), (8, 0)).unwrap()
-        };
+        let code = |compiler: &Compiler, n| compiler.code(SCALE, &count(n), (8, 0)).unwrap();
         let first = compiler();
         let original = code(&first, 10);
         assert_eq!(first.compiled(), 1);
@@ -274,7 +289,7 @@ fn compiled_kernels_are_kept_and_checked() {
         assert_eq!(code(&second, 10), original);
         assert_eq!(second.compiled(), 0);
         code(&second, 11);
-        second.code(kernels::ELEMENTWISE, &count(10), (9, 0)).unwrap();
+        second.code(SCALE, &count(10), (9, 0)).unwrap();
         assert_eq!(second.compiled(), 2, "another constant, another architecture");
         // A file that does not hold its key is compiled anew.
         for file in std::fs::read_dir(folder.path().join("kernels")).unwrap() {

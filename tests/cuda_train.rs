@@ -1,6 +1,6 @@
 //! The built binary on the stand-in for GPU and NVRTC (`tests/standin`): training on one and on two
-//! devices against the CPU, what crosses between them, and what can go wrong. What runs here are the
-//! kernels and the host code that a GPU would run; no GPU is involved.
+//! devices against the CPU, what crosses between them, and what can go wrong. What runs here are
+//! the kernels and the host code that a GPU would run; no GPU is involved.
 
 mod common;
 mod standin;

@@ -1,7 +1,8 @@
 //! Every case of the table on the CPU: outputs against the f64 reference, gradients against finite
 //! differences of the reference, the same bits on any number of threads.
 //!
-//! The table and the reference are in `tests/cases`; a new layer kind is tested here without a change.
+//! The table and the reference are in `tests/cases`; a new layer kind is tested here without a
+//! change.
 
 mod cases;
 
@@ -59,7 +60,8 @@ fn feed(case: &Case) -> Feed {
     }
 }
 
-/// `values` with room for more images than the batch has, filled with NaN: who reads there shows it.
+/// `values` with room for more images than the batch has, filled with NaN: who reads there shows
+/// it.
 fn with_room(values: &[f32], room: usize) -> Vec<f32> {
     let mut all = values.to_vec();
     all.resize(values.len() + room, f32::NAN);
@@ -73,8 +75,8 @@ fn without_room(case: &Case, mut values: Vec<f32>, room: usize) -> Vec<f32> {
     values
 }
 
-/// Forward and backward of one batch in memory for two images more; all that is to be written is NaN
-/// before.
+/// Forward and backward of one batch in memory for two images more; all that is to be written is
+/// NaN before.
 fn compute(case: &Case, feed: &Feed) -> Outcome {
     let (layer, run) = (case.layer(), case.run());
     let (inputs, outputs) = (case.input.iter().product::<usize>(), layer.output().len());
@@ -158,8 +160,8 @@ impl<'a> Truth<'a> {
         reference::forward(self.case, image, &self.images[image], &self.weight, &self.bias)
     }
 
-    /// The scalar that is differentiated, as far as it depends on this image: Σ r·y, for softmax its
-    /// share of the batch's mean log-loss.
+    /// The scalar that is differentiated, as far as it depends on this image: Σ r·y, for softmax
+    /// its share of the batch's mean log-loss.
     fn scalar(&self, image: usize) -> f64 {
         if self.case.kind == "softmax" {
             let logits = &self.images[image].values;
@@ -175,8 +177,8 @@ impl<'a> Truth<'a> {
         (0..self.case.batch).map(|image| self.scalar(image)).sum()
     }
 
-    /// Lets the input fall a little from value to value: of equal ones the first is now the largest,
-    /// and a zero is below zero.
+    /// Lets the input fall a little from value to value: of equal ones the first is now the
+    /// largest, and a zero is below zero.
     fn break_ties(&mut self) {
         for (i, x) in self.images.iter_mut().flat_map(|m| m.values.iter_mut().enumerate()) {
             *x -= 10.0 * H * (i + 1) as f64;
@@ -223,8 +225,8 @@ fn compare(what: &str, ours: &[f32], truth: &[f64], tolerance: f64) -> Result<()
     }
 }
 
-/// Which of `n` elements are differentiated: all, or every so many with a step that shares no factor
-/// with `n`, so that it comes by every channel, row and column.
+/// Which of `n` elements are differentiated: all, or every so many with a step that shares no
+/// factor with `n`, so that it comes by every channel, row and column.
 fn sample(n: usize, cost: usize) -> Vec<usize> {
     fn gcd(a: usize, b: usize) -> usize {
         if b == 0 { a } else { gcd(b, a % b) }
@@ -295,6 +297,42 @@ fn each(cases: Vec<Case>, check: fn(&Case) -> Result<(), String>) {
         .filter_map(|case| check(case).err().map(|e| format!("{case}: {e}")))
         .collect();
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// The rows that are measured are the paper's network: each layer reads what the one below gives
+/// it, of both towers where the paper says so, and ends in the shapes and weights of its sections
+/// 3.5 and 4.2.
+#[test]
+fn the_papers_layers_follow_each_other() {
+    let layers = cases::paper(1);
+    let outputs: Vec<[usize; 3]> = layers
+        .iter()
+        .map(|(_, case)| case.layer().output())
+        .map(|shape| [shape.height, shape.width, shape.channels])
+        .collect();
+    for (i, below) in outputs[..outputs.len() - 1].iter().enumerate() {
+        let (name, above) = &layers[i + 1];
+        let towers = if ["conv3", "fc6", "fc7", "fc8"].contains(name) { 2 } else { 1 };
+        assert_eq!(above.input, [below[0], below[1], towers * below[2]], "{name}");
+    }
+    let weights = |case: &Case| case.layer().parameters().map(|p| p.weight.iter().product());
+    let learned: Vec<(&str, [usize; 3], usize)> = (layers.iter().zip(&outputs))
+        .filter_map(|((name, case), output)| Some((*name, *output, weights(case)?)))
+        .collect();
+    // On one tower: kernels × their size, or neurons × what they are connected to.
+    assert_eq!(
+        learned,
+        [
+            ("conv1", [55, 55, 48], 48 * 11 * 11 * 3),
+            ("conv2", [27, 27, 128], 128 * 5 * 5 * 48),
+            ("conv3", [13, 13, 192], 192 * 3 * 3 * 256),
+            ("conv4", [13, 13, 192], 192 * 3 * 3 * 192),
+            ("conv5", [13, 13, 128], 128 * 3 * 3 * 192),
+            ("fc6", [1, 1, 2048], 2048 * 6 * 6 * 256),
+            ("fc7", [1, 1, 2048], 2048 * 4096),
+            ("fc8", [1, 1, 1000], 1000 * 4096),
+        ]
+    );
 }
 
 #[test]

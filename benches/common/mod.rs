@@ -1,4 +1,5 @@
-//! What the benchmarks of the data pipeline share: images to load, and the CPU's name.
+//! What the benchmarks share: images to load, and the CPU's name.
+#![allow(dead_code)] // each benchmark uses its part
 
 /// Side of the images in pixels; they have three channels.
 pub const SIDE: usize = 256;

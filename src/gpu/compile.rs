@@ -1,9 +1,9 @@
 //! CUDA source to code for one kind of GPU, by NVRTC, kept on disk.
 //!
-//! Layer shapes and tile sizes go in as `-D` constants. The result is a cubin (machine code) for the
-//! GPU at hand; only for a GPU newer than NVRTC is it PTX, which the driver compiles. A cache file
-//! holds its whole key (compiler version, architecture, options, sources) before the code, so that
-//! a chance collision of file names cannot give wrong code.
+//! Layer shapes and tile sizes go in as `-D` constants. The result is a cubin (machine code) for
+//! the GPU at hand; only for a GPU newer than NVRTC is it PTX, which the driver compiles. A cache
+//! file holds its whole key (compiler version, architecture, options, sources) before the code, so
+//! that a chance collision of file names cannot give wrong code.
 
 use super::kernels::{HEADERS, KernelSource};
 use super::library;
@@ -43,9 +43,12 @@ impl Compiler {
         let nvrtc = library::open_nvrtc(driver_version)?;
         let (mut major, mut minor, mut count) = (0, 0, 0);
         let call = Nvrtc(&nvrtc);
+        // SAFETY: nvrtcVersion writes two numbers.
         call.run(b"nvrtcVersion", |f: Numbers2| unsafe { f(&mut major, &mut minor) })?;
+        // SAFETY: nvrtcGetNumSupportedArchs writes one number.
         call.run(b"nvrtcGetNumSupportedArchs", |f: Numbers1| unsafe { f(&mut count) })?;
         let mut architectures = vec![0; count as usize];
+        // SAFETY: nvrtcGetSupportedArchs writes as many numbers as it has just said.
         call.run(b"nvrtcGetSupportedArchs", |f: Numbers1| unsafe {
             f(architectures.as_mut_ptr())
         })?;
@@ -134,11 +137,15 @@ impl Compiler {
 
         let call = Nvrtc(&self.nvrtc);
         let mut program: *mut c_void = std::ptr::null_mut();
+        // SAFETY: all texts end in a zero byte and live until the program is destroyed below; there
+        // are as many headers as names, and NVRTC copies the arrays of pointers.
         call.run(b"nvrtcCreateProgram", |f: Create| unsafe {
             let (headers, names) = (pointers(&headers), pointers(&names));
             let count = headers.len() as c_int;
             f(&mut program, text.as_ptr(), name.as_ptr(), count, headers.as_ptr(), names.as_ptr())
         })?;
+        // SAFETY: the program was made above; the options and the array of pointers to them live
+        // through the call.
         let compiled = call.run(b"nvrtcCompileProgram", |f: Compile| unsafe {
             f(program, options.len() as c_int, pointers(&options).as_ptr())
         });
@@ -155,6 +162,7 @@ impl Compiler {
                 )))
             }
         };
+        // SAFETY: the program was made above, is destroyed once, and is not used after that.
         call.run(b"nvrtcDestroyProgram", |f: Destroy| unsafe { f(&mut program) })?;
         result
     }
@@ -182,13 +190,15 @@ impl Nvrtc<'_> {
     /// Looks up a function of type `F`, calls it through `call` and makes its code a `Result`.
     fn run<F: Copy>(&self, name: &[u8], call: impl FnOnce(F) -> c_int) -> Result<()> {
         let readable = String::from_utf8_lossy(name);
-        // SAFETY: the types above are those of nvrtc.h, unchanged from CUDA 11 to 13.
+        // SAFETY: every caller names a function of nvrtc.h with its type above, and these have not
+        // changed from CUDA 11 to 13; it is only looked up here.
         let function = unsafe { self.0.get::<F>(name) }
             .with_context(|| format!("NVRTC has no function {readable}"))?;
         match call(*function) {
             0 => Ok(()),
             code => {
-                // SAFETY: nvrtcGetErrorString returns a static string for every code.
+                // SAFETY: the type is that of nvrtc.h, and nvrtcGetErrorString gives a static
+                // string for every code.
                 let text = unsafe {
                     self.0
                         .get::<unsafe extern "C" fn(c_int) -> *const c_char>(b"nvrtcGetErrorString")
@@ -202,10 +212,13 @@ impl Nvrtc<'_> {
     /// What NVRTC has of `kind`: "CUBIN", "PTX" or "ProgramLog".
     fn bytes(&self, program: *mut c_void, kind: &str) -> Result<Vec<u8>> {
         let mut size = 0;
+        // SAFETY: the program is one that the caller has made; the function writes one number.
         self.run(format!("nvrtcGet{kind}Size").as_bytes(), |f: Size| unsafe {
             f(program, &mut size)
         })?;
         let mut bytes = vec![0u8; size];
+        // SAFETY: as many bytes are written as the size that was just asked for, and there is room
+        // for them.
         self.run(format!("nvrtcGet{kind}").as_bytes(), |f: Bytes| unsafe {
             f(program, bytes.as_mut_ptr().cast())
         })?;
@@ -214,7 +227,8 @@ impl Nvrtc<'_> {
 }
 
 /// The folder for compiled kernels: `ALEXNET_KERNEL_CACHE`, else `alexnet/kernels` in
-/// `XDG_CACHE_HOME` or `~/.cache`; `None` if none of these is set, or `ALEXNET_KERNEL_CACHE` is empty.
+/// `XDG_CACHE_HOME` or `~/.cache`; `None` if none of these is set, or `ALEXNET_KERNEL_CACHE` is
+/// empty.
 pub fn default_cache() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("ALEXNET_KERNEL_CACHE") {
         return (!folder.is_empty()).then(|| PathBuf::from(folder));

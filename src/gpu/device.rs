@@ -45,7 +45,8 @@ impl Device {
         }
         let open = || {
             let context = CudaContext::new(index)?;
-            // SAFETY: buffers are `Buffer`s, which cudarc does not track; streams are ordered here.
+            // SAFETY: what cudarc's events would order are its own slices, and there are none:
+            // memory is in `Buffer`s, and streams are ordered by the events of this program.
             unsafe { context.disable_event_tracking() };
             let streams = [context.new_stream()?, context.new_stream()?, context.new_stream()?];
             let capability = context.compute_capability()?;

@@ -1,4 +1,6 @@
-//! The CUDA sources, embedded in the binary. What a kernel expects stands at the head of its file.
+//! CUDA sources as parts of the binary. Who launches a kernel embeds its file, by
+//! [`kernel_source!`](crate::kernel_source); here is only what those files include. What a kernel
+//! expects stands at the head of its file; `tests/kernels.rs` names files that nothing embeds.
 
 /// One CUDA source file.
 #[derive(Clone, Copy, Debug)]
@@ -9,34 +11,18 @@ pub struct KernelSource {
     pub text: &'static str,
 }
 
-macro_rules! source {
+/// The file of this name in `kernels/`, embedded: a
+/// [`KernelSource`](crate::gpu::kernels::KernelSource).
+#[macro_export]
+macro_rules! kernel_source {
     ($file:literal) => {
-        KernelSource { name: $file, text: include_str!(concat!("../../kernels/", $file)) }
+        $crate::gpu::kernels::KernelSource {
+            name: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $file)),
+        }
     };
 }
 
-/// Convolution, locally connected and fully connected layers, forward.
-pub const CONV_FORWARD: KernelSource = source!("conv_forward.cu");
-/// Their gradient to the input.
-pub const CONV_BACKWARD_INPUT: KernelSource = source!("conv_backward_input.cu");
-/// Their gradient to the weights.
-pub const CONV_BACKWARD_WEIGHTS: KernelSource = source!("conv_backward_weights.cu");
-/// Sums of the parts that a product was shared out to, and sums over rows (gradients to biases).
-pub const REDUCE: KernelSource = source!("reduce.cu");
-/// Local response normalisation.
-pub const LRN: KernelSource = source!("lrn.cu");
-/// Maximum and average pooling.
-pub const POOL: KernelSource = source!("pool.cu");
-/// ReLU, tanh, scaling and the update of the parameters.
-pub const ELEMENTWISE: KernelSource = source!("elementwise.cu");
-/// Dropout.
-pub const DROPOUT: KernelSource = source!("dropout.cu");
-/// Softmax, log-loss, errors.
-pub const SOFTMAX: KernelSource = source!("softmax.cu");
-/// Joining and splitting the maps of towers.
-pub const TOWERS: KernelSource = source!("towers.cu");
-/// Crops to the network's input.
-pub const INPUT: KernelSource = source!("input.cu");
-
-/// What the sources include.
-pub const HEADERS: [KernelSource; 2] = [source!("product.cuh"), source!("patches.cuh")];
+/// What the sources include; the compiler is given all of them.
+pub const HEADERS: [KernelSource; 3] =
+    [kernel_source!("epilogue.cuh"), kernel_source!("patches.cuh"), kernel_source!("product.cuh")];

@@ -1,5 +1,5 @@
-//! Launches: a kernel with its constants and its grid, known before anything is compiled, and its code once
-//! it is loaded.
+//! Launches: a kernel with its constants and its grid, known before anything is compiled, and its
+//! code once it is loaded.
 
 use super::compile::Constant;
 use super::device::Device;
@@ -10,10 +10,15 @@ use std::sync::OnceLock;
 
 /// A kernel as it is launched again and again: its constants, its grid, and, once loaded, its code.
 pub struct Launch {
+    /// The file that holds it.
     pub source: KernelSource,
+    /// What it is compiled with.
     pub constants: Vec<Constant>,
+    /// The kernel's name in its file.
     pub name: &'static str,
+    /// Blocks of the grid.
     pub grid: (usize, usize, usize),
+    /// Threads of a block.
     pub block: (usize, usize, usize),
     kernel: OnceLock<Kernel>,
 }
@@ -24,6 +29,7 @@ pub fn constants(pairs: &[(&'static str, usize)]) -> Vec<Constant> {
 }
 
 impl Launch {
+    /// The kernel `name` of `source`, not compiled yet.
     pub fn new(
         source: KernelSource,
         constants: Vec<Constant>,
@@ -64,7 +70,8 @@ impl Launch {
         let kernel = self.kernel.get().with_context(|| {
             format!("kernel {} is launched before it is loaded; an error in the program", self.name)
         })?;
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises that the arguments are this kernel's and fit its constants;
+        // the grid was made with them.
         unsafe { arguments(kernel.arguments()).on(stream, self.grid, self.block) }
     }
 }

@@ -1,8 +1,8 @@
 //! Where the NVIDIA driver and NVRTC are.
 //!
-//! The driver comes through the loader path, as it does for every CUDA program. NVRTC is part of the
-//! CUDA toolkit and may be in many places: the loader path, `CUDA_HOME`, the usual install folders,
-//! or Python's `nvidia` packages (`pip install nvidia-cuda-nvrtc-cu12`).
+//! The driver comes through the loader path, as it does for every CUDA program. NVRTC is part of
+//! the CUDA toolkit and may be in many places: the loader path, `CUDA_HOME`, the usual install
+//! folders, or Python's `nvidia` packages (`pip install nvidia-cuda-nvrtc-cu12`).
 
 use super::driver_error;
 use anyhow::{Result, anyhow, bail};
@@ -15,8 +15,8 @@ use std::sync::OnceLock;
 /// no driver, a driver that does not work, or no GPU.
 pub fn driver_version() -> Result<i32> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
-    // SAFETY: loads libcuda, whose initialisation has no conditions. Asked once: every question
-    // loads the library anew, and cudarc panics later if it is not there.
+    // Asked once: every question loads the library anew, and cudarc panics later if there is none.
+    // SAFETY: it loads libcuda, whose initialisation has no conditions.
     if !*PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }) {
         bail!(
             "no NVIDIA driver is installed (libcuda.so.1 was not found): install the driver, so \
@@ -31,7 +31,7 @@ pub fn driver_version() -> Result<i32> {
         _ => driver_error(error, "starting the NVIDIA driver"),
     })?;
     let mut version = 0;
-    // SAFETY: the driver writes one integer.
+    // SAFETY: the driver is there, and writes one integer to where it is told.
     unsafe { sys::cuDriverGetVersion(&mut version) }
         .result()
         .map_err(|e| driver_error(e, "asking the driver for its version"))?;

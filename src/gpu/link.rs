@@ -1,5 +1,5 @@
-//! Copies from one GPU to another: directly where the pair has peer access, else through pinned host
-//! memory. Either way they are queued and ordered by events, and the host does not wait.
+//! Copies from one GPU to another: directly where the pair has peer access, else through pinned
+//! host memory. Either way they are queued and ordered by events, and the host does not wait.
 
 use super::device::Device;
 use super::driver_error;
@@ -28,7 +28,7 @@ struct Detour {
 pub fn peer_access(from: &Device, to: &Device) -> Result<bool> {
     let device = |d: &Device| -> CUdevice { d.context().cu_device() };
     let mut can = 0;
-    // SAFETY: the driver writes one integer.
+    // SAFETY: both devices are open; the driver writes one integer to where it is told.
     unsafe { sys::cuDeviceCanAccessPeer(&mut can, device(from), device(to)) }
         .result()
         .map_err(|e| driver_error(e, "asking for peer access"))?;
@@ -92,16 +92,21 @@ impl Link {
         out.wait_for(&host.emptied)?;
         let copy = || {
             self.from.context().bind_to_thread()?;
-            // SAFETY: staging is long enough (above), lives as long as the link, and is used in the
-            // order that the two events give.
-            let staging =
-                unsafe { std::slice::from_raw_parts_mut(host.staging.as_ptr().cast_mut(), len) };
+            let staging = host.staging.as_ptr().cast_mut();
+            // SAFETY: staging holds at least `len` values (checked above) and lives as long as the
+            // link. The host never looks at them, so nothing else is borrowed while this slice
+            // lives.
+            let staging = unsafe { std::slice::from_raw_parts_mut(staging, len) };
+            // SAFETY: the source holds `len` values; before this copy the stream waits for the last
+            // one out of staging, and giving back pinned memory waits for copies that are under
+            // way.
             unsafe { result::memcpy_dtoh_async(staging, source.pointer(), out.raw().cu_stream()) }
         };
         copy().map_err(|e| driver_error(e, "copying between GPUs through the host"))?;
         out.record(&host.filled)?;
         back.wait_for(&host.filled)?;
-        // SAFETY: as above.
+        // SAFETY: staging lives as long as the link; the next copy into it waits for `emptied`,
+        // which is recorded behind this one.
         unsafe { back.write_later(&host.staging[..len], target)? };
         back.record(&host.emptied)?;
         back.record(done)
@@ -110,8 +115,8 @@ impl Link {
     fn copy_directly(&self, source: &Buffer<f32>, target: &Buffer<f32>) -> Result<()> {
         let copy = || {
             self.from.context().bind_to_thread()?;
-            // SAFETY: the lengths were checked by the callers; both buffers live until the copy is
-            // done, since freeing waits for it.
+            // SAFETY: the callers have checked that the target is as long as the source; both
+            // buffers live until the copy is done, since giving them back waits for it.
             unsafe {
                 result::memcpy_peer_async(
                     target.context().cu_ctx(),
@@ -143,7 +148,7 @@ impl Link {
 fn enable(from: &Device, to: &Device) -> Result<bool> {
     let enable = || {
         from.context().bind_to_thread()?;
-        // SAFETY: both contexts live as long as their devices.
+        // SAFETY: the context belongs to `to`, which outlives the call; the flags have to be 0.
         unsafe { sys::cuCtxEnablePeerAccess(to.context().cu_ctx(), 0) }.result()
     };
     match enable() {

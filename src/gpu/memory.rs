@@ -23,7 +23,8 @@ impl<T: DeviceRepr> Buffer<T> {
         let bytes = len.max(1) * size_of::<T>();
         let take = || {
             context.bind_to_thread()?;
-            // SAFETY: the pointer is freed once, in `drop`.
+            // SAFETY: at least one value's bytes are asked for; the pointer is kept in the buffer
+            // alone and given back once, in `drop`.
             unsafe { result::malloc_sync(bytes) }
         };
         let pointer = take().map_err(|e| {
@@ -66,7 +67,8 @@ impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
         // After an error of the GPU nothing can be given back; the process is about to end.
         if self.context.bind_to_thread().is_ok() {
-            // SAFETY: allocated in `new`; the driver waits for work that uses it.
+            // SAFETY: `new` took it in the same context, and nobody else gives it back; the driver
+            // waits for work that uses it.
             let _ = unsafe { result::free_sync(self.pointer) };
         }
     }
@@ -79,8 +81,10 @@ pub struct Pinned<T> {
     context: Arc<CudaContext>,
 }
 
-// SAFETY: it is plain memory, owned like a Vec.
+// SAFETY: it owns its values as a `Vec` does; any thread may give them back, since `drop` binds the
+// context to its own.
 unsafe impl<T: Send> Send for Pinned<T> {}
+// SAFETY: shared, it hands out shared references to its values and nothing else.
 unsafe impl<T: Sync> Sync for Pinned<T> {}
 
 impl<T: DeviceRepr + Copy + Default> Pinned<T> {
@@ -89,14 +93,16 @@ impl<T: DeviceRepr + Copy + Default> Pinned<T> {
         let bytes = len.max(1) * size_of::<T>();
         let take = || {
             context.bind_to_thread()?;
-            // SAFETY: freed once, in `drop`. Portable: any GPU may use it.
+            // Portable: any GPU may use it.
+            // SAFETY: at least one value's bytes are asked for; the pointer is kept here alone and
+            // given back once, in `drop`.
             unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_PORTABLE) }
         };
         let pointer = take()
             .map_err(|e| driver_error(e, &format!("taking {bytes} bytes of pinned host memory")))?
             .cast::<T>();
         for i in 0..len {
-            // SAFETY: within the allocation, which is aligned for any value.
+            // SAFETY: value `i` lies within the allocation, whose pages are aligned for any value.
             unsafe { pointer.add(i).write(T::default()) };
         }
         Ok(Pinned { pointer, len, context: context.clone() })
@@ -106,14 +112,15 @@ impl<T: DeviceRepr + Copy + Default> Pinned<T> {
 impl<T> Deref for Pinned<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: `len` values, written in `new`.
+        // SAFETY: `new` took and wrote `len` values, which live as long as `self`.
         unsafe { std::slice::from_raw_parts(self.pointer, self.len) }
     }
 }
 
 impl<T> DerefMut for Pinned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as above, and borrowed mutably.
+        // SAFETY: `new` took and wrote `len` values; `self` is borrowed mutably, so nobody else on
+        // the host reads them meanwhile.
         unsafe { std::slice::from_raw_parts_mut(self.pointer, self.len) }
     }
 }
@@ -121,7 +128,7 @@ impl<T> DerefMut for Pinned<T> {
 impl<T> Drop for Pinned<T> {
     fn drop(&mut self) {
         if self.context.bind_to_thread().is_ok() {
-            // SAFETY: allocated in `new`.
+            // SAFETY: `new` took it as pinned memory, and nobody else gives it back.
             let _ = unsafe { result::free_host(self.pointer.cast()) };
         }
     }

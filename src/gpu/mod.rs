@@ -1,5 +1,5 @@
-//! The hardware: NVIDIA GPUs, their driver and compiler; devices with their streams, buffers, events and
-//! links to each other. Nothing here knows a layer or a network.
+//! The hardware: NVIDIA GPUs, their driver and compiler; devices with their streams, buffers,
+//! events and links to each other. Nothing here knows a layer or a network.
 //!
 //! - [`library`]: where the driver and NVRTC are, and one sentence for each thing that is missing.
 //! - [`compile`]: CUDA source to machine code by NVRTC, cached on disk.
@@ -10,7 +10,7 @@
 //! - [`link`]: copies from one GPU to another, directly or through the host.
 //! - [`product`]: tiles and splits for the matrix product in `kernels/product.cuh`.
 //! - [`survey`]: what there is on this machine, and what is missing.
-//! - [`kernels`]: the CUDA sources, embedded.
+//! - [`kernels`]: how a CUDA source becomes part of the binary, and what all of them include.
 //!
 //! Nothing here needs CUDA when the program is built; all of it is looked for when it runs.
 

@@ -18,7 +18,7 @@ pub struct ProductShape {
     pub depth: usize,
     /// How many such products one launch makes.
     pub count: usize,
-    /// Whether lines are read 16 bytes at a time, see [`wide_windows`].
+    /// Whether lines are read 16 bytes at a time, see `wide_windows` in `src/layers/window/cuda.rs`.
     pub wide: bool,
     /// Whether a sum may be shared out to several blocks (a reduction has to follow).
     pub may_split: bool,
@@ -68,8 +68,8 @@ impl Tile {
     fn threads(self) -> usize {
         self.warps.0 * self.warps.1 * 32
     }
-    /// Whether the registers suffice, by ptxas: lines that are read value by value need four times as
-    /// many to know where they are.
+    /// Whether the registers suffice, by ptxas: lines that are read value by value need four times
+    /// as many to know where they are.
     fn finds_room(self, wide: bool) -> bool {
         wide || (self.thread.0 * self.thread.1 <= 64 && self.threads() <= 128)
     }
@@ -118,7 +118,8 @@ impl Tiling {
     fn cost(&self, product: ProductShape, multiprocessors: usize) -> f64 {
         let blocks = self.grid.0 * self.grid.1 * self.grid.2;
         let sums = self.tile.lines() * self.tile.columns() * self.split_depth;
-        // A multiprocessor needs some 4 warps at least to be busy; blocks beyond its share queue up.
+        // A multiprocessor needs some 4 warps at least to be busy; blocks beyond its share queue
+        // up.
         let rounds = blocks.div_ceil(multiprocessors);
         let idle =
             (4.0 / (rounds.min(self.tile.resident) * self.tile.threads() / 32) as f64).max(1.0);

@@ -1,7 +1,9 @@
-//! What a GPU's work is queued on: streams, the events that order them, and kernels with their arguments.
+//! What a GPU's work is queued on: streams, the events that order them, and kernels with their
+//! arguments.
 //!
 //! Work on a stream runs in order and beside the host; streams are ordered among each other by
-//! [`Event`]s alone, which the caller places. Nothing here waits for the GPU unless its name says so.
+//! [`Event`]s alone, which the caller places. Nothing here waits for the GPU unless its name says
+//! so.
 
 use super::driver_error;
 use super::memory::Buffer;
@@ -38,7 +40,7 @@ impl Stream {
 
     /// Copies `values` into `buffer`, which has the same length, and waits.
     pub fn write<T: DeviceRepr>(&self, values: &[T], buffer: &Buffer<T>) -> Result<()> {
-        // SAFETY: `values` live until the wait below.
+        // SAFETY: the wait below ends the copy while `values` are still borrowed.
         unsafe { self.write_later(values, buffer)? };
         self.wait()
     }
@@ -56,7 +58,8 @@ impl Stream {
         self.check(buffer, values.len())?;
         let copy = || {
             self.stream.context().bind_to_thread()?;
-            // SAFETY: the lengths were checked.
+            // SAFETY: `check` found room for `values` in a buffer of this stream's GPU; the caller
+            // keeps them until the copy is done.
             unsafe { result::memcpy_htod_async(buffer.pointer(), values, self.stream.cu_stream()) }
         };
         copy().map_err(|e| driver_error(e, "copying to the GPU"))
@@ -64,7 +67,7 @@ impl Stream {
 
     /// Copies the first `values.len()` values of `buffer` to the host, and waits.
     pub fn read<T: DeviceRepr>(&self, buffer: &Buffer<T>, values: &mut [T]) -> Result<()> {
-        // SAFETY: `values` live until the wait below.
+        // SAFETY: the wait below ends the copy while `values` are still borrowed, by nobody else.
         unsafe { self.read_later(buffer, values)? };
         self.wait()
     }
@@ -81,7 +84,8 @@ impl Stream {
         self.check(buffer, values.len())?;
         let mut copy = || {
             self.stream.context().bind_to_thread()?;
-            // SAFETY: the lengths were checked.
+            // SAFETY: `check` found as many values in a buffer of this stream's GPU; the caller
+            // leaves their memory alone until the copy is done.
             unsafe { result::memcpy_dtoh_async(values, buffer.pointer(), self.stream.cu_stream()) }
         };
         copy().map_err(|e| driver_error(e, "copying from the GPU"))
@@ -92,7 +96,8 @@ impl Stream {
         self.check(buffer, buffer.len())?;
         let fill = || {
             self.stream.context().bind_to_thread()?;
-            // SAFETY: exactly the buffer's bytes.
+            // SAFETY: exactly the buffer's bytes are set, on its own GPU; all bits 0 are a value of
+            // every type that a kernel takes.
             unsafe {
                 result::memset_d8_async(
                     buffer.pointer(),
@@ -198,7 +203,8 @@ impl Arguments<'_> {
     ///
     /// # Safety
     /// The arguments must be those of the kernel in number, order and type; buffers must have the
-    /// sizes that the kernel's constants say, be on the stream's GPU, and live until the work is done.
+    /// sizes that the kernel's constants say, be on the stream's GPU, and live until the work is
+    /// done.
     pub unsafe fn on(
         self,
         stream: &Stream,
@@ -218,7 +224,9 @@ impl Arguments<'_> {
         for word in &self.words {
             launch.arg(word);
         }
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises that the arguments are the kernel's in number, order and
+        // type, and that its buffers are large enough; each word holds at least a parameter's
+        // bytes.
         unsafe { launch.launch(config) }.map_err(|e| driver_error(e, &doing()))?;
         Ok(())
     }
@@ -228,7 +236,7 @@ impl Arguments<'_> {
     /// # Safety
     /// As for [`Arguments::on`].
     pub unsafe fn on_each(self, stream: &Stream, count: usize) -> Result<()> {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises what `on` asks for; the grid is only another way to write it.
         unsafe { self.on(stream, (count.div_ceil(256), 1, 1), (256, 1, 1)) }
     }
 }

@@ -1,5 +1,5 @@
-//! What there is of GPUs, driver and compiler on this machine, for `alexnet devices`: everything that is
-//! found is told even where something else is missing.
+//! What there is of GPUs, driver and compiler on this machine, for `alexnet devices`: everything
+//! that is found is told even where something else is missing.
 
 use super::compile::{Compiler, OLDEST};
 use super::library;
@@ -12,11 +12,17 @@ use std::path::PathBuf;
 /// One GPU.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Gpu {
+    /// As in `cuda:0`.
     pub index: usize,
+    /// The board's name, by its driver.
     pub name: String,
+    /// Major and minor, as in "8.0".
     pub compute_capability: String,
+    /// Number of multiprocessors.
     pub multiprocessors: usize,
+    /// All of its memory.
     pub memory_bytes: usize,
+    /// What nobody has taken now.
     pub free_bytes: usize,
     /// For each GPU, whether this one can use its memory directly.
     pub peer_access: Vec<bool>,
@@ -25,21 +31,27 @@ pub struct Gpu {
 /// A library: its CUDA version and where it was found.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Found {
+    /// Major and minor, as in "12.9".
     pub cuda_version: String,
+    /// The file, where the system tells it.
     pub path: Option<PathBuf>,
 }
 
 /// The machine's GPUs and what they need.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Survey {
+    /// The NVIDIA driver.
     pub driver: Option<Found>,
+    /// The compiler for the kernels.
     pub nvrtc: Option<Found>,
+    /// Every GPU that the driver names.
     pub gpus: Vec<Gpu>,
     /// A sentence for each thing that is missing, with what it would take.
     pub missing: Vec<String>,
 }
 
 impl Survey {
+    /// Looks for all of it.
     pub fn take() -> Survey {
         let mut survey = Survey::default();
         let driver = library::driver_version();
@@ -128,7 +140,8 @@ fn gpus() -> Result<Vec<Gpu>> {
         .map(|(mut gpu, from)| {
             let can = |&to: &sys::CUdevice| {
                 let mut can = 0;
-                // SAFETY: the driver writes one integer.
+                // SAFETY: both are devices that the driver has named; it writes one integer to
+                // where it is told.
                 unsafe { sys::cuDeviceCanAccessPeer(&mut can, from, to) }
                     .result()
                     .map_err(|e| driver_error(e, "asking for peer access"))?;

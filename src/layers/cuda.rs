@@ -1,7 +1,7 @@
 //! What a layer does on a GPU: kernels with its shape as constants, and the launches of its passes.
 //!
-//! A layer kind implements [`Launches`] in its own folder (`src/layers/KIND/cuda.rs`). Sizes are known
-//! before anything is compiled or taken, so that too little memory is found first.
+//! A layer kind implements [`Launches`] in its own folder (`src/layers/KIND/cuda.rs`). Sizes are
+//! known before anything is compiled or taken, so that too little memory is found first.
 
 use super::Run;
 use crate::gpu::launch::Launch;
@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 pub struct LaunchContext {
     /// Images of the batch. All kernels work on as many; a smaller batch leaves the rest unused.
     pub images: usize,
+    /// Multiprocessors of the GPU: how the work is shared out depends on them.
     pub multiprocessors: usize,
     /// Whether there will be a backward pass.
     pub training: bool,
@@ -47,16 +48,23 @@ pub trait Launches: Send + Sync {
 /// The memory of one pass through one layer; activations are [images, height, width, channels].
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
+    /// Where it is queued.
     pub stream: &'a Stream,
+    /// The batch, and what its random numbers depend on.
     pub run: &'a Run,
+    /// The input.
     pub x: &'a Buffer<f32>,
-    /// The same as `x` for a layer that works in place.
+    /// The output; the same as `x` for a layer that works in place.
     pub y: &'a Buffer<f32>,
+    /// The gradient at the output, where one comes.
     pub dy: Option<&'a Buffer<f32>>,
-    /// The same as `dy` for pointwise layers.
+    /// The gradient to the input, where one goes on; the same as `dy` for pointwise layers.
     pub dx: Option<&'a Buffer<f32>>,
+    /// Of a layer that learns.
     pub parameters: Option<&'a ParameterBuffers>,
+    /// At least [`Launches::scratch`] values, for the length of one pass.
     pub scratch: &'a Buffer<f32>,
+    /// [`Launches::saved`] bytes, the layer's own.
     pub saved: &'a Buffer<u8>,
     /// For softmax, where there are labels.
     pub loss: Option<&'a Loss>,
@@ -64,8 +72,11 @@ pub struct Call<'a> {
 
 /// Weights and biases in the layer's own order; gradients and momenta in training.
 pub struct ParameterBuffers {
+    /// What the layer computes with.
     pub value: [Buffer<f32>; 2],
+    /// Sums over the batch.
     pub gradient: Option<[Buffer<f32>; 2]>,
+    /// The last update.
     pub momentum: Option<[Buffer<f32>; 2]>,
 }
 
@@ -78,16 +89,19 @@ pub struct Loss {
 }
 
 impl<'a> Call<'a> {
+    /// The gradient at the output. Err: none, an error in the program.
     pub fn dy(&self) -> Result<&'a Buffer<f32>> {
         self.dy.context("a backward pass without a gradient; this is an error in the program")
     }
+    /// Where the gradient to the input goes. Err: nowhere, an error in the program.
     pub fn dx(&self) -> Result<&'a Buffer<f32>> {
         self.dx.context("a backward pass without a target; this is an error in the program")
     }
+    /// Weights and biases. Err: none, an error in the program.
     pub fn parameters(&self) -> Result<&'a ParameterBuffers> {
         self.parameters.context("a layer without its parameters; this is an error in the program")
     }
-    /// Gradients of weights and biases.
+    /// Gradients of weights and biases. Err: none, in evaluation, an error in the program.
     pub fn gradients(&self) -> Result<&'a [Buffer<f32>; 2]> {
         let gradients = self.parameters()?.gradient.as_ref();
         gradients.context("a backward pass in evaluation; this is an error in the program")

@@ -1,7 +1,9 @@
-//! One table of layer cases: what every backend has to compute, and what the benchmarks may time.
+//! One table of layer cases, with three uses: the CPU against a reference in f64 and its
+//! differences (`tests/layers.rs`), a GPU's launches against the CPU (`tests/cuda_cases.rs`), and
+//! what each pass takes on either (`benches/layers.rs`).
 //!
 //! To add a layer kind, touch two places: rows in [`all`] here, and a function in [`reference`].
-//! What is done with a case stands in the tests that use the table, never here.
+//! What is done with a case stands with those who use the table, never here.
 
 // Each test or benchmark that includes this table uses a part of it.
 #![allow(dead_code)]
@@ -145,6 +147,48 @@ pub fn numbers(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| (next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
+/// The paper's layers with their names, each on one of two towers (fc8 on the first) as in
+/// `configs/ilsvrc2010.toml`: shapes to measure, too large for a reference.
+pub fn paper(batch: usize) -> Vec<(&'static str, Case)> {
+    let layer = |kind, settings, input| case(kind, settings, input, batch);
+    // A tower has the first half of a layer's channels.
+    let half = |kind, settings, input| {
+        let whole = layer(kind, settings, input);
+        let channels = whole.all_channels;
+        whole.tower(0..channels / 2, channels)
+    };
+    let conv1 = "kernels = 96, size = 11, stride = 4, padding = [0, 3, 0, 3]";
+    let conv2 = "kernels = 256, size = 5, padding = [2, 2, 2, 2]";
+    let conv3 = "kernels = 384, size = 3, padding = [1, 1, 1, 1]";
+    let conv5 = "kernels = 256, size = 3, padding = [1, 1, 1, 1]";
+    let overlapping = "size = 3, stride = 2";
+    vec![
+        ("conv1", half("conv", conv1, [224, 224, 3])),
+        ("relu1", layer("relu", "", [55, 55, 48])),
+        ("lrn1", layer("lrn", "", [55, 55, 48])),
+        ("pool1", layer("max-pool", overlapping, [55, 55, 48])),
+        ("conv2", half("conv", conv2, [27, 27, 48])),
+        ("relu2", layer("relu", "", [27, 27, 128])),
+        ("lrn2", layer("lrn", "", [27, 27, 128])),
+        ("pool2", layer("max-pool", overlapping, [27, 27, 128])),
+        ("conv3", half("conv", conv3, [13, 13, 256])),
+        ("relu3", layer("relu", "", [13, 13, 192])),
+        ("conv4", half("conv", conv3, [13, 13, 192])),
+        ("relu4", layer("relu", "", [13, 13, 192])),
+        ("conv5", half("conv", conv5, [13, 13, 192])),
+        ("relu5", layer("relu", "", [13, 13, 128])),
+        ("pool5", layer("max-pool", overlapping, [13, 13, 128])),
+        ("fc6", half("fc", "outputs = 4096", [6, 6, 256])),
+        ("relu6", layer("relu", "", [1, 1, 2048])),
+        ("drop6", layer("dropout", "", [1, 1, 2048]).tower(0..2048, 4096)),
+        ("fc7", half("fc", "outputs = 4096", [1, 1, 4096])),
+        ("relu7", layer("relu", "", [1, 1, 2048])),
+        ("drop7", layer("dropout", "", [1, 1, 2048]).tower(0..2048, 4096)),
+        ("fc8", layer("fc", "outputs = 1000", [1, 1, 4096])),
+        ("softmax", layer("softmax", "", [1, 1, 1000])),
+    ]
+}
+
 /// The table.
 pub fn all() -> Vec<Case> {
     use Values::{Large, Steps};
@@ -180,8 +224,9 @@ pub fn all() -> Vec<Case> {
         // More patches than a block of them holds, with groups.
         case("conv", "kernels = 3, size = 5, padding = [2, 2, 2, 2]", [19, 20, 32], 1),
         case("conv", "kernels = 4, size = 5, groups = 2, padding = [2, 2, 2, 2]", [23, 25, 48], 1),
-        // Winograd's way: channels by 16, kernels of 3 and 5. One tile, edges that cut tiles, several
-        // panels of columns and a narrower one, groups, blocks of images of different sizes.
+        // Winograd's way: channels by 16, kernels of 3 and 5. One tile, edges that cut tiles,
+        // several panels of columns and a narrower one, groups, blocks of images of different
+        // sizes.
         case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [4, 4, 16], 1),
         case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [4, 4, 16], 35),
         case("conv", "kernels = 48, size = 3, padding = [1, 1, 1, 1]", [13, 6, 16], 2),

@@ -68,7 +68,8 @@ impl Maps {
     }
 }
 
-/// The layer's output for image `image` of the batch; weights and biases in the outside world's order.
+/// The layer's output for image `image` of the batch; weights and biases in the outside world's
+/// order.
 pub fn forward(case: &Case, image: usize, x: &Maps, weight: &[f64], bias: &[f64]) -> Maps {
     assert_eq!(x.shape(), case.input, "{case}");
     match case.kind {
@@ -146,7 +147,8 @@ fn conv(case: &Case, x: &Maps, weight: &[f64], bias: &[f64]) -> Maps {
     })
 }
 
-/// Weights [out, out height, out width, in per group, height, width], biases [out, out height, out width].
+/// Weights [out, out height, out width, in per group, height, width], biases [out, out height, out
+/// width].
 fn local(case: &Case, x: &Maps, weight: &[f64], bias: &[f64]) -> Maps {
     let shape = window_output(case);
     let [height, width, channels] = shape;
@@ -230,8 +232,9 @@ fn softmax(x: &Maps) -> Maps {
 
 /// Paper section 4.2: in training zero with probability `rate`, in evaluation times 1 − `rate`.
 ///
-/// Neuron j, counted row, column, channel over all towers, is dropped where word j mod 4 of the random
-/// block with counter (j / 4, image, step, 2·2²⁴ + 24 bits of the name's CRC-32) is below rate · 2³².
+/// Neuron j, counted row, column, channel over all towers, is dropped where word j mod 4 of the
+/// random block with counter (j / 4, image, step, 2·2²⁴ + 24 bits of the name's CRC-32) is below
+/// rate · 2³².
 fn dropout(case: &Case, image: usize, x: &Maps) -> Maps {
     let rate = real(case, "rate", 0.5);
     let purpose = 2 << 24 | (crc32(NAME.as_bytes()) & 0xff_ffff);
@@ -247,8 +250,8 @@ fn dropout(case: &Case, image: usize, x: &Maps) -> Maps {
     })
 }
 
-/// Philox-4x32-10 (Salmon et al., SC 2011, section 3.3): a round multiplies two of the four words with
-/// a constant each, swaps halves and adds the key, which grows by the Weyl constants.
+/// Philox-4x32-10 (Salmon et al., SC 2011, section 3.3): a round multiplies two of the four words
+/// with a constant each, swaps halves and adds the key, which grows by the Weyl constants.
 fn philox(mut c: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let first = 0xd251_1f53u64 * u64::from(c[0]);

@@ -3,8 +3,9 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use alexnet::gpu::compile::Constant;
-use alexnet::gpu::kernels::{self, KernelSource};
+use alexnet::gpu::kernels::KernelSource;
 use alexnet::gpu::product::{ProductShape, Tiling};
+use alexnet::kernel_source;
 use alexnet::layers::window::cuda::windows_depth;
 
 /// One compiled form of a kernel.
@@ -29,11 +30,12 @@ fn constants(pairs: &[(&'static str, usize)]) -> Vec<Constant> {
     pairs.iter().map(|(name, value)| (*name, value.to_string())).collect()
 }
 
-/// A layer that is a product: name, input and output (side, channels), kernel side, stride, padding.
+/// A layer that is a product: name, input and output (side, channels), kernel side, stride,
+/// padding.
 type Layer = (&'static str, [usize; 2], [usize; 2], usize, usize, usize);
 
-/// The paper's layers with weights, each on one tower (fc8: on the first), and one local layer of the
-/// CIFAR-10 nets.
+/// The paper's layers with weights, each on one tower (fc8: on the first), and one local layer of
+/// the CIFAR-10 nets.
 const LAYERS: [Layer; 9] = [
     ("conv1", [224, 3], [55, 48], 11, 4, 0),
     ("conv2", [27, 48], [27, 128], 5, 1, 2),
@@ -46,20 +48,22 @@ const LAYERS: [Layer; 9] = [
     ("local3", [6, 64], [6, 32], 3, 1, 1),
 ];
 
-/// The products for a GPU with 108 multiprocessors (A100), tiled as for a batch of 128 whatever
-/// `images` is.
-pub fn products(images: usize) -> Vec<Variant> {
-    let mut all = Vec::new();
-    for (name, [side, channels], [out_side, out_channels], kernel, stride, pad) in LAYERS {
-        let local = name.starts_with("local");
-        let (pixels, out_pixels) = (images * side * side, images * out_side * out_side);
-        let places = out_side * out_side;
-        let depth = windows_depth([kernel, kernel], [side, channels], 1, stride, pad);
-        let weights = kernel * kernel * channels * out_channels * if local { places } else { 1 };
-        let bias = out_channels * if local { places } else { 1 };
-        let (x, y) = (pixels * channels, out_pixels * out_channels);
-        let shape = constants(&[
-            ("IMAGES", images),
+/// A layer's products for batches of `images`.
+struct Products {
+    layer: Layer,
+    images: usize,
+}
+
+impl Products {
+    fn is_local(&self) -> bool {
+        self.layer.0.starts_with("local")
+    }
+
+    /// The constants of `kernels/patches.cuh`, with ReLU.
+    fn shape(&self) -> Vec<Constant> {
+        let (_, [side, channels], [out_side, out_channels], kernel, stride, pad) = self.layer;
+        constants(&[
+            ("IMAGES", self.images),
             ("IN_H", side),
             ("IN_W", side),
             ("IN_C", channels),
@@ -72,94 +76,118 @@ pub fn products(images: usize) -> Vec<Variant> {
             ("PAD_TOP", pad),
             ("PAD_LEFT", pad),
             ("GROUPS", 1),
-            ("LOCAL", local.into()),
+            ("LOCAL", self.is_local().into()),
             ("RELU", 1),
-        ]);
-        // Lines, columns and depth of a product, for any number of images.
-        let count = if local { places } else { 1 };
+        ])
+    }
+
+    /// The kernel `name` with its product as a function of the batch, the lengths of its inputs and of
+    /// its result.
+    fn variant(
+        &self,
+        (name, source): (&'static str, KernelSource),
+        product: impl Fn(usize) -> ProductShape,
+        inputs: &[usize],
+        out: usize,
+    ) -> Variant {
+        let tiling = Tiling::choose(product(128), 108);
+        let tiling = Tiling::new(product(self.images), tiling.tile(), tiling.splits);
+        let mut constants = self.shape();
+        constants.extend(tiling.constants());
+        let way = name.trim_start_matches("conv_");
+        Variant {
+            label: format!("{} {way}", self.layer.0),
+            source,
+            kernel: name,
+            constants,
+            grid: tiling.grid(),
+            block: tiling.block(),
+            buffers: [inputs, &[out * tiling.splits]].concat(),
+        }
+    }
+
+    /// Forward, to the input (not of conv1, which has no layer below) and to the weights.
+    fn variants(&self) -> Vec<Variant> {
+        let (name, [side, channels], [out_side, out_channels], kernel, stride, pad) = self.layer;
+        let (local, images) = (self.is_local(), self.images);
+        let places = out_side * out_side;
+        let depth = windows_depth([kernel, kernel], [side, channels], 1, stride, pad);
+        let bias = out_channels * if local { places } else { 1 };
+        let weights = kernel * kernel * channels * bias;
+        let (x, y) = (images * side * side * channels, images * places * out_channels);
         let product = |lines, columns, depth| ProductShape {
             lines,
             columns,
             depth,
-            count,
+            count: if local { places } else { 1 },
             wide: true,
             may_split: !local,
         };
         let (places_in, places_out) = if local { (1, 1) } else { (side * side, places) };
-        let mut add = |source,
-                       kernel,
-                       product: &dyn Fn(usize) -> ProductShape,
-                       inputs: &[usize],
-                       out: usize| {
-            let plan = Tiling::choose(product(128), 108);
-            let plan = Tiling::new(product(images), plan.tile(), plan.splits);
-            let mut constants = shape.clone();
-            constants.extend(plan.constants());
-            let mut buffers = inputs.to_vec();
-            buffers.push(out * plan.splits);
-            all.push(Variant {
-                label: format!("{name} {}", kernel_label(kernel)),
-                source,
-                kernel,
-                constants,
-                grid: plan.grid(),
-                block: plan.block(),
-                buffers,
-            });
-        };
-        add(
-            kernels::CONV_FORWARD,
-            "conv_forward",
-            &|images| product(images * places_out, out_channels, depth),
+        let taps = kernel * kernel * out_channels;
+        let forward = self.variant(
+            ("conv_forward", kernel_source!("conv_forward.cu")),
+            |images| product(images * places_out, out_channels, depth),
             &[x, weights, bias],
             y,
         );
-        if name != "conv1" {
-            let taps = kernel * kernel * out_channels;
-            add(
-                kernels::CONV_BACKWARD_INPUT,
-                "conv_backward_input",
-                &|images| product(images * places_in, channels, taps),
-                &[y, weights],
-                x,
-            );
-        }
-        add(
-            kernels::CONV_BACKWARD_WEIGHTS,
-            "conv_backward_weights",
-            &|images| product(depth, out_channels, images * places_out),
+        let input = self.variant(
+            ("conv_backward_input", kernel_source!("conv_backward_input.cu")),
+            |images| product(images * places_in, channels, taps),
+            &[y, weights],
+            x,
+        );
+        let weights = self.variant(
+            ("conv_backward_weights", kernel_source!("conv_backward_weights.cu")),
+            |images| product(depth, out_channels, images * places_out),
             &[x, y],
             weights,
         );
+        if name == "conv1" { vec![forward, weights] } else { vec![forward, input, weights] }
     }
-    all
 }
 
-fn kernel_label(kernel: &str) -> &str {
-    match kernel {
-        "conv_forward" => "forward",
-        "conv_backward_input" => "backward_input",
-        _ => "backward_weights",
+/// The products for a GPU with 108 multiprocessors (A100), tiled as for a batch of 128 whatever
+/// `images` is.
+pub fn products(images: usize) -> Vec<Variant> {
+    LAYERS.into_iter().flat_map(|layer| Products { layer, images }.variants()).collect()
+}
+
+/// A kernel with one thread for each of `count` elements.
+fn each(
+    label: &str,
+    (kernel, source): (&'static str, KernelSource),
+    constants: &[Constant],
+    count: usize,
+    buffers: &[usize],
+) -> Variant {
+    Variant {
+        label: label.into(),
+        source,
+        kernel,
+        constants: constants.to_vec(),
+        grid: (count.div_ceil(256), 1, 1),
+        block: (256, 1, 1),
+        buffers: buffers.to_vec(),
     }
 }
 
 /// All kernels: the products, and the rest at one typical shape each.
 pub fn variants(images: usize) -> Vec<Variant> {
     let mut all = products(images);
-    let mut add =
-        |label: &str, source, kernel, constants: &[Constant], count: usize, buffers: &[usize]| {
-            all.push(Variant {
-                label: label.into(),
-                source,
-                kernel,
-                constants: constants.to_vec(),
-                grid: (count.div_ceil(256), 1, 1),
-                block: (256, 1, 1),
-                buffers: buffers.to_vec(),
-            });
-        };
+    all.extend(normalisation(images));
+    all.extend(pooling(images));
+    all.extend(pointwise(images));
+    all.extend(loss(images));
+    all.extend(copies(images));
+    all.extend(sums(images));
+    all
+}
+
+/// lrn1: 55 x 55 pixels of 48 maps.
+fn normalisation(images: usize) -> Vec<Variant> {
     let maps = images * 55 * 55 * 48;
-    let mut lrn = constants(&[
+    let mut all = constants(&[
         ("IMAGES", images),
         ("H", 55),
         ("W", 55),
@@ -167,11 +195,18 @@ pub fn variants(images: usize) -> Vec<Variant> {
         ("SIZE", 5),
         ("WITHIN", 0),
     ]);
-    lrn.extend([("K", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")].map(|(n, v)| (n, v.into())));
-    add("lrn1 forward", kernels::LRN, "lrn_forward", &lrn, maps, &[maps; 3]);
-    add("lrn1 backward", kernels::LRN, "lrn_backward", &lrn, maps, &[maps; 4]);
-    let pooled = images * 27 * 27 * 48;
-    let pool = constants(&[
+    all.extend([("K", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")].map(|(n, v)| (n, v.into())));
+    let lrn = kernel_source!("lrn.cu");
+    vec![
+        each("lrn1 forward", ("lrn_forward", lrn), &all, maps, &[maps; 3]),
+        each("lrn1 backward", ("lrn_backward", lrn), &all, maps, &[maps; 4]),
+    ]
+}
+
+/// pool1, and averages over the same windows.
+fn pooling(images: usize) -> Vec<Variant> {
+    let (maps, out) = (images * 55 * 55 * 48, images * 27 * 27 * 48);
+    let all = constants(&[
         ("IMAGES", images),
         ("IN_H", 55),
         ("IN_W", 55),
@@ -180,37 +215,35 @@ pub fn variants(images: usize) -> Vec<Variant> {
         ("OUT_W", 27),
         ("SIZE", 3),
         ("STRIDE", 2),
-        ("PAD_TOP", 0),
-        ("PAD_LEFT", 0),
     ]);
-    add("pool1 forward", kernels::POOL, "max_forward", &pool, pooled, &[maps, pooled, pooled]);
-    add("pool1 backward", kernels::POOL, "max_backward", &pool, maps, &[pooled, pooled, maps]);
-    add(
-        "average pooling forward",
-        kernels::POOL,
-        "average_forward",
-        &pool,
-        pooled,
-        &[maps, pooled],
-    );
-    add(
-        "average pooling backward",
-        kernels::POOL,
-        "average_backward",
-        &pool,
-        maps,
-        &[pooled, maps],
-    );
+    let add = |label, kernel, count, buffers: &[usize]| {
+        each(label, (kernel, kernel_source!("pool.cu")), &all, count, buffers)
+    };
+    vec![
+        add("pool1 forward", "max_forward", out, &[maps, out, out]),
+        add("pool1 backward", "max_backward", maps, &[out, out, maps]),
+        add("average pooling forward", "average_forward", out, &[maps, out]),
+        add("average pooling backward", "average_backward", maps, &[out, maps]),
+    ]
+}
+
+/// Activation functions and the update of as many values as conv1's maps, dropout as of fc6.
+fn pointwise(images: usize) -> Vec<Variant> {
+    let maps = images * 55 * 55 * 48;
     let count = constants(&[("COUNT", maps)]);
-    for (kernel, buffers) in [
-        ("relu_forward", 2),
-        ("relu_backward", 3),
-        ("tanh_forward", 2),
-        ("tanh_backward", 3),
-        ("update", 3),
-    ] {
-        add(kernel, kernels::ELEMENTWISE, kernel, &count, maps, &vec![maps; buffers]);
-    }
+    let (functions, update) = (kernel_source!("activation.cu"), kernel_source!("update.cu"));
+    let mut all: Vec<Variant> = [
+        ("relu_forward", functions, 2),
+        ("relu_backward", functions, 3),
+        ("tanh_forward", functions, 2),
+        ("tanh_backward", functions, 3),
+        ("update", update, 3),
+    ]
+    .into_iter()
+    .map(|(kernel, source, buffers)| {
+        each(kernel, (kernel, source), &count, maps, &vec![maps; buffers])
+    })
+    .collect();
     let mut dropout = constants(&[
         ("IMAGES", images),
         ("PIXELS", 1),
@@ -219,28 +252,46 @@ pub fn variants(images: usize) -> Vec<Variant> {
         ("CHANNEL", 2048),
     ]);
     dropout.push(("PURPOSE", "1u".into()));
-    add("dropout", kernels::DROPOUT, "dropout", &dropout, images * 2048, &[images * 2048; 2]);
-    let softmax = constants(&[("IMAGES", images), ("CLASSES", 1000), ("TOP", 5), ("TRAINING", 1)]);
-    add("softmax", kernels::SOFTMAX, "softmax", &softmax, images * 256, &[images * 1000; 3]);
-    add("sum of scores", kernels::SOFTMAX, "sum_scores", &softmax, 32, &[images * 3, 3]);
+    let source = kernel_source!("dropout.cu");
+    let buffers = [images * 2048; 2];
+    all.push(each("dropout", ("dropout", source), &dropout, images * 2048, &buffers));
+    all
+}
+
+/// Softmax over 1000 classes.
+fn loss(images: usize) -> Vec<Variant> {
+    let all = constants(&[("IMAGES", images), ("CLASSES", 1000), ("TOP", 5), ("TRAINING", 1)]);
+    let source = kernel_source!("softmax.cu");
+    vec![
+        each("softmax", ("softmax", source), &all, images * 256, &[images * 1000; 3]),
+        each("sum of scores", ("sum_scores", source), &all, 32, &[images * 3, 3]),
+    ]
+}
+
+/// What moves between towers before conv3, and the way of the crops into the network.
+fn copies(images: usize) -> Vec<Variant> {
     let towers =
         constants(&[("PIXELS", images * 169), ("C", 128), ("JOINED_C", 256), ("CHANNEL", 128)]);
     let (part, joined) = (images * 169 * 128, images * 169 * 256);
-    add("join", kernels::TOWERS, "join", &towers, part, &[part, joined]);
-    add("take", kernels::TOWERS, "take", &towers, part, &[joined, part]);
-    add("take_add", kernels::TOWERS, "take_add", &towers, part, &[joined, part]);
+    let source = kernel_source!("towers.cu");
     let input = constants(&[("IMAGES", images), ("H", 224), ("W", 224), ("C", 3)]);
-    let pixels = images * 224 * 224 * 3;
-    add(
-        "input",
-        kernels::INPUT,
-        "input",
-        &input,
-        pixels,
-        &[pixels, 224 * 224 * 3, images * 4, pixels],
-    );
-    let sums = constants(&[("ROWS", images * 3025), ("COLUMNS", 48), ("SPLITS", 128)]);
-    add("column sums", kernels::REDUCE, "column_sums", &sums, 48, &[maps, 48 * 128]);
-    add("reduce splits", kernels::REDUCE, "reduce_splits", &sums, 48, &[48 * 128, 48, 48]);
-    all
+    let (image, pixels) = (224 * 224 * 3, images * 224 * 224 * 3);
+    let crops = ("input", kernel_source!("input.cu"));
+    vec![
+        each("join", ("join", source), &towers, part, &[part, joined]),
+        each("take", ("take", source), &towers, part, &[joined, part]),
+        each("take_add", ("take_add", source), &towers, part, &[joined, part]),
+        each("input", crops, &input, pixels, &[pixels, image, images * 4, pixels]),
+    ]
+}
+
+/// The gradient to conv1's biases.
+fn sums(images: usize) -> Vec<Variant> {
+    let maps = images * 55 * 55 * 48;
+    let all = constants(&[("ROWS", images * 3025), ("COLUMNS", 48), ("SPLITS", 128)]);
+    let source = kernel_source!("reduce.cu");
+    vec![
+        each("column sums", ("column_sums", source), &all, 48, &[maps, 48 * 128]),
+        each("reduce splits", ("reduce_splits", source), &all, 48, &[48 * 128, 48, 48]),
+    ]
 }

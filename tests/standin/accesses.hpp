@@ -1,10 +1,10 @@
 // Counts memory accesses the way a GPU serves them: by warp. For paper evidence on kernels that are
 // compiled with -fsanitize=thread, whose hooks (cuda_on_cpu.hpp) report every access here.
 //
-// The n-th time that the lanes of a warp pass the same instruction makes one request. A global request
-// costs the 32-byte sectors it touches, where its bytes would fit into fewer; a shared request costs
-// passes: in each of them every one of 32 banks serves one 4-byte word (16-byte accesses: 8 lanes
-// at a time).
+// The n-th time that the lanes of a warp pass the same instruction makes one request. A global
+// request costs the 32-byte sectors it touches, where its bytes would fit into fewer; a shared
+// request costs passes: in each of them every one of 32 banks serves one 4-byte word (16-byte
+// accesses: 8 lanes at a time).
 #pragma once
 #include <cstdint>
 #include <map>

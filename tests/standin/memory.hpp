@@ -43,9 +43,11 @@ struct Memory {
     }
 
     char* take(int device, size_t bytes) {
-        // A GPU's buffers begin at multiples of 256 bytes; that matters only where sectors are counted.
+        // A GPU's buffers begin at multiples of 256 bytes; that matters only where sectors are
+        // counted.
         size_t unit = getenv("STANDIN_SAMPLE") ? 256 : 16;
-        size_t padded = (bytes + unit - 1) / unit * unit, page_bytes = (padded + PAGE - 1) / PAGE * PAGE;
+        size_t padded = (bytes + unit - 1) / unit * unit;
+        size_t page_bytes = (padded + PAGE - 1) / PAGE * PAGE;
         void* pages = mmap(nullptr, page_bytes + 2 * PAGE, PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (pages == MAP_FAILED) return nullptr;

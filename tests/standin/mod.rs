@@ -1,4 +1,5 @@
-//! Runs a test on the stand-in for driver and NVRTC (`driver.cpp`, `nvrtc.cpp` beside this file).
+//! Runs a test on the stand-in for driver (`driver.hpp` and the files it names) and NVRTC
+//! (`nvrtc.cpp`).
 //!
 //! The dynamic loader reads LD_LIBRARY_PATH only when a process starts, and the stand-in's switches
 //! are environment variables; so [`run`] starts the test once more as a process of its own. What a
@@ -10,6 +11,12 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 const CHILD: &str = "STANDIN_CHILD";
+
+/// The stand-in's libraries and the files that each is compiled from.
+const LIBRARIES: [(&str, &[&str]); 2] = [
+    ("libcuda.so.1", &["devices.cpp", "copies.cpp", "launches.cpp", "streams.cpp"]),
+    ("libnvrtc.so.12", &["nvrtc.cpp"]),
+];
 
 /// Where the tests build the stand-in.
 pub fn folder() -> PathBuf {
@@ -41,20 +48,10 @@ fn build_now() -> Option<PathBuf> {
     // Test binaries may run side by side: one builds, the others wait.
     let lock = std::fs::File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();
-    for (source, library) in [("driver.cpp", "libcuda.so.1"), ("nvrtc.cpp", "libnvrtc.so.12")] {
+    let entries = std::fs::read_dir(&sources).unwrap();
+    let newest = entries.map(|e| e.unwrap().metadata().unwrap().modified().unwrap()).max();
+    for (library, parts) in LIBRARIES {
         let target = folder.join(library);
-        let newest = [
-            "driver.cpp",
-            "nvrtc.cpp",
-            "memory.hpp",
-            "run.hpp",
-            "accesses.hpp",
-            "cuda_on_cpu.hpp",
-            "mod.rs",
-        ]
-        .map(|name| sources.join(name).metadata().unwrap().modified().unwrap())
-        .into_iter()
-        .max();
         if target.metadata().ok().and_then(|m| m.modified().ok()) >= newest {
             continue;
         }
@@ -66,7 +63,7 @@ fn build_now() -> Option<PathBuf> {
             .arg(format!("-DSTANDIN_COMPILER=\"{compiler}\""))
             .arg("-o")
             .arg(&temporary)
-            .arg(sources.join(source))
+            .args(parts.iter().map(|part| sources.join(part)))
             .arg("-ldl")
             .output()
             .unwrap();

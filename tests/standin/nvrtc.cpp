@@ -1,6 +1,7 @@
 // A stand-in for libnvrtc.so.12: compiles CUDA source with the host's C++ compiler and the header
 // cuda_on_cpu.hpp into a shared object. What it hands back as "cubin" or "PTX" is a small text that
-// names that object, for the driver stand-in to load. Objects are kept in STANDIN_CACHE, by content.
+// names that object, for the driver stand-in to load. Objects are kept in STANDIN_CACHE, by
+// content.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -96,7 +97,7 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
     if (access(object.c_str(), R_OK) != 0) {
         std::string work = folder + key + "-" + std::to_string(getpid());
         mkdir(work.c_str(), 0777);
-        for (auto& header : program->headers) std::ofstream(work + "/" + header.first) << header.second;
+        for (auto& [name, text] : program->headers) std::ofstream(work + "/" + name) << text;
         std::ofstream(work + "/kernel.cpp") << text;
         std::string command = std::string(STANDIN_COMPILER) +
             " -std=c++17 -O3 -march=native -ffp-contract=off -fno-strict-aliasing -fPIC -shared -g1"

@@ -193,7 +193,8 @@ inline std::string run_grid(const Kernel& kernel, void* const* parameters, dim3 
     for (unsigned z = 0; z < blocks.z; z++)
         for (unsigned y = 0; y < blocks.y; y++)
             for (unsigned x = 0; x < blocks.x; x++) {
-                if (sample && (x != blocks.x / 2 || y != blocks.y / 2 || z != blocks.z / 2)) continue;
+                bool middle = x == blocks.x / 2 && y == blocks.y / 2 && z == blocks.z / 2;
+                if (sample && !middle) continue;
                 machine.runtime.block = {x, y, z};
                 memset(shared, 0xff, shared_end - shared);
                 std::string wrong = run_block(order ? order : "forward");

@@ -1,7 +1,7 @@
 //! All that a network needs on each GPU, before any of it is taken: kernels, buffers, what crosses.
 
-use crate::gpu::kernels;
 use crate::gpu::launch::{Launch, constants};
+use crate::kernel_source;
 use crate::layers::cuda::{LaunchContext, Launches};
 use crate::layers::{Role, Shape, activation};
 use crate::network::{Mode, Part, Plan};
@@ -131,7 +131,7 @@ impl Layout {
 fn input(plan: &Plan, images: usize) -> Launch {
     let Shape { height, width, channels } = plan.input;
     let all = constants(&[("IMAGES", images), ("H", height), ("W", width), ("C", channels)]);
-    Launch::each(kernels::INPUT, all, "input", images * plan.input.len())
+    Launch::each(kernel_source!("input.cu"), all, "input", images * plan.input.len())
 }
 
 /// Numbers of weights and biases, both 0 for a layer that does not learn.
@@ -171,7 +171,7 @@ fn sources(plan: &Plan, layer: usize, part: &Part, images: usize) -> Vec<SourceL
             let crosses = plan.devices[from.tower] != part.device;
             let work = |name, of: usize, first| {
                 let all = [("PIXELS", pixels), ("C", n), ("JOINED_C", of), ("CHANNEL", first)];
-                Launch::each(kernels::TOWERS, constants(&all), name, pixels * n)
+                Launch::each(kernel_source!("towers.cu"), constants(&all), name, pixels * n)
             };
             let first = from.channels.start;
             let take = if is_first || crosses { "take" } else { "take_add" };
@@ -191,7 +191,9 @@ fn sources(plan: &Plan, layer: usize, part: &Part, images: usize) -> Vec<SourceL
 
 fn updates(part: &Part) -> Vec<Launch> {
     let learns = matches!(part.layer.role(), Role::Learn(_));
-    let update =
-        |count| Launch::each(kernels::ELEMENTWISE, constants(&[("COUNT", count)]), "update", count);
+    let update = |count| {
+        let all = constants(&[("COUNT", count)]);
+        Launch::each(kernel_source!("update.cu"), all, "update", count)
+    };
     if learns { sizes(part).map(update).into() } else { Vec::new() }
 }

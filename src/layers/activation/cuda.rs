@@ -1,9 +1,9 @@
-//! Activation functions on a GPU (`kernels/elementwise.cu`). A ReLU above a layer with weights is part
-//! of that layer's forward pass; its own is then not called.
+//! Activation functions on a GPU (`kernels/activation.cu`). A ReLU above a layer with weights is
+//! part of that layer's forward pass; its own is then not called.
 
 use super::{Activation, Function};
-use crate::gpu::kernels;
 use crate::gpu::launch::{Launch, constants};
+use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
@@ -15,7 +15,8 @@ impl Activation {
             Function::Tanh => ("tanh_forward", "tanh_backward"),
         };
         let all = constants(&[("COUNT", count)]);
-        let work = |name| Launch::each(kernels::ELEMENTWISE, all.clone(), name, count);
+        let source = kernel_source!("activation.cu");
+        let work = |name| Launch::each(source, all.clone(), name, count);
         ActivationLaunches {
             forward: work(forward),
             backward: context.training.then(|| work(backward)),
@@ -34,14 +35,16 @@ impl Launches for ActivationLaunches {
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
-        // SAFETY: the constants are those of the layer, whose plan sized the buffers.
+        // SAFETY: `relu_forward` and `tanh_forward` read x and write y at COUNT places, images
+        // times the layer's shape, which is the size of both.
         unsafe { self.forward.run(call.stream, |a| a.buffer(call.x).buffer(call.y)) }
     }
 
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
-        // SAFETY: as above.
+        // SAFETY: the backward kernels read y and dy and write dx at COUNT places; the gradients of
+        // a pointwise layer are as large as its output.
         unsafe { work.run(call.stream, |a| a.buffer(call.y).buffer(dy).buffer(dx)) }
     }
 }

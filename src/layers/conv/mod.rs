@@ -8,26 +8,19 @@ mod cuda;
 mod direct;
 mod winograd;
 
-use super::window::{Kernels, Window};
-use super::{
-    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, read_as,
-};
-use crate::keys::{self, to_table};
+use super::window::{KernelSettings, Kernels, Window};
+use super::{Family, Input, Kind, Layer, ParameterShapes, Place, Role, Shape};
+use crate::keys;
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use toml::Table;
 use winograd::Winograd;
 
 pub const KIND: Kind = Kind {
     name: "conv",
     family: Family::Learns(Input::SameTower),
     keys: keys::fields_of::<Kernels>,
-    read: |table| {
-        let kernels: Kernels = read_as(table)?;
-        kernels.check()?;
-        Ok(Box::new(ConvSettings(kernels)))
-    },
+    read: |table| KernelSettings::read(table, plan),
 };
 
 /// `[cpu]`: how the CPU computes.
@@ -49,21 +42,9 @@ impl Default for CpuOptions {
     }
 }
 
-#[derive(Debug)]
-struct ConvSettings(Kernels);
-
-impl Settings for ConvSettings {
-    fn outputs(&self) -> Option<Outputs> {
-        Some(Outputs::Count(self.0.kernels))
-    }
-    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
-        let window = self.0.fit(place.input, place.channels.len())?;
-        let winograd = if place.cpu.winograd { Winograd::for_window(&window) } else { None };
-        Ok(Box::new(Conv { window, winograd }))
-    }
-    fn to_table(&self) -> Table {
-        to_table(&self.0)
-    }
+fn plan(window: Window, place: &Place<'_>) -> Box<dyn Layer> {
+    let winograd = if place.cpu.winograd { Winograd::for_window(&window) } else { None };
+    Box::new(Conv { window, winograd })
 }
 
 /// A convolution on one tower.

@@ -1,9 +1,9 @@
 //! Dropout on a GPU (`kernels/dropout.cu`): the same masks as on the CPU, made anew in each pass.
 
 use super::Dropout;
-use crate::gpu::kernels;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
+use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use crate::random::Purpose;
 use anyhow::Result;
@@ -19,10 +19,10 @@ impl Dropout {
             ("CHANNEL", self.first_channel),
         ]);
         all.push(("PURPOSE", format!("{}u", Purpose::Dropout(&self.name).word())));
-        let scale = constants(&[("COUNT", count)]);
+        let source = kernel_source!("dropout.cu");
         DropoutLaunches {
-            mask: Launch::each(kernels::DROPOUT, all, "dropout", count),
-            scale: Launch::each(kernels::ELEMENTWISE, scale, "scale", count),
+            mask: Launch::each(source, all.clone(), "dropout", count),
+            scale: Launch::each(source, all, "scale", count),
             threshold: self.threshold(),
             keep: (1.0 - self.rate) as f32,
         }
@@ -39,7 +39,9 @@ pub(super) struct DropoutLaunches {
 impl DropoutLaunches {
     fn mask(&self, call: &Call<'_>, from: &Buffer<f32>, to: &Buffer<f32>) -> Result<()> {
         let run = call.run;
-        // SAFETY: the constants are those of the layer, whose plan sized the buffers.
+        // SAFETY: `dropout` takes two buffers and five words between them; it reads `from` and
+        // writes `to` at IMAGES * PIXELS * C places. The callers give input and output, or their
+        // gradients, all of which the plan made that large.
         unsafe {
             self.mask.run(call.stream, |a| {
                 let a = a.buffer(from).word(self.threshold);
@@ -59,7 +61,8 @@ impl Launches for DropoutLaunches {
         if call.run.training {
             return self.mask(call, call.x, call.y);
         }
-        // SAFETY: as above.
+        // SAFETY: `scale` reads x and writes y at as many places as the layer has values, which the
+        // plan gave both of them room for.
         unsafe { self.scale.run(call.stream, |a| a.buffer(call.x).float(self.keep).buffer(call.y)) }
     }
 

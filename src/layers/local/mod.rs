@@ -7,40 +7,18 @@
 mod cpu;
 mod cuda;
 
-use super::window::{Kernels, Window};
-use super::{
-    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, read_as,
-};
-use crate::keys::{self, to_table};
+use super::window::{KernelSettings, Kernels, Window};
+use super::{Family, Input, Kind, Layer, ParameterShapes, Role, Shape};
+use crate::keys;
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
-use toml::Table;
 
 pub const KIND: Kind = Kind {
     name: "local",
     family: Family::Learns(Input::SameTower),
     keys: keys::fields_of::<Kernels>,
-    read: |table| {
-        let kernels: Kernels = read_as(table)?;
-        kernels.check()?;
-        Ok(Box::new(LocalSettings(kernels)))
-    },
+    read: |table| KernelSettings::read(table, |window, _| Box::new(Local { window })),
 };
-
-#[derive(Debug)]
-struct LocalSettings(Kernels);
-
-impl Settings for LocalSettings {
-    fn outputs(&self) -> Option<Outputs> {
-        Some(Outputs::Count(self.0.kernels))
-    }
-    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
-        Ok(Box::new(Local { window: self.0.fit(place.input, place.channels.len())? }))
-    }
-    fn to_table(&self) -> Table {
-        to_table(&self.0)
-    }
-}
 
 /// A locally connected layer on one tower.
 #[derive(Debug)]

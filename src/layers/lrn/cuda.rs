@@ -1,9 +1,9 @@
-//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums are kept for the backward
-//! pass.
+//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums are kept for the
+//! backward pass.
 
 use super::{Lrn, Region};
-use crate::gpu::kernels;
 use crate::gpu::launch::{Launch, constants};
+use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
@@ -20,7 +20,8 @@ impl Lrn {
         ]);
         let numbers = [("K", self.k), ("ALPHA", self.alpha), ("BETA", self.beta)];
         all.extend(numbers.map(|(name, value)| (name, format!("{value:?}"))));
-        let work = |name| Launch::each(kernels::LRN, all.clone(), name, count);
+        let source = kernel_source!("lrn.cu");
+        let work = |name| Launch::each(source, all.clone(), name, count);
         LrnLaunches {
             forward: work("lrn_forward"),
             backward: context.training.then(|| work("lrn_backward")),
@@ -45,7 +46,8 @@ impl Launches for LrnLaunches {
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
-        // SAFETY: the constants are those of the layer, whose plan sized the buffers.
+        // SAFETY: `lrn_forward` reads x and writes y at IMAGES * H * W * C places, the size that
+        // the plan gave both, and as many floats of `saved`, if it is given any.
         unsafe {
             self.forward.run(call.stream, |a| {
                 let a = a.buffer(call.x);
@@ -58,7 +60,8 @@ impl Launches for LrnLaunches {
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
-        // SAFETY: as above.
+        // SAFETY: with a backward pass `saved` holds a float for each value, written by the forward
+        // pass; x, dy and dx have the layer's size, and dx is no other's memory.
         unsafe {
             work.run(call.stream, |a| a.buffer(call.x).buffer(call.saved).buffer(dy).buffer(dx))
         }

@@ -1,9 +1,9 @@
-//! Pooling on a GPU (`kernels/pool.cu`). In training a maximum's place in its window is kept for the
-//! backward pass.
+//! Pooling on a GPU (`kernels/pool.cu`). In training a maximum's place in its window is kept for
+//! the backward pass.
 
 use super::{Kernel, Pool};
-use crate::gpu::kernels;
 use crate::gpu::launch::{Launch, constants};
+use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::{Result, bail};
 
@@ -24,8 +24,6 @@ impl Pool {
             ("OUT_W", self.output.width),
             ("SIZE", self.size),
             ("STRIDE", self.stride),
-            ("PAD_TOP", 0),
-            ("PAD_LEFT", 0),
         ]);
         let (inputs, outputs) =
             (context.images * self.input.len(), context.images * self.output.len());
@@ -34,7 +32,8 @@ impl Pool {
             Kernel::Max => ("max_forward", "max_backward"),
             Kernel::Average => ("average_forward", "average_backward"),
         };
-        let work = |name, count| Launch::each(kernels::POOL, all.clone(), name, count);
+        let source = kernel_source!("pool.cu");
+        let work = |name, count| Launch::each(source, all.clone(), name, count);
         Ok(PoolLaunches {
             forward: work(forward, outputs),
             backward: context.training.then(|| work(backward, inputs)),
@@ -61,7 +60,9 @@ impl Launches for PoolLaunches {
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
-        // SAFETY: the constants are those of the layer, whose plan sized the buffers.
+        // SAFETY: the kernel reads x, IMAGES of the layer's input, and writes IMAGES of its output
+        // to y; a maximum's also writes 16 bits for each of them to `saved`, unless it is given
+        // nothing. The average's takes no third argument.
         unsafe {
             self.forward.run(call.stream, |a| {
                 let a = a.buffer(call.x).buffer(call.y);
@@ -77,7 +78,8 @@ impl Launches for PoolLaunches {
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
-        // SAFETY: as above.
+        // SAFETY: dy has the output's size and dx the input's; for maxima the forward pass has
+        // written `saved`, whose places lie within a window.
         unsafe {
             work.run(call.stream, |a| {
                 let a = a.buffer(dy);

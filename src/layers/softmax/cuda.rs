@@ -2,8 +2,8 @@
 //! (`kernels/softmax.cu`).
 
 use super::Softmax;
-use crate::gpu::kernels;
 use crate::gpu::launch::{Launch, constants};
+use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
@@ -15,8 +15,9 @@ impl Softmax {
             ("TOP", 5),
             ("TRAINING", context.training.into()),
         ]);
+        let source = kernel_source!("softmax.cu");
         let work = |name, blocks, threads| {
-            Launch::new(kernels::SOFTMAX, all.clone(), name, (blocks, 1, 1), (threads, 1, 1))
+            Launch::new(source, all.clone(), name, (blocks, 1, 1), (threads, 1, 1))
         };
         SoftmaxLaunches {
             softmax: work("softmax", context.images, 256),
@@ -44,8 +45,10 @@ impl Launches for SoftmaxLaunches {
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
         let count = call.loss.map_or(0, |_| call.run.batch);
-        // SAFETY: the constants are those of the layer, whose plan sized the buffers; labels were
-        // checked before they were uploaded.
+        // SAFETY: x, y and dx hold IMAGES times CLASSES values, labels IMAGES, the saved bytes
+        // three floats an image (`saved`); the kernel reads labels of the first `count` images
+        // alone, and they were checked to be classes before they were uploaded. Without TRAINING it
+        // writes no gradient.
         unsafe {
             self.softmax.run(call.stream, |a| {
                 let a = a.buffer(call.x);
@@ -61,11 +64,11 @@ impl Launches for SoftmaxLaunches {
                 };
                 a.buffer(call.saved)
             })?;
-            if let Some(loss) = call.loss {
-                self.sum.run(call.stream, |a| a.buffer(call.saved).buffer(&loss.totals))?;
-            }
         }
-        Ok(())
+        let Some(loss) = call.loss else { return Ok(()) };
+        // SAFETY: `softmax` has written the three scores of each of IMAGES images, on the same
+        // stream; there are three totals.
+        unsafe { self.sum.run(call.stream, |a| a.buffer(call.saved).buffer(&loss.totals)) }
     }
 
     /// Done already.

@@ -2,10 +2,12 @@
 
 pub mod cuda;
 
-use super::Shape;
+use super::{Layer, Outputs, Place, Settings, Shape, read_as};
+use crate::keys::to_table;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use toml::Table;
 
 /// The keys of conv and local layers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -14,6 +16,7 @@ pub struct Kernels {
     pub kernels: usize,
     /// Height and width of a kernel.
     pub size: usize,
+    /// Pixels from one place of a kernel to the next.
     #[serde(default = "one")]
     pub stride: usize,
     /// Zeros around the map: top, bottom, left, right.
@@ -28,15 +31,54 @@ fn one() -> usize {
     1
 }
 
+/// The settings of a kind whose kernels slide over windows; the kind adds the layer on one of them.
+#[derive(Debug)]
+pub struct KernelSettings {
+    kernels: Kernels,
+    layer: MakeLayer,
+}
+
+/// A kind's layer on the window that its kernels fit to their input.
+pub type MakeLayer = fn(Window, &Place<'_>) -> Box<dyn Layer>;
+
+impl KernelSettings {
+    /// Reads the keys of [`Kernels`] and checks their ranges.
+    pub fn read(table: &Table, layer: MakeLayer) -> Result<Box<dyn Settings>> {
+        let kernels: Kernels = read_as(table)?;
+        kernels.check()?;
+        Ok(Box::new(KernelSettings { kernels, layer }))
+    }
+}
+
+impl Settings for KernelSettings {
+    fn outputs(&self) -> Option<Outputs> {
+        Some(Outputs::Count(self.kernels.kernels))
+    }
+    fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
+        let window = self.kernels.fit(place.input, place.channels.len())?;
+        Ok((self.layer)(window, place))
+    }
+    fn to_table(&self) -> Table {
+        to_table(&self.kernels)
+    }
+}
+
 /// A kernel layer fitted to its input: every number that its loops need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
+    /// What it slides over, on one tower.
     pub input: Shape,
+    /// Its places, and a channel for each kernel.
     pub output: Shape,
+    /// Height and width of a kernel.
     pub size: usize,
+    /// Pixels from one place to the next, down and across.
     pub stride: usize,
+    /// Rows of zeros above the map.
     pub top: usize,
+    /// Columns of zeros to the left of the map.
     pub left: usize,
+    /// Groups of channels; a kernel sees its own group's.
     pub groups: usize,
 }
 
@@ -55,7 +97,8 @@ impl Kernels {
         }
         if let Some(bad) = self.padding.iter().find(|&&p| p >= self.size) {
             bail!(
-                "padding = {:?}: {bad} is not below the size, {}, so a whole window would see only zeros",
+                "padding = {:?}: {bad} is not below the size, {}, so a whole window would see \
+                 only zeros",
                 self.padding,
                 self.size
             );
@@ -69,7 +112,8 @@ impl Kernels {
         let (height, width) = (input.height + top + bottom, input.width + left + right);
         if height < self.size || width < self.size {
             bail!(
-                "its {0}×{0} kernels are larger than its input, {input} with padding {1:?} ({height}×{width})",
+                "its {0}×{0} kernels are larger than its input, {input} with padding {1:?} \
+                 ({height}×{width})",
                 self.size,
                 self.padding
             );
@@ -121,8 +165,8 @@ impl Window {
         (first..last.max(first), (start + first).saturating_sub(before))
     }
 
-    /// Calls `visit(kernel offset in values, input offset in values, values)` for each kernel row of
-    /// group `g` that lies inside the map at output position (`row`, `column`); the kernel is
+    /// Calls `visit(kernel offset in values, input offset in values, values)` for each kernel row
+    /// of group `g` that lies inside the map at output position (`row`, `column`); the kernel is
     /// [size, size, group inputs], the input NHWC. With one group the runs of a kernel row are one.
     #[inline]
     pub fn runs(
@@ -148,8 +192,8 @@ impl Window {
         }
     }
 
-    /// Lays the patch under output position (`row`, `column`) into `patch` [size, size, group inputs],
-    /// zeros where the window hangs over the edge.
+    /// Lays the patch under output position (`row`, `column`) into `patch` [size, size, group
+    /// inputs], zeros where the window hangs over the edge.
     #[inline]
     pub fn gather(&self, patch: &mut [f32], x: &[f32], row: usize, column: usize, g: usize) {
         let mut filled = 0;

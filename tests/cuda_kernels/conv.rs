@@ -1,0 +1,249 @@
+//! The three products of a convolution, locally or fully connected layer (`kernels/conv_*.cu`),
+//! launched as the layers do or with a given tile, and compared with sums in f64.
+
+use super::{constants, each, launch, near, noise, read};
+use alexnet::gpu::compile::Constant;
+use alexnet::gpu::device::Device;
+use alexnet::gpu::kernels::KernelSource;
+use alexnet::gpu::memory::Buffer;
+use alexnet::gpu::product::{ProductShape, TILES, Tiling};
+use alexnet::kernel_source;
+use alexnet::layers::window::cuda::{wide_windows, windows_depth};
+
+/// A convolution as the config has it; `local`: weights of its own at every place.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv {
+    pub images: usize,
+    pub input: [usize; 3], // height, width, channels
+    pub output: [usize; 3],
+    pub kernel: [usize; 2], // height, width
+    pub stride: usize,
+    pub padding: [usize; 2], // top, left
+    pub groups: usize,
+    pub local: bool,
+    pub relu: bool,
+}
+
+impl Conv {
+    /// A fully connected layer.
+    pub fn fc(images: usize, inputs: usize, outputs: usize) -> Conv {
+        Conv {
+            images,
+            input: [1, 1, inputs],
+            output: [1, 1, outputs],
+            kernel: [1, 1],
+            stride: 1,
+            padding: [0, 0],
+            groups: 1,
+            local: false,
+            relu: false,
+        }
+    }
+
+    /// Square input and kernel; output as large as fits, rounded down.
+    pub fn square(
+        images: usize,
+        size: usize,
+        channels: usize,
+        kernels: usize,
+        kernel: usize,
+    ) -> Conv {
+        let mut conv = Conv::fc(images, channels, kernels);
+        conv.input = [size, size, channels];
+        conv.kernel = [kernel, kernel];
+        conv.with(1, [0, 0, 0, 0])
+    }
+
+    /// This stride, and padding top, bottom, left, right.
+    pub fn with(mut self, stride: usize, [top, bottom, left, right]: [usize; 4]) -> Conv {
+        self.stride = stride;
+        self.padding = [top, left];
+        self.output[0] = (self.input[0] + top + bottom - self.kernel[0]) / stride + 1;
+        self.output[1] = (self.input[1] + left + right - self.kernel[1]) / stride + 1;
+        self
+    }
+
+    fn places(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+    fn inputs(&self) -> usize {
+        self.images * self.input.iter().product::<usize>()
+    }
+    fn outputs(&self) -> usize {
+        self.images * self.output.iter().product::<usize>()
+    }
+    fn weights(&self) -> usize {
+        let places = if self.local { self.places() } else { 1 };
+        places * self.kernel[0] * self.kernel[1] * self.input[2] / self.groups * self.output[2]
+    }
+    fn biases(&self) -> usize {
+        self.output[2] * if self.local { self.places() } else { 1 }
+    }
+
+    /// Calls `visit(input, weight, output)` with indices for each multiplication there is.
+    fn each(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        let ([ih, iw, ic], [oh, ow, oc]) = (self.input, self.output);
+        let (gi, go) = (ic / self.groups, oc / self.groups);
+        for n in 0..self.images {
+            for (oy, ox) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+                for (ky, kx) in
+                    (0..self.kernel[0]).flat_map(|y| (0..self.kernel[1]).map(move |x| (y, x)))
+                {
+                    let (y, x) = (oy * self.stride + ky, ox * self.stride + kx);
+                    let (Some(y), Some(x)) =
+                        (y.checked_sub(self.padding[0]), x.checked_sub(self.padding[1]))
+                    else {
+                        continue;
+                    };
+                    if y >= ih || x >= iw {
+                        continue;
+                    }
+                    let place = if self.local { oy * ow + ox } else { 0 };
+                    for c in 0..gi {
+                        let row = ((place * self.kernel[0] + ky) * self.kernel[1] + kx) * gi + c;
+                        for o in 0..oc {
+                            let i = ((n * ih + y) * iw + x) * ic + o / go * gi + c;
+                            visit(i, row * oc + o, ((n * oh + oy) * ow + ox) * oc + o);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Conv {
+    /// The constants of `kernels/patches.cuh`.
+    fn shape(&self) -> Vec<Constant> {
+        constants(&[
+            ("IMAGES", self.images),
+            ("IN_H", self.input[0]),
+            ("IN_W", self.input[1]),
+            ("IN_C", self.input[2]),
+            ("OUT_H", self.output[0]),
+            ("OUT_W", self.output[1]),
+            ("OUT_C", self.output[2]),
+            ("KERNEL_H", self.kernel[0]),
+            ("KERNEL_W", self.kernel[1]),
+            ("STRIDE", self.stride),
+            ("PAD_TOP", self.padding[0]),
+            ("PAD_LEFT", self.padding[1]),
+            ("GROUPS", self.groups),
+            ("LOCAL", self.local.into()),
+            ("RELU", self.relu.into()),
+        ])
+    }
+
+    /// Of the forward pass, the gradient to the input, and the gradient to the weights.
+    fn products(&self) -> [ProductShape; 3] {
+        let [ih, iw, ic] = self.input;
+        let (gi, go) = (ic / self.groups, self.output[2] / self.groups);
+        let depth = windows_depth(self.kernel, [iw, ic], self.groups, self.stride, self.padding[1]);
+        let (pixels, outputs) = (self.images * ih * iw, self.images * self.places());
+        let product = |lines: usize, columns, depth| ProductShape {
+            lines: if self.local { self.images } else { lines },
+            columns,
+            depth,
+            count: self.groups * if self.local { self.places() } else { 1 },
+            wide: wide_windows([iw, ic], self.groups, self.stride, self.padding[1]),
+            may_split: !self.local,
+        };
+        let input = ProductShape {
+            count: self.groups * if self.local { ih * iw } else { 1 },
+            wide: self.output[2].is_multiple_of(4) && go.is_multiple_of(4),
+            ..product(pixels, gi, self.kernel[0] * self.kernel[1] * go)
+        };
+        let over = if self.local { self.images } else { outputs };
+        let weights = ProductShape { lines: depth, ..product(depth, go, over) };
+        [product(outputs, go, depth), input, weights]
+    }
+
+    /// What they should give: y, dx and dw, from x, weights, biases and dy.
+    fn expected(&self, [x, w, b, dy]: [&[f32]; 4]) -> [Vec<f64>; 3] {
+        let of = |v: &[f32], i: usize| f64::from(v[i]);
+        let mut y: Vec<f64> = (0..self.outputs()).map(|i| of(b, i % self.biases())).collect();
+        let (mut dx, mut dw) = (vec![0f64; x.len()], vec![0f64; w.len()]);
+        self.each(|i, k, o| {
+            y[o] += of(x, i) * of(w, k);
+            dx[i] += of(dy, o) * of(w, k);
+            dw[k] += of(dy, o) * of(x, i);
+        });
+        if self.relu {
+            y.iter_mut().for_each(|y| *y = y.max(0.0));
+        }
+        [y, dx, dw]
+    }
+}
+
+/// A product's launch on a device: the layer, the kernel, and how it is shared out.
+struct Product<'a> {
+    device: &'a Device,
+    conv: &'a Conv,
+    source: KernelSource,
+    name: &'static str,
+    tiling: Tiling,
+}
+
+impl Product<'_> {
+    /// Its `out` values from `inputs`, with the reduction of its parts, where it leaves some, which
+    /// ends in `bias` if there is one.
+    fn run(&self, inputs: &[&Buffer<f32>], bias: Option<&Buffer<f32>>, out: usize) -> Vec<f32> {
+        let (device, splits) = (self.device, self.tiling.splits);
+        let mut all = self.conv.shape();
+        all.extend(self.tiling.constants());
+        let parts = device.buffer::<f32>(out * splits).unwrap();
+        let grid = (self.tiling.grid(), self.tiling.block());
+        launch(device, (self.source, &all, self.name), grid, |a| {
+            inputs.iter().fold(a, |a, input| a.buffer(input)).buffer(&parts)
+        });
+        if splits == 1 {
+            return read(device, &parts);
+        }
+        let reduce = constants(&[
+            ("COUNT", out),
+            ("SPLITS", splits),
+            ("BIAS", bias.is_some().into()),
+            ("RELU", (bias.is_some() && self.conv.relu).into()),
+            ("BIAS_LENGTH", self.conv.biases()),
+        ]);
+        let sum = device.buffer::<f32>(out).unwrap();
+        launch(device, (kernel_source!("reduce.cu"), &reduce, "reduce_splits"), each(out), |a| {
+            let a = a.buffer(&parts);
+            if let Some(bias) = bias { a.buffer(bias) } else { a.nothing() }.buffer(&sum)
+        });
+        read(device, &sum)
+    }
+}
+
+/// Runs the three products of `c` and compares them with sums in f64. `tile`: this one of the tiles
+/// with this many splits, instead of the chosen plan.
+pub fn check(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
+    let (x, w, b, dy) =
+        (noise(c.inputs(), 1), noise(c.weights(), 2), noise(c.biases(), 3), noise(c.outputs(), 4));
+    let [x_gpu, w_gpu, b_gpu, dy_gpu] = [&x, &w, &b, &dy].map(|v| device.buffer_of(v).unwrap());
+    let tiling = |product| match tile {
+        Some((tile, splits)) => Tiling::new(product, TILES[tile], if c.local { 1 } else { splits }),
+        None => Tiling::choose(product, 108),
+    };
+    let product =
+        |source, name, product| Product { device, conv: &c, source, name, tiling: tiling(product) };
+    let [forward, input, weights] = c.products();
+    let y = product(kernel_source!("conv_forward.cu"), "conv_forward", forward).run(
+        &[&x_gpu, &w_gpu, &b_gpu],
+        Some(&b_gpu),
+        c.outputs(),
+    );
+    let dx = product(kernel_source!("conv_backward_input.cu"), "conv_backward_input", input).run(
+        &[&dy_gpu, &w_gpu],
+        None,
+        c.inputs(),
+    );
+    let dw = product(kernel_source!("conv_backward_weights.cu"), "conv_backward_weights", weights)
+        .run(&[&x_gpu, &dy_gpu], None, c.weights());
+
+    let [want_y, want_dx, want_dw] = c.expected([&x, &w, &b, &dy]);
+    let what = |product: &str| format!("{product} of {c:?} with tile {tile:?}");
+    near(&what("forward"), &y, &want_y, 2e-6);
+    near(&what("gradient to the input"), &dx, &want_dx, 2e-6);
+    near(&what("gradient to the weights"), &dw, &want_dw, 2e-6);
+}

@@ -1,0 +1,118 @@
+//! Convolutions, locally and fully connected layers at odd shapes, with every tile, and at the
+//! paper's shapes; the gradient to their biases.
+
+use super::conv::{Conv, check};
+use super::{constants, device, each, launch, near, noise, read, standin};
+use alexnet::kernel_source;
+
+#[test]
+fn convolutions_at_odd_shapes() {
+    standin::run("products::convolutions_at_odd_shapes", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        let relu = |c| Conv { relu: true, ..c };
+        let groups = |c, groups| Conv { groups, ..c };
+        for c in [
+            Conv::square(2, 7, 5, 3, 3).with(1, [1, 1, 1, 1]), // nothing a multiple of 4
+            relu(Conv::square(3, 9, 8, 12, 3).with(2, [1, 0, 0, 1])), // stride, uneven padding
+            groups(Conv::square(2, 8, 12, 8, 5).with(1, [2, 2, 2, 2]), 2), // groups of 6 and 4
+            groups(Conv::square(2, 6, 16, 24, 3).with(1, [1, 1, 1, 1]), 4), // groups of 4 and 6
+            relu(Conv::square(1, 15, 3, 20, 11).with(4, [0, 3, 0, 3])), // conv1 in small
+            Conv::square(2, 16, 3, 10, 4).with(4, [4, 0, 4, 0]), // runs of 12 floats
+            Conv::square(1, 10, 4, 4, 2).with(3, [1, 1, 1, 1]), // stride beyond the kernel
+            Conv { kernel: [2, 5], ..Conv::square(2, 9, 4, 5, 2) }.with(2, [1, 1, 2, 2]),
+            Conv::fc(3, 37, 11),
+            Conv::fc(5, 64, 40),
+        ] {
+            check(&device, c, None);
+        }
+    });
+}
+
+#[test]
+fn convolutions_with_every_tile() {
+    standin::run("products::convolutions_with_every_tile", &[("STANDIN_ORDER", "reverse")], || {
+        let device = device(0);
+        let c = Conv::square(3, 9, 20, 52, 3).with(1, [1, 1, 1, 1]);
+        for tile in 0..alexnet::gpu::product::TILES.len() {
+            check(&device, Conv { relu: tile % 2 == 0, ..c }, Some((tile, 1 + tile % 3)));
+        }
+    });
+}
+
+#[test]
+fn locally_connected() {
+    standin::run("products::locally_connected", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        let local = |c| Conv { local: true, ..c };
+        check(&device, local(Conv::square(5, 6, 8, 12, 3).with(1, [1, 1, 1, 1])), None);
+        check(&device, local(Conv::square(2, 7, 3, 5, 3).with(2, [0, 1, 1, 0])), None);
+        let c = Conv { groups: 2, relu: true, ..Conv::square(3, 4, 8, 8, 3).with(1, [1, 1, 1, 1]) };
+        check(&device, local(c), None);
+    });
+}
+
+/// The paper's layers as they are on one of two towers, with a batch of one image (fc: two).
+#[test]
+fn the_papers_conv1() {
+    standin::run("products::the_papers_conv1", &[], || {
+        let conv1 = Conv::square(1, 224, 3, 48, 11).with(4, [0, 3, 0, 3]);
+        let device = device(0);
+        check(&device, Conv { relu: true, ..conv1 }, None);
+        check(&device, conv1, Some((4, 3))); // the tile for a batch of 128
+    });
+}
+
+#[test]
+fn the_papers_conv2() {
+    standin::run("products::the_papers_conv2", &[("STANDIN_ORDER", "reverse")], || {
+        let (device, conv2) = (device(0), Conv::square(1, 27, 48, 128, 5).with(1, [2; 4]));
+        check(&device, conv2, None);
+        check(&device, conv2, Some((0, 2))); // the tile for a batch of 128
+    });
+}
+
+#[test]
+fn the_papers_conv3_4_5() {
+    standin::run("products::the_papers_conv3_4_5", &[], || {
+        let device = device(0);
+        check(&device, Conv::square(1, 13, 256, 192, 3).with(1, [1; 4]), None);
+        check(&device, Conv::square(1, 13, 256, 192, 3).with(1, [1; 4]), Some((1, 2)));
+        check(&device, Conv::square(1, 13, 192, 192, 3).with(1, [1; 4]), None);
+        check(&device, Conv::square(2, 13, 192, 128, 3).with(1, [1; 4]), None);
+        // Both towers in one: two groups.
+        let conv4 = Conv::square(1, 13, 384, 384, 3).with(1, [1; 4]);
+        check(&device, Conv { groups: 2, ..conv4 }, None);
+    });
+}
+
+#[test]
+fn the_papers_fc6_and_fc8() {
+    standin::run("products::the_papers_fc6_and_fc8", &[], || {
+        let device = device(0);
+        check(&device, Conv { relu: true, ..Conv::fc(2, 9216, 2048) }, None);
+        check(&device, Conv::fc(2, 4096, 1000), None);
+    });
+}
+
+#[test]
+fn gradient_to_a_bias() {
+    standin::run("products::gradient_to_a_bias", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        for (rows, columns, splits) in [(1, 1, 1), (37, 5, 3), (1000, 48, 7), (169, 192, 4)] {
+            let x = noise(rows * columns, 1);
+            let shape = constants(&[("ROWS", rows), ("COLUMNS", columns), ("SPLITS", splits)]);
+            let input = device.buffer_of(&x).unwrap();
+            let parts = device.buffer::<f32>(splits * columns).unwrap();
+            let out = device.buffer::<f32>(columns).unwrap();
+            let kernel = |name| (kernel_source!("reduce.cu"), &shape[..], name);
+            let grid = ((columns.div_ceil(32), splits, 1), (32, 8, 1));
+            launch(&device, kernel("column_sums"), grid, |a| a.buffer(&input).buffer(&parts));
+            launch(&device, kernel("reduce_splits"), each(columns), |a| {
+                a.buffer(&parts).nothing().buffer(&out)
+            });
+            let mut want = vec![0f64; columns];
+            x.iter().enumerate().for_each(|(i, x)| want[i % columns] += f64::from(*x));
+            near("column sums", &read(&device, &out), &want, 1e-5);
+        }
+    });
+}

@@ -1,0 +1,122 @@
+// A stand-in for libcuda.so.1: the part of the CUDA driver API that the program uses, on the CPU's
+// memory. It is test code and proves order and addresses, not speed.
+//
+// Streams are lazy: queued work runs only when a wait forces it, and then only what the wait needs.
+// So a missing wait between streams shows as poison or stale data. Environment variables:
+//   STANDIN_DEVICES=2        how many devices there are
+//   STANDIN_CAPABILITY=8.0   their compute capability
+//   STANDIN_MEMORY=bytes     memory of each device (4 GiB)
+//   STANDIN_PEER=0           peer access is refused
+//   STANDIN_FAIL_LAUNCH=name launches of that kernel fail
+//   STANDIN_ORDER=...        order of threads in a block: forward, reverse, random
+//   STANDIN_EAGER=1          queued work runs at once
+//   STANDIN_DROP_WAITS=1     cuStreamWaitEvent does nothing: a planted fault
+//   STANDIN_COUNTERS=file    counters are written there at the end
+//
+// This header is what its parts share: settings, counters, streams and how queued work is run. The
+// calls of the API are in devices.cpp, copies.cpp, launches.cpp and streams.cpp.
+#pragma once
+#include "memory.hpp"
+#include <cstdio>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#define API extern "C" int
+
+namespace standin {
+
+enum Result {
+    SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
+    PEER_ALREADY_ENABLED = 704, INVALID_IMAGE = 200, INVALID_HANDLE = 400, NOT_FOUND = 500,
+    NOT_READY = 600, ILLEGAL_ADDRESS = 700, PEER_UNSUPPORTED = 217, LAUNCH_FAILED = 719
+};
+
+inline std::recursive_mutex lock;
+using Guard = std::lock_guard<std::recursive_mutex>;
+inline Memory memory;
+
+/// What tests read: see `standin_counters`.
+struct Counters {
+    uint64_t launches, uploads, upload_bytes, downloads, download_bytes, peer_copies, peer_bytes,
+        local_copies, local_bytes, host_waits;
+};
+inline Counters counters;
+
+inline const char* text_setting(const char* name, const char* otherwise) {
+    const char* value = getenv(name);
+    return value && *value ? value : otherwise;
+}
+inline long setting(const char* name, long otherwise) {
+    const char* value = getenv(name);
+    return value && *value ? atol(value) : otherwise;
+}
+inline int devices() { return setting("STANDIN_DEVICES", 2); }
+inline size_t device_memory() { return setting("STANDIN_MEMORY", 4l << 30); }
+
+struct Stream {
+    int device = 0;
+    std::deque<std::function<int()>> queue;
+    uint64_t done = 0;  // operations that have run since the beginning
+    bool running = false;
+    uint64_t queued() const { return done + queue.size(); }
+};
+
+struct Event {
+    Stream* stream = nullptr;  // where it was recorded last, and how much work was queued by then
+    uint64_t position = 0;
+    double time = 0;
+};
+
+struct Context {
+    int device;
+    int error = SUCCESS;  // sticky, as on a GPU
+    Stream standard;
+    std::vector<Stream*> streams;
+};
+
+inline Context contexts[16];
+inline thread_local Context* current = nullptr;
+
+inline Context& context_of(int device) {
+    return contexts[device].device = device, contexts[device];
+}
+
+inline void report(const std::string& sentence) {
+    fprintf(stderr, "stand-in: %s\n", sentence.c_str());
+}
+
+/// Runs the stream's oldest operations until `position` of them are done.
+inline int force(Stream* stream, uint64_t position) {
+    Context& context = context_of(stream->device);
+    while (stream->done < position && !stream->queue.empty()) {
+        auto operation = std::move(stream->queue.front());
+        stream->queue.pop_front();
+        stream->done++;
+        if (context.error == SUCCESS) context.error = operation();
+    }
+    return context.error;
+}
+
+inline int force_all(Context& context) {
+    force(&context.standard, context.standard.queued());
+    for (Stream* stream : context.streams) force(stream, stream->queued());
+    return context.error;
+}
+
+inline Stream* stream_of(void* handle) {
+    return handle ? static_cast<Stream*>(handle) : &current->standard;
+}
+
+inline int enqueue(void* handle, std::function<int()> operation) {
+    Stream* stream = stream_of(handle);
+    stream->device = handle ? stream->device : current->device;
+    if (context_of(stream->device).error) return context_of(stream->device).error;
+    stream->queue.push_back(std::move(operation));
+    return setting("STANDIN_EAGER", 0) ? force(stream, stream->queued()) : int(SUCCESS);
+}
+
+inline char* pointer(uint64_t p) { return reinterpret_cast<char*>(p); }
+
+}  // namespace standin

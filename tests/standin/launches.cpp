@@ -1,0 +1,139 @@
+// The stand-in for libcuda.so.1: modules and launches, and what a kernel does wrong as a sentence.
+#include "driver.hpp"
+#include "run.hpp"
+#include <csignal>
+#include <dlfcn.h>
+
+using namespace standin;
+
+namespace {
+
+struct sigaction previous;
+
+void on_fault(int signal, siginfo_t* info, void* context) {
+    char* address = static_cast<char*>(info->si_addr);
+    if (!machine.inside) {
+        if (previous.sa_flags & SA_SIGINFO) return previous.sa_sigaction(signal, info, context);
+        sigaction(signal, &previous, nullptr);
+        return;
+    }
+    std::string what = "an access outside of any buffer (or not aligned to its size)";
+    if (const Buffer* b = memory.near(address)) {
+        if (b->device != memory.open_device)
+            what = "a pointer of device " + std::to_string(b->device) + " is used on device " +
+                   std::to_string(memory.open_device);
+        else if (address >= b->end())
+            what = "an access " + std::to_string(address - b->end()) +
+                   " bytes behind the end of a buffer of " + std::to_string(b->bytes) + " bytes";
+        else
+            what = "an access " + std::to_string(b->begin - address) +
+                   " bytes before a buffer of " + std::to_string(b->bytes) + " bytes";
+    }
+    report(place() + ": " + what);
+    siglongjmp(machine.escape, 1);
+}
+
+struct Signals {
+    Signals() {
+        struct sigaction action = {};
+        action.sa_sigaction = on_fault;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        sigaction(SIGSEGV, &action, &previous);
+        struct sigaction ignored;
+        sigaction(SIGBUS, &action, &ignored);
+    }
+};
+
+struct Module {
+    void* object;
+    Kernel* kernels;
+    char *shared, *shared_end;
+    int device;
+};
+struct Function {
+    Kernel* kernel;
+    Module* module;
+};
+
+int run_kernel(int device, const Function& function, dim3 blocks, dim3 threads,
+               const std::vector<std::vector<char>>& values) {
+    static Signals signals;
+    static thread_local std::vector<char> signal_stack(64 << 10);
+    stack_t stack = {signal_stack.data(), 0, signal_stack.size()}, before;
+    sigaltstack(&stack, &before);
+    std::vector<void*> parameters;
+    for (auto& value : values) parameters.push_back(const_cast<char*>(value.data()));
+    memory.open(device);
+    std::string wrong;
+    machine.inside = true;
+    machine.is_global = [](const char* p) { return memory.near(p) != nullptr; };
+    volatile int result = SUCCESS;  // it outlives the jump out of a fault
+    if (sigsetjmp(machine.escape, 1) == 0) {
+        static Runtime** table;
+        table = static_cast<Runtime**>(dlsym(function.module->object, "standin_runtime"));
+        *table = &machine.runtime;
+        wrong = run_grid(*function.kernel, parameters.data(), blocks, threads,
+                         function.module->shared, function.module->shared_end);
+        if (!wrong.empty()) {
+            report(wrong);
+            result = LAUNCH_FAILED;
+        }
+    } else {
+        result = ILLEGAL_ADDRESS;
+    }
+    machine.inside = false;
+    sigaltstack(&before, nullptr);
+    return result;
+}
+
+}  // namespace
+
+/// For tests: how memory was accessed since the last call, the six numbers of Accesses::Totals.
+extern "C" void standin_accesses(uint64_t* out) {
+    Guard guard(lock);
+    memcpy(out, &machine.accesses.totals, sizeof machine.accesses.totals);
+    machine.accesses.totals = {};
+}
+
+API cuModuleLoadData(Module** out, const char* image) {
+    Guard guard(lock);
+    const char* mark = "stand-in object ";
+    if (strncmp(image, mark, strlen(mark))) return INVALID_IMAGE;
+    void* object = dlopen(image + strlen(mark), RTLD_NOW | RTLD_LOCAL);
+    if (!object) return report(dlerror()), INVALID_IMAGE;
+    auto bound = [&](const char* name) {
+        return reinterpret_cast<char* (*)()>(dlsym(object, name))();
+    };
+    *out = new Module{object, *static_cast<Kernel**>(dlsym(object, "standin_kernels")),
+                      bound("standin_shared_begin"), bound("standin_shared_end"), current->device};
+    return SUCCESS;
+}
+API cuModuleUnload(Module*) { return SUCCESS; }  // queued launches may still need it
+API cuModuleGetFunction(Function** out, Module* module, const char* name) {
+    for (Kernel* k = module->kernels; k; k = k->next) {
+        if (!strcmp(k->name, name)) return *out = new Function{k, module}, SUCCESS;
+    }
+    return NOT_FOUND;
+}
+API cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                   unsigned by, unsigned bz, unsigned dynamic_shared, void* stream,
+                   void** parameters, void**) {
+    Guard guard(lock);
+    unsigned threads = bx * by * bz;
+    if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || threads == 0 ||
+        threads > 1024 || dynamic_shared > 0)
+        return INVALID_VALUE;
+    if (function->module->device != current->device) return INVALID_HANDLE;
+    if (!strcmp(text_setting("STANDIN_FAIL_LAUNCH", ""), function->kernel->name))
+        return LAUNCH_FAILED;
+    std::vector<std::vector<char>> values;
+    for (size_t i = 0; i < function->kernel->count; i++) {
+        const char* p = static_cast<char*>(parameters[i]);
+        values.emplace_back(p, p + function->kernel->sizes[i]);
+    }
+    int device = current->device;
+    return enqueue(stream, [=, values = std::move(values)] {
+        counters.launches++;
+        return run_kernel(device, *function, {gx, gy, gz}, {bx, by, bz}, values);
+    });
+}
