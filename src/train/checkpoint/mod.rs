@@ -12,7 +12,8 @@ pub use file::Reader;
 
 use super::schedule;
 use crate::config::Config;
-use crate::data::dataset::{Class, Dataset, Preparation};
+use crate::data::dataset::{Class, Dataset};
+use crate::data::preparation::Preparation;
 use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
 use crate::layers::softmax::Tally;
