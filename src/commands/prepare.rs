@@ -2,7 +2,8 @@
 
 use super::print;
 use crate::config_error;
-use crate::data::dataset::{Dataset, Orientation, SKIPPED_FILE};
+use crate::data::dataset::{Dataset, SKIPPED_FILE};
+use crate::data::preparation::Orientation;
 use crate::data::prepare::writer::{self, Options};
 use crate::data::prepare::{Source, cifar, idx, ilsvrc, image_folder};
 use crate::data::shard::{Store, jpeg};

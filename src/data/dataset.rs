@@ -9,6 +9,7 @@
 //! Only headers and indices are held in memory; images are read when asked for.
 
 use super::area::Area;
+use super::preparation::Preparation;
 use super::shard::{RecordShape, Shard, ShardInfo, Store};
 use super::statistics::Statistics;
 use crate::config_error;
@@ -45,69 +46,6 @@ pub struct Class {
     /// The contest's own number for it (ILSVRC2010_ID or ILSVRC2012_ID), where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u32>,
-}
-
-/// What becomes of an EXIF orientation mark in an image file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Orientation {
-    /// The image is turned as the mark says, as viewers show it.
-    Apply,
-    /// The pixels are taken as stored, as in the paper's time.
-    Ignore,
-}
-
-/// What was done to each image file before it was stored; `predict` does the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preparation {
-    /// Height and width of a prepared image.
-    pub size: [usize; 2],
-    /// `shorter-side`: scaled until the shorter side fits `size`; `none`: the images came in `size`.
-    pub resize: String,
-    /// `triangle` (Pillow's BILINEAR, antialiased) or `none`.
-    pub filter: String,
-    /// `centre` (offsets rounded down) or `none`.
-    pub crop: String,
-    /// Whether EXIF orientation was applied.
-    pub orientation: Orientation,
-}
-
-impl Preparation {
-    /// The paper's way for photographs: shorter side to `size`, then the centre `size` × `size`.
-    pub fn photographs(size: usize, orientation: Orientation) -> Preparation {
-        Preparation {
-            size: [size, size],
-            resize: "shorter-side".into(),
-            filter: "triangle".into(),
-            crop: "centre".into(),
-            orientation,
-        }
-    }
-
-    /// For sources whose images all have one size, such as MNIST and CIFAR.
-    pub fn as_stored(height: usize, width: usize) -> Preparation {
-        Preparation {
-            size: [height, width],
-            resize: "none".into(),
-            filter: "none".into(),
-            crop: "none".into(),
-            orientation: Orientation::Ignore,
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let known = |value: &str, all: &[&str], what: &str| {
-            ensure!(
-                all.contains(&value),
-                "{what} `{value}` is unknown to this version of alexnet, which knows {}",
-                all.join(" and ")
-            );
-            Ok(())
-        };
-        known(&self.resize, &["shorter-side", "none"], "the resize rule")?;
-        known(&self.filter, &["triangle", "none"], "the resize filter")?;
-        known(&self.crop, &["centre", "none"], "the crop rule")
-    }
 }
 
 /// One split (`train`, `val`, `test`): its shards in order.
@@ -176,7 +114,6 @@ impl Header {
             self.preparation.size[1]
         );
         ensure!(!self.classes.is_empty(), "the data set has no classes");
-        self.preparation.check()?;
         for (name, split) in &self.splits {
             let mut sum = 0u64;
             for shard in &split.shards {
@@ -252,7 +189,7 @@ fn read_header(file: &Path) -> Result<Header> {
     let length = fs::metadata(file)?.len();
     ensure!(length <= HEADER_LIMIT, "{length} bytes are too many for a header");
     let header: Header =
-        serde_json::from_str(&fs::read_to_string(file)?).context("this is no data set's header")?;
+        serde_json::from_str(&fs::read_to_string(file)?).context("the header cannot be read")?;
     header.check()?;
     Ok(header)
 }

@@ -123,8 +123,8 @@ fn centre(pixels: &[u8], shape: [usize; 3], size: [usize; 2]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::dataset::{Orientation, Preparation};
     use crate::data::decode::prepare_image;
+    use crate::data::preparation::{Orientation, Preparation};
 
     /// Pillow's BILINEAR and the centre crop, shrinking and enlarging, wide and high.
     #[test]

@@ -1,7 +1,8 @@
 //! The contests' archives and Kaggle's folder.
 
 use super::*;
-use alexnet::data::dataset::{Dataset, Orientation};
+use alexnet::data::dataset::Dataset;
+use alexnet::data::preparation::Orientation;
 
 /// The training archive: of the kit's three classes (meta*.mat), 3, 2 and 4 images.
 fn training_tar(first: &[u8]) -> Vec<u8> {

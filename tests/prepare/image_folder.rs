@@ -1,7 +1,8 @@
 //! Folders of classes; interruptions.
 
 use super::*;
-use alexnet::data::dataset::{Dataset, Orientation};
+use alexnet::data::dataset::Dataset;
+use alexnet::data::preparation::Orientation;
 use alexnet::data::prepare::writer::{self, Options};
 use alexnet::data::prepare::{Content, image_folder};
 

@@ -2,8 +2,8 @@
 
 use super::{Alone, KEPT, admit, from_grey, from_rgb, scratch};
 use crate::data::area::Area;
-use crate::data::dataset::Orientation;
 use crate::data::jpeg::{Jpeg, Memory};
+use crate::data::preparation::Orientation;
 use crate::data::resize::{self, Image};
 use anyhow::Result;
 use image::metadata::Orientation as Mark;

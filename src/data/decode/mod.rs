@@ -19,12 +19,12 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-use super::dataset::{Orientation, Preparation};
+use super::preparation::{Orientation, Preparation};
 use super::resize::{self, Image};
+use super::unpack::{GZIP, unpack};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::cell::RefCell;
-use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Images with more pixels are refused (ImageNet's largest have some tens of millions).
@@ -65,17 +65,9 @@ type Alone = Option<MutexGuard<'static, ()>>;
 
 /// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
 fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Image, Alone)> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        GzDecoder::new(bytes)
-            .take(UNPACKED + 1)
-            .read_to_end(&mut unpacked)
-            .context("the file is gzip-compressed and does not unpack")?;
-        ensure!(
-            unpacked.len() as u64 <= UNPACKED,
-            "the file is gzip-compressed and unpacks to more than {} MiB",
-            UNPACKED >> 20
-        );
+    if bytes.starts_with(&GZIP) {
+        let unpacked =
+            unpack(GzDecoder::new(bytes), UNPACKED).context("the file is gzip-compressed")?;
         return decode_plain(&unpacked, orientation, channels);
     }
     decode_plain(bytes, orientation, channels)

@@ -5,23 +5,20 @@
 //! `val` is carved from the training images.
 
 use super::{
-    Backing, Content, Item, Source, Stored, base_name, carve_items, check_fraction, named,
-    text_lines, walk,
+    Backing, Content, Item, Source, Stored, carved, check_fraction, named, text_lines, walk,
 };
 use crate::config_error;
-use crate::data::dataset::Preparation;
+use crate::data::preparation::Preparation;
+use crate::data::unpack::{Limits, tar_gz};
 use anyhow::{Context, Result, bail, ensure};
-use flate2::read::GzDecoder;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 const SIDE: usize = 32;
 const PIXELS: u64 = 3 * 32 * 32;
 /// Either archive unpacks to some 180 MB.
-const UNPACKED: u64 = 1 << 30;
+const UNPACKED: Limits = Limits { archive: 1 << 30, file: 1 << 30 };
 
 /// Finds the files in `path`: the folder of the files, of the archive, or the archive itself.
 pub fn find(path: &Path, val_fraction: f64, seed: u64) -> Result<Source> {
@@ -70,11 +67,7 @@ pub fn find(path: &Path, val_fraction: f64, seed: u64) -> Result<Source> {
         "data_batch_1.bin to data_batch_5.bin are missing in {}",
         path.display()
     );
-    let (train, val) = carve_items(train, count, val_fraction, seed);
-    let mut splits = vec![("train".to_string(), train)];
-    if !val.is_empty() {
-        splits.push(("val".to_string(), val));
-    }
+    let mut splits = carved(train, count, val_fraction, seed);
     splits.push(("test".to_string(), test));
     Ok(Source {
         kind: kind.into(),
@@ -90,7 +83,6 @@ pub fn find(path: &Path, val_fraction: f64, seed: u64) -> Result<Source> {
 
 /// The files of interest by name.
 fn files(path: &Path) -> Result<BTreeMap<String, Arc<Backing>>> {
-    let wanted = |name: &str| name.ends_with(".bin") || name.ends_with(".txt");
     if path.is_file() {
         return unpack(path);
     }
@@ -99,7 +91,7 @@ fn files(path: &Path) -> Result<BTreeMap<String, Arc<Backing>>> {
     let mut files = BTreeMap::new();
     for file in &all {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if wanted(&name) {
+        if is_wanted(&name) {
             files.insert(name, Arc::new(Backing::open(file)?));
         }
     }
@@ -115,31 +107,16 @@ fn files(path: &Path) -> Result<BTreeMap<String, Arc<Backing>>> {
     Ok(files)
 }
 
+fn is_wanted(name: &str) -> bool {
+    name.ends_with(".bin") || name.ends_with(".txt")
+}
+
 /// The files in the archive `path`, in memory.
 fn unpack(path: &Path) -> Result<BTreeMap<String, Arc<Backing>>> {
-    let read = || -> Result<BTreeMap<String, Arc<Backing>>> {
-        let stream = GzDecoder::new(File::open(path)?).take(UNPACKED);
-        let mut archive = tar::Archive::new(stream);
-        let mut files = BTreeMap::new();
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let name = base_name(&name).to_string();
-            if !name.ends_with(".bin") && !name.ends_with(".txt") {
-                continue;
-            }
-            let size = entry.size();
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
-            ensure!(bytes.len() as u64 == size, "it ends inside of {name}");
-            files.insert(name, Arc::new(Backing::memory(path, bytes)));
-        }
-        Ok(files)
-    };
-    read().with_context(|| format!("{} cannot be read as a .tar.gz archive", path.display()))
+    let files = tar_gz(path, UNPACKED, is_wanted)
+        .with_context(|| format!("{} cannot be read as a .tar.gz archive", path.display()))?;
+    let backing = |(name, bytes)| (name, Arc::new(Backing::memory(path, bytes)));
+    Ok(files.into_iter().map(backing).collect())
 }
 
 /// The images of one file.

@@ -5,11 +5,12 @@
 //! carved from the training images.
 
 use super::{
-    Backing, Content, GZIP, Item, Source, Stored, carve_items, check_folder, check_fraction, lines,
-    named,
+    Backing, Content, Item, Source, Stored, carved, check_folder, check_fraction, lines, named,
 };
 use crate::config_error;
-use crate::data::dataset::{Class, Preparation};
+use crate::data::dataset::Class;
+use crate::data::preparation::Preparation;
+use crate::data::unpack::GZIP;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,11 +33,7 @@ pub fn find(path: &Path, classes: Option<&str>, val_fraction: f64, seed: u64) ->
         ));
     };
     let (size, all) = read_pair(&files, classes.len())?;
-    let (train, val) = carve_items(all, classes.len(), val_fraction, seed);
-    let mut splits = vec![("train".to_string(), train)];
-    if !val.is_empty() {
-        splits.push(("val".to_string(), val));
-    }
+    let mut splits = carved(all, classes.len(), val_fraction, seed);
     if let Some(files) = pair(path, "t10k")? {
         let (other, test) = read_pair(&files, classes.len())?;
         ensure!(

@@ -4,11 +4,10 @@
 //! there is no `val`, it is carved from the training images. Classes are in the order of their names
 //! (by bytes). What a file is, its content decides; its name does not matter.
 
-use super::{
-    Content, Item, Source, Stored, carve_items, check_folder, check_fraction, entries, walk,
-};
+use super::{Content, Item, Source, Stored, carved, check_folder, check_fraction, entries, walk};
 use crate::config_error;
-use crate::data::dataset::{Class, Orientation, Preparation};
+use crate::data::dataset::Class;
+use crate::data::preparation::{Orientation, Preparation};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -71,11 +70,7 @@ pub fn find(
         }
     } else {
         let all = std::mem::take(&mut splits[0].1);
-        let (train, val) = carve_items(all, classes.len(), val_fraction.unwrap_or(0.1), seed);
-        splits[0].1 = train;
-        if !val.is_empty() {
-            splits.insert(1, ("val".to_string(), val));
-        }
+        splits.splice(..1, carved(all, classes.len(), val_fraction.unwrap_or(0.1), seed));
     }
     Ok(Source {
         kind: "image-folder".into(),

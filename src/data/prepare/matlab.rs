@@ -6,9 +6,9 @@
 //! header text is taken, since writers other than MATLAB have their own. Everything is bounded: by the
 //! bytes that are there, the depth, and the size after decompression.
 
+use crate::data::unpack::unpack;
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::ZlibDecoder;
-use std::io::Read;
 
 /// A compressed variable may unpack to this many bytes.
 const UNPACKED: u64 = 64 << 20;
@@ -71,16 +71,8 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Value> {
     while !rest.is_empty() {
         let (kind, data) = element(&mut rest)?;
         let value = if kind == COMPRESSED {
-            let mut unpacked = Vec::new();
-            ZlibDecoder::new(data)
-                .take(UNPACKED + 1)
-                .read_to_end(&mut unpacked)
-                .context("a compressed variable does not unpack")?;
-            ensure!(
-                unpacked.len() as u64 <= UNPACKED,
-                "a compressed variable unpacks to more than {} MiB",
-                UNPACKED >> 20
-            );
+            let unpacked =
+                unpack(ZlibDecoder::new(data), UNPACKED).context("a compressed variable")?;
             let mut inner = unpacked.as_slice();
             let (kind, data) = element(&mut inner)?;
             variable(kind, data, name)?

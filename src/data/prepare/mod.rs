@@ -14,14 +14,15 @@ pub mod matlab;
 pub mod tape;
 pub mod writer;
 
-use super::dataset::{Class, Preparation};
+use super::dataset::Class;
+use super::preparation::Preparation;
+use super::unpack::{GZIP, unpack};
 use crate::config_error;
 use crate::files::positioned::read_exact_at;
 use crate::random::{Purpose, Stream};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,17 +122,8 @@ impl Backing {
         if backing.read_at(0, &mut start).is_err() || start != GZIP {
             return Ok(backing);
         }
-        let mut bytes = Vec::new();
-        GzDecoder::new(File::open(path)?)
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("{} cannot be unpacked as gzip", path.display()))?;
-        ensure!(
-            bytes.len() as u64 <= limit,
-            "{} unpacks to more than {} MiB",
-            path.display(),
-            limit >> 20
-        );
+        let bytes = unpack(GzDecoder::new(File::open(path)?), limit)
+            .with_context(|| format!("{} is gzip-compressed", path.display()))?;
         Ok(Backing::memory(path, bytes))
     }
 
@@ -168,12 +160,9 @@ impl Backing {
     }
 }
 
-/// The first bytes of a gzip file.
-pub const GZIP: [u8; 2] = [0x1f, 0x8b];
-
 /// Which images go to the validation split: about `fraction` of each class, chosen by `seed`, at
 /// least one where a class has two or more, and never all.
-pub fn carve(labels: &[u32], classes: usize, fraction: f64, seed: u64) -> Vec<bool> {
+fn carve(labels: &[u32], classes: usize, fraction: f64, seed: u64) -> Vec<bool> {
     let mut of_class: Vec<Vec<usize>> = vec![Vec::new(); classes];
     for (image, &label) in labels.iter().enumerate() {
         of_class[label as usize].push(image);
@@ -195,20 +184,20 @@ pub fn carve(labels: &[u32], classes: usize, fraction: f64, seed: u64) -> Vec<bo
     chosen
 }
 
-/// Splits `items` as [`carve`] says: (train, val).
-pub fn carve_items(
-    items: Vec<Item>,
-    classes: usize,
-    fraction: f64,
-    seed: u64,
-) -> (Vec<Item>, Vec<Item>) {
-    let labels: Vec<u32> = items.iter().map(|item| item.label).collect();
+/// The splits `train` and `val` of training images, some of which become `val` as [`carve`] says; where
+/// that is none, there is no `val`.
+fn carved(images: Vec<Item>, classes: usize, fraction: f64, seed: u64) -> Vec<(String, Vec<Item>)> {
+    let labels: Vec<u32> = images.iter().map(|item| item.label).collect();
     let chosen = carve(&labels, classes, fraction, seed);
     let (mut train, mut val) = (Vec::new(), Vec::new());
-    for (item, chosen) in items.into_iter().zip(chosen) {
+    for (item, chosen) in images.into_iter().zip(chosen) {
         if chosen { val.push(item) } else { train.push(item) }
     }
-    (train, val)
+    let mut splits = vec![("train".to_string(), train)];
+    if !val.is_empty() {
+        splits.push(("val".to_string(), val));
+    }
+    splits
 }
 
 /// An error of the command line unless `fraction` is one of [0, 1).
@@ -280,9 +269,4 @@ pub fn named(names: Vec<String>) -> Result<Vec<Class>> {
         }
     }
     Ok(names.into_iter().map(|name| Class { id: name.clone(), name, number: None }).collect())
-}
-
-/// The last part of a path, as text.
-pub fn base_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }

@@ -11,7 +11,8 @@ mod file;
 pub use file::Reader;
 
 use crate::config::Config;
-use crate::data::dataset::{Class, Dataset, Preparation};
+use crate::data::dataset::{Class, Dataset};
+use crate::data::preparation::Preparation;
 use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
 use crate::layers::softmax::Tally;

@@ -3,7 +3,8 @@
 use super::{Splits, Year, kit};
 use crate::config_error;
 use crate::data::dataset::Class;
-use crate::data::prepare::{Backing, Content, Item, base_name, lines, tape, walk};
+use crate::data::prepare::{Backing, Content, Item, lines, tape, walk};
+use crate::data::unpack::base_name;
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use std::collections::HashMap;

@@ -2,17 +2,14 @@
 
 use super::{Year, is_wnid};
 use crate::data::dataset::Class;
-use crate::data::prepare::{base_name, matlab, text_lines};
+use crate::data::prepare::{matlab, text_lines};
+use crate::data::unpack::{Limits, tar_gz};
 use anyhow::{Context, Result, bail, ensure};
-use flate2::read::GzDecoder;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// Bounds for the kit: all of it unpacked, and one file of it.
-const KIT: u64 = 2 << 30;
-const KIT_FILE: u64 = 256 << 20;
+const KIT: Limits = Limits { archive: 2 << 30, file: 256 << 20 };
 
 /// The contest kit.
 pub(super) struct Kit {
@@ -29,25 +26,10 @@ pub(super) fn read_kit(path: &Path, year: Year) -> Result<Kit> {
         Year::Y2010 => "ILSVRC2010_validation_ground_truth.txt",
         Year::Y2012 => "ILSVRC2012_validation_ground_truth.txt",
     };
-    let (mut meta, mut truth) = (None, None);
-    let mut archive = tar::Archive::new(GzDecoder::new(File::open(path)?).take(KIT));
-    for entry in archive.entries()? {
-        let mut entry = entry.context("the archive is damaged or cut short")?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let place = match base_name(&name) {
-            "meta.mat" => &mut meta,
-            name if name == truth_name => &mut truth,
-            _ => continue,
-        };
-        let size = entry.size();
-        ensure!(size <= KIT_FILE, "{name} has {size} bytes");
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes)?;
-        ensure!(bytes.len() as u64 == size, "the archive ends inside of {name}");
-        *place = Some(bytes);
-    }
-    let meta = meta.context("it holds no meta.mat")?;
-    let truth = truth.with_context(|| format!("it holds no {truth_name}"))?;
+    let wanted = |name: &str| name == "meta.mat" || name == truth_name;
+    let mut files = tar_gz(path, KIT, wanted)?;
+    let meta = files.remove("meta.mat").context("it holds no meta.mat")?;
+    let truth = files.remove(truth_name).with_context(|| format!("it holds no {truth_name}"))?;
     let classes = read_classes(&meta, year).context("meta.mat")?;
     let labels = classes
         .iter()

@@ -11,7 +11,7 @@ mod kaggle;
 mod kit;
 
 use super::{Item, Source, Stored, check_folder};
-use crate::data::dataset::{Orientation, Preparation};
+use crate::data::preparation::{Orientation, Preparation};
 use anyhow::Result;
 use std::path::Path;
 

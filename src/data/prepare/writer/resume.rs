@@ -2,7 +2,8 @@
 
 use super::{Options, Skipped};
 use crate::config_error;
-use crate::data::dataset::{FORMAT, HEADER_FILE, Preparation, UNFINISHED_FILE};
+use crate::data::dataset::{FORMAT, HEADER_FILE, UNFINISHED_FILE};
+use crate::data::preparation::Preparation;
 use crate::data::prepare::Source;
 use crate::data::shard::{ShardInfo, Store};
 use crate::files;
