@@ -47,6 +47,7 @@ pub struct Args {
     json: bool,
 }
 
+/// Measures, and prints what was measured.
 pub fn run(args: Args) -> Result<()> {
     let config = Config::read(&args.config, &args.set)?;
     let batch = args.batch.map_or(config.train.batch, |b| b as usize);

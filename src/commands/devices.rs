@@ -18,6 +18,7 @@ pub struct Args {
     json: bool,
 }
 
+/// Looks at the machine and prints what is there.
 pub fn run(args: Args) -> Result<()> {
     let survey = Survey::take();
     let threads = rayon::current_num_threads();

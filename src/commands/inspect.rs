@@ -33,6 +33,7 @@ pub struct Args {
     json: bool,
 }
 
+/// Plans the network and prints the plan.
 pub fn run(args: Args) -> Result<()> {
     let (mut config, mut classes) = if is_checkpoint(&args.file) {
         let checkpoint = Checkpoint::open(&args.file)?;

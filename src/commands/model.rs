@@ -14,9 +14,13 @@ use std::path::{Path, PathBuf};
 
 /// A checkpoint's network on a device, with the way images are cropped for it.
 pub struct Model {
+    /// Classes, preparation and state, read from the file.
     pub checkpoint: Checkpoint,
+    /// What it was trained with.
     pub config: Config,
+    /// The network with its parameters.
     pub engine: Box<dyn Engine>,
+    /// How images become its input.
     pub cropping: Cropping,
 }
 

@@ -28,10 +28,15 @@ pub struct Config {
     pub seed: u64,
     /// 1 or 2 (paper section 3.2).
     pub towers: usize,
+    /// `[data]`
     pub data: Data,
+    /// `[train]`
     pub train: Train,
+    /// `[schedule]`
     pub schedule: Schedule,
+    /// `[cpu]`
     pub cpu: CpuOptions,
+    /// `[[layer]]`, from the input to the loss.
     pub layers: Vec<LayerConfig>,
 }
 
@@ -85,6 +90,7 @@ pub struct Prepare {
     pub kind: String,
     /// The folder with the files, relative to the config file that names it.
     pub source: PathBuf,
+    /// Share of each class that becomes the validation split.
     #[serde(default = "tenth")]
     pub val_fraction: f64,
 }
@@ -93,7 +99,9 @@ pub struct Prepare {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Noise {
+    /// Of the paper, or none.
     Switch(bool),
+    /// So large.
     Sigma(f64),
 }
 
@@ -151,20 +159,26 @@ pub enum NoiseUnit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShuffleKind {
+    /// All images of the split, shuffled.
     #[default]
     Full,
+    /// Shuffled within a window that moves over the shards.
     Window,
 }
 
 /// `[train]`: the update rule (paper section 5) and what is kept.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Train {
+    /// Images of one step.
     #[serde(default = "batch")]
     pub batch: usize,
+    /// Passes over the training images.
     #[serde(default = "ninety")]
     pub epochs: u32,
+    /// The m of the update rule.
     #[serde(default = "momentum")]
     pub momentum: f64,
+    /// Of the weights, times the learning rate.
     #[serde(default = "decay")]
     pub weight_decay: f64,
     /// Also keeps `epoch-NNNN.safetensors` every so many epochs; 0 keeps `last` and `best` only.
@@ -178,7 +192,9 @@ pub struct Train {
 /// One `[[layer]]`.
 #[derive(Debug)]
 pub struct LayerConfig {
+    /// Unique in the network; parameters and random numbers are called after it.
     pub name: String,
+    /// What it is.
     pub kind: &'static Kind,
     /// The one tower it lives on; all towers where it is not given.
     pub tower: Option<usize>,

@@ -50,6 +50,7 @@ pub static KINDS: &[Kind] = &[
 /// What a layer kind is called and how its settings are read.
 #[derive(Debug)]
 pub struct Kind {
+    /// As it is written in a config.
     pub name: &'static str,
     /// What it reads of the layer below, and whether it has weights.
     pub family: Family,
@@ -105,8 +106,11 @@ impl Classes {
 /// The shape of one image's activations on one tower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
+    /// Pixels from top to bottom.
     pub height: usize,
+    /// Pixels from left to right.
     pub width: usize,
+    /// Kernel maps.
     pub channels: usize,
 }
 
@@ -115,6 +119,7 @@ impl Shape {
     pub fn len(&self) -> usize {
         self.height * self.width * self.channels
     }
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -134,7 +139,9 @@ impl std::fmt::Display for Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Input {
+    /// The output of the layer below on its own tower.
     SameTower,
+    /// The outputs of all towers, their channels side by side.
     AllTowers,
 }
 
@@ -208,6 +215,7 @@ pub trait Settings: Debug + Send + Sync {
 
 /// Where a layer stands in the network.
 pub struct Place<'a> {
+    /// Of the layer.
     pub name: &'a str,
     /// What it reads, on its tower (the towers joined, if it reads all).
     pub input: Shape,
@@ -232,7 +240,9 @@ pub struct ParameterShapes {
 
 /// A layer fitted to its input on one tower.
 pub trait Layer: Debug + Send + Sync {
+    /// What it makes of one image on its tower.
     fn output(&self) -> Shape;
+    /// Sizes of its weights and biases, if it learns.
     fn parameters(&self) -> Option<ParameterShapes> {
         None
     }
@@ -240,6 +250,7 @@ pub trait Layer: Debug + Send + Sync {
     fn multiply_adds(&self) -> u64 {
         0
     }
+    /// How a pass on the CPU calls it.
     fn role(&self) -> Role<'_>;
     /// What it is in a pass of several layers, for the kinds that have one.
     fn stage(&self) -> Option<Stage<'_>> {
@@ -275,6 +286,7 @@ pub struct Run {
     pub batch: usize,
     /// Training or evaluation (dropout differs).
     pub training: bool,
+    /// Of the run; with step and image it decides all random numbers.
     pub seed: u64,
     /// Counts from 1.
     pub step: u32,

@@ -9,16 +9,20 @@ use std::ops::Range;
 pub struct Plan {
     /// Largest batch, in images.
     pub batch: usize,
+    /// What it has room for.
     pub mode: Mode,
+    /// Everything random follows from it.
     pub seed: u64,
     /// For each tower, the device it belongs to.
     pub devices: Vec<usize>,
     /// One image as the network sees it.
     pub input: Shape,
+    /// Outputs of the last layer.
     pub classes: usize,
     /// Whether the network takes its number of classes from a data set that is not known yet, so that
     /// `classes` is an assumption.
     pub assumes_classes: bool,
+    /// From the input to the loss.
     pub layers: Vec<PlannedLayer>,
     /// All memory for activations and their gradients.
     pub buffers: Vec<BufferPlan>,
@@ -41,7 +45,9 @@ pub type BufferId = usize;
 /// A piece of memory that one allocation serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BufferPlan {
+    /// For people: `conv1.output`.
     pub name: String,
+    /// Where it lies.
     pub device: usize,
     /// f32 values for each image of the batch.
     pub values: usize,
@@ -50,7 +56,9 @@ pub struct BufferPlan {
 /// One layer on all its towers.
 #[derive(Debug)]
 pub struct PlannedLayer {
+    /// As in the config.
     pub name: String,
+    /// What it is.
     pub kind: &'static Kind,
     /// For layers that learn.
     pub weights: Option<Weights>,
@@ -61,12 +69,17 @@ pub struct PlannedLayer {
 /// A layer on one tower.
 #[derive(Debug)]
 pub struct Part {
+    /// Where it lives, from 0.
     pub tower: usize,
+    /// Its tower's device.
     pub device: usize,
+    /// What it computes.
     pub layer: Box<dyn Layer>,
     /// Its channels among those of all towers.
     pub channels: Range<usize>,
+    /// What it reads; the towers joined, if it reads all.
     pub input: Shape,
+    /// Its input.
     pub x: BufferId,
     /// The same as `x` for a layer that works in place.
     pub y: BufferId,
@@ -81,6 +94,7 @@ pub struct Part {
 /// How a layer that reads all towers gets its input: channels of several towers side by side.
 #[derive(Debug)]
 pub struct Join {
+    /// In the order of their channels.
     pub from: Vec<JoinSource>,
 }
 
@@ -89,6 +103,7 @@ pub struct Join {
 pub struct JoinSource {
     /// Index of the part in the layer below.
     pub part: usize,
+    /// Where it lies.
     pub tower: usize,
     /// Its output.
     pub y: BufferId,
@@ -101,15 +116,20 @@ pub struct JoinSource {
 pub struct TensorPlan {
     /// `conv1.weight`
     pub name: String,
+    /// Index into [`Plan::layers`].
     pub layer: usize,
+    /// Biases, or else weights.
     pub is_bias: bool,
+    /// The first dimension runs over all towers.
     pub shape: Vec<usize>,
 }
 
 impl TensorPlan {
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -122,6 +142,7 @@ pub struct Crossing {
     pub layer: String,
     /// Both directions between the towers summed.
     pub bytes_forward: u64,
+    /// As `bytes_forward`, for the gradients.
     pub bytes_backward: u64,
 }
 
@@ -155,12 +176,15 @@ impl Part {
 }
 
 impl Plan {
+    /// Weights and biases of all layers.
     pub fn parameters(&self) -> u64 {
         self.layers.iter().map(PlannedLayer::parameters).sum()
     }
+    /// Multiply-adds of one image's forward pass.
     pub fn multiply_adds(&self) -> u64 {
         self.layers.iter().map(PlannedLayer::multiply_adds).sum()
     }
+    /// Values that leave layers of neurons, for one image.
     pub fn neurons(&self) -> u64 {
         self.layers.iter().map(PlannedLayer::neurons).sum()
     }

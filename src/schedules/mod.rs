@@ -29,6 +29,7 @@ pub static KINDS: &[Kind] = &[plateau::KIND, steps::KIND];
 /// What a kind of schedule is called and how its settings are read.
 #[derive(Debug)]
 pub struct Kind {
+    /// As it is written in a config.
     pub name: &'static str,
     /// Whether it watches the validation error, and so needs one.
     pub validates: bool,
@@ -125,6 +126,7 @@ pub struct Past {
 /// What the end of an epoch means.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
+    /// Nothing has changed.
     GoOn,
     /// The rate has just fallen.
     Dropped,
@@ -135,7 +137,9 @@ pub enum Verdict {
 /// `[schedule]`: how the learning rate falls.
 #[derive(Clone, Debug)]
 pub struct Schedule {
+    /// Whose rule it is.
     pub kind: &'static Kind,
+    /// The rates at the start.
     pub start: Start,
     policy: Arc<dyn Policy>,
     /// An old file's plateau with a list of steps beside it ([`written`]).

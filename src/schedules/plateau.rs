@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use toml::Table;
 
+/// `plateau`, the paper's rule.
 pub const KIND: Kind = Kind {
     name: "plateau",
     validates: true,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use toml::{Table, Value};
 
+/// `steps`, changes listed by epoch.
 pub const KIND: Kind = Kind {
     name: "steps",
     validates: false,

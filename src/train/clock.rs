@@ -15,6 +15,7 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Running from now on.
     pub fn start() -> Clock {
         let now = Instant::now();
         Clock {

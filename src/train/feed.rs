@@ -15,7 +15,9 @@ use std::sync::Arc;
 /// How a data set's images become what one engine takes.
 #[derive(Clone)]
 pub struct Cropping {
+    /// Crops, flips, colour and mean.
     pub augmentation: Arc<Augmentation>,
+    /// As bytes or floats.
     pub form: Form,
 }
 

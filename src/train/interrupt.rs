@@ -23,6 +23,7 @@ impl Interrupt {
         Ok(Interrupt(flag))
     }
 
+    /// Whether the user wants the run to end.
     pub fn wanted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

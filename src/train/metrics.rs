@@ -10,16 +10,25 @@ use std::path::{Path, PathBuf};
 /// A line. Errors are fractions, losses nats; epochs and steps count from 1.
 #[derive(Debug, Serialize)]
 pub struct Line {
+    /// `step` or `epoch`.
     pub kind: &'static str,
+    /// Steps done.
     pub step: u64,
+    /// The epoch at hand.
     pub epoch: u32,
+    /// Of the weights, without factors of single layers.
     pub learning_rate: f64,
+    /// Mean log-loss of the step or epoch.
     pub loss: f64,
+    /// Share of images whose most probable class is wrong.
     pub top1_error: f64,
+    /// Share of images whose label is not among the five most probable.
     pub top5_error: f64,
+    /// Trained on, validation apart.
     pub images_per_second: f64,
     /// Seconds that the step or epoch waited for data.
     pub wait_seconds: f64,
+    /// For an epoch that ended in a validation.
     #[serde(flatten)]
     pub validation: Option<Validation>,
 }
@@ -27,8 +36,11 @@ pub struct Line {
 /// What an epoch's line says in addition.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Validation {
+    /// Mean log-loss on the validation split.
     pub val_loss: f64,
+    /// Top-1 error there.
     pub val_top1_error: f64,
+    /// Top-5 error there.
     pub val_top5_error: f64,
 }
 
@@ -78,6 +90,7 @@ impl Metrics {
         Ok(Metrics { path: path.to_path_buf(), file })
     }
 
+    /// Adds a line.
     pub fn write(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');

@@ -18,15 +18,19 @@ pub const FOLDER: &str = "runs";
 pub struct RunFolder(pub PathBuf);
 
 impl RunFolder {
+    /// The config with every default filled in.
     pub fn config(&self) -> PathBuf {
         self.0.join("config.toml")
     }
+    /// One line a step and an epoch.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
     }
+    /// The newest checkpoint.
     pub fn last(&self) -> PathBuf {
         self.0.join("last.safetensors")
     }
+    /// The checkpoint with the lowest validation top-1 error.
     pub fn best(&self) -> PathBuf {
         self.0.join("best.safetensors")
     }

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 /// What a run trains on.
 pub struct Splits {
+    /// What it learns from.
     pub train: Arc<dyn Images>,
     /// None: nothing to validate on.
     pub validation: Option<Arc<dyn Images>>,
@@ -33,12 +34,19 @@ pub struct Splits {
 
 /// A run in progress.
 pub struct Trainer<'a> {
+    /// Network, data, schedule.
     pub config: &'a Config,
+    /// Of the data set.
     pub facts: DataFacts,
+    /// The data set's images.
     pub images: Splits,
+    /// The network in a device's memory.
     pub engine: Box<dyn Engine>,
+    /// Where checkpoints and metrics go.
     pub run: RunFolder,
+    /// Where training stands.
     pub state: TrainingState,
+    /// Whether the user wants it to end.
     pub interrupt: Interrupt,
     /// Print the layers' times after each epoch.
     pub profile: bool,

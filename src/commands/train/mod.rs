@@ -52,6 +52,7 @@ pub struct Args {
     profile: bool,
 }
 
+/// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(args: Args) -> Result<()> {
     let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
     let (mut config, source) = read_config(&args, old.as_ref().map(|(_, checkpoint)| checkpoint))?;

@@ -8,6 +8,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 use toml::Table;
 
+/// `relu`, which has no keys.
 pub const RELU: Kind = Kind {
     name: "relu",
     family: Family::Plain,
@@ -15,6 +16,7 @@ pub const RELU: Kind = Kind {
     read: |_| Ok(Box::new(Function::Relu)),
 };
 
+/// `tanh`, which has no keys.
 pub const TANH: Kind = Kind {
     name: "tanh",
     family: Family::Plain,
@@ -25,9 +27,12 @@ pub const TANH: Kind = Kind {
 /// Values of one task.
 const BLOCK: usize = 1 << 14;
 
+/// What is done to each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
+    /// max(0, x)
     Relu,
+    /// tanh x
     Tanh,
 }
 
@@ -43,7 +48,9 @@ impl Settings for Function {
 /// An activation function on one tower.
 #[derive(Debug)]
 pub struct Activation {
+    /// What it does.
     pub function: Function,
+    /// Of its input and its output.
     pub shape: Shape,
 }
 

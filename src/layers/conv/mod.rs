@@ -16,6 +16,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use winograd::Winograd;
 
+/// `conv`, with the keys of [`Kernels`].
 pub const KIND: Kind = Kind {
     name: "conv",
     family: Family::Learns(Input::SameTower),
@@ -50,6 +51,7 @@ fn plan(window: Window, place: &Place<'_>) -> Box<dyn Layer> {
 /// A convolution on one tower.
 #[derive(Debug)]
 pub struct Conv {
+    /// What its kernels slide over.
     pub window: Window,
     /// How the CPU goes the shorter way, where there is one.
     winograd: Option<Winograd>,

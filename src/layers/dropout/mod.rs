@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+/// `dropout`, with the key `rate`.
 pub const KIND: Kind = Kind {
     name: "dropout",
     family: Family::Plain,
@@ -59,11 +60,15 @@ impl Settings for DropoutSettings {
 /// Dropout on one tower.
 #[derive(Debug)]
 pub struct Dropout {
+    /// Of the layer: part of what its random numbers depend on.
     pub name: String,
+    /// The probability that a value is dropped.
     pub rate: f64,
+    /// Of its input and its output.
     pub shape: Shape,
     /// Where this tower's channels begin among all towers'.
     pub first_channel: usize,
+    /// Channels of all towers.
     pub all_channels: usize,
 }
 

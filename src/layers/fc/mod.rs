@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use toml::Table;
 
+/// `fc`, with the key `outputs`.
 pub const KIND: Kind = Kind {
     name: "fc",
     family: Family::Learns(Input::AllTowers),
@@ -94,7 +95,9 @@ impl Settings for FcSettings {
 /// A fully connected layer on one tower.
 #[derive(Debug)]
 pub struct Fc {
+    /// What it reads, flattened.
     pub input: Shape,
+    /// Its neurons on this tower.
     pub outputs: usize,
 }
 

@@ -13,6 +13,7 @@ use crate::keys;
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
 
+/// `local`, with the keys of [`Kernels`].
 pub const KIND: Kind = Kind {
     name: "local",
     family: Family::Learns(Input::SameTower),
@@ -23,6 +24,7 @@ pub const KIND: Kind = Kind {
 /// A locally connected layer on one tower.
 #[derive(Debug)]
 pub struct Local {
+    /// What its kernels slide over.
     pub window: Window,
 }
 

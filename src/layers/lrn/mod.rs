@@ -17,6 +17,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+/// `lrn`, with the keys of [`LrnSettings`].
 pub const KIND: Kind = Kind {
     name: "lrn",
     family: Family::Plain,
@@ -65,8 +66,10 @@ fn beta() -> f64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Region {
+    /// Adjacent maps at the same position.
     #[default]
     AcrossMaps,
+    /// Positions around it in the same map.
     WithinMap,
 }
 
@@ -111,12 +114,17 @@ impl Settings for LrnSettings {
 /// Response normalisation on one tower.
 #[derive(Clone, Debug)]
 pub struct Lrn {
+    /// Of its input and its output.
     pub shape: Shape,
+    /// What its sums run over.
     pub region: Region,
+    /// Maps, or positions a side, in one sum.
     pub n: usize,
+    /// What the sum is added to.
     pub k: f32,
     /// As it multiplies the sum: divided already, if asked.
     pub alpha: f32,
+    /// The exponent.
     pub beta: f32,
 }
 

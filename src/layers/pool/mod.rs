@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use toml::Table;
 
+/// `max-pool`, with the keys `size` and `stride`.
 pub const MAX: Kind = Kind {
     name: "max-pool",
     family: Family::Plain,
@@ -22,6 +23,7 @@ pub const MAX: Kind = Kind {
     read: |table| read(table, Kernel::Max),
 };
 
+/// `average-pool`, with the keys `size` and `stride`.
 pub const AVERAGE: Kind = Kind {
     name: "average-pool",
     family: Family::Plain,
@@ -32,7 +34,9 @@ pub const AVERAGE: Kind = Kind {
 /// What is made of the values in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
+    /// The largest.
     Max,
+    /// The mean of those inside the map.
     Average,
 }
 
@@ -76,10 +80,15 @@ impl Settings for PoolSettings {
 /// A pooling layer on one tower.
 #[derive(Clone, Debug)]
 pub struct Pool {
+    /// What is made of a window.
     pub kernel: Kernel,
+    /// What its windows slide over.
     pub input: Shape,
+    /// One value a window and channel.
     pub output: Shape,
+    /// Height and width of a window.
     pub size: usize,
+    /// Pixels from one window to the next, down and across.
     pub stride: usize,
 }
 

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+/// `softmax`, which has no keys.
 pub const KIND: Kind = Kind {
     name: "softmax",
     family: Family::Loss,
@@ -36,6 +37,7 @@ impl Settings for SoftmaxSettings {
 /// The end of the network.
 #[derive(Debug)]
 pub struct Softmax {
+    /// One value a class.
     pub shape: Shape,
 }
 
@@ -54,6 +56,7 @@ impl Layer for Softmax {
 /// What a number of images came to; adds up over batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
+    /// How many.
     pub images: u64,
     /// Sum of −ln p(label).
     pub loss: f64,
@@ -64,6 +67,7 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Adds what other images came to.
     pub fn add(&mut self, other: Tally) {
         self.images += other.images;
         self.loss += other.loss;

@@ -37,6 +37,7 @@ pub struct TrainingState {
     pub tally: Tally,
     /// Images of the training split, which an epoch that is gone on with must still have.
     pub training_images: u64,
+    /// Where the schedule stands.
     pub schedule: schedules::State,
     /// Epoch with the lowest validation top-1 error, and that error (a fraction).
     pub best: Option<(u32, f64)>,
@@ -47,13 +48,18 @@ pub struct TrainingState {
 /// What the network has to know of its data to treat other images alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataFacts {
+    /// In the order of the outputs.
     pub classes: Vec<Class>,
+    /// What was done to each image file.
     pub preparation: Preparation,
+    /// 1 (grey) or 3 (RGB).
     pub channels: usize,
+    /// Mean image and colours of the training split.
     pub statistics: Statistics,
 }
 
 impl DataFacts {
+    /// Those of an opened data set.
     pub fn of(dataset: &Dataset) -> DataFacts {
         DataFacts {
             classes: dataset.header.classes.clone(),
@@ -115,10 +121,13 @@ fn interleaved(planes: &[f32], channels: usize) -> Vec<f32> {
 /// An opened checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
+    /// The file.
     pub path: PathBuf,
     /// The config as TOML, resolved.
     pub config: String,
+    /// Of the data it was trained on.
     pub facts: DataFacts,
+    /// Where training stood.
     pub state: TrainingState,
     reader: Reader,
 }
