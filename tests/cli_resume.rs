@@ -181,6 +181,70 @@ fn a_run_is_changed_by_hand() {
     assert!(world.text("runs/linear-2/config.toml").contains("momentum = 0.5"));
 }
 
+/// Puts `keys` and `state` into the config's `[schedule]` and the schedule's state of a checkpoint.
+fn add_to_schedule(path: &Path, keys: &str, state: &str) {
+    let bytes = fs::read(path).unwrap();
+    let end = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let mut header = String::from_utf8(bytes[8..end].to_vec()).unwrap();
+    // Both are texts inside of a JSON text: what is escaped there is so here.
+    for (mark, more) in [(r"[schedule]\n", keys), (r#"\"layers\":{}"#, state)] {
+        let at = header.find(mark).unwrap() + mark.len();
+        header.insert_str(at, more);
+    }
+    header = format!("{:1$}", header.trim_end(), header.trim_end().len().next_multiple_of(8));
+    let sums = r#""checksums":""#;
+    let from = header.find(sums).unwrap() + sums.len();
+    let to = from + header[from..].find(r#"}""#).unwrap() + 1;
+    let sum = crc32fast::hash([&header[..from], &header[to..]].concat().as_bytes());
+    let mark = r#"\"header\":\""#;
+    let at = from + header[from..to].find(mark).unwrap() + mark.len();
+    header.replace_range(at..at + 8, &format!("{sum:08x}"));
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(path, [&length[..], header.as_bytes(), &bytes[end..]].concat()).unwrap();
+}
+
+fn copy_run(world: &World, from: &str, to: &str) {
+    fs::create_dir(world.path(to)).unwrap();
+    for name in world.names(from) {
+        fs::copy(world.path(from).join(&name), world.path(to).join(&name)).unwrap();
+    }
+}
+
+/// Checkpoints from before each kind of schedule had its own keys hold those of both kinds, and in
+/// the state what the plateau keeps, whatever the kind.
+#[test]
+fn a_checkpoint_with_the_keys_of_all_schedules_goes_on_as_any() {
+    let world = World::new();
+    let plateau = r#",\"drops\":0,\"best\":0.5,\"waited\":1"#;
+    for (kind, keys, state) in [
+        ("plateau", r"steps = []\n", ""),
+        ("steps", r"drops = 3\nfactor = 10.0\npatience = 1\n", plateau),
+    ] {
+        let set = format!("--set schedule.kind={kind} --set train.epochs=2");
+        world.ok(&format!("train --config linear.toml {set} --run {kind}"));
+        let old = format!("old-{kind}");
+        copy_run(&world, kind, &old);
+        add_to_schedule(&world.path(&old).join("last.safetensors"), keys, state);
+        for run in [kind, &old] {
+            world.ok(&format!("train --resume --run {run} --set train.epochs=4"));
+        }
+        for file in ["last.safetensors", "best.safetensors", "config.toml"] {
+            let file = |run: &str| world.bytes(&format!("{run}/{file}"));
+            assert!(file(kind) == file(&old), "{kind}");
+        }
+        assert_eq!(world.timeless(kind), world.timeless(&old));
+    }
+    // A plateau that followed a list of steps too: of use, but which of the two shall go on?
+    copy_run(&world, "plateau", "mixed");
+    let mixed = world.path("mixed/last.safetensors");
+    add_to_schedule(&mixed, r"steps = [{ epoch = 5, rate = 0.00002 }]\n", "");
+    world.ok("eval mixed/last.safetensors");
+    let go_on = "train --resume --run mixed --set train.epochs=5";
+    world.fails(go_on, 2, &["schedule.steps", "\"plateau\"", "--set schedule.kind=steps"]);
+    world.ok(&format!("{go_on} --set schedule.kind=steps"));
+    assert_eq!(world.metrics("mixed").last().unwrap()["learning_rate"], 0.00002);
+}
+
 #[test]
 fn what_cannot_be_continued_is_refused_and_left_alone() {
     let world = World::new();

@@ -66,7 +66,8 @@ pub struct Data {
     /// Divides the centred, noisy training image by 1 + σ(α), as the 2012 code did.
     #[serde(default)]
     pub color_noise_rescale: bool,
-    /// How many consecutive images of an epoch share crop position and flip: 1 in the paper, 32 in the 2012 code.
+    /// How many consecutive images of an epoch share crop position and flip: 1 in the paper, 32 in
+    /// the 2012 code.
     #[serde(default = "one")]
     pub shared_crops: usize,
     /// Order of the training images: all shuffled, or in a disk-friendly window.

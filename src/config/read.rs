@@ -1,7 +1,8 @@
 //! From a file, its parents (`extends`) and `--set` to a checked [`Config`].
 //!
 //! A child states only what differs. Tables merge key by key; `[[layer]]` in a child replaces the
-//! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…` does.
+//! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…`
+//! does.
 
 use super::{Config, Data, LayerConfig, LayerHead, Prepare, Train, kind_named};
 use crate::config_error;
@@ -40,8 +41,8 @@ impl Config {
         default_name: &str,
     ) -> Result<Config> {
         let changes = set.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
-        let kinds = changes.iter().filter(|c| c.path == ["schedule"] && c.key == "kind");
-        if let Some(kind) = kinds.last() {
+        let kind = changes.iter().rfind(|c| c.path == ["schedule"] && c.key == "kind");
+        if let Some(kind) = kind {
             state_kind(&mut top, &kind.value, &mut mixed);
         }
         changes.into_iter().try_for_each(|change| change.apply(&mut top))?;
@@ -50,22 +51,7 @@ impl Config {
         }
         keys::check(&top, &TOP, "the config")?;
         let data = section::<Data>(&mut top, "data")?;
-        let layers = match top.remove("layer") {
-            Some(Value::Array(layers)) if !layers.is_empty() => layers,
-            Some(Value::Table(changes)) if !changes.is_empty() => {
-                return Err(config_error!(
-                    "[layer.{}] changes a layer of the config that this one extends, and there is none; a layer of its own is written as [[layer]] with a name",
-                    changes.keys().next().expect("not empty")
-                ));
-            }
-            _ => return Err(config_error!("the network has no layers; write one [[layer]] each")),
-        };
-        let layers = layers
-            .into_iter()
-            .enumerate()
-            .map(|(i, value)| layer(value, i))
-            .collect::<Result<Vec<_>>>()?;
-        check_names(&layers)?;
+        let layers = layers(&mut top)?;
         let config = Config {
             name: scalar(&top, "name")?.unwrap_or_else(|| default_name.to_string()),
             seed: scalar(&top, "seed")?.unwrap_or(1),
@@ -88,6 +74,28 @@ impl Config {
         config.check()?;
         Ok(config)
     }
+}
+
+/// Takes the layers out; there must be some, each with a name of its own.
+fn layers(top: &mut Table) -> Result<Vec<LayerConfig>> {
+    let layers = match top.remove("layer") {
+        Some(Value::Array(layers)) if !layers.is_empty() => layers,
+        Some(Value::Table(changes)) if !changes.is_empty() => {
+            return Err(config_error!(
+                "[layer.{}] changes a layer of the config that this one extends, and there is \
+                none; a layer of its own is written as [[layer]] with a name",
+                changes.keys().next().expect("not empty")
+            ));
+        }
+        _ => return Err(config_error!("the network has no layers; write one [[layer]] each")),
+    };
+    let layers = layers
+        .into_iter()
+        .enumerate()
+        .map(|(i, value)| layer(value, i))
+        .collect::<Result<Vec<_>>>()?;
+    check_names(&layers)?;
+    Ok(layers)
 }
 
 /// Refuses two layers of one name, and names that random numbers cannot tell apart.
@@ -182,8 +190,8 @@ fn parse_table(text: &str) -> Result<Table> {
     })
 }
 
-/// `children` are the configs on the way to `file`, each of which extends the next. Also says whether an
-/// old file's schedule is mixed.
+/// `children` are the configs on the way to `file`, each of which extends the next. Also says
+/// whether an old file's schedule is mixed.
 fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<(Table, bool)> {
     let text = std::fs::read_to_string(file)
         .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;

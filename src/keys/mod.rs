@@ -1,5 +1,6 @@
-//! Keys and values as they are written in a config: which keys a section knows, which of them a mistyped one
-//! was probably meant to be, a section as its struct, and what is wrong with a value in a person's words.
+//! Keys and values as they are written in a config: which keys a section knows, which of them a
+//! mistyped one was probably meant to be, a section as its struct, and what is wrong with a value
+//! in a person's words.
 
 mod values;
 
@@ -62,8 +63,8 @@ pub fn nearest(name: &str, known: &[&str]) -> String {
         .unwrap_or_default()
 }
 
-/// `table` as the struct `T`. Err: which key does not fit and what it must be; no word on where the table
-/// stands, which callers know.
+/// `table` as the struct `T`. Err: which key does not fit and what it must be; no word on where the
+/// table stands, which callers know.
 pub fn settings<T: DeserializeOwned>(table: &Table) -> Result<T> {
     T::deserialize(In(&Value::Table(table.clone()))).map_err(|e| config_error!("{e}"))
 }

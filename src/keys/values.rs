@@ -1,6 +1,6 @@
-//! From a TOML value to a Rust one, for serde: as the TOML library does it, but what does not fit is kept
-//! as data (where it stands, what stands there, what should) and told in a person's words, not in names of
-//! types: `batch = -1: it must be a whole number from 0 up`.
+//! From a TOML value to a Rust one, for serde: as the TOML library does it, but what does not fit
+//! is kept as data (where it stands, what stands there, what should) and told in a person's words,
+//! not in names of types: `batch = -1: it must be a whole number from 0 up`.
 
 use serde::de::{
     self, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
@@ -324,7 +324,9 @@ mod tests {
 
     #[test]
     fn values_that_fit_are_read() {
-        let text = "count = 4294967295\nlarge = 9223372036854775807\nrate = 1\non = true\nname = 'x'\npath = 'a/b'\nsides = [1, 2]\nlist = [{ epoch = 3, rates = { a = 0.1 } }]\nway = 'round'\nother = 1979-05-27";
+        let text = "count = 4294967295\nlarge = 9223372036854775807\nrate = 1\non = true\n\
+            name = 'x'\npath = 'a/b'\nsides = [1, 2]\nway = 'round'\nother = 1979-05-27\n\
+            list = [{ epoch = 3, rates = { a = 0.1 } }]";
         let part = read(text).unwrap();
         assert_eq!((part.count, part.large), (u32::MAX, i64::MAX as u64));
         assert_eq!((part.rate, part.on, part.sides), (Some(1.0), true, [1, 2]));

@@ -1,13 +1,13 @@
-//! The kinds of schedule: how the learning rate falls in the course of a run. One file each, with its own
-//! keys, what it keeps from epoch to epoch, its rule and its tests.
+//! The kinds of schedule: how the learning rate falls in the course of a run. One file each, with
+//! its own keys, what it keeps from epoch to epoch, its rule and its tests.
 //!
 //! To add a kind: write its file and add its line to [`KINDS`].
 //!
-//! [`Schedule::read`] reads `[schedule]`: [`Start`] has the keys of all kinds, the others belong to one
-//! [`Kind`] each, which reads them as its [`Policy`] (the field's word since Caffe's `lr_policy`). A policy
-//! does not change; what changes as training goes on is the [`State`], which goes into the checkpoint as
-//! it is. [`written`] deals with keys before they are read: of other kinds, of configs that build on each
-//! other, of files from before each kind had its own keys.
+//! [`Schedule::read`] reads `[schedule]`: [`Start`] has the keys of all kinds, the others belong to
+//! one [`Kind`] each, which reads them as its [`Policy`] (the field's word since Caffe's
+//! `lr_policy`). A policy does not change; what changes as training goes on is the [`State`], which
+//! goes into the checkpoint as it is. [`written`] deals with keys before they are read: of other
+//! kinds, of configs that build on each other, of files from before each kind had its own keys.
 
 mod plateau;
 mod steps;
@@ -46,7 +46,8 @@ pub trait Policy: Debug + Send + Sync {
     fn take_over(&self, _state: &mut State, _past: &Past) {}
     /// At the start of `epoch`, counted from 1.
     fn begin_epoch(&self, _start: &Start, _state: &mut State, _epoch: u32) {}
-    /// At the end of an epoch, with its validation top-1 error (a fraction). Err: the state is not its.
+    /// At the end of an epoch, with its validation top-1 error (a fraction). Err: the state is not
+    /// its.
     fn end_epoch(&self, _state: &mut State, _error: f64) -> Result<Verdict> {
         Ok(Verdict::GoOn)
     }
@@ -58,8 +59,8 @@ pub trait Policy: Debug + Send + Sync {
     fn check_layers(&self, _learnt: &[&str]) -> Result<()> {
         Ok(())
     }
-    /// Whether the rates follow from the epoch alone: settings that are changed during a run then count as
-    /// if they had been there from its start.
+    /// Whether the rates follow from the epoch alone: settings that are changed during a run then
+    /// count as if they had been there from its start.
     fn follows_the_epoch(&self) -> bool;
     /// The user has changed the rate in the middle of a run. Err: the state is not its.
     fn rate_by_hand(&self, _state: &mut State) -> Result<()> {
@@ -185,7 +186,8 @@ impl Schedule {
             let others: Vec<String> =
                 KINDS.iter().filter(|k| !k.validates).map(|k| format!("{:?}", k.name)).collect();
             return Err(config_error!(
-                "schedule.kind = {:?} watches the validation error, but the data set has no images to validate on; prepare it with --val-fraction 0.1 or choose {}",
+                "schedule.kind = {:?} watches the validation error, but the data set has no images \
+                to validate on; prepare it with --val-fraction 0.1 or choose {}",
                 self.kind.name,
                 others.join(" or ")
             ));
@@ -216,8 +218,8 @@ impl Schedule {
         self.policy.begin_epoch(&self.start, state, epoch);
     }
 
-    /// At the end of an epoch, with its validation top-1 error (a fraction). Err: the state is another
-    /// kind's.
+    /// At the end of an epoch, with its validation top-1 error (a fraction). Err: the state is
+    /// another kind's.
     pub fn end_epoch(&self, state: &mut State, error: f64) -> Result<Verdict> {
         self.policy.end_epoch(state, error)
     }
@@ -227,9 +229,9 @@ impl Schedule {
         self.policy.color_noise(epoch)
     }
 
-    /// Makes a run's state this schedule's, where `old` has led it so far. After `--resume --set …` a rate
-    /// that the user has changed by hand counts from now on; changed steps, and another kind, count as if
-    /// they had been there from the start. Err: the state is not the kind's.
+    /// Makes a run's state this schedule's, where `old` has led it so far. After `--resume --set …`
+    /// a rate that the user has changed by hand counts from now on; changed steps, and another
+    /// kind, count as if they had been there from the start. Err: the state is not the kind's.
     pub fn resume(&self, old: &Schedule, state: &mut State, past: &Past) -> Result<()> {
         let fresh = self.begin_after(past);
         if self.kind.name != old.kind.name {

@@ -1,5 +1,6 @@
-//! The paper's rule (section 5): "divide the learning rate by 10 when the validation error rate stopped
-//! improving with the current learning rate", three times; the plateau after the last drop ends the run.
+//! The paper's rule (section 5): "divide the learning rate by 10 when the validation error rate
+//! stopped improving with the current learning rate", three times; the plateau after the last drop
+//! ends the run.
 
 use super::{Kind, Past, Policy, State, Verdict, out_of_range};
 use crate::keys::{self, to_table, typed};

@@ -1,5 +1,5 @@
-//! A list of changes by epoch, written before the run: what the log of the 2012 code's run needs (rates,
-//! layers with rates of their own, the colour noise switched off).
+//! A list of changes by epoch, written before the run: what the log of the 2012 code's run needs
+//! (rates, layers with rates of their own, the colour noise switched off).
 
 use super::{Kind, Policy, Start, State};
 use crate::config_error;
@@ -46,7 +46,8 @@ struct Change {
     bias_rate: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     color_noise: Option<bool>,
-    /// Rates of single layers, for weights and biases, in place of `rate` and `bias_rate`; 0 freezes a layer.
+    /// Rates of single layers, for weights and biases, in place of `rate` and `bias_rate`; 0
+    /// freezes a layer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     layers: BTreeMap<String, f64>,
 }
@@ -116,7 +117,8 @@ mod tests {
     fn the_2010_runs_log_can_be_followed() {
         let schedule = schedule(
             "kind='steps'\nrate=0.01\nbias_rate=0.002\nsteps=[{epoch=23,rate=0.001},
-             {epoch=68,color_noise=false,layers={conv1=0.00001}},{epoch=72,layers={conv1=0.0}},{epoch=78,rate=0.00001}]",
+             {epoch=68,color_noise=false,layers={conv1=0.00001}},{epoch=72,layers={conv1=0.0}},
+             {epoch=78,rate=0.00001}]",
         );
         let mut state = schedule.begin();
         let mut at = |epoch: u32| {

@@ -1,10 +1,10 @@
-//! `[schedule]` before it is read: keys that belong to other kinds, a kind that is stated over another
-//! config's, and files from before each kind had its own keys.
+//! `[schedule]` before it is read: keys that belong to other kinds, a kind that is stated over
+//! another config's, and files from before each kind had its own keys.
 //!
-//! Those files, checkpoints and run folders' `config.toml` alike, hold the keys of both kinds that there
-//! were, with every default filled in; the other kind's had no effect, with one exception: a plateau's
-//! `steps` were followed too. Such a mixed schedule can still be read, so that its checkpoint can be used,
-//! but not trained.
+//! Those files, checkpoints and run folders' `config.toml` alike, hold the keys of both kinds that
+//! there were, with every default filled in; the other kind's had no effect, with one exception: a
+//! plateau's `steps` were followed too. Such a mixed schedule can still be read, so that its
+//! checkpoint can be used, but not trained.
 
 use super::{KINDS, Kind, Schedule, Start, kind_named};
 use crate::config_error;
@@ -44,13 +44,14 @@ pub(super) fn check_keys(section: &Table, kind: &Kind) -> Result<()> {
     }
     let owners = owners.join(" or ");
     Err(config_error!(
-        "schedule.{key} is a key of kind {owners}, and this schedule is {:?}; leave it out, or choose schedule.kind = {owners}",
+        "schedule.{key} is a key of kind {owners}, and this schedule is {:?}; leave it out, or \
+        choose schedule.kind = {owners}",
         kind.name
     ))
 }
 
-/// Takes the other kind's keys out of the `[schedule]` of a file from before each kind had its own; any
-/// other is left alone. True: it is mixed, and all its keys are still there.
+/// Takes the other kind's keys out of the `[schedule]` of a file from before each kind had its own;
+/// any other is left alone. True: it is mixed, and all its keys are still there.
 pub fn from_old(section: &mut Table) -> bool {
     if !OLD_KEYS.iter().all(|key| section.contains_key(*key)) {
         return false;
@@ -65,8 +66,9 @@ pub fn from_old(section: &mut Table) -> bool {
     mixed
 }
 
-/// `kind` is stated over `[schedule]` of a config (by one that extends it, by `--set`): if it is another
-/// than before, the keys of the kind before go. A mixed schedule loses one side in any case.
+/// `kind` is stated over `[schedule]` of a config (by one that extends it, by `--set`): if it is
+/// another than before, the keys of the kind before go. A mixed schedule loses one side in any
+/// case.
 pub fn change_kind(section: &mut Table, kind: &Value, mixed: bool) {
     let before =
         section.get("kind").map_or(KINDS[0].name, |kind| kind.as_str().unwrap_or_default());
@@ -74,7 +76,8 @@ pub fn change_kind(section: &mut Table, kind: &Value, mixed: bool) {
     take_out_others(section, kind.as_str().unwrap_or_default(), |other| mixed || other == before);
 }
 
-/// Takes out the keys of the kinds that `which` names and that `kind` has not; if there is such a kind.
+/// Takes out the keys of the kinds that `which` names and that `kind` has not; if there is such a
+/// kind.
 fn take_out_others(section: &mut Table, kind: &str, which: impl Fn(&str) -> bool) {
     let Some(kind) = kind_named(kind) else { return };
     let keep = (kind.keys)();
@@ -96,7 +99,9 @@ impl Schedule {
 
 pub(super) fn mixed_refused() -> Error {
     config_error!(
-        "schedule.steps stands beside schedule.kind = \"plateau\": an older version followed both, this one keeps to one kind; say which with --set schedule.kind=plateau or --set schedule.kind=steps"
+        "schedule.steps stands beside schedule.kind = \"plateau\": an older version followed both, \
+        this one keeps to one kind; say which with --set schedule.kind=plateau or \
+        --set schedule.kind=steps"
     )
 }
 
@@ -148,7 +153,8 @@ mod tests {
     fn old_files_are_read_without_the_other_kinds_keys() {
         let mut plateau = table(&format!("{OLD}\"plateau\""));
         assert!(!from_old(&mut plateau));
-        let now = "kind = \"plateau\"\nrate = 0.01\nbias_rate = 0.02\npatience = 7\ndrops = 2\nfactor = 4.0";
+        let now = "kind = \"plateau\"\nrate = 0.01\nbias_rate = 0.02\npatience = 7\ndrops = \
+        2\nfactor = 4.0";
         assert_eq!(Schedule::read(&plateau).unwrap().to_table(), table(now));
         let steps = OLD.replace("[]", "[{ epoch = 3, rate = 0.002 }]");
         let mut steps = table(&format!("{steps}\"steps\""));
@@ -181,8 +187,10 @@ mod tests {
         }
     }
 
-    /// The state of an old checkpoint: what the plateau keeps stood beside the rates, for every kind.
-    const OLD_STATE: &str = "{\"rate\":0.001,\"bias_rate\":0.002,\"layers\":{\"conv1\":0.0},\"drops\":1,\"best\":0.25,\"waited\":4}";
+    /// The state of an old checkpoint: what the plateau keeps stood beside the rates, for every
+    /// kind.
+    const OLD_STATE: &str = "{\"rate\":0.001,\"bias_rate\":0.002,\
+        \"layers\":{\"conv1\":0.0},\"drops\":1,\"best\":0.25,\"waited\":4}";
 
     #[test]
     fn old_states_go_on_where_they_stood() {

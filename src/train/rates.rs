@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn a_layers_own_rate_counts_for_weights_and_biases() {
-        let text = "kind = \"steps\"\nrate = 0.01\nbias_rate = 0.002\nsteps = [{ epoch = 68, layers = { conv1 = 0.00001 } }, { epoch = 72, layers = { conv1 = 0.0 } }]";
+        let text = "kind = \"steps\"\nrate = 0.01\nbias_rate = 0.002\nsteps = [{ epoch = 68, \
+        layers = { conv1 = 0.00001 } }, { epoch = 72, layers = { conv1 = 0.0 } }]";
         let schedule = Schedule::read(&text.parse().unwrap()).unwrap();
         let weights: Weights = toml::from_str("").unwrap();
         let mut state = schedule.begin();

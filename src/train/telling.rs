@@ -1,5 +1,5 @@
-//! What training says to a person: a line an epoch, the schedule's verdict, the layers' times, and what is
-//! wrong and what to do about it when the loss diverges or stays where it is.
+//! What training says to a person: a line an epoch, the schedule's verdict, the layers' times, and
+//! what is wrong and what to do about it when the loss diverges or stays where it is.
 
 use super::clock::Clock;
 use super::runs::RunFolder;
@@ -10,7 +10,8 @@ use crate::note;
 use crate::progress::{Progress, duration};
 use crate::schedules::Verdict;
 
-/// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is averaged.
+/// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is
+/// averaged.
 const STUCK_AFTER: u64 = 400;
 const STUCK_OVER: u64 = 100;
 
@@ -64,7 +65,8 @@ pub fn diverged(run: &RunFolder, rate: f64) -> String {
     let way_out = if run.last().exists() {
         let run = run.0.display();
         format!(
-            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {run} --set schedule.rate={smaller:?}"
+            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {run} \
+            --set schedule.rate={smaller:?}"
         )
     } else {
         format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
@@ -72,7 +74,8 @@ pub fn diverged(run: &RunFolder, rate: f64) -> String {
     format!("training has diverged with the learning rate {rate:?}; {way_out}")
 }
 
-/// Watches for a loss that does not leave ln(classes), which the paper's initialisation is prone to.
+/// Watches for a loss that does not leave ln(classes), which the paper's initialisation is prone
+/// to.
 #[derive(Default)]
 pub struct Recent {
     sum: Tally,
@@ -87,7 +90,11 @@ impl Recent {
         let chance = (classes as f64).ln();
         if step == STUCK_AFTER && self.sum.images > 0 && self.sum.mean_loss() > 0.99 * chance {
             progress.say(&format!(
-                "the loss has not left ln({classes}) = {chance:.2} in {STUCK_AFTER} steps. Likely causes: weight_sigma = 0.01 in every layer together with biases of 1 (configs/ilsvrc2012.toml starts with 0.03 in the middle layers and does not get stuck), a learning rate too low, or labels that do not belong to the images. It may yet leave."
+                "the loss has not left ln({classes}) = {chance:.2} in {STUCK_AFTER} steps. Likely \
+                causes: weight_sigma = 0.01 in every layer together with biases of 1 \
+                (configs/ilsvrc2012.toml starts with 0.03 in the middle layers and does not get \
+                stuck), a learning rate too low, or labels that do not belong to the images. It \
+                may yet leave."
             ));
         }
     }

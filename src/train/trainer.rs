@@ -1,5 +1,5 @@
-//! The training loop: batch in, gradients, update, numbers out; at the end of an epoch validation, the
-//! schedule's verdict, checkpoints.
+//! The training loop: batch in, gradients, update, numbers out; at the end of an epoch validation,
+//! the schedule's verdict, checkpoints.
 
 use super::checkpoint::{self, DataFacts, TrainingState};
 use super::clock::Clock;

@@ -1,4 +1,5 @@
-//! The data of a training run: found or made, and parted into what is trained and what is validated on.
+//! The data of a training run: found or made, and parted into what is trained and what is validated
+//! on.
 
 use crate::config::{Config, Prepare};
 use crate::config_error;
@@ -11,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Opens the data set of `config`, whose path becomes absolute: a checkpoint shall find its data again
-/// from any folder. `named` on the command line, it is not made where it is missing.
+/// Opens the data set of `config`, whose path becomes absolute: a checkpoint shall find its data
+/// again from any folder. `named` on the command line, it is not made where it is missing.
 pub fn open(config: &mut Config, named: Option<&Path>) -> Result<Dataset> {
     let path = data_path(config);
     let prepare = config.data.prepare.take().filter(|_| named.is_none());

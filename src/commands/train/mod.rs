@@ -24,8 +24,9 @@ use std::time::Instant;
 /// Train a network as a config describes it, or go on with a run.
 ///
 /// Writes a folder with config.toml (all defaults filled in), metrics.jsonl (a line a step and an
-/// epoch), last.safetensors and best.safetensors (the lowest validation top-1 error). Ctrl-C finishes
-/// the step, writes last.safetensors and ends; --resume goes on from there as if nothing had happened.
+/// epoch), last.safetensors and best.safetensors (the lowest validation top-1 error). Ctrl-C
+/// finishes the step, writes last.safetensors and ends; --resume goes on from there as if nothing
+/// had happened.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What to train: network, data, schedule.
@@ -37,8 +38,8 @@ pub struct Args {
     /// The prepared data set, in place of the config's data.path.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Change a value of the config, such as train.batch=64 or layer.conv1.weight_sigma=0.03; repeat
-    /// for more. Together with --resume it changes a run by hand: schedule.rate=0.001.
+    /// Change a value of the config, such as train.batch=64 or layer.conv1.weight_sigma=0.03;
+    /// repeat for more. Together with --resume it changes a run by hand: schedule.rate=0.001.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// The run's folder; by default runs/NAME, or runs/NAME-2 … where that is taken.
@@ -177,7 +178,8 @@ fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
     };
     let time = seconds.map_or(String::new(), |s| format!(" in {}", duration(s)));
     print(&format!(
-        "trained{time}: {result}\ncheckpoint: {best}\ntry next:\n  alexnet eval {best} --ten-crop\n  alexnet predict IMAGE --checkpoint {best}\n  alexnet inspect {best}",
+        "trained{time}: {result}\ncheckpoint: {best}\ntry next:\n  alexnet eval {best} \
+        --ten-crop\n  alexnet predict IMAGE --checkpoint {best}\n  alexnet inspect {best}",
         best = best.display()
     ))
 }

@@ -18,7 +18,8 @@ pub fn open(run: Option<&Path>) -> Result<(RunFolder, Checkpoint)> {
     if !run.last().exists() {
         let run = run.0.display();
         bail!(
-            "{run}: there is no last.safetensors to go on from; the first is written after an epoch, or when a run is interrupted; start anew in another folder"
+            "{run}: there is no last.safetensors to go on from; the first is written after an \
+            epoch, or when a run is interrupted; start anew in another folder"
         );
     }
     let checkpoint = Checkpoint::open(&run.last())?;
@@ -41,7 +42,8 @@ pub fn state(
         within_epoch(config, &old, &name)?;
         if state.training_images != images {
             bail!(
-                "{name} stands inside an epoch of {} training images, the data set has {images}; go on with the data set it was trained on",
+                "{name} stands inside an epoch of {} training images, the data set has {images}; \
+                go on with the data set it was trained on",
                 state.training_images
             );
         }
@@ -62,7 +64,8 @@ pub fn state(
     if state.finished && old.schedule == config.schedule && old.train.epochs == config.train.epochs
     {
         bail!(
-            "{}: the run is finished, its validation error had stopped improving; go on with a rate of your own (--set schedule.rate=…)",
+            "{}: the run is finished, its validation error had stopped improving; go on with a \
+            rate of your own (--set schedule.rate=…)",
             run.0.display()
         );
     }
@@ -83,7 +86,8 @@ fn within_epoch(config: &Config, old: &Config, checkpoint: &str) -> Result<()> {
     for ((key, new), (_, old)) in order(config).into_iter().zip(order(old)) {
         if new != old {
             return Err(config_error!(
-                "{key} = {new}: it can change between epochs only, and {checkpoint} stands inside one that began with {key} = {old}"
+                "{key} = {new}: it can change between epochs only, and {checkpoint} stands inside \
+                one that began with {key} = {old}"
             ));
         }
     }
