@@ -13,9 +13,9 @@ pub unsafe trait Simd: Copy {
     /// Values of one vector, at most [`MOST_LANES`].
     const LANES: usize;
     /// Rows that a product's kernel keeps in registers: with [`PANEL`](Simd::PANEL) vectors of
-    /// columns their product and the vectors and a value more. Sixteen registers are short of 4 × 3
-    /// + 3 + 1 as the compiler orders the work: it kept one sum in memory, whose latency took half
-    /// of the speed.
+    /// columns their product, and the vectors and a value more. Sixteen registers are short of
+    /// 4 × 3 + 3 + 1 as the compiler orders the work: it kept one sum in memory, whose latency took
+    /// half of the speed.
     const ROWS: usize;
     /// Vectors of columns that a product's kernel keeps in registers.
     const PANEL: usize;
