@@ -8,9 +8,10 @@ use serde_json::json;
 
 /// Show what this machine can compute on.
 ///
-/// Lists the processor with its threads, its vector features and the level of them in use, the GPUs with
-/// memory and compute capability, which of them reach each other's memory, driver and NVRTC (the compiler
-/// for the kernels) with where they were found, and for each thing missing what it would take.
+/// Lists the processor with its threads, its vector features and the level of them in use, the GPUs
+/// with memory and compute capability, which of them reach each other's memory, driver and NVRTC
+/// (the compiler for the kernels) with where they were found, and for each thing missing what it
+/// would take.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Print one JSON document.

@@ -10,7 +10,10 @@ use super::x86::{Avx2, Avx512, Sse2};
 /// A function for each level, compiled for the features of its line in the table. None is inlined:
 /// callers stay small, and few of them are compiled for the same features anyway.
 macro_rules! write_functions {
-    ($detected:ident; $($(#[$about:meta])* $level:ident $name:literal $simd:ident [$($feature:tt)*];)+) => {
+    (
+        $detected:ident;
+        $($(#[$about:meta])* $level:ident $name:literal $simd:ident [$($feature:tt)*];)+
+    ) => {
         /// Runs `work` at `level`.
         ///
         /// # Safety
@@ -25,8 +28,8 @@ macro_rules! write_functions {
                     unsafe fn run<W: Work>(work: W) -> W::Out {
                         work.run($simd(()))
                     }
-                    // SAFETY: a level's features are those of its line, and the caller says that the
-                    // machine has it.
+                    // SAFETY: a level's features are those of its line, and the caller says that
+                    // the machine has it.
                     unsafe { run(work) }
                 })+
             }
@@ -39,7 +42,8 @@ table!(write_functions);
 pub fn dispatch<W: Work>(work: W) -> W::Out {
     #[cfg(test)]
     let level = || tests::forced().unwrap_or_else(level);
-    // SAFETY: both `level` and the tests choose among `levels`, which are those that the machine has.
+    // SAFETY: both `level` and the tests choose among `levels`, which are those that the machine
+    // has.
     unsafe { run_at(level(), work) }
 }
 
@@ -73,8 +77,9 @@ pub(crate) mod tests {
         FORCED.get()
     }
 
-    /// Calls `work` once for each level that the machine has, with the works that it runs on this thread
-    /// at that level. Panics where it runs none: it would be the same at every level for a wrong reason.
+    /// Calls `work` once for each level that the machine has, with the works that it runs on this
+    /// thread at that level. Panics where it runs none: it would be the same at every level for a
+    /// wrong reason.
     pub(crate) fn at_each_level(mut work: impl FnMut(Level)) {
         struct Restore(Option<Level>);
         impl Drop for Restore {

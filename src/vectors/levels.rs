@@ -1,26 +1,28 @@
-//! The levels of vector instructions: which there are on which kind of processor, which of them this
-//! machine has, and which one is in use.
+//! The levels of vector instructions: which there are on which kind of processor, which of them
+//! this machine has, and which one is in use.
 //!
 //! [`table`] is the one place that says so. A new level is a line there and an implementation of
-//! [`Simd`](super::Simd) by the type that the line names; a new kind of processor is a table of its own.
+//! [`Simd`](super::Simd) by the type that the line names; a new kind of processor is a table of its
+//! own.
 
 use crate::config_error;
 use anyhow::Result;
 use std::sync::OnceLock;
 
-/// Hands the table to the macro `$write`. First what asks the processor for a feature by name, then a
-/// line for each level, the narrowest first and each with all that the ones before it need: its variant
-/// of [`Level`], its name in `ALEXNET_SIMD`, the type that implements [`Simd`](super::Simd), and the
-/// processor's features that its functions are compiled for.
+/// Hands the table to the macro `$write`. First what asks the processor for a feature by name, then
+/// a line for each level, the narrowest first and each with all that the ones before it need: its
+/// variant of [`Level`], its name in `ALEXNET_SIMD`, the type that implements
+/// [`Simd`](super::Simd), and the processor's features that its functions are compiled for.
 ///
-/// BMI is in it for the decoder of JPEGs, whose Huffman codes are a matter of shifts. A processor with
-/// AVX2 but without FMA or BMI, of which hardly any was built, is a plain one.
+/// BMI is in it for the decoder of JPEGs, whose Huffman codes are a matter of shifts. A processor
+/// with AVX2 but without FMA or BMI, of which hardly any was built, is a plain one.
 #[cfg(target_arch = "x86_64")]
 macro_rules! table {
     ($write:ident) => {
         $write! {
             is_x86_feature_detected;
-            /// SSE2, which every processor of the kind has; a product is rounded before it is added.
+            /// SSE2, which every processor of the kind has; a product is rounded before it is
+            /// added.
             Plain "plain" Sse2 [];
             /// Registers of eight values; multiply-add with one rounding.
             Avx2 "avx2" Avx2 ["avx2" "fma" "bmi1" "bmi2"];
@@ -43,8 +45,12 @@ macro_rules! table {
 pub(super) use table;
 
 macro_rules! write_levels {
-    ($detected:ident; $($(#[$about:meta])* $level:ident $name:literal $simd:ident [$($feature:tt)*];)+) => {
-        /// A level of vector instructions of this kind of processor; a larger one has all of a smaller.
+    (
+        $detected:ident;
+        $($(#[$about:meta])* $level:ident $name:literal $simd:ident [$($feature:tt)*];)+
+    ) => {
+        /// A level of vector instructions of this kind of processor; a larger one has all of a
+        /// smaller.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Level {
             $($(#[$about])* $level),+
@@ -110,10 +116,10 @@ fn named(name: &str) -> Result<Level> {
     found.copied().ok_or_else(|| {
         let names: Vec<String> = Level::ALL.iter().map(|l| format!("{:?}", l.name())).collect();
         config_error!(
-            "ALEXNET_SIMD = {name:?}: on a processor of this kind ({}) it must be {}; \
+            "ALEXNET_SIMD = {name:?}: on a processor of this kind ({}) it must be one of {}; \
              unset it for the widest vectors that the machine has",
             std::env::consts::ARCH,
-            names.join(" or ")
+            names.join(", ")
         )
     })
 }
@@ -138,7 +144,8 @@ mod tests {
         }
     }
 
-    /// What the order of levels promises, and what lets a wider level call a narrower one's functions.
+    /// What the order of levels promises, and what lets a wider level call a narrower one's
+    /// functions.
     #[test]
     fn a_wider_level_needs_all_that_a_narrower_one_does() {
         let needs = |level: Level| level.needs().into_iter().map(|(name, _)| name);

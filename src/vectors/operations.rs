@@ -12,9 +12,10 @@ pub unsafe trait Simd: Copy {
     const LEVEL: Level;
     /// Values of one vector, at most [`MOST_LANES`].
     const LANES: usize;
-    /// Rows that a product's kernel keeps in registers: with [`PANEL`](Simd::PANEL) vectors of columns
-    /// their product and the vectors and a value more. Sixteen registers are short of 4 × 3 + 3 + 1 as the
-    /// compiler orders the work: it kept one sum in memory, whose latency took half of the speed.
+    /// Rows that a product's kernel keeps in registers: with [`PANEL`](Simd::PANEL) vectors of
+    /// columns their product, and the vectors and a value more. Sixteen registers are short of
+    /// 4 × 3 + 3 + 1 as the compiler orders the work: it kept one sum in memory, whose latency took
+    /// half of the speed.
     const ROWS: usize;
     /// Vectors of columns that a product's kernel keeps in registers.
     const PANEL: usize;
@@ -55,8 +56,8 @@ pub unsafe trait Simd: Copy {
 pub trait Work {
     /// What comes of it.
     type Out;
-    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is inlined
-    /// into [`dispatch`](super::dispatch())'s functions is compiled for their level.
+    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is
+    /// inlined into [`dispatch`](super::dispatch())'s functions is compiled for their level.
     fn run<S: Simd>(self, simd: S) -> Self::Out;
 }
 

@@ -1,12 +1,13 @@
-//! What the multiply-add units of this machine can do, measured: the limit that kernels are held against.
+//! What the multiply-add units of this machine can do, measured: the limit that kernels are held
+//! against.
 
 use super::{Simd, Work, dispatch};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// f32 operations a second of all `threads` together (a multiply-add is two), from registers alone, at
-/// the level in use. The best of several runs of some 20 ms: neighbours on the machine only ever make it
-/// slower.
+/// f32 operations a second of all `threads` together (a multiply-add is two), from registers alone,
+/// at the level in use. The best of several runs of some 20 ms: neighbours on the machine only ever
+/// make it slower.
 pub fn measure(threads: usize) -> f64 {
     let chains = || dispatch(Chains { rounds: 4_000_000 });
     let runs = (0..8).map(|_| {
@@ -20,7 +21,8 @@ pub fn measure(threads: usize) -> f64 {
     runs.fold(0.0, f64::max)
 }
 
-/// Independent chains of multiply-adds, as many as hide their latency and have room in the registers.
+/// Independent chains of multiply-adds, as many as hide their latency and have room in the
+/// registers.
 const CHAINS: usize = 12;
 
 /// As many rounds of a multiply-add in every chain; gives the operations done.

@@ -4,8 +4,8 @@ use super::levels::Level;
 use super::operations::Simd;
 
 /// Arrays of four, of the size of the registers that every 64-bit processor has. Where SSE2 serves
-/// instead, the same bits come out; Winograd's kernels run in two thirds of the time, and compile in 7
-/// seconds where arrays took 108.
+/// instead, the same bits come out; Winograd's kernels run in two thirds of the time, and compile
+/// in 7 seconds where arrays took 108.
 #[derive(Clone, Copy)]
 pub(super) struct Plain(pub(super) ());
 

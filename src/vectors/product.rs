@@ -1,11 +1,13 @@
 //! The matrix product behind conv, local and fc layers: a library's, single-threaded.
 //!
-//! Callers cut their work into tasks of a fixed size for rayon; inside a task the product runs on one
-//! thread, so that the order of every sum depends on the shapes alone and not on the number of threads.
+//! Callers cut their work into tasks of a fixed size for rayon; inside a task the product runs on
+//! one thread, so that the order of every sum depends on the shapes alone and not on the number of
+//! threads.
 
 use gemm::{Parallelism, gemm};
 
-/// A matrix of f32 inside a slice: `rows × columns`, element (r, c) at `r·row_stride + c·column_stride`.
+/// A matrix of f32 inside a slice: `rows × columns`, element (r, c) at `r·row_stride +
+/// c·column_stride`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     pub data: &'a [f32],
@@ -63,7 +65,8 @@ pub fn product_by_columns(
     (0..n.div_ceil(COLUMNS)).into_par_iter().for_each(|task| {
         let first = task * COLUMNS;
         let b = Matrix { data: &b.data[first * b.column_stride..], ..b };
-        // SAFETY: columns first.. of each row, inside `out` by the assertion above, and of this task alone.
+        // SAFETY: columns first.. of each row, inside `out` by the assertion above, and of this
+        // task alone.
         unsafe {
             let size = (m, k, COLUMNS.min(n - first));
             product_at({ out }.0.add(first), stride, size, a, b, false)
@@ -127,8 +130,8 @@ pub fn sum_parts(out: &mut [f32], partial: &[f32]) {
 /// Parts that a batch is cut into at most.
 pub const MOST_PARTS: usize = 16;
 
-/// Into how many parts a batch is cut for sums over images: fixed, so that the sums are the same for
-/// any number of threads. Returns the images of a part and the number of parts.
+/// Into how many parts a batch is cut for sums over images: fixed, so that the sums are the same
+/// for any number of threads. Returns the images of a part and the number of parts.
 pub fn parts(batch: usize) -> (usize, usize) {
     let images = batch.div_ceil(MOST_PARTS).max(1);
     (images, batch.div_ceil(images))

@@ -1,5 +1,5 @@
-//! Memory for intermediate values that a thread keeps from one task to the next, so that no task pays
-//! for fresh pages.
+//! Memory for intermediate values that a thread keeps from one task to the next, so that no task
+//! pays for fresh pages.
 
 use std::cell::RefCell;
 

@@ -30,8 +30,10 @@ macro_rules! operations {
 }
 
 macro_rules! level {
-    ($level:ident: $name:ident, $vector:ty, $lanes:literal lanes, $rows:literal rows, panel of $panel:literal;
-     $splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident $div:ident $sqrt:ident $fma:ident $choose:ident) => {
+    ($level:ident: $name:ident, $vector:ty,
+     $lanes:literal lanes, $rows:literal rows, panel of $panel:literal;
+     $splat:ident $load:ident $store:ident $add:ident $sub:ident
+     $mul:ident $div:ident $sqrt:ident $fma:ident $choose:ident) => {
         // SAFETY: only `dispatch` makes a value of the type, in the function of this level.
         unsafe impl Simd for $level {
             const LEVEL: Level = Level::$name;

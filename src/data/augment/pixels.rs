@@ -28,8 +28,8 @@ struct Apply<'a, const C: usize> {
 impl<const C: usize> Work for Apply<'_, C> {
     type Out = ();
 
-    /// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses a
-    /// product and a sum, so every width gives the same bits.
+    /// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses
+    /// a product and a sum, so every width gives the same bits.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { out, image, draw, a } = self;
@@ -127,9 +127,9 @@ fn flip_run<S: Simd, const C: usize>(_: S, pixels: &[u8; RUN]) -> [u8; RUN] {
     out
 }
 
-/// [`flip`] of 16 pixels of 3 bytes. The compiler moves such pixels byte by byte; with these shuffles
-/// a flipped 224×224 crop takes 1.1 times as long as a plain one, without them 2.2 times (AVX-512,
-/// image in the cache).
+/// [`flip`] of 16 pixels of 3 bytes. The compiler moves such pixels byte by byte; with these
+/// shuffles a flipped 224×224 crop takes 1.1 times as long as a plain one, without them 2.2 times
+/// (AVX-512, image in the cache).
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "ssse3")]
 #[inline]
@@ -146,17 +146,20 @@ fn flip_colours(pixels: &[u8; RUN]) -> [u8; RUN] {
         }
         places
     };
-    // SAFETY: an array of 48 bytes and three vectors of 16 have the same size, and any bits are valid.
+    // SAFETY: an array of 48 bytes and three vectors of 16 have the same size, and any bits are
+    // valid.
     let source: [__m128i; 3] = unsafe { std::mem::transmute(*pixels) };
     let mut out = [_mm_setzero_si128(); 3];
     for (out, places) in out.iter_mut().zip(&PLACES) {
         for (source, places) in source.iter().zip(places) {
-            // SAFETY: sixteen bytes and a vector of them have the same size, and any bits are valid.
+            // SAFETY: sixteen bytes and a vector of them have the same size, and any bits are
+            // valid.
             let places: __m128i = unsafe { std::mem::transmute(*places) };
             *out = _mm_or_si128(*out, _mm_shuffle_epi8(*source, places));
         }
     }
-    // SAFETY: three vectors of 16 bytes and an array of 48 have the same size, and any bits are valid.
+    // SAFETY: three vectors of 16 bytes and an array of 48 have the same size, and any bits are
+    // valid.
     unsafe { std::mem::transmute(out) }
 }
 

@@ -4,8 +4,8 @@
 use crate::vectors::Level;
 use crate::vectors::Simd;
 
-/// A row of Y, Cb, Cr to R, G, B (JFIF's equations), written interleaved. All of one length; `out` has
-/// three bytes a pixel. `colors` is memory for three rows.
+/// A row of Y, Cb, Cr to R, G, B (JFIF's equations), written interleaved. All of one length; `out`
+/// has three bytes a pixel. `colors` is memory for three rows.
 #[inline(always)]
 pub(super) fn rgb<S: Simd>(s: S, rows: [&[u8]; 3], out: &mut [u8], colors: &mut [Vec<u8>; 3]) {
     let [y, cb, cr] = rows;
@@ -24,8 +24,8 @@ pub(super) fn rgb<S: Simd>(s: S, rows: [&[u8]; 3], out: &mut [u8], colors: &mut 
 }
 
 /// Constants of 16 bits: 1.402, 0.34414, 0.71414 and 1.772. Products with the differences are made
-/// without their whole parts so that they fit into 16 bits twice, which makes vectors twice as long;
-/// the sums are those of libjpeg's tables.
+/// without their whole parts so that they fit into 16 bits twice, which makes vectors twice as
+/// long; the sums are those of libjpeg's tables.
 #[inline(always)]
 pub(super) fn convert(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
@@ -62,8 +62,8 @@ fn plain_interleave(rows: [&[u8]; 3], out: &mut [u8]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    /// For each of the three vectors of pixels and each row, which of the row's bytes go where: byte
-    /// 3i + c of the pixels is byte i of row c.
+    /// For each of the three vectors of pixels and each row, which of the row's bytes go where:
+    /// byte 3i + c of the pixels is byte i of row c.
     const ORDERS: [[[i8; 16]; 3]; 3] = {
         let mut orders = [[[-1; 16]; 3]; 3];
         let mut at = 0;
@@ -104,7 +104,8 @@ mod x86 {
 /// CMYK or YCCK as Adobe writes them (inverted) to RGB, with Pillow's rounding.
 pub(super) fn four_to_rgb(pixel: [u8; 4], ycck: bool) -> [u8; 3] {
     let [a, b, c, k] = pixel;
-    // The stored values are those of inverted inks, that is of light; libjpeg gives CMY as 255 less RGB.
+    // The stored values are those of inverted inks, that is of light; libjpeg gives CMY as 255 less
+    // RGB.
     let ink = if ycck { convert(a, b, c).map(|x| 255 - x) } else { [a, b, c] };
     // As stored 255 is no ink: light = stored · k / 255.
     ink.map(|light| {

@@ -1,9 +1,11 @@
-//! The inverse discrete cosine transform of 8×8 blocks: libjpeg's "slow" integer method, bit by bit.
+//! The inverse discrete cosine transform of 8×8 blocks: libjpeg's "slow" integer method, bit by
+//! bit.
 //!
-//! It is Loeffler, Ligtenberg and Moschytz's with constants of 13 bits; the columns' results keep two
-//! bits more, and each result is rounded once. Every result of one dimension is thus a sum of whole
-//! multiples of the eight inputs, rounded, and sums of whole numbers can be made in any order: here as
-//! sums of two products each, which is one instruction (`vpmaddwd`) for eight columns.
+//! It is Loeffler, Ligtenberg and Moschytz's with constants of 13 bits; the columns' results keep
+//! two bits more, and each result is rounded once. Every result of one dimension is thus a sum of
+//! whole multiples of the eight inputs, rounded, and sums of whole numbers can be made in any
+//! order: here as sums of two products each, which is one instruction (`vpmaddwd`) for eight
+//! columns.
 
 #[cfg(target_arch = "x86_64")]
 use crate::vectors::Level;
@@ -147,7 +149,8 @@ mod x86 {
             _mm256_permute2x128_si256(second, fourth, 0x31),
         ]);
 
-        // Columns now: four of them to bytes, of rows 0 to 3 in the low half and 4 to 7 in the high one.
+        // Columns now: four of them to bytes, of rows 0 to 3 in the low half and 4 to 7 in the high
+        // one.
         let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
             0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
         ));
@@ -219,8 +222,8 @@ mod tests {
         })
     }
 
-    /// Within the samples' range the result is the transform of the standard (A.3.3), rounded, to one
-    /// grey level.
+    /// Within the samples' range the result is the transform of the standard (A.3.3), rounded, to
+    /// one grey level.
     #[test]
     fn it_is_the_inverse_cosine_transform() {
         use std::f64::consts::{FRAC_1_SQRT_2, PI};

@@ -21,8 +21,8 @@ impl Sums {
         Sums { shape, images: 0, pixel: vec![0; h * w * c], product: vec![0; c * c] }
     }
 
-    /// Adds images, [height, width, channels] each. Many at once are faster than one after another: a
-    /// piece of the sums stays in the cache while all images' pieces pass by.
+    /// Adds images, [height, width, channels] each. Many at once are faster than one after another:
+    /// a piece of the sums stays in the cache while all images' pieces pass by.
     pub fn add(&mut self, images: &[&[u8]]) {
         assert!(images.iter().all(|image| image.len() == self.pixel.len()));
         self.images += images.len() as u64;
@@ -94,9 +94,10 @@ fn add_pixels<'a>(sums: &mut [u64], pieces: impl Iterator<Item = &'a [u8]>) {
 
 /// Adds up products of channels of pixels of three channels. `piece` has at most [`PIECE`] bytes.
 ///
-/// Sixteen pixels at a time. Products of each byte with itself and the two after it are summed up by
-/// their place among the 48 bytes, whether or not they are of one pixel; those that are not are left
-/// out in the end. That way no byte has to change its place, and the compiler makes vectors of it.
+/// Sixteen pixels at a time. Products of each byte with itself and the two after it are summed up
+/// by their place among the 48 bytes, whether or not they are of one pixel; those that are not are
+/// left out in the end. That way no byte has to change its place, and the compiler makes vectors of
+/// it.
 #[inline(always)]
 fn add_products(product: &mut [u64], piece: &[u8]) {
     let mut sums = [[0u32; 48]; 3];

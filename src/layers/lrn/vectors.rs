@@ -1,9 +1,11 @@
-//! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾ comes from two square roots
-//! and a division: s · 1 / (s · √s · √√s), of which the backward pass needs the second factor too.
+//! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾ comes from two square
+//! roots and a division: s · 1 / (s · √s · √√s), of which the backward pass needs the second factor
+//! too.
 //!
-//! One task is an image, worked on row by row. A row's squares lie in scratch space with zeros around
-//! each position's maps, so that the sum over neighbours is n shifted loads, added from the first to the
-//! last. The backward pass computes the sums again, which costs less than to store and fetch them.
+//! One task is an image, worked on row by row. A row's squares lie in scratch space with zeros
+//! around each position's maps, so that the sum over neighbours is n shifted loads, added from the
+//! first to the last. The backward pass computes the sums again, which costs less than to store and
+//! fetch them.
 
 use super::Lrn;
 use crate::vectors::scratch::LINE;

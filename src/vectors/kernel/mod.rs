@@ -1,15 +1,16 @@
-//! Our own matrix product for operands that are laid out for it: a block of rows and one to three vectors
-//! of columns stay in registers over the whole depth (`tile`).
+//! Our own matrix product for operands that are laid out for it: a block of rows and one to three
+//! vectors of columns stay in registers over the whole depth (`tile`).
 //!
-//! The left operand is read value by value (broadcast), the right one in vectors. The layouts cost nothing
-//! where a transform writes the operands anyway, which is what Winograd's convolution does, or where
-//! weights lie so for good, as a fully connected layer's do.
+//! The left operand is read value by value (broadcast), the right one in vectors. The layouts cost
+//! nothing where a transform writes the operands anyway, which is what Winograd's convolution does,
+//! or where weights lie so for good, as a fully connected layer's do.
 //!
-//! From a second-level cache that holds the operands the kernel reaches 94 to 100 % of the multiply-add
-//! peak on a Zen 3. What comes from further away is asked for ahead: the next panel of the right
-//! operand while this one is used. On one core of a Zen 3, with neighbours in the third-level cache, conv3's
-//! forward pass, which reads 7 MB of weights for every 32 tiles, took 209 ms with it and 275 without (best of
-//! five runs in turn); with both cores at work the gain is lost in the noise.
+//! From a second-level cache that holds the operands the kernel reaches 94 to 100 % of the
+//! multiply-add peak on a Zen 3. What comes from further away is asked for ahead: the next panel of
+//! the right operand while this one is used. On one core of a Zen 3, with neighbours in the
+//! third-level cache, conv3's forward pass, which reads 7 MB of weights for every 32 tiles, took
+//! 209 ms with it and 275 without (best of five runs in turn); with both cores at work the gain is
+//! lost in the noise.
 
 mod tile;
 
@@ -29,11 +30,11 @@ pub enum Left {
 /// The right operand, `depth × columns`.
 #[derive(Clone, Copy)]
 pub enum Right {
-    /// `[columns / panel][depth][panel]`, panels (`vectors::panel`) `apart` values apart, the last one
-    /// narrower.
+    /// `[columns / panel][depth][panel]`, panels (`vectors::panel`) `apart` values apart, the last
+    /// one narrower.
     Panels { apart: usize },
-    /// `[columns / 16][depth][16]`, `apart` values from one line of columns to the next: an order that
-    /// does not depend on the machine.
+    /// `[columns / 16][depth][16]`, `apart` values from one line of columns to the next: an order
+    /// that does not depend on the machine.
     Lines { apart: usize },
 }
 
@@ -102,14 +103,15 @@ pub struct Rule {
 
 /// out ← left · right.
 ///
-/// Multiples of 16 are `depth` of [`Left::AlongDepth`], `rows` of [`Left::AlongRows`] and `columns` of
-/// lines; other `columns` are multiples of the lanes.
+/// Multiples of 16 are `depth` of [`Left::AlongDepth`], `rows` of [`Left::AlongRows`] and `columns`
+/// of lines; other `columns` are multiples of the lanes.
 pub struct Product<'a> {
     pub left: &'a [f32],
     pub order: Left,
     pub right: &'a [f32],
     pub panels: Right,
-    /// What is read after this, such as the next product's right operand: it is asked for meanwhile.
+    /// What is read after this, such as the next product's right operand: it is asked for
+    /// meanwhile.
     pub next: &'a [f32],
     pub out: &'a mut [f32],
     pub to: Out,
@@ -166,8 +168,9 @@ impl Product<'_> {
         }
     }
 
-    /// What block number `block` asks for while the panel that begins at column `first` is used: one line of
-    /// columns of what follows. Blocks after that have nothing to ask for but what they read.
+    /// What block number `block` asks for while the panel that begins at column `first` is used:
+    /// one line of columns of what follows. Blocks after that have nothing to ask for but what they
+    /// read.
     fn ahead(&self, first: usize, width: usize, block: usize) -> *const f32 {
         let (line, next) = (block * LINE, first + width);
         let at = |column| self.right.as_ptr().wrapping_add(self.panels.place(column, width));
@@ -226,8 +229,8 @@ impl Work for Product<'_> {
                     depth,
                     ahead: self.ahead(first, width, block),
                 };
-                // SAFETY: `left`, `right`, `out` and `v` reach by the check, for `count` rows from `row` on
-                // and `vectors` vectors from `first` on.
+                // SAFETY: `left`, `right`, `out` and `v` reach by the check, for `count` rows from
+                // `row` on and `vectors` vectors from `first` on.
                 unsafe {
                     match along_rows {
                         false => tile.of_width::<S, false>(s, count, vectors),

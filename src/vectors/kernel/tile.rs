@@ -34,7 +34,8 @@ pub(super) struct Tile {
     pub results: *mut f32,
     pub then: Then,
     pub depth: usize,
-    /// What is asked for meanwhile, a cache line for each row of the right operand and as far apart.
+    /// What is asked for meanwhile, a cache line for each row of the right operand and as far
+    /// apart.
     pub ahead: *const f32,
 }
 
@@ -48,7 +49,8 @@ impl Tile {
         rows: usize,
         vectors: usize,
     ) {
-        // SAFETY: the caller's word covers `rows` rows and as many vectors as each arm names, or fewer.
+        // SAFETY: the caller's word covers `rows` rows and as many vectors as each arm names, or
+        // fewer.
         unsafe {
             match vectors {
                 3 if S::PANEL >= 3 => self.of_height::<S, ALONG_ROWS, 3>(s, rows),
@@ -102,8 +104,8 @@ impl Tile {
             }
         }
         let mut sums = [[s.splat(0.0); N]; R];
-        // SAFETY: R rows of the left operand, N vectors of the right one over the whole depth, and their
-        // results are readable and writable by the caller's word; nothing else is touched.
+        // SAFETY: R rows of the left operand, N vectors of the right one over the whole depth, and
+        // their results are readable and writable by the caller's word; nothing else is touched.
         unsafe {
             let mut rows = [self.left; R];
             for r in 0..R {

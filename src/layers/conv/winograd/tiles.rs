@@ -1,5 +1,5 @@
-//! What is done with the tiles of one task, at the machine's level: transforms there and back, and the
-//! products between them.
+//! What is done with the tiles of one task, at the machine's level: transforms there and back, and
+//! the products between them.
 
 use super::geometry::{Correlation, Maps, WeightLayout};
 use super::transform::{M, Transform, contract_tile, expand_tile};
@@ -32,7 +32,8 @@ impl<const T: usize, const R: usize> Work for TransformWeights<'_, T, R> {
                 let start = layout.start + c * input + first + o;
                 check(weight, start, R, (row, column), S::LANES);
                 assert!((T * T - 1) * apart + c * width + o + S::LANES <= to.len());
-                // SAFETY: R × R vectors of weights by the check, T² of points, `apart` apart, by the assertion.
+                // SAFETY: R × R vectors of weights by the check, T² of points, `apart` apart, by
+                // the assertion.
                 unsafe {
                     expand_tile::<S, R, T>(
                         s,
@@ -122,8 +123,8 @@ fn transform_inputs<S: Simd, const T: usize, const R: usize>(
         of.source.fill(strip, &x[row / rows * image..][..image], row % rows * M, (T, width));
         for column in 0..columns {
             for c in (0..depth).step_by(S::LANES) {
-                // SAFETY: T rows of `width` pixels and T² times `apart` values by the assertion; a tile
-                // ends R − 1 pixels after the next one begins, a row of them at `width`.
+                // SAFETY: T rows of `width` pixels and T² times `apart` values by the assertion; a
+                // tile ends R − 1 pixels after the next one begins, a row of them at `width`.
                 unsafe {
                     expand_tile::<S, T, T>(
                         s,
@@ -165,8 +166,9 @@ fn transform_outputs<S: Simd, const T: usize, const R: usize>(
             let inside = (M.min(height - top), M.min(width - left));
             let to = image * of.output.len() + (top * width + left) * channels + first;
             for o in (0..used).step_by(S::LANES) {
-                // SAFETY: T² vectors of points lie in `outputs` and a vector in `bias` by the assertions; of
-                // the tile only what is inside the map is written, and the image lies in `y`.
+                // SAFETY: T² vectors of points lie in `outputs` and a vector in `bias` by the
+                // assertions; of the tile only what is inside the map is written, and the image
+                // lies in `y`.
                 unsafe {
                     let bias = bias.map_or(s.splat(0.0), |b| s.load(b.as_ptr().add(o)));
                     contract_tile::<S, T, M>(
@@ -224,9 +226,9 @@ impl<const T: usize, const R: usize> Work for TransformBoth<'_, T, R> {
                 for o in (0..used).step_by(S::LANES) {
                     let first = o / panel * panel;
                     let wide = panel.min(used - first);
-                    // SAFETY: M rows of `width` pixels by the assertion, and tiles lie side by side in them;
-                    // panels before this one hold `first` values of every tile, this one `wide`, so that
-                    // all ends within `apart`, and T² times that are there.
+                    // SAFETY: M rows of `width` pixels by the assertion, and tiles lie side by side
+                    // in them; panels before this one hold `first` values of every tile, this one
+                    // `wide`, so that all ends within `apart`, and T² times that are there.
                     unsafe {
                         expand_tile::<S, M, T>(
                             s,
@@ -264,7 +266,8 @@ impl<const T: usize, const R: usize> Work for TransformBack<'_, T, R> {
             for o in (0..used).step_by(S::LANES) {
                 let start = layout.start + c * input + o;
                 check(dweight, start, R, (row, column), S::LANES);
-                // SAFETY: T² vectors of sums, `apart` apart, by the assertion, R × R of weights by the check.
+                // SAFETY: T² vectors of sums, `apart` apart, by the assertion, R × R of weights by
+                // the check.
                 unsafe {
                     contract_tile::<S, T, R>(
                         s,

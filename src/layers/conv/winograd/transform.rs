@@ -1,14 +1,14 @@
 //! Winograd's transforms F(m×m, r×r): m×m outputs of an r×r kernel from t×t products, t = m + r − 1
 //! (Winograd 1980; Lavin and Gray 2016 for convolutions).
 //!
-//! In one dimension outputs are y = Aᵀ·[(G·g) ∘ (B·d)]: t inputs d and r weights g are taken to t points
-//! (as polynomials evaluated there, up to factors), multiplied, and taken back. Transposed,
-//! the same matrices give the weights' gradient, Gᵀ·[(A·dy) ∘ (B·d)]. All three are computed from the
-//! points when this is compiled. Points come as 0, ±a, ±b, … and ∞, so that two rows share their even
-//! and odd terms.
+//! In one dimension outputs are y = Aᵀ·[(G·g) ∘ (B·d)]: t inputs d and r weights g are taken to t
+//! points (as polynomials evaluated there, up to factors), multiplied, and taken back. Transposed,
+//! the same matrices give the weights' gradient, Gᵀ·[(A·dy) ∘ (B·d)]. All three are computed from
+//! the points when this is compiled. Points come as 0, ±a, ±b, … and ∞, so that two rows share
+//! their even and odd terms.
 //!
-//! In two dimensions rows and columns are transformed one after the other; every value is a vector of
-//! channels.
+//! In two dimensions rows and columns are transformed one after the other; every value is a vector
+//! of channels.
 
 #![expect(
     clippy::needless_range_loop,
@@ -30,9 +30,10 @@ pub struct Transform<const T: usize, const R: usize>;
 /// Outputs a side of one tile, for both kernel sizes.
 pub const M: usize = 4;
 
-/// The finite points of a transform to `t` points, 0 first, pairs after it. Errors are root mean squares
-/// over 192 and 48 channels of normal values, against f64: for six points ±√½, ±√2 have 1.2·10⁻⁶, the
-/// customary ±1, ±2 twice that; for eight ±1, ±2, ±½ have 2.8·10⁻⁶, and no set tried was better.
+/// The finite points of a transform to `t` points, 0 first, pairs after it. Errors are root mean
+/// squares over 192 and 48 channels of normal values, against f64: for six points ±√½, ±√2 have
+/// 1.2·10⁻⁶, the customary ±1, ±2 twice that; for eight ±1, ±2, ±½ have 2.8·10⁻⁶, and no set tried
+/// was better.
 const fn points(t: usize) -> [f64; MOST - 1] {
     use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
     match t {
@@ -105,7 +106,8 @@ impl<const T: usize, const R: usize> Transform<T, R> {
         matrix
     }
 
-    /// p^k in row p, divided by the point's weight if `divided`; at infinity the highest power only.
+    /// p^k in row p, divided by the point's weight if `divided`; at infinity the highest power
+    /// only.
     const fn powers(columns: usize, divided: bool) -> Matrix {
         let mut matrix = [[0.0; MOST]; MOST];
         let mut j = 0;
@@ -195,7 +197,8 @@ fn contract<S: Simd, const T: usize, const N: usize>(
     out
 }
 
-/// N × N vectors at `from`, `strides` apart by row and column, to T × T at `to`, `apart` values apart.
+/// N × N vectors at `from`, `strides` apart by row and column, to T × T at `to`, `apart` values
+/// apart.
 ///
 /// # Safety
 /// N × N vectors are readable at `from` and T × T writable at `to`.
@@ -245,7 +248,8 @@ pub unsafe fn contract_tile<S: Simd, const T: usize, const N: usize>(
     bias: S::V,
 ) {
     let mut half = [[s.splat(0.0); T]; N];
-    // SAFETY: T rows and columns are read, and `rows` and `columns` written, which the caller vouches for.
+    // SAFETY: T rows and columns are read, and `rows` and `columns` written, which the caller
+    // vouches for.
     unsafe {
         for column in 0..T {
             let mut x = [s.splat(0.0); T];
@@ -296,8 +300,8 @@ mod tests {
 
     #[test]
     fn eight_points_give_the_known_matrix() {
-        // The inputs' matrix of F(6×6, 3×3) has the same points, as printed in many places: rows up to
-        // the sign that goes into the weights.
+        // The inputs' matrix of F(6×6, 3×3) has the same points, as printed in many places: rows up
+        // to the sign that goes into the weights.
         let b = Transform::<8, 5>::B;
         assert_eq!(b[0], [-1.0, 0.0, 5.25, 0.0, -5.25, 0.0, 1.0, 0.0]);
         assert_eq!(b[1], [0.0, 1.0, 1.0, -4.25, -4.25, 1.0, 1.0, 0.0]);
