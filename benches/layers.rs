@@ -248,10 +248,10 @@ fn cell(seconds: Option<f64>, multiply_adds: f64, values: usize) -> String {
     let Some(seconds) = seconds else { return " - | - | - ".to_string() };
     let flops = match multiply_adds {
         0.0 => "-".to_string(),
-        n => format!("{:.0}", 2.0 * n / seconds / 1e9),
+        n => format!("{:.1}", 2.0 * n / seconds / 1e9),
     };
     let bytes = (values * size_of::<f32>()) as f64;
-    format!(" {:.3} | {flops} | {:.1} ", seconds * 1e3, bytes / seconds / 1e9)
+    format!(" {:.4} | {flops} | {:.1} ", seconds * 1e3, bytes / seconds / 1e9)
 }
 
 fn main() -> Result<()> {
