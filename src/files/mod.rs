@@ -5,6 +5,7 @@
 
 pub mod mapped;
 pub mod positioned;
+pub mod tensors;
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};

@@ -33,9 +33,7 @@ pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
     let header = &dataset.header;
     let (channels, crop) = (header.channels, options.crop);
     let geometry = Geometry { height: header.height, width: header.width, channels, crop };
-    let statistics = &dataset.statistics;
-    let vectors = statistics.components.iter().enumerate();
-    let vectors = vectors.map(|(i, c)| c * statistics.deviations[i / channels]).collect();
+    let vectors = dataset.statistics.color_vectors(|deviation| deviation);
     let augmentation = Augmentation {
         geometry,
         flip: true,

@@ -52,16 +52,10 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
     let sigma = data.color_noise.sigma();
     let noise = (sigma > 0.0 && channels > 1).then(|| Noise {
         sigma: sigma as f32,
-        vectors: (0..channels * channels)
-            .map(|i| {
-                let deviation = statistics.deviations[i / channels];
-                let size = match data.color_noise_unit {
-                    NoiseUnit::Deviation => deviation,
-                    NoiseUnit::Eigenvalue => deviation * deviation,
-                };
-                statistics.components[i] * size
-            })
-            .collect(),
+        vectors: statistics.color_vectors(|deviation| match data.color_noise_unit {
+            NoiseUnit::Deviation => deviation,
+            NoiseUnit::Eigenvalue => deviation * deviation,
+        }),
         rescale: data.color_noise_rescale,
     });
     let augmentation = Augmentation {

@@ -4,7 +4,7 @@
 
 use alexnet::config::Config;
 use alexnet::data::area::Area;
-use alexnet::data::jpeg::{Jpeg, Memory};
+use alexnet::data::jpeg::Jpeg;
 use alexnet::data::prepare::{Backing, cifar, idx as idx_files, matlab, tape};
 use alexnet::data::shard::Store;
 use alexnet::data::shard::{RecordShape, Shard};
@@ -59,16 +59,15 @@ pub fn jpeg(bytes: &[u8]) {
     if height * width > 1 << 20 || jpeg.memory() > 64 << 20 {
         return;
     }
-    let mut memory = Memory::default();
     let mut whole = vec![0; height * width * channels];
-    let result = jpeg.decode(&Area::all(height, width), false, &mut memory, &mut whole);
+    let result = jpeg.decode(&Area::all(height, width), false, &mut whole);
     let window = Area {
         rows: height / 3..(height / 3 + height / 2 + 1).min(height),
         columns: width / 4..(width / 4 + width / 2 + 1).min(width),
     };
     for sound in [false, true] {
         let mut part = vec![0; whole.len()];
-        let again = Jpeg::open(bytes).unwrap().decode(&window, sound, &mut memory, &mut part);
+        let again = Jpeg::open(bytes).unwrap().decode(&window, sound, &mut part);
         assert!(sound || again.is_ok() == result.is_ok());
         if result.is_err() {
             continue;

@@ -1,18 +1,12 @@
 //! JPEG files, through [`crate::data::jpeg`].
 
-use super::{Alone, KEPT, admit, from_grey, from_rgb, scratch};
+use super::{Alone, admit, from_grey, from_rgb, scratch};
 use crate::data::area::Area;
-use crate::data::jpeg::{Jpeg, Memory};
+use crate::data::jpeg::Jpeg;
 use crate::data::preparation::Orientation;
 use crate::data::resize::{self, Image};
 use anyhow::Result;
 use image::metadata::Orientation as Mark;
-use std::cell::RefCell;
-
-thread_local! {
-    /// Memory that is kept from image to image.
-    static MEMORY: RefCell<Memory> = RefCell::default();
-}
 
 /// Pixels and orientation mark of the JPEG file `bytes`.
 pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)> {
@@ -21,7 +15,7 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)
     let alone = admit(width, height, jpeg.memory())?;
     let stored = jpeg.channels();
     let mut pixels = vec![0; width * height * stored];
-    decode(jpeg, &Area::all(height, width), &mut pixels)?;
+    jpeg.decode(&Area::all(height, width), false, &mut pixels)?;
     let pixels = match stored {
         1 => from_grey(pixels, channels),
         _ => from_rgb(pixels, channels),
@@ -46,18 +40,7 @@ pub(super) fn prepare(
     let _alone = admit(width, height, jpeg.memory())?;
     let window = resize::needed([height, width], size)?;
     scratch(width * height * channels, |pixels| {
-        decode(jpeg, &window, pixels)?;
+        jpeg.decode(&window, false, pixels)?;
         resize::cover_centre(pixels, [height, width, channels], size).map(Some)
-    })
-}
-
-fn decode(jpeg: Jpeg, window: &Area, pixels: &mut [u8]) -> Result<()> {
-    MEMORY.with_borrow_mut(|memory| {
-        let large = jpeg.memory() > KEPT;
-        let result = jpeg.decode(window, false, memory, pixels);
-        if large {
-            *memory = Memory::default();
-        }
-        result
     })
 }

@@ -15,7 +15,7 @@ fn whole(bytes: &[u8]) -> Result<Vec<u8>> {
     let jpeg = Jpeg::open(bytes)?;
     let mut pixels = vec![0; jpeg.width() * jpeg.height() * jpeg.channels()];
     let window = Area::all(jpeg.height(), jpeg.width());
-    jpeg.decode(&window, false, &mut Memory::default(), &mut pixels)?;
+    jpeg.decode(&window, false, &mut pixels)?;
     Ok(pixels)
 }
 
@@ -52,7 +52,6 @@ fn pixels_are_those_of_libjpeg_turbo() {
 /// stays as it was.
 #[test]
 fn a_window_is_a_part_of_the_whole() {
-    let mut memory = Memory::default();
     for (name, [width, height, channels], _) in all() {
         let bytes = file(&name);
         let whole = whole(&bytes).unwrap();
@@ -70,7 +69,7 @@ fn a_window_is_a_part_of_the_whole() {
             for sound in [false, true] {
                 let mut pixels: Vec<u8> = whole.iter().map(|p| !p).collect();
                 let jpeg = Jpeg::open(&bytes).unwrap();
-                jpeg.decode(&window, sound, &mut memory, &mut pixels).unwrap();
+                jpeg.decode(&window, sound, &mut pixels).unwrap();
                 for (at, (ours, theirs)) in pixels.iter().zip(&whole).enumerate() {
                     let (y, x) = (at / channels / width, at / channels % width);
                     let inside = window.rows.contains(&y) && window.columns.contains(&x);

@@ -53,25 +53,26 @@ pub fn find(
         train.display()
     );
 
-    let mut splits = vec![("train".to_string(), items(path, &folders, &labels)?)];
-    for name in ["val", "test"] {
+    let of_folder = |name: &str| -> Result<Option<(String, Vec<Item>)>> {
         let folders = class_folders(&path.join(name))?;
         if train == path || folders.is_empty() {
-            continue;
+            return Ok(None);
         }
-        splits.push((name.to_string(), items(path, &folders, &labels)?));
-    }
-    if splits.iter().any(|(name, _)| name == "val") {
-        if val_fraction.is_some() {
+        Ok(Some((name.to_string(), items(path, &folders, &labels)?)))
+    };
+    let training = items(path, &folders, &labels)?;
+    let (val, test) = (of_folder("val")?, of_folder("test")?);
+    let mut splits = match val {
+        Some(_) if val_fraction.is_some() => {
             return Err(config_error!(
                 "{} has a folder `val` of its own; leave out --val-fraction, or move `val` away",
                 path.display()
             ));
         }
-    } else {
-        let all = std::mem::take(&mut splits[0].1);
-        splits.splice(..1, carved(all, classes.len(), val_fraction.unwrap_or(0.1), seed));
-    }
+        Some(val) => vec![("train".to_string(), training), val],
+        None => carved(training, classes.len(), val_fraction.unwrap_or(0.1), seed),
+    };
+    splits.extend(test);
     Ok(Source {
         kind: "image-folder".into(),
         path: path.to_path_buf(),

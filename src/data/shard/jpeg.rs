@@ -9,10 +9,9 @@
 
 use super::RecordShape;
 use crate::data::area::Area;
-use crate::data::jpeg::{Jpeg, Memory};
+use crate::data::jpeg::Jpeg;
 use anyhow::{Context, Result, ensure};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use std::cell::RefCell;
 
 /// The quality where none is named.
 pub const QUALITY: u8 = 95;
@@ -36,11 +35,6 @@ pub fn encode(pixels: &[u8], shape: &RecordShape, quality: u8) -> Result<Vec<u8>
     Ok(file)
 }
 
-thread_local! {
-    /// Memory that is kept from image to image.
-    static MEMORY: RefCell<Memory> = RefCell::default();
-}
-
 /// Decodes the `window` of the JPEG file `bytes` of an image of `shape` into `pixels`
 /// [height, width, channels]; the rest is left as it was.
 ///
@@ -60,7 +54,7 @@ pub fn decode(bytes: &[u8], shape: &RecordShape, window: &Area, pixels: &mut [u8
         shape.width,
         shape.channels
     );
-    MEMORY.with_borrow_mut(|memory| jpeg.decode(window, true, memory, pixels))
+    jpeg.decode(window, true, pixels)
 }
 
 #[cfg(test)]

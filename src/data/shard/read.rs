@@ -1,11 +1,10 @@
 //! Reading a shard.
 
 use super::{
-    ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, RecordShape, VERSION, header_crc, jpeg, u32_at,
-    u64_at,
+    ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, RecordShape, Store, VERSION, header_crc, jpeg,
+    u32_at, u64_at,
 };
 use crate::data::area::Area;
-use crate::data::shard::Store;
 use crate::files::positioned::read_exact_at;
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
@@ -46,74 +45,15 @@ impl Shard {
     }
 
     fn parse(path: &Path, file: &File, shape: &RecordShape, classes: usize) -> Result<Shard> {
-        let bytes = file.metadata()?.len();
-        ensure!(bytes >= HEADER as u64, "it has {bytes} bytes, fewer than a shard's header");
-        let mut header = [0; HEADER];
-        read_exact_at(file, &mut header, 0)?;
-        ensure!(&header[..8] == MAGIC, "it does not begin with `ALEXSHRD`");
-        let version = u32_at(&header, 8);
-        ensure!(version == VERSION, "it has version {version}; this program reads {VERSION}");
-        let records = u32_at(&header, 28);
-        let (index_at, length) = (u64_at(&header, 32), u64_at(&header, 40));
-        ensure!(
-            length == bytes,
-            "it has {bytes} bytes where its header says {length}: it was cut short or added to"
-        );
-        ensure!(
-            (HEADER as u64..=bytes).contains(&index_at) && bytes - index_at <= INDEX_LIMIT,
-            "its index is said to begin at byte {index_at} of {bytes}"
-        );
-        let mut index = vec![0; (bytes - index_at) as usize];
-        read_exact_at(file, &mut index, index_at)?;
-        let crc = header_crc(&header, &index);
-        ensure!(crc == u32_at(&header, 60), "the checksum of its header and index is wrong");
-        ensure!(
-            header[..32] == shape.head(records),
-            "its images are {}×{}×{} in store {}, not those of the data set's header",
-            u32_at(&header, 16),
-            u32_at(&header, 20),
-            u32_at(&header, 24),
-            u32_at(&header, 12)
-        );
-
+        let Index { bytes, begins, records, mut content } = Index::read(file, shape)?;
         let names_at = records as usize * ENTRY;
-        ensure!(names_at <= index.len(), "its index is too short for {records} records");
-        let names = String::from_utf8(index.split_off(names_at)).context("its names")?;
+        ensure!(names_at <= content.len(), "its index is too short for {records} records");
+        let names = String::from_utf8(content.split_off(names_at)).context("its names")?;
         let mut entries = Vec::with_capacity(records as usize);
         let mut name_start = 0;
-        for (number, entry) in index.chunks_exact(ENTRY).enumerate() {
-            let entry = Entry {
-                offset: u64_at(entry, 0),
-                length: u32_at(entry, 8),
-                label: u32_at(entry, 12),
-                crc: u32_at(entry, 16),
-                name_end: u32_at(entry, 20),
-            };
-            let end = entry.offset.checked_add(u64::from(entry.length));
-            ensure!(
-                entry.offset >= HEADER as u64 && end.is_some_and(|end| end <= index_at),
-                "record {number} is said to lie at byte {} for {} bytes",
-                entry.offset,
-                entry.length
-            );
-            match shape.store {
-                Store::Raw => ensure!(
-                    entry.length as usize == shape.image_bytes(),
-                    "record {number} has {} bytes, not {}",
-                    entry.length,
-                    shape.image_bytes()
-                ),
-                Store::Jpeg => ensure!(
-                    entry.length as usize <= jpeg::longest(shape),
-                    "record {number} has {} bytes, too many for its image",
-                    entry.length
-                ),
-            }
-            ensure!(
-                (entry.label as usize) < classes,
-                "record {number} has label {}, and there are {classes} classes",
-                entry.label
-            );
+        for (number, entry) in content.chunks_exact(ENTRY).enumerate() {
+            let entry = Entry::parse(entry);
+            entry.check(begins, shape, classes).with_context(|| format!("record {number}"))?;
             ensure!(
                 entry.name_end >= name_start && names.is_char_boundary(entry.name_end as usize),
                 "the name of record {number} ends at {}",
@@ -203,5 +143,91 @@ impl Shard {
     /// The record and its file, for errors.
     fn what(&self, record: usize) -> String {
         format!("record {record} (from {}) of {}", self.name(record), self.path.display())
+    }
+}
+
+/// A shard's header and index, of which the checksum was right.
+struct Index {
+    /// Length of the file.
+    bytes: u64,
+    /// Where the index begins and records end.
+    begins: u64,
+    records: u32,
+    /// The entries and the names.
+    content: Vec<u8>,
+}
+
+impl Index {
+    /// Reads and checks what stands in `file`, which is to hold images of `shape`.
+    fn read(file: &File, shape: &RecordShape) -> Result<Index> {
+        let bytes = file.metadata()?.len();
+        ensure!(bytes >= HEADER as u64, "it has {bytes} bytes, fewer than a shard's header");
+        let mut header = [0; HEADER];
+        read_exact_at(file, &mut header, 0)?;
+        ensure!(&header[..8] == MAGIC, "it does not begin with `ALEXSHRD`");
+        let version = u32_at(&header, 8);
+        ensure!(version == VERSION, "it has version {version}; this program reads {VERSION}");
+        let records = u32_at(&header, 28);
+        let (begins, length) = (u64_at(&header, 32), u64_at(&header, 40));
+        ensure!(
+            length == bytes,
+            "it has {bytes} bytes where its header says {length}: it was cut short or added to"
+        );
+        ensure!(
+            (HEADER as u64..=bytes).contains(&begins) && bytes - begins <= INDEX_LIMIT,
+            "its index is said to begin at byte {begins} of {bytes}"
+        );
+        let mut content = vec![0; (bytes - begins) as usize];
+        read_exact_at(file, &mut content, begins)?;
+        let crc = header_crc(&header, &content);
+        ensure!(crc == u32_at(&header, 60), "the checksum of its header and index is wrong");
+        ensure!(
+            header[..32] == shape.head(records),
+            "its images are {}×{}×{} in store {}, not those of the data set's header",
+            u32_at(&header, 16),
+            u32_at(&header, 20),
+            u32_at(&header, 24),
+            u32_at(&header, 12)
+        );
+        Ok(Index { bytes, begins, records, content })
+    }
+}
+
+impl Entry {
+    /// The entry whose [`ENTRY`] bytes these are.
+    fn parse(bytes: &[u8]) -> Entry {
+        Entry {
+            offset: u64_at(bytes, 0),
+            length: u32_at(bytes, 8),
+            label: u32_at(bytes, 12),
+            crc: u32_at(bytes, 16),
+            name_end: u32_at(bytes, 20),
+        }
+    }
+
+    /// Whether it may be an entry of a shard of images of `shape` whose records end at byte `end`.
+    fn check(&self, end: u64, shape: &RecordShape, classes: usize) -> Result<()> {
+        let Entry { offset, length, label, .. } = *self;
+        let behind = offset.checked_add(u64::from(length));
+        ensure!(
+            offset >= HEADER as u64 && behind.is_some_and(|behind| behind <= end),
+            "it is said to lie at byte {offset} for {length} bytes"
+        );
+        match shape.store {
+            Store::Raw => ensure!(
+                length as usize == shape.image_bytes(),
+                "it has {length} bytes, not {}",
+                shape.image_bytes()
+            ),
+            Store::Jpeg => ensure!(
+                length as usize <= jpeg::longest(shape),
+                "it has {length} bytes, too many for its image"
+            ),
+        }
+        ensure!(
+            (label as usize) < classes,
+            "it has label {label}, and there are {classes} classes"
+        );
+        Ok(())
     }
 }

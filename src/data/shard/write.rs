@@ -1,7 +1,6 @@
 //! Writing a shard.
 
-use super::{ENTRY, Entry, HEADER, RecordShape, header_crc, jpeg};
-use super::{ShardInfo, Store};
+use super::{ENTRY, Entry, HEADER, RecordShape, ShardInfo, Store, header_crc, jpeg};
 use crate::files;
 use anyhow::{Context, Result};
 use std::fs::{self, File};

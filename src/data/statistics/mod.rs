@@ -6,20 +6,15 @@
 //!
 //! On disk, `statistics.safetensors`: `mean` [h, w, c] f32; `pixel_sum` [h, w, c] u64 (divided by
 //! the number of images it is `mean`); `covariance` [c, c] f64; `components` [c, c] f32, a row each;
-//! `deviations` [c] f32. Metadata: `crc32`, eight hex digits, over the tensors' bytes in the order
-//! components, covariance, deviations, mean, pixel_sum.
+//! `deviations` [c] f32; checksums as in [`tensors`](crate::files::tensors). Files of a first form, which
+//! are read too, have the metadata entry `crc32` instead: eight hex digits, over the tensors' bytes in
+//! the order components, covariance, deviations, mean, pixel_sum.
 
+mod components;
+mod file;
 mod sums;
 
 pub use sums::Sums;
-
-use crate::files;
-use anyhow::{Context, Result, ensure};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
-use std::collections::HashMap;
-use std::fs;
-use std::io::Write;
-use std::path::Path;
 
 /// What the network needs to know of the training split as a whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,9 +29,12 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Reads the file `path` for images of `shape` [height, width, channels].
-    pub fn read(path: &Path, shape: [usize; 3]) -> Result<Statistics> {
-        read(path, shape).with_context(|| format!("{} cannot be used", path.display()))
+    /// For each component, as a row of [c, c], its direction times `length` of its deviation: what colour
+    /// noise adds multiples of.
+    pub fn color_vectors(&self, length: impl Fn(f32) -> f32) -> Vec<f32> {
+        let c = self.deviations.len();
+        let entries = self.components.iter().enumerate();
+        entries.map(|(at, entry)| entry * length(self.deviations[at / c])).collect()
     }
 
     /// Whether the colours are like those of photographs: the first component is light against
@@ -47,152 +45,6 @@ impl Statistics {
         let first = self.deviations[0] * self.deviations[0];
         c == 1 || (self.components[..c].iter().all(|&x| x > 0.0) && first > 0.5 * variance)
     }
-}
-
-impl Sums {
-    /// The covariance of the channels over all pixels of all images, [c, c], from exact sums.
-    fn covariance(&self) -> Vec<f64> {
-        let [h, w, c] = self.shape;
-        let n = i128::from(self.images.max(1)) * (h * w) as i128;
-        let mut channel = vec![0i128; c];
-        for (at, &sum) in self.pixel.iter().enumerate() {
-            channel[at % c] += i128::from(sum);
-        }
-        (0..c * c)
-            .map(|at| {
-                let product = i128::from(self.product[at]);
-                (n * product - channel[at / c] * channel[at % c]) as f64 / (n * n) as f64
-            })
-            .collect()
-    }
-
-    /// The statistics of the images so far.
-    pub fn statistics(&self) -> Statistics {
-        let c = self.shape[2];
-        let images = self.images.max(1) as f64;
-        let (values, vectors) = eigen(self.covariance(), c);
-        Statistics {
-            mean: self.pixel.iter().map(|&sum| (sum as f64 / images) as f32).collect(),
-            components: vectors.iter().map(|&x| x as f32).collect(),
-            deviations: values.iter().map(|&x| x.max(0.0).sqrt() as f32).collect(),
-        }
-    }
-
-    /// Writes the statistics to the file `path`, whole or not at all, and gives them back.
-    pub fn write(&self, path: &Path) -> Result<Statistics> {
-        let statistics = self.statistics();
-        let c = self.shape[2];
-        let f32s = |x: &[f32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-        let covariance: Vec<u8> = self.covariance().iter().flat_map(|x| x.to_le_bytes()).collect();
-        let pixel_sum: Vec<u8> = self.pixel.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let (components, deviations) = (f32s(&statistics.components), f32s(&statistics.deviations));
-        let mean = f32s(&statistics.mean);
-        let tensors = [
-            ("components", TensorView::new(Dtype::F32, vec![c, c], &components)?),
-            ("covariance", TensorView::new(Dtype::F64, vec![c, c], &covariance)?),
-            ("deviations", TensorView::new(Dtype::F32, vec![c], &deviations)?),
-            ("mean", TensorView::new(Dtype::F32, self.shape.to_vec(), &mean)?),
-            ("pixel_sum", TensorView::new(Dtype::U64, self.shape.to_vec(), &pixel_sum)?),
-        ];
-        let mut crc = crc32fast::Hasher::new();
-        tensors.iter().for_each(|(_, tensor)| crc.update(tensor.data()));
-        // One entry only: with more, their order in the file would change from run to run.
-        let metadata = HashMap::from([("crc32".into(), format!("{:08x}", crc.finalize()))]);
-        let bytes = serialize(tensors, Some(metadata))?;
-        files::write_whole(path, |out| Ok(out.write_all(&bytes)?))?;
-        Ok(statistics)
-    }
-}
-
-fn read(path: &Path, shape: [usize; 3]) -> Result<Statistics> {
-    let c = shape[2];
-    let limit = shape.iter().product::<usize>() * 12 + (1 << 16);
-    let length = fs::metadata(path)?.len();
-    ensure!(length <= limit as u64, "{length} bytes are too many for images of {shape:?}");
-    let bytes = fs::read(path)?;
-    let tensors = SafeTensors::deserialize(&bytes)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
-
-    let mut crc = crc32fast::Hasher::new();
-    for name in ["components", "covariance", "deviations", "mean", "pixel_sum"] {
-        crc.update(tensors.tensor(name)?.data());
-    }
-    let stored = metadata.metadata().as_ref().and_then(|m| m.get("crc32"));
-    ensure!(
-        stored == Some(&format!("{:08x}", crc.finalize())),
-        "its checksum is wrong: the file is damaged; prepare the data set again"
-    );
-    let f32s = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
-        let tensor = tensors.tensor(name)?;
-        ensure!(
-            tensor.dtype() == Dtype::F32 && tensor.shape() == shape,
-            "`{name}` is {:?} {:?}, not F32 {shape:?}",
-            tensor.dtype(),
-            tensor.shape()
-        );
-        let values: Vec<f32> = tensor
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        ensure!(values.iter().all(|x| x.is_finite()), "`{name}` holds a value that is no number");
-        Ok(values)
-    };
-    Ok(Statistics {
-        mean: f32s("mean", &shape)?,
-        components: f32s("components", &[c, c])?,
-        deviations: f32s("deviations", &[c])?,
-    })
-}
-
-/// Eigenvalues (largest first) and eigenvectors (rows, largest-magnitude entry positive) of the
-/// symmetric matrix `a` [n, n], by Jacobi's rotations.
-fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut vectors: Vec<f64> = (0..n * n).map(|at| f64::from(at / n == at % n)).collect();
-    // A 3×3 matrix is diagonal to the last bit after some six sweeps.
-    for _ in 0..64 {
-        let rest: f64 =
-            (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].abs()).sum();
-        if rest == 0.0 {
-            break;
-        }
-        for p in 0..n {
-            for q in p + 1..n {
-                if a[p * n + q] == 0.0 {
-                    continue;
-                }
-                let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * a[p * n + q]);
-                let t = theta.signum() / (theta.abs() + theta.hypot(1.0));
-                let cos = 1.0 / t.hypot(1.0);
-                let sin = t * cos;
-                for k in 0..n {
-                    let (x, y) = (a[k * n + p], a[k * n + q]);
-                    a[k * n + p] = cos * x - sin * y;
-                    a[k * n + q] = sin * x + cos * y;
-                }
-                for k in 0..n {
-                    let (x, y) = (a[p * n + k], a[q * n + k]);
-                    a[p * n + k] = cos * x - sin * y;
-                    a[q * n + k] = sin * x + cos * y;
-                    let (x, y) = (vectors[p * n + k], vectors[q * n + k]);
-                    vectors[p * n + k] = cos * x - sin * y;
-                    vectors[q * n + k] = sin * x + cos * y;
-                }
-                a[p * n + q] = 0.0;
-                a[q * n + p] = 0.0;
-            }
-        }
-    }
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&i, &j| a[j * n + j].total_cmp(&a[i * n + i]));
-    let values = order.iter().map(|&i| a[i * n + i]).collect();
-    let rows = order.iter().flat_map(|&i| {
-        let row = &vectors[i * n..(i + 1) * n];
-        let largest = row.iter().fold(0.0f64, |m, &x| if x.abs() > m.abs() { x } else { m });
-        let sign = if largest < 0.0 { -1.0 } else { 1.0 };
-        row.iter().map(move |x| x * sign).collect::<Vec<f64>>()
-    });
-    (values, rows.collect())
 }
 
 #[cfg(test)]
@@ -229,6 +81,17 @@ mod tests {
     }
 
     #[test]
+    fn colour_vectors_are_components_of_the_wanted_length() {
+        let statistics = Statistics {
+            mean: vec![],
+            components: vec![0.5, 1.0, -2.0, 4.0],
+            deviations: vec![2.0, 3.0],
+        };
+        assert_eq!(statistics.color_vectors(|deviation| deviation), [1.0, 2.0, -6.0, 12.0]);
+        assert_eq!(statistics.color_vectors(|d| d * d), [2.0, 4.0, -18.0, 36.0]);
+    }
+
+    #[test]
     fn merged_parts_are_the_whole_bit_for_bit() {
         let images: Vec<Vec<u8>> = (0..9u32)
             .map(|i| (0..4 * 5 * 3).map(|j| (i * 91 + j * 37 + i * j) as u8).collect())
@@ -252,23 +115,5 @@ mod tests {
         sums.add(&[&[10, 14]]);
         let s = sums.statistics();
         assert_eq!((s.components, s.deviations), (vec![1.0], vec![2.0]));
-    }
-
-    #[test]
-    fn the_file_comes_back_and_a_flipped_bit_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("statistics.safetensors");
-        let mut sums = Sums::new([1, 2, 3]);
-        sums.add(&[&[10, 20, 30, 40, 30, 20]]);
-        let written = sums.write(&path).unwrap();
-        assert_eq!(Statistics::read(&path, [1, 2, 3]).unwrap(), written);
-        assert!(Statistics::read(&path, [2, 1, 3]).is_err());
-
-        let mut bytes = fs::read(&path).unwrap();
-        let last = bytes.len() - 1;
-        bytes[last] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let error = format!("{:#}", Statistics::read(&path, [1, 2, 3]).unwrap_err());
-        assert!(error.contains("checksum is wrong"), "{error}");
     }
 }

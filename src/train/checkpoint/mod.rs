@@ -6,15 +6,12 @@
 //! channel] and `data.deviations` [component]. Metadata: `config`, `classes`, `seed`, `step`,
 //! `preparation`, `state`, `format`, `checksums`.
 
-mod file;
-
-pub use file::Reader;
-
 use crate::config::Config;
 use crate::data::dataset::{Class, Dataset};
 use crate::data::preparation::Preparation;
 use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
+use crate::files::tensors::{self, Description, Reader, Subject, Values};
 use crate::layers::softmax::Tally;
 use crate::schedules;
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// The format's version, in the metadata entry `format`.
 const FORMAT: &str = "alexnet 1";
+
+const SUBJECT: Subject = Subject { name: "checkpoint", remedy: "use another checkpoint" };
 
 /// Where training stands: with the parameters and momenta all that is needed to go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,19 +89,26 @@ pub fn save(
         ("state", serde_json::to_string(state)?),
     ];
     let parameters = engine.plan().tensors();
-    let mut tensors: Vec<(String, Vec<usize>)> =
-        parameters.iter().map(|t| (t.name.clone(), t.shape.clone())).collect();
-    tensors.extend(parameters.iter().map(|t| (format!("momentum/{}", t.name), t.shape.clone())));
-    tensors.push(("data.mean".into(), vec![channels, height, width]));
-    tensors.push(("data.components".into(), vec![channels, channels]));
-    tensors.push(("data.deviations".into(), vec![channels]));
+    let values = parameters.iter().map(|t| Description::floats(&t.name, &t.shape[..]));
+    let momenta = parameters
+        .iter()
+        .map(|t| Description::floats(format!("momentum/{}", t.name), &t.shape[..]));
+    let data = [
+        Description::floats("data.mean", [channels, height, width]),
+        Description::floats("data.components", [channels, channels]),
+        Description::floats("data.deviations", [channels]),
+    ];
+    let described: Vec<Description> = values.chain(momenta).chain(data).collect();
     let n = parameters.len();
-    file::write(path, &metadata, &tensors, |index| match index {
-        i if i < n => Ok(engine.read(Slot::Value, i)?.values),
-        i if i < 2 * n => Ok(engine.read(Slot::Momentum, i - n)?.values),
-        i if i == 2 * n => Ok(planes(&facts.statistics.mean, channels)),
-        i if i == 2 * n + 1 => Ok(facts.statistics.components.clone()),
-        _ => Ok(facts.statistics.deviations.clone()),
+    tensors::write(path, &metadata, &described, |index| {
+        let values = match index {
+            i if i < n => engine.read(Slot::Value, i)?.values,
+            i if i < 2 * n => engine.read(Slot::Momentum, i - n)?.values,
+            i if i == 2 * n => planes(&facts.statistics.mean, channels),
+            i if i == 2 * n + 1 => facts.statistics.components.clone(),
+            _ => facts.statistics.deviations.clone(),
+        };
+        Ok(Values::F32(values))
     })
 }
 
@@ -135,7 +141,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Reads all but the parameters. Err: what is wrong with the file.
     pub fn open(path: &Path) -> Result<Checkpoint> {
-        let reader = Reader::open(path)?;
+        let reader = Reader::open(path, SUBJECT)?;
         Checkpoint::from_reader(path, reader).with_context(|| path.display().to_string())
     }
 

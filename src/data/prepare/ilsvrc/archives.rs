@@ -8,11 +8,63 @@ use crate::data::unpack::base_name;
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The archives are searched for this many folders deep.
 const DEPTH: usize = 2;
+
+/// The files that a contest's images and labels came in.
+struct Pieces {
+    train: PathBuf,
+    val: PathBuf,
+    kit: PathBuf,
+    /// 2010 alone: the test images, their labels, and images that replace others.
+    test: Option<PathBuf>,
+    truth: Option<PathBuf>,
+    patch: Option<PathBuf>,
+}
+
+impl Pieces {
+    /// Looks for them below `path`, and says which are missing.
+    fn find(path: &Path, year: Year) -> Result<Pieces> {
+        let files = walk(path, DEPTH)?;
+        let mut missing = Vec::new();
+        let mut piece = |name: &str, what: &str, needed: bool| {
+            let found = files.iter().find(|file| file.file_name().is_some_and(|n| n == name));
+            if found.is_none() && needed {
+                missing.push(format!("{name} ({what})"));
+            }
+            found.cloned()
+        };
+        let (train, val, kit, test) = match year {
+            Year::Y2010 => (
+                piece("ILSVRC2010_images_train.tar", "training images", true),
+                piece("ILSVRC2010_images_val.tar", "validation images", true),
+                piece("ILSVRC2010_devkit-1.0.tar.gz", "classes and validation labels", true),
+                piece("ILSVRC2010_images_test.tar", "test images", false),
+            ),
+            Year::Y2012 => (
+                piece("ILSVRC2012_img_train.tar", "training images", true),
+                piece("ILSVRC2012_img_val.tar", "validation images", true),
+                piece("ILSVRC2012_devkit_t12.tar.gz", "classes and validation labels", true),
+                None,
+            ),
+        };
+        let truth = piece("ILSVRC2010_test_ground_truth.txt", "test labels", test.is_some());
+        let patch = piece("patch_images.tar", "replaced images", false);
+        let (Some(train), Some(val), Some(kit), true) = (train, val, kit, missing.is_empty())
+        else {
+            return Err(config_error!(
+                "{} lacks {}; they are looked for there and {DEPTH} folders below",
+                path.display(),
+                missing.join(", ")
+            ));
+        };
+        let patch = patch.filter(|_| year == Year::Y2010);
+        Ok(Pieces { train, val, kit, test, truth, patch })
+    }
+}
 
 /// Classes and splits of the archives below `path`.
 pub(super) fn archive_splits(
@@ -20,40 +72,9 @@ pub(super) fn archive_splits(
     year: Year,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<Class>, Splits)> {
-    let files = walk(path, DEPTH)?;
-    let mut missing = Vec::new();
-    let mut piece = |name: &str, what: &str, needed: bool| {
-        let found = files.iter().find(|file| file.file_name().is_some_and(|n| n == name));
-        if found.is_none() && needed {
-            missing.push(format!("{name} ({what})"));
-        }
-        found.cloned()
-    };
-    let (train, val, kit, test) = match year {
-        Year::Y2010 => (
-            piece("ILSVRC2010_images_train.tar", "training images", true),
-            piece("ILSVRC2010_images_val.tar", "validation images", true),
-            piece("ILSVRC2010_devkit-1.0.tar.gz", "classes and validation labels", true),
-            piece("ILSVRC2010_images_test.tar", "test images", false),
-        ),
-        Year::Y2012 => (
-            piece("ILSVRC2012_img_train.tar", "training images", true),
-            piece("ILSVRC2012_img_val.tar", "validation images", true),
-            piece("ILSVRC2012_devkit_t12.tar.gz", "classes and validation labels", true),
-            None,
-        ),
-    };
-    let truth = piece("ILSVRC2010_test_ground_truth.txt", "test labels", test.is_some());
-    let patch = piece("patch_images.tar", "replaced images", false);
-    let (Some(train), Some(val), Some(kit), true) = (train, val, kit, missing.is_empty()) else {
-        return Err(config_error!(
-            "{} lacks {}; they are looked for there and {DEPTH} folders below",
-            path.display(),
-            missing.join(", ")
-        ));
-    };
+    let Pieces { train, val, kit, test, truth, patch } = Pieces::find(path, year)?;
     let kit = kit::read_kit(&kit, year).with_context(|| kit.display().to_string())?;
-    let patches = match patch.filter(|_| year == Year::Y2010) {
+    let patches = match patch {
         Some(patch) => patches(&patch)?,
         None => HashMap::new(),
     };

@@ -40,29 +40,7 @@ pub(super) struct SplitState {
 /// Checks the folder and finds out what is done already.
 pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
     let out = &options.out;
-    let mut crc = crc32fast::Hasher::new();
-    for class in &source.classes {
-        crc.update(format!("{}\n{}\n", class.id, class.name).as_bytes());
-    }
-    for (split, items) in &source.splits {
-        crc.update(split.as_bytes());
-        for item in items {
-            crc.update(item.name.as_bytes());
-            crc.update(&item.label.to_le_bytes());
-        }
-    }
-    let new = Unfinished {
-        format: FORMAT,
-        source: source.kind.clone(),
-        path: fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone()),
-        preparation: source.preparation.clone(),
-        store: options.store(),
-        quality: options.jpeg_quality,
-        shard_bytes: options.shard_bytes,
-        items_crc32: crc.finalize(),
-        splits: BTreeMap::new(),
-    };
-
+    let new = Unfinished::new(source, options);
     fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
     let file = out.join(UNFINISHED_FILE);
     if out.join(HEADER_FILE).exists() {
@@ -84,15 +62,7 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     let old: Unfinished = serde_json::from_str(&text)
         .with_context(|| format!("{} is damaged; remove {}", file.display(), out.display()))?;
-    let same = old.format == new.format
-        && old.source == new.source
-        && old.path == new.path
-        && old.preparation == new.preparation
-        && old.store == new.store
-        && old.quality == new.quality
-        && old.shard_bytes == new.shard_bytes
-        && old.items_crc32 == new.items_crc32;
-    if !same {
+    if !old.is_of_the_same(&new) {
         return Err(config_error!(
             "{} holds an unfinished data set of another source or other settings ({} from {}); \
              name another folder with --out, or remove it",
@@ -101,18 +71,55 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
             old.path.display()
         ));
     }
-    for split in old.splits.values() {
-        split.shards.iter().try_for_each(|shard| {
-            ensure!(
-                fs::metadata(out.join(&shard.file)).is_ok_and(|m| m.len() == shard.bytes),
-                "{} was finished, but is missing or has another length now; remove {} and start again",
-                shard.file,
-                out.display()
-            );
-            Ok(())
-        })?;
+    for shard in old.splits.values().flat_map(|split| &split.shards) {
+        ensure!(
+            fs::metadata(out.join(&shard.file)).is_ok_and(|m| m.len() == shard.bytes),
+            "{} was finished, but is missing or has another length now; remove {} and start again",
+            shard.file,
+            out.display()
+        );
     }
     Ok(old)
+}
+
+impl Unfinished {
+    /// Nothing done yet.
+    fn new(source: &Source, options: &Options) -> Unfinished {
+        let mut crc = crc32fast::Hasher::new();
+        for class in &source.classes {
+            crc.update(format!("{}\n{}\n", class.id, class.name).as_bytes());
+        }
+        for (split, items) in &source.splits {
+            crc.update(split.as_bytes());
+            for item in items {
+                crc.update(item.name.as_bytes());
+                crc.update(&item.label.to_le_bytes());
+            }
+        }
+        Unfinished {
+            format: FORMAT,
+            source: source.kind.clone(),
+            path: fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone()),
+            preparation: source.preparation.clone(),
+            store: options.store(),
+            quality: options.jpeg_quality,
+            shard_bytes: options.shard_bytes,
+            items_crc32: crc.finalize(),
+            splits: BTreeMap::new(),
+        }
+    }
+
+    /// Whether source and settings are `other`'s, however far each is.
+    fn is_of_the_same(&self, other: &Unfinished) -> bool {
+        self.format == other.format
+            && self.source == other.source
+            && self.path == other.path
+            && self.preparation == other.preparation
+            && self.store == other.store
+            && self.quality == other.quality
+            && self.shard_bytes == other.shard_bytes
+            && self.items_crc32 == other.items_crc32
+    }
 }
 
 pub(super) fn save(state: &Unfinished, out: &Path) -> Result<()> {

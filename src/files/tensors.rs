@@ -1,4 +1,4 @@
-//! The file itself: safetensors, written whole or not at all, every byte under a checksum.
+//! Tensors in a file: safetensors, written whole or not at all, every byte under a checksum.
 //!
 //! safetensors notices no flipped bit, so the metadata entry `checksums` holds a JSON object with the
 //! CRC-32 (zlib's, eight hexadecimal digits) of each tensor's bytes, and under `header` that of the
@@ -6,8 +6,8 @@
 //! last entry of the metadata. The header is written by hand, not by the library, because that orders
 //! metadata at random, and two equal runs shall leave equal files.
 
-use crate::files::mapped::MappedFloats;
-use crate::files::write_whole;
+use super::mapped::MappedFloats;
+use super::write_whole;
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use rayon::prelude::*;
@@ -20,16 +20,89 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A larger header is no checkpoint of ours; also the library's own limit.
+/// A larger header is none of ours; also the library's own limit.
 const MOST_HEADER: u64 = 100_000_000;
 const FIELD: &str = "\"checksums\":\"";
 
-/// Writes f32 tensors `(name, shape)`, whose values `fill(index)` gives one after the other.
+/// What a tensor is called and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its name in the file.
+    pub name: String,
+    /// What its numbers are: F32, F64 or U64.
+    pub dtype: Dtype,
+    /// Its shape; the last index is the fastest.
+    pub shape: Vec<usize>,
+}
+
+impl Description {
+    /// The tensor `name` of `shape`, of f32.
+    pub fn floats(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Description {
+        Description { name: name.into(), dtype: Dtype::F32, shape: shape.into() }
+    }
+
+    fn values(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A tensor's numbers, in the order of its shape.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Of a tensor that is F32.
+    F32(Vec<f32>),
+    /// Of a tensor that is F64.
+    F64(Vec<f64>),
+    /// Of a tensor that is U64.
+    U64(Vec<u64>),
+}
+
+impl Values {
+    /// What they are, and how many.
+    fn kind(&self) -> (Dtype, usize) {
+        match self {
+            Values::F32(values) => (Dtype::F32, values.len()),
+            Values::F64(values) => (Dtype::F64, values.len()),
+            Values::U64(values) => (Dtype::U64, values.len()),
+        }
+    }
+
+    /// Writes their bytes, the lowest first, and gives the CRC-32.
+    fn write(&self, out: &mut impl Write) -> Result<u32> {
+        match self {
+            Values::F32(values) => write_numbers(out, values, |value| value.to_le_bytes()),
+            Values::F64(values) => write_numbers(out, values, |value| value.to_le_bytes()),
+            Values::U64(values) => write_numbers(out, values, |value| value.to_le_bytes()),
+        }
+    }
+}
+
+fn write_numbers<T: Copy, const BYTES: usize>(
+    out: &mut impl Write,
+    values: &[T],
+    bytes_of: impl Fn(T) -> [u8; BYTES],
+) -> Result<u32> {
+    let mut sum = crc32fast::Hasher::new();
+    let mut bytes = Vec::with_capacity(1 << 16);
+    for chunk in values.chunks((1 << 16) / BYTES) {
+        bytes.clear();
+        bytes.extend(chunk.iter().flat_map(|&value| bytes_of(value)));
+        sum.update(&bytes);
+        out.write_all(&bytes)?;
+    }
+    Ok(sum.finalize())
+}
+
+/// Writes the file `path` with `tensors`, whose values `fill(index)` gives one after the other, and the
+/// entries of `metadata` in their order.
+///
+/// # Errors
+/// If `fill` fails or gives other values than described, or the file cannot be written.
 pub fn write(
     path: &Path,
     metadata: &[(&str, String)],
-    tensors: &[(String, Vec<usize>)],
-    mut fill: impl FnMut(usize) -> Result<Vec<f32>>,
+    tensors: &[Description],
+    mut fill: impl FnMut(usize) -> Result<Values>,
 ) -> Result<()> {
     write_whole(path, |out| {
         // All checksums have eight digits, so the header's length is known before they are.
@@ -37,18 +110,11 @@ pub fn write(
         let length = header(metadata, tensors, &checksums(0, tensors, &zeros)).len() as u64;
         out.write_all(&vec![0; 8 + length as usize])?;
         let mut sums = Vec::with_capacity(tensors.len());
-        for (index, (name, shape)) in tensors.iter().enumerate() {
+        for (index, tensor) in tensors.iter().enumerate() {
             let values = fill(index)?;
-            ensure!(values.len() == shape.iter().product::<usize>(), "{name} has another shape");
-            let mut sum = crc32fast::Hasher::new();
-            let mut bytes = Vec::with_capacity(1 << 16);
-            for chunk in values.chunks(1 << 14) {
-                bytes.clear();
-                bytes.extend(chunk.iter().flat_map(|v| v.to_le_bytes()));
-                sum.update(&bytes);
-                out.write_all(&bytes)?;
-            }
-            sums.push(sum.finalize());
+            let fits = values.kind() == (tensor.dtype, tensor.values());
+            ensure!(fits, "{} has other values than its description", tensor.name);
+            sums.push(values.write(out)?);
         }
         let full = header(metadata, tensors, &checksums(0, tensors, &sums));
         let own = crc32fast::hash(&without_checksums(&full).expect("just written").0);
@@ -60,17 +126,17 @@ pub fn write(
 }
 
 /// The value of the metadata entry `checksums`.
-fn checksums(own: u32, tensors: &[(String, Vec<usize>)], sums: &[u32]) -> String {
+fn checksums(own: u32, tensors: &[Description], sums: &[u32]) -> String {
     let mut all = serde_json::Map::new();
     all.insert("header".into(), format!("{own:08x}").into());
-    for ((name, _), sum) in tensors.iter().zip(sums) {
-        all.insert(name.clone(), format!("{sum:08x}").into());
+    for (tensor, sum) in tensors.iter().zip(sums) {
+        all.insert(tensor.name.clone(), format!("{sum:08x}").into());
     }
     serde_json::Value::Object(all).to_string()
 }
 
 /// The JSON header, padded with spaces to a multiple of eight bytes.
-fn header(metadata: &[(&str, String)], tensors: &[(String, Vec<usize>)], sums: &str) -> Vec<u8> {
+fn header(metadata: &[(&str, String)], tensors: &[Description], sums: &str) -> Vec<u8> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut text = String::from("{\"__metadata__\":{");
     for (key, value) in metadata {
@@ -78,9 +144,10 @@ fn header(metadata: &[(&str, String)], tensors: &[(String, Vec<usize>)], sums: &
     }
     text += &format!("\"checksums\":{}}}", quoted(sums));
     let mut offset = 0;
-    for (name, shape) in tensors {
-        let end = offset + 4 * shape.iter().product::<usize>();
-        let info = json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]});
+    for tensor in tensors {
+        let Description { name, dtype, shape } = tensor;
+        let end = offset + tensor.values() * dtype.bitsize() / 8;
+        let info = json!({"dtype": dtype, "shape": shape, "data_offsets": [offset, end]});
         text += &format!(",{}:{info}", quoted(name));
         offset = end;
     }
@@ -100,10 +167,20 @@ fn without_checksums(header: &[u8]) -> Option<(Vec<u8>, String)> {
     Some(([&header[..start], &header[end..]].concat(), value))
 }
 
-/// A checkpoint file, its header read and verified; tensors are verified as they are read.
+/// What a file is to a person who reads what is wrong with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// Such as `checkpoint`.
+    pub name: &'static str,
+    /// The way out of damage, such as `use another checkpoint`.
+    pub remedy: &'static str,
+}
+
+/// A file of tensors, its header read and verified; tensors are verified as they are read.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
+    subject: Subject,
     file: Arc<Mmap>,
     /// Where the tensors begin.
     start: usize,
@@ -114,21 +191,22 @@ pub struct Reader {
 
 impl Reader {
     /// Opens a file that [`write`] wrote. Err: it is damaged or something else, and how.
-    pub fn open(path: &Path) -> Result<Reader> {
-        Reader::read_header(path).with_context(|| path.display().to_string())
+    pub fn open(path: &Path, subject: Subject) -> Result<Reader> {
+        Reader::read_header(path, subject).with_context(|| path.display().to_string())
     }
 
-    fn read_header(path: &Path) -> Result<Reader> {
-        let file = File::open(path).context("the checkpoint cannot be opened")?;
+    fn read_header(path: &Path, subject: Subject) -> Result<Reader> {
+        let Subject { name, remedy } = subject;
+        let file = File::open(path).with_context(|| format!("the {name} cannot be opened"))?;
         let length = file.metadata()?.len();
-        ensure!(file.metadata()?.is_file(), "this is a folder, not a checkpoint file");
-        ensure!(length >= 8, "the file has {length} bytes, too few for a checkpoint");
-        // SAFETY: checkpoints are replaced by renaming, never written in place, by us at least.
+        ensure!(file.metadata()?.is_file(), "this is a folder, not a {name}");
+        ensure!(length >= 8, "the file has {length} bytes, too few for a {name}");
+        // SAFETY: these files are replaced by renaming, never written in place, by us at least.
         let file = Arc::new(unsafe { Mmap::map(&file) }.context("the file cannot be mapped")?);
         let size = u64::from_le_bytes(*file.first_chunk().context("the file was cut short")?);
         ensure!(
             size <= MOST_HEADER && size <= length - 8,
-            "this is no checkpoint (safetensors file), or its first bytes are damaged"
+            "this is no {name} (safetensors file), or its first bytes are damaged"
         );
         let bytes = &file[8..8 + size as usize];
         let header: Metadata =
@@ -148,10 +226,10 @@ impl Reader {
         let own = without_checksums(bytes).map(|(rest, _)| crc32fast::hash(&rest));
         ensure!(
             own.map(|sum| format!("{sum:08x}")).as_ref() == sums.get("header"),
-            "the header is damaged: its checksum differs"
+            "the header is damaged, its checksum is wrong; {remedy}"
         );
         let path = path.to_path_buf();
-        Ok(Reader { path, start: 8 + size as usize, file, header, metadata, sums })
+        Ok(Reader { path, subject, start: 8 + size as usize, file, header, metadata, sums })
     }
 
     /// The metadata entry `key`.
@@ -167,13 +245,19 @@ impl Reader {
         self.header.offset_keys()
     }
 
+    /// Whether there is a tensor `name`.
     pub fn has(&self, name: &str) -> bool {
         self.header.info(name).is_some()
     }
 
-    /// Shape and values of the tensor `name`, its checksum verified.
+    /// Compares the checksums of all tensors.
+    pub fn verify(&self) -> Result<()> {
+        self.names().iter().try_for_each(|name| self.verified(name).map(|_| ()))
+    }
+
+    /// Shape and values of the F32 tensor `name`, its checksum verified.
     pub fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        let (shape, values) = self.verified(name)?;
+        let (shape, values) = self.floats(name)?;
         let bytes = &self.file[values];
         let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         Ok((shape, values.collect()))
@@ -181,24 +265,37 @@ impl Reader {
 
     /// As [`Reader::tensor`], but the values stay in the file; None where the machine cannot use them so.
     pub fn mapped(&self, name: &str) -> Result<(Vec<usize>, Option<MappedFloats>)> {
-        let (shape, values) = self.verified(name)?;
+        let (shape, values) = self.floats(name)?;
         Ok((shape, MappedFloats::new(&self.file, values)))
     }
 
-    /// Shape of the tensor `name` and the place of its values in the file, their checksum verified.
-    fn verified(&self, name: &str) -> Result<(Vec<usize>, Range<usize>)> {
-        let place = || format!("{}, tensor {name}", self.path.display());
+    /// Shape of the F32 tensor `name` and the place of its values in the file.
+    fn floats(&self, name: &str) -> Result<(Vec<usize>, Range<usize>)> {
+        let (dtype, shape, values) = self.verified(name)?;
+        ensure!(dtype == Dtype::F32, "{}: it is {dtype:?}, not F32", self.place(name));
+        Ok((shape, values))
+    }
+
+    /// Type and shape of the tensor `name` and the place of its values in the file, their checksum
+    /// verified.
+    fn verified(&self, name: &str) -> Result<(Dtype, Vec<usize>, Range<usize>)> {
+        let place = || self.place(name);
         let info = self.header.info(name).context("there is no such tensor").with_context(place)?;
-        ensure!(info.dtype == Dtype::F32, "{}: it is {:?}, not F32", place(), info.dtype);
         let (from, to) = info.data_offsets;
         let values = self.start + from..self.start + to;
         let sum = format!("{:08x}", checksum(&self.file[values.clone()]));
         ensure!(
             self.sums.get(name) == Some(&sum),
-            "{}: the values are damaged, their checksum differs; use another checkpoint",
-            place()
+            "{}: the values are damaged, their checksum is wrong; {}",
+            place(),
+            self.subject.remedy
         );
-        Ok((info.shape.clone(), values))
+        Ok((info.dtype, info.shape.clone(), values))
+    }
+
+    /// A tensor and its file, for errors.
+    fn place(&self, name: &str) -> String {
+        format!("{}, tensor {name}", self.path.display())
     }
 }
 
@@ -222,9 +319,24 @@ mod tests {
     use super::*;
 
     fn example(path: &Path) {
-        let tensors = [("a".to_string(), vec![2, 3]), ("momentum/a".to_string(), vec![3])];
+        let tensors = [
+            Description::floats("a", [2, 3]),
+            Description::floats("momentum/a", [3]),
+            Description { name: "sum".into(), dtype: Dtype::U64, shape: vec![2] },
+            Description { name: "fine".into(), dtype: Dtype::F64, shape: vec![1] },
+        ];
         let metadata = [("config", "name = \"x\"\n\"checksums\":\"no\"".to_string())];
-        write(path, &metadata, &tensors, |i| Ok(vec![1.5 + i as f32; [6, 3][i]])).unwrap();
+        let fill = |i| match i {
+            0 => Values::F32(vec![1.5; 6]),
+            1 => Values::F32(vec![2.5; 3]),
+            2 => Values::U64(vec![1 << 40, 3]),
+            _ => Values::F64(vec![0.1]),
+        };
+        write(path, &metadata, &tensors, |i| Ok(fill(i))).unwrap();
+    }
+
+    fn open(path: &Path) -> Result<Reader> {
+        Reader::open(path, Subject { name: "example", remedy: "write it again" })
     }
 
     #[test]
@@ -232,7 +344,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
         example(&path);
-        let reader = Reader::open(&path).unwrap();
+        let reader = open(&path).unwrap();
         assert_eq!(reader.tensor("a").unwrap(), (vec![2, 3], vec![1.5; 6]));
         assert_eq!(reader.tensor("momentum/a").unwrap().1, vec![2.5; 3]);
         assert!(reader.entry("config").unwrap().contains("\"checksums\":\"no\""));
@@ -240,6 +352,11 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         let library = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(library.tensor("a").unwrap().shape(), [2, 3]);
+        let sum = library.tensor("sum").unwrap();
+        assert_eq!((sum.dtype(), sum.shape()), (Dtype::U64, &[2][..]));
+        assert_eq!(sum.data(), [(1u64 << 40).to_le_bytes(), 3u64.to_le_bytes()].concat());
+        assert_eq!(library.tensor("fine").unwrap().data(), 0.1f64.to_le_bytes());
+        assert!(reader.tensor("sum").unwrap_err().to_string().contains("U64, not F32"));
     }
 
     #[test]
@@ -253,10 +370,7 @@ mod tests {
                 let mut bad = good.clone();
                 bad[byte] ^= 1 << bit;
                 std::fs::write(&path, &bad).unwrap();
-                let read = Reader::open(&path).and_then(|r| {
-                    r.tensor("a")?;
-                    r.tensor("momentum/a")
-                });
+                let read = open(&path).and_then(|reader| reader.verify());
                 assert!(read.is_err(), "bit {bit} of byte {byte}");
             }
         }
@@ -270,7 +384,18 @@ mod tests {
         let good = std::fs::read(&path).unwrap();
         for length in 0..good.len() {
             std::fs::write(&path, &good[..length]).unwrap();
-            assert!(Reader::open(&path).is_err(), "{length} bytes");
+            assert!(open(&path).is_err(), "{length} bytes");
         }
+    }
+
+    #[test]
+    fn values_that_do_not_fit_their_description_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.safetensors");
+        let tensors = [Description::floats("a", [2])];
+        for values in [Values::F32(vec![0.0; 3]), Values::U64(vec![0; 2])] {
+            assert!(write(&path, &[], &tensors, |_| Ok(values.clone())).is_err(), "{values:?}");
+        }
+        assert!(!path.exists());
     }
 }
