@@ -5,7 +5,7 @@ mod fusion;
 mod plan;
 mod tasks;
 
-pub use fusion::Fusion;
+pub use fusion::{Fusion, Pass, WithRelu};
 pub use plan::{
     BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Plan, PlannedLayer, TensorPlan,
 };
