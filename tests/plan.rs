@@ -2,7 +2,8 @@
 
 use alexnet::config::Config;
 use alexnet::layers::Classes;
-use alexnet::network::{Mode, Plan};
+use alexnet::layers::normalised_pooling::NormalisedPooling;
+use alexnet::network::{Fusion, Mode, Plan, Task, WithRelu};
 use std::path::Path;
 
 fn plan(name: &str, devices: &[usize]) -> Plan {
@@ -51,4 +52,58 @@ fn two_towers_on_one_device_share_the_input_batch() {
     let scratch = 4 * two.workspace(1) as u64;
     assert_eq!(one.memory_bytes()[0] + batch + scratch, two.memory_bytes().iter().sum::<u64>());
     assert!(one.memory_bytes()[0] < 4 << 30);
+}
+
+/// Every part of a layer that the tasks do one way, (layer, part) in order, for a pass all that it takes in.
+fn done<P>(fusions: &[Fusion<P>], tasks: &[Task]) -> Vec<(usize, usize)> {
+    let mut done = Vec::new();
+    for task in tasks {
+        match *task {
+            Task::Forward { layer, part, fusion } | Task::Backward { layer, part, fusion } => {
+                match fusion.map(|fusion| &fusions[fusion]) {
+                    Some(pass) => {
+                        assert_eq!((layer, part), (pass.at, pass.part));
+                        done.extend(pass.layers.clone().map(|layer| (layer, part)));
+                    }
+                    None => done.push((layer, part)),
+                }
+            }
+            Task::Join { .. } | Task::Split { .. } => {}
+        }
+    }
+    done.sort();
+    done
+}
+
+/// What `fusions` take in, by name, and the part.
+fn names<P>(plan: &Plan, fusions: &[Fusion<P>]) -> Vec<(String, usize)> {
+    let name = |layer: usize| plan.layers[layer].name.as_str();
+    let of = |f: &Fusion<P>| f.layers.clone().map(name).collect::<Vec<_>>().join("+");
+    fusions.iter().map(|f| (of(f), f.part)).collect()
+}
+
+#[test]
+fn a_pass_takes_the_place_of_its_layers() {
+    let plan = plan("ilsvrc2010.toml", &[0, 1]);
+    let layers = plan.layers.iter().enumerate();
+    let parts = layers.flat_map(|(l, layer)| (0..layer.parts.len()).map(move |part| (l, part)));
+    let parts: Vec<(usize, usize)> = parts.collect();
+    // On the CPU, forward and backward.
+    let fusions = plan.fusions::<NormalisedPooling>();
+    let both = |name: &str| [(name.to_string(), 0), (name.to_string(), 1)];
+    let expected = [both("relu1+lrn1+pool1"), both("relu2+lrn2+pool2")].concat();
+    assert_eq!(names(&plan, &fusions), expected);
+    assert_eq!(done(&fusions, &plan.forward(&fusions)), parts);
+    assert_eq!(done(&fusions, &plan.backward(&fusions)), parts);
+
+    // On GPUs, forward only.
+    let fusions = plan.fusions::<WithRelu>();
+    let learning = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"];
+    let pairs =
+        learning.iter().map(|name| both(&format!("{name}+relu{}", &name[name.len() - 1..])));
+    assert_eq!(names(&plan, &fusions), pairs.collect::<Vec<_>>().concat());
+    assert_eq!(done(&fusions, &plan.forward(&fusions)), parts);
+    let backward = plan.backward(&fusions);
+    assert!(backward.iter().all(|t| !matches!(t, Task::Backward { fusion: Some(_), .. })));
+    assert_eq!(done(&fusions, &backward), parts);
 }

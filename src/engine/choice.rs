@@ -6,7 +6,7 @@ use super::cuda::Cuda;
 use crate::config_error;
 use crate::gpu::compile::Compiler;
 use crate::gpu::device::Device;
-use crate::gpu::library;
+use crate::gpu::library::{self, Missing};
 use crate::network::Plan;
 use anyhow::{Error, Result};
 use std::str::FromStr;
@@ -93,8 +93,11 @@ fn automatic(towers: usize) -> Placement {
     });
     found.unwrap_or_else(|error| {
         // Nobody asked for a GPU: what is missing is enough; `alexnet devices` says what to do about it.
-        let error = format!("{error:#}");
-        Placement::cpu(towers, error.split(": install").next().unwrap_or_default())
+        let why = match error.downcast_ref::<Missing>() {
+            Some(missing) => missing.what.clone(),
+            None => format!("{error:#}"),
+        };
+        Placement::cpu(towers, &why)
     })
 }
 

@@ -1,10 +1,12 @@
 //! Who computes. An [`Engine`] holds a network's memory on its devices and carries out the plan's
 //! tasks; the trainer and the commands know nothing else of a device.
 
+mod batch;
 mod choice;
 pub mod cpu;
 pub mod cuda;
 pub mod profile;
+mod tensors;
 
 pub use choice::{Choice, Placement};
 
@@ -61,6 +63,16 @@ pub struct LayerTime {
     /// Joining and splitting at layers that read all towers.
     pub copies: f64,
     pub update: f64,
+}
+
+impl std::ops::AddAssign for LayerTime {
+    fn add_assign(&mut self, more: LayerTime) {
+        self.forward += more.forward;
+        self.backward_input += more.backward_input;
+        self.backward_weights += more.backward_weights;
+        self.copies += more.copies;
+        self.update += more.update;
+    }
 }
 
 /// A network in a device's memory.

@@ -26,14 +26,10 @@ impl Profile<'_> {
         for (index, (layer, t)) in self.plan.layers.iter().zip(self.times).enumerate() {
             // The few nanoseconds of gradients that are not made are the clock's.
             let goes_on = lowest.is_some_and(|lowest| index > lowest);
-            let t = &LayerTime { backward_input: t.backward_input * f64::from(goes_on), ..*t };
+            let t = LayerTime { backward_input: t.backward_input * f64::from(goes_on), ..*t };
             let work = 2 * layer.multiply_adds() * self.images;
-            text += &self.line(&layer.name, t, work as f64);
-            sum.forward += t.forward;
-            sum.backward_input += t.backward_input;
-            sum.backward_weights += t.backward_weights;
-            sum.copies += t.copies;
-            sum.update += t.update;
+            text += &self.line(&layer.name, &t, work as f64);
+            sum += t;
         }
         text + &self.line("total", &sum, 0.0)
     }

@@ -5,11 +5,34 @@
 //! folders, or Python's `nvidia` packages (`pip install nvidia-cuda-nvrtc-cu12`).
 
 use super::driver_error;
-use anyhow::{Result, anyhow, bail};
+use anyhow::Result;
 use cudarc::driver::{result, sys};
 use libloading::Library;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+/// Something that computing on a GPU takes is not on this machine.
+#[derive(Debug)]
+pub struct Missing {
+    /// What is missing, as a sentence.
+    pub what: String,
+    /// What to do about it, as a sentence.
+    pub way_out: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.way_out)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// A [`Missing`] as an error.
+fn missing(what: impl Into<String>, way_out: impl Into<String>) -> anyhow::Error {
+    Missing { what: what.into(), way_out: way_out.into() }.into()
+}
 
 /// The driver's CUDA version, e.g. 12090 for 12.9; an error says in one sentence what is missing:
 /// no driver, a driver that does not work, or no GPU.
@@ -18,16 +41,13 @@ pub fn driver_version() -> Result<i32> {
     // Asked once: every question loads the library anew, and cudarc panics later if there is none.
     // SAFETY: it loads libcuda, whose initialisation has no conditions.
     if !*PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }) {
-        bail!(
-            "no NVIDIA driver is installed (libcuda.so.1 was not found): install the driver, so \
-             that `nvidia-smi` works, or use --device cpu"
-        );
+        return Err(missing(
+            "no NVIDIA driver is installed (libcuda.so.1 was not found)",
+            "install the driver, so that `nvidia-smi` works, or use --device cpu",
+        ));
     }
     result::init().map_err(|error| match error.0 {
-        sys::CUresult::CUDA_ERROR_NO_DEVICE => anyhow!(
-            "the NVIDIA driver finds no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use \
-             --device cpu"
-        ),
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => no_gpu(),
         _ => driver_error(error, "starting the NVIDIA driver"),
     })?;
     let mut version = 0;
@@ -43,9 +63,16 @@ pub fn device_count() -> Result<usize> {
     driver_version()?;
     let count = result::device::get_count().map_err(|e| driver_error(e, "counting the GPUs"))?;
     if count == 0 {
-        bail!("the NVIDIA driver finds no GPU: check `nvidia-smi` and CUDA_VISIBLE_DEVICES");
+        return Err(no_gpu());
     }
     Ok(count as usize)
+}
+
+fn no_gpu() -> anyhow::Error {
+    missing(
+        "the NVIDIA driver finds no GPU",
+        "check `nvidia-smi` and CUDA_VISIBLE_DEVICES, or use --device cpu",
+    )
 }
 
 /// The file that a loaded library came from, by the beginning of its name ("libcuda.so").
@@ -73,12 +100,14 @@ pub(super) fn open_nvrtc(driver_version: i32) -> Result<Library> {
         }
     }
     let major = (driver_version / 1000).clamp(12, 13);
-    bail!(
-        "NVRTC, the compiler for the kernels, was not found (libnvrtc.so.{major}; looked in the \
-         loader path, CUDA_HOME, /usr/local/cuda and Python's packages): install the CUDA toolkit, \
-         or run `pip install {}`",
-        if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" }
-    )
+    let package = if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };
+    Err(missing(
+        format!(
+            "NVRTC, the compiler for the kernels, was not found (libnvrtc.so.{major}; looked in the \
+             loader path, CUDA_HOME, /usr/local/cuda and Python's packages)"
+        ),
+        format!("install the CUDA toolkit, or run `pip install {package}`"),
+    ))
 }
 
 /// The folders outside of the loader path that may hold NVRTC.

@@ -17,6 +17,7 @@ pub mod dropout;
 pub mod fc;
 pub mod local;
 pub mod lrn;
+pub mod normalised_pooling;
 pub mod pool;
 pub mod softmax;
 pub mod window;
@@ -238,6 +239,13 @@ pub struct ParameterShapes {
     pub bias: Vec<usize>,
 }
 
+impl ParameterShapes {
+    /// Numbers of weights and of biases.
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.weight.iter().product(), self.bias.iter().product()]
+    }
+}
+
 /// A layer fitted to its input on one tower.
 pub trait Layer: Debug + Send + Sync {
     /// What it makes of one image on its tower.
@@ -252,7 +260,7 @@ pub trait Layer: Debug + Send + Sync {
     }
     /// How a pass on the CPU calls it.
     fn role(&self) -> Role<'_>;
-    /// What it is in a pass of several layers, for the kinds that have one.
+    /// What it is to its neighbours, for the kinds that a pass of several layers may take in.
     fn stage(&self) -> Option<Stage<'_>> {
         None
     }
@@ -260,7 +268,7 @@ pub trait Layer: Debug + Send + Sync {
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>>;
 }
 
-/// A layer that the CPU may compute in one pass with its neighbours ([`lrn::pooled`]).
+/// A layer that an engine may compute in one pass with its neighbours (`network::Fusion`).
 pub enum Stage<'a> {
     Relu,
     Normalise(&'a lrn::Lrn),

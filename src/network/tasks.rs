@@ -1,55 +1,69 @@
 //! The order of work in one pass, as data. A device runs the tasks of its towers in this order; a task
 //! that reads another device's memory waits for what wrote it.
 
-use super::plan::Plan;
+use super::fusion::{Fusion, Pass};
+use super::plan::{Part, Plan};
 
 /// One piece of work; `layer` and `part` are indices into the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Copies source `from`'s channels into the part's joined input.
-    Join {
-        layer: usize,
-        part: usize,
-        from: usize,
-    },
-    Forward {
-        layer: usize,
-        part: usize,
-    },
-    /// Gradients at the input and of the parameters.
-    Backward {
-        layer: usize,
-        part: usize,
-    },
+    Join { layer: usize, part: usize, from: usize },
+    /// With `fusion`, an index into what the tasks were made with, that pass: the layer's work and that
+    /// of the others that it takes in, which have no task.
+    Forward { layer: usize, part: usize, fusion: Option<usize> },
+    /// Gradients at the input and of the parameters; `fusion` as in `Forward`.
+    Backward { layer: usize, part: usize, fusion: Option<usize> },
     /// Gradient at the output of part `below` of the layer under `layer`: its channels in the joined
     /// gradients of all parts of `layer`, added in their order.
-    Split {
-        layer: usize,
-        below: usize,
-    },
+    Split { layer: usize, below: usize },
+}
+
+/// Who does the work of one part of a layer.
+enum Worker {
+    /// The layer, alone or for the pass.
+    Layer { fusion: Option<usize> },
+    /// A pass at another layer.
+    Elsewhere,
+}
+
+fn worker<P>(fusions: &[Fusion<P>], layer: usize, part: usize) -> Worker {
+    match fusions.iter().position(|fusion| fusion.covers(layer, part)) {
+        Some(fusion) if fusions[fusion].at != layer => Worker::Elsewhere,
+        fusion => Worker::Layer { fusion },
+    }
 }
 
 impl Plan {
-    /// From the input to the probabilities.
-    pub fn forward(&self) -> Vec<Task> {
+    /// From the input to the probabilities, with `fusions` (of [`Plan::fusions`]) in their layers' place.
+    pub fn forward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate() {
             for (part, p) in planned.parts.iter().enumerate() {
                 let sources = p.join.as_ref().map_or(0, |join| join.from.len());
                 tasks.extend((0..sources).map(|from| Task::Join { layer, part, from }));
             }
-            tasks.extend((0..planned.parts.len()).map(|part| Task::Forward { layer, part }));
+            for part in 0..planned.parts.len() {
+                if let Worker::Layer { fusion } = worker(fusions, layer, part) {
+                    tasks.push(Task::Forward { layer, part, fusion });
+                }
+            }
         }
         tasks
     }
 
-    /// From the loss to every parameter's gradient. Layers below the first that learns have no work.
-    pub fn backward(&self) -> Vec<Task> {
+    /// From the loss to every parameter's gradient, with `fusions` in their layers' place if the pass goes
+    /// backward. Layers below the first that learns have no work.
+    pub fn backward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
+        let fusions = if P::BACKWARD { fusions } else { &[] };
         let mut tasks = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate().rev() {
-            let working = |p: &super::Part| p.dx.is_some() || planned.weights.is_some();
-            let parts = planned.parts.iter().enumerate().filter(|(_, p)| working(p));
-            tasks.extend(parts.map(|(part, _)| Task::Backward { layer, part }));
+            let working = |p: &Part| p.dx.is_some() || planned.weights.is_some();
+            for (part, _) in planned.parts.iter().enumerate().filter(|(_, p)| working(p)) {
+                if let Worker::Layer { fusion } = worker(fusions, layer, part) {
+                    tasks.push(Task::Backward { layer, part, fusion });
+                }
+            }
             let joined = planned.parts[0].join.as_ref().filter(|_| planned.parts[0].dx.is_some());
             let below = joined.map_or(0, |join| join.from.len());
             tasks.extend((0..below).map(|below| Task::Split { layer, below }));

@@ -20,8 +20,7 @@ impl Parameters {
     /// Of these shapes, zero; gradients and momentum for training only.
     pub fn new(shapes: Option<ParameterShapes>, training: bool) -> Parameters {
         let Some(shapes) = shapes else { return Parameters::default() };
-        let sizes = [shapes.weight, shapes.bias].map(|s| s.iter().product::<usize>());
-        let zeros = |wanted: bool| sizes.map(|n| vec![0.0; if wanted { n } else { 0 }]);
+        let zeros = |wanted: bool| shapes.sizes().map(|n| vec![0.0; if wanted { n } else { 0 }]);
         Parameters {
             value: zeros(true),
             gradient: zeros(training),

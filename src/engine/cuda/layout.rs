@@ -3,13 +3,15 @@
 use crate::gpu::launch::{Launch, constants};
 use crate::kernel_source;
 use crate::layers::cuda::{LaunchContext, Launches};
-use crate::layers::{Role, Shape, activation};
-use crate::network::{Mode, Part, Plan};
+use crate::layers::{Role, Shape};
+use crate::network::{Fusion, Mode, Part, Plan, WithRelu};
 use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
 pub struct Layout {
     pub images: usize,
+    /// Layers with weights that apply the ReLU above them.
+    pub fusions: Vec<Fusion<WithRelu>>,
     /// For each device, the next batch's crops to its input.
     pub inputs: Vec<Launch>,
     /// [layer][part]
@@ -21,8 +23,6 @@ pub struct Layout {
 /// What one layer needs on one tower.
 pub struct PartLayout {
     pub launches: Box<dyn Launches>,
-    /// Its forward pass is part of the layer below's.
-    pub fused: bool,
     /// Where its input is joined: for each source.
     pub sources: Vec<SourceLayout>,
     /// The update of weights and biases.
@@ -49,24 +49,23 @@ impl Layout {
         if most >= 1 << 31 {
             bail!("a batch of {images} is too large for a GPU's 32-bit addresses within a layer");
         }
+        let fusions = plan.fusions::<WithRelu>();
         let mut scratch = vec![0; plan.data.len()];
         let mut parts = Vec::new();
-        for index in 0..plan.layers.len() {
-            let layer = &plan.layers[index];
+        for (index, layer) in plan.layers.iter().enumerate() {
             let mut of_layer = Vec::new();
-            for part in &layer.parts {
+            for (number, part) in layer.parts.iter().enumerate() {
                 let context = LaunchContext {
                     images,
                     multiprocessors: multiprocessors[part.device],
                     training,
-                    relu: takes_relu(plan, index, part),
+                    relu: fusions.iter().any(|f| f.at == index && f.part == number),
                 };
                 let launches =
                     part.layer.cuda(&context).with_context(|| format!("layer {}", layer.name))?;
                 scratch[part.device] = scratch[part.device].max(launches.scratch());
                 of_layer.push(PartLayout {
                     launches,
-                    fused: is_fused(plan, index, part),
                     sources: sources(plan, index, part, images),
                     updates: if training { updates(part) } else { Vec::new() },
                 });
@@ -74,7 +73,7 @@ impl Layout {
             parts.push(of_layer);
         }
         let inputs = plan.data.iter().map(|_| input(plan, images)).collect();
-        Ok(Layout { images, inputs, parts, scratch })
+        Ok(Layout { images, fusions, inputs, parts, scratch })
     }
 
     /// Bytes that each device needs.
@@ -136,28 +135,7 @@ fn input(plan: &Plan, images: usize) -> Launch {
 
 /// Numbers of weights and biases, both 0 for a layer that does not learn.
 pub fn sizes(part: &Part) -> [usize; 2] {
-    let parameters = part.layer.parameters();
-    parameters.map_or([0; 2], |p| [p.weight.iter().product(), p.bias.iter().product()])
-}
-
-/// Whether the layer above is a ReLU that works in place on this part's output.
-fn takes_relu(plan: &Plan, layer: usize, part: &Part) -> bool {
-    let above = plan.layers.get(layer + 1);
-    matches!(part.layer.role(), Role::Learn(_))
-        && above.is_some_and(|above| {
-            let mut parts = above.parts.iter().filter(|p| p.tower == part.tower);
-            above.kind.name == activation::RELU.name
-                && parts.any(|p| p.x == part.y && p.y == part.y)
-        })
-}
-
-/// The same, seen from the ReLU.
-fn is_fused(plan: &Plan, layer: usize, part: &Part) -> bool {
-    let below = layer.checked_sub(1).map(|below| &plan.layers[below]);
-    below.is_some_and(|below| {
-        let mut parts = below.parts.iter().filter(|p| p.tower == part.tower);
-        parts.any(|p| takes_relu(plan, layer - 1, p))
-    })
+    part.layer.parameters().map_or([0; 2], |shapes| shapes.sizes())
 }
 
 fn sources(plan: &Plan, layer: usize, part: &Part, images: usize) -> Vec<SourceLayout> {

@@ -1,34 +1,40 @@
 //! The CUDA engine: a network on one or two GPUs.
 //!
 //! Everything that is needed is planned ([`layout`]), refused if there is too little, and taken at the
-//! start. A worker thread a GPU ([`worker`]) queues the plan's tasks ([`network`]) on that GPU's compute
-//! stream; this thread hands over batches, as bytes in pinned memory that go to the GPUs from where the
+//! start ([`network`]). A worker thread a GPU ([`worker`]) queues the plan's tasks ([`tasks`]) on that
+//! GPU's compute stream; this thread hands over batches, as bytes in pinned memory that go to the GPUs from where the
 //! loader wrote them, and reads the loss. It waits for nothing else of a step: while the GPUs are still at
 //! its backward pass and update, the next batch comes in on the upload streams.
 
+mod crossing;
 pub mod layout;
 mod network;
 mod profile;
 mod signal;
+mod tasks;
 mod worker;
 
 use crate::data::form::{Bytes, CropView, Form};
+use crate::engine::batch::{check_images, check_labels};
+use crate::engine::tensors::{self, pair, pair_mut};
 use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
 use crate::gpu::memory::{Buffer, Pinned};
+use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::layers::{Role, Run};
-use crate::network::Plan;
+use crate::network::{Plan, TensorPlan};
 use crate::{config_error, note};
 use anyhow::{Context, Result, bail};
 use layout::Layout;
-use network::{Network, Step};
+use network::Network;
 use rayon::prelude::*;
+use signal::GaveUp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
+use tasks::Step;
 use worker::{Order, Worker};
 
 /// A network in the memory of GPUs.
@@ -81,11 +87,9 @@ impl Cuda {
         }
         let answers: Vec<Result<_>> = self.workers.iter().map(Worker::answer).collect();
         // The one that failed first, not those that gave up for it.
-        let gave_up = |e: &anyhow::Error| format!("{e:#}").contains("another GPU's worker");
-        if answers.iter().any(|a| a.as_ref().is_err_and(|e| !gave_up(e))) {
-            return answers.into_iter().filter(|a| !a.as_ref().is_err_and(gave_up)).collect();
-        }
-        answers.into_iter().collect()
+        let gave_up = |answer: &Result<_>| answer.as_ref().is_err_and(|e| e.is::<GaveUp>());
+        let (gave_up, answers): (Vec<_>, Vec<_>) = answers.into_iter().partition(gave_up);
+        answers.into_iter().chain(gave_up).collect()
     }
 
     /// Sends a batch off to all GPUs. Until the upload streams are done, `images` must stay.
@@ -96,20 +100,8 @@ impl Cuda {
         let (plan, Host { colours: host_colours, labels: host_labels }) =
             (&self.network.plan, &mut self.host);
         let (values, colour_len) = (plan.input.len(), plan.input.channels + 1);
-        if run.batch == 0
-            || run.batch > plan.batch
-            || pixels.len() != run.batch * values
-            || colours.len() != run.batch * colour_len
-        {
-            bail!(
-                "a batch of {} images with {} bytes and {} colours does not fit the plan: at most {} \
-                 of {values} and {colour_len}",
-                run.batch,
-                pixels.len(),
-                colours.len(),
-                plan.batch
-            );
-        }
+        let given = [("bytes", pixels.len(), values), ("colours", colours.len(), colour_len)];
+        check_images(plan, run, &given)?;
         host_colours[..colours.len()].copy_from_slice(colours);
         for (to, &label) in host_labels.iter_mut().zip(labels.unwrap_or_default()) {
             *to = label as i32;
@@ -144,20 +136,18 @@ impl Cuda {
         sent.into_iter().collect()
     }
 
-    /// The buffers of one tensor, one a part, in the plan's order.
-    fn buffers(&self, slot: Slot, layer: usize, bias: bool) -> Result<Vec<&Buffer<f32>>> {
-        let parts = self.network.parameters[layer].iter().flatten();
-        parts
-            .map(|own| {
-                let both = match slot {
-                    Slot::Value => Some(&own.value),
-                    Slot::Gradient => own.gradient.as_ref(),
-                    Slot::Momentum => own.momentum.as_ref(),
-                };
-                let both = both.context("in evaluation there are no gradients and momenta")?;
-                Ok(&both[usize::from(bias)])
-            })
-            .collect()
+    /// One part of a tensor in its device's memory.
+    fn tensor(&self, slot: Slot, of: &TensorPlan, part: usize) -> Result<(&Device, &Buffer<f32>)> {
+        let own = self.network.parameters[of.layer][part].as_ref();
+        let own = own.context("a layer without its parameters; this is an error in the program")?;
+        let both = match slot {
+            Slot::Value => Some(&own.value),
+            Slot::Gradient => own.gradient.as_ref(),
+            Slot::Momentum => own.momentum.as_ref(),
+        };
+        let both = both.context("in evaluation there are no gradients and momenta")?;
+        let device = self.network.plan.layers[of.layer].parts[part].device;
+        Ok((&self.network.devices[device], &both[usize::from(of.is_bias)]))
     }
 }
 
@@ -175,54 +165,29 @@ impl Engine for Cuda {
         let mut sum: Vec<LayerTime> = Vec::new();
         for times in self.order(Order::Times).unwrap_or_default() {
             sum.resize(sum.len().max(times.len()), LayerTime::default());
-            for (sum, t) in sum.iter_mut().zip(times) {
-                sum.forward += t.forward;
-                sum.backward_input += t.backward_input;
-                sum.backward_weights += t.backward_weights;
-                sum.copies += t.copies;
-                sum.update += t.update;
-            }
+            sum.iter_mut().zip(times).for_each(|(sum, times)| *sum += times);
         }
         sum
     }
 
     fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
-        let plan = &self.network.plan.tensors()[tensor];
-        let mut values = Vec::with_capacity(plan.len());
-        let buffers = self.buffers(slot, plan.layer, plan.is_bias)?;
-        for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
-            let Role::Learn(learn) = part.layer.role() else { continue };
+        tensors::read(&self.network.plan, tensor, |of, part, learn| {
+            let (device, buffer) = self.tensor(slot, of, part)?;
             let mut own = vec![0.0; buffer.len()];
             let mut world = own.clone();
-            self.network.devices[part.device].compute.read(buffer, &mut own)?;
-            match plan.is_bias {
-                true => learn.unpack_for_gpu((&mut [], &mut world), (&[], &own)),
-                false => learn.unpack_for_gpu((&mut world, &mut []), (&own, &[])),
-            }
-            values.append(&mut world);
-        }
-        Ok(Tensor { shape: plan.shape.clone(), values })
+            device.compute.read(buffer, &mut own)?;
+            learn.unpack_for_gpu(pair_mut(of.is_bias, &mut world), pair(of.is_bias, &own));
+            Ok(world)
+        })
     }
 
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()> {
-        let plan = &self.network.plan.tensors()[tensor];
-        if values.len() != plan.len() {
-            bail!("{} has {} values, not {}", plan.name, plan.len(), values.len());
-        }
-        let mut rest = values;
-        let buffers = self.buffers(slot, plan.layer, plan.is_bias)?;
-        for (part, buffer) in self.network.plan.layers[plan.layer].parts.iter().zip(buffers) {
-            let Role::Learn(learn) = part.layer.role() else { continue };
-            let (mine, others) = rest.split_at(buffer.len());
-            rest = others;
-            let mut own = vec![0.0; mine.len()];
-            match plan.is_bias {
-                true => learn.pack_for_gpu((&mut [], &mut own), (&[], mine)),
-                false => learn.pack_for_gpu((&mut own, &mut []), (mine, &[])),
-            }
-            self.network.devices[part.device].compute.write(&own, buffer)?;
-        }
-        Ok(())
+        tensors::write(&self.network.plan, tensor, values, |of, part, learn, world| {
+            let (device, buffer) = self.tensor(slot, of, part)?;
+            let mut own = vec![0.0; world.len()];
+            learn.pack_for_gpu(pair_mut(of.is_bias, &mut own), pair(of.is_bias, world));
+            device.compute.write(&own, buffer)
+        })
     }
 
     fn form(&mut self, mean: &[f32]) -> Result<Form> {
@@ -252,13 +217,7 @@ impl Engine for Cuda {
     }
 
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
-        let classes = self.network.plan.classes;
-        if labels.len() != run.batch {
-            bail!("{} labels for a batch of {} images", labels.len(), run.batch);
-        }
-        if let Some(label) = labels.iter().find(|&&l| l as usize >= classes) {
-            bail!("label {label} is out of range: the network has {classes} classes");
-        }
+        check_labels(&self.network.plan, run, labels)?;
         self.step(run, images, Some(labels))?;
         self.network.scored.wait()?;
         let totals = self.network.totals.lock().unwrap_or_else(|e| e.into_inner());

@@ -1,43 +1,34 @@
-//! The network in the GPUs' memory, and the plan's tasks as work on their streams.
-//!
-//! Every worker runs through all tasks in the plan's order and queues the part that is its device's. What
-//! one GPU needs of another is copied by the worker that needs it, after the other has signalled that it
-//! is there.
+//! The network in the GPUs' memory: all that is taken at the start, and stays until the end.
 
+use super::crossing::Crossings;
 use super::layout::{Layout, sizes};
-use super::profile::{Direction, Spans};
-use super::signal::{Board, Signal};
-use crate::engine::Rates;
+use super::signal::Board;
 use crate::gpu::device::Device;
-use crate::gpu::launch::Launch;
-use crate::gpu::link::Link;
 use crate::gpu::memory::{Buffer, Pinned};
 use crate::gpu::stream::Event;
-use crate::layers::cuda::{Call, Loss, ParameterBuffers};
-use crate::layers::{Rule, Run};
-use crate::network::{Mode, Part, Plan, Task};
-use crate::note;
+use crate::layers::cuda::{Loss, ParameterBuffers};
+use crate::network::{BufferPlan, Mode, Part, Plan, Task};
 use anyhow::{Context, Result};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 pub struct Network {
     pub plan: Plan,
     pub devices: Vec<Arc<Device>>,
     pub board: Board,
-    layout: Layout,
+    pub layout: Layout,
+    pub forward: Vec<Task>,
+    pub backward: Vec<Task>,
     /// The plan's buffers.
-    buffers: Vec<Buffer<f32>>,
+    pub buffers: Vec<Buffer<f32>>,
     /// For each device, where the next batch comes in and what it is centred on.
     pub inputs: Vec<Input>,
-    scratch: Vec<Buffer<f32>>,
+    /// For each device, what its layers share.
+    pub scratch: Vec<Buffer<f32>>,
     /// [layer][part]
-    saved: Vec<Vec<Buffer<u8>>>,
+    pub saved: Vec<Vec<Buffer<u8>>>,
+    /// [layer][part]
     pub parameters: Vec<Vec<Option<ParameterBuffers>>>,
-    /// [layer][part][source]
-    crossings: Vec<Vec<Vec<Option<Crossing>>>>,
-    links: HashMap<(usize, usize), Link>,
+    pub crossings: Crossings,
     pub loss: Loss,
     /// The loss's totals on the host, and when they are there.
     pub totals: Mutex<Pinned<f32>>,
@@ -57,118 +48,38 @@ pub struct Input {
     pub taken: Event,
 }
 
-/// What one tower gives another across GPUs.
-struct Crossing {
-    /// On the reader's device: the source's output; in the backward pass its gradient, on its way back.
-    there: Buffer<f32>,
-    there_free: Event,
-    /// The source's output is written.
-    written: Signal,
-    arrived: Event,
-    back: Option<Back>,
-}
-
-/// The gradient's way back to the source's device.
-struct Back {
-    here: Buffer<f32>,
-    here_free: Event,
-    /// The gradient has been taken out of the joined one.
-    taken: Signal,
-    returned: Event,
-}
-
-/// One pass of a batch.
-#[derive(Clone, Copy)]
-pub struct Step {
-    pub run: Run,
-    /// Counts the passes.
-    pub number: u64,
-    pub backward: bool,
-}
-
 impl Network {
     /// Takes all memory and loads all kernels.
     pub fn new(plan: Plan, devices: Vec<Arc<Device>>, layout: Layout) -> Result<Network> {
         super::load(&plan, &devices, &layout)?;
         let images = layout.images;
         let training = plan.mode == Mode::Training;
-        let board = Board::default();
-        let buffer = |b: &crate::network::BufferPlan| devices[b.device].buffer(b.values * images);
-        let buffers = plan.buffers.iter().map(buffer).collect::<Result<Vec<_>>>()?;
-        let inputs = devices
-            .iter()
-            .map(|device| {
-                let mean = device.buffer(plan.input.len())?;
-                device.compute.zero(&mean)?;
-                Ok(Input {
-                    crops: device.buffer(plan.input.len() * images)?,
-                    colours: device.buffer((plan.input.channels + 1) * images)?,
-                    mean,
-                    uploaded: device.event(false)?,
-                    taken: device.event(false)?,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let scratch = devices
-            .iter()
-            .zip(&layout.scratch)
-            .map(|(device, &values)| device.buffer(values))
-            .collect::<Result<Vec<_>>>()?;
+        let buffer = |b: &BufferPlan| devices[b.device].buffer(b.values * images);
+        let buffers = plan.buffers.iter().map(buffer).collect::<Result<_>>()?;
+        let inputs = devices.iter().map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
+        let scratch = devices.iter().zip(&layout.scratch);
+        let scratch =
+            scratch.map(|(device, &values)| device.buffer(values)).collect::<Result<_>>()?;
 
-        let (mut saved, mut parameters, mut crossings) = (vec![], vec![], vec![]);
-        let mut links: HashMap<(usize, usize), Link> = HashMap::new();
-        let sources = layout.parts.iter().flatten().flat_map(|p| &p.sources);
-        let most = sources.map(|s| s.crossing).max().unwrap_or(0);
+        let (mut saved, mut parameters) = (Vec::new(), Vec::new());
         for (layer, layouts) in plan.layers.iter().zip(&layout.parts) {
-            let (mut of_saved, mut of_parameters, mut of_crossings) = (vec![], vec![], vec![]);
-            for (part, layout) in layer.parts.iter().zip(layouts) {
-                let device = &devices[part.device];
-                of_saved.push(device.buffer(layout.launches.saved())?);
-                of_parameters.push(new_parameters(part, device, training)?);
-                let mut of_part = Vec::new();
-                for (from, source) in part.join.iter().flat_map(|j| &j.from).zip(&layout.sources) {
-                    let other = plan.devices[from.tower];
-                    if source.crossing == 0 {
-                        of_part.push(None);
-                        continue;
-                    }
-                    let mut link = |a: usize, b: usize| -> Result<Event> {
-                        match links.entry((a, b)) {
-                            Entry::Occupied(known) => known.get().event(),
-                            Entry::Vacant(new) => {
-                                new.insert(open(&devices[a], &devices[b], most)?).event()
-                            }
-                        }
-                    };
-                    let arrived = link(other, part.device)?;
-                    let back = match source.collect {
-                        Some(_) => Some(Back {
-                            here: devices[other].buffer(source.crossing)?,
-                            here_free: devices[other].event(false)?,
-                            taken: board.signal(device)?,
-                            returned: link(part.device, other)?,
-                        }),
-                        None => None,
-                    };
-                    of_part.push(Some(Crossing {
-                        there: device.buffer(source.crossing)?,
-                        there_free: device.event(false)?,
-                        written: board.signal(&devices[other])?,
-                        arrived,
-                        back,
-                    }));
-                }
-                of_crossings.push(of_part);
-            }
-            saved.push(of_saved);
-            parameters.push(of_parameters);
-            crossings.push(of_crossings);
+            let own = layer.parts.iter().zip(layouts);
+            let own =
+                own.map(|(part, layout)| devices[part.device].buffer(layout.launches.saved()));
+            saved.push(own.collect::<Result<_>>()?);
+            let own = layer.parts.iter();
+            let own = own.map(|part| new_parameters(part, &devices[part.device], training));
+            parameters.push(own.collect::<Result<_>>()?);
         }
+        let board = Board::default();
+        let crossings = Crossings::new(&plan, &devices, &layout, &board)?;
         let last = &devices[plan.layers.last().context("a plan without layers")?.parts[0].device];
-        let loss = Loss { labels: last.buffer(images)?, totals: last.buffer(3)? };
         Ok(Network {
+            loss: Loss { labels: last.buffer(images)?, totals: last.buffer(3)? },
             totals: Mutex::new(last.pinned(3)?),
             scored: last.event(false)?,
+            forward: plan.forward(&layout.fusions),
+            backward: if training { plan.backward(&layout.fusions) } else { Vec::new() },
             plan,
             devices,
             board,
@@ -179,8 +90,6 @@ impl Network {
             saved,
             parameters,
             crossings,
-            links,
-            loss,
         })
     }
 
@@ -194,236 +103,22 @@ impl Network {
         &self.buffers[self.plan.probabilities()]
     }
 
-    /// Queues device `d`'s share of one pass.
-    pub fn step(&self, d: usize, step: &Step, spans: &mut Spans) -> Result<()> {
-        let (device, input) = (&self.devices[d], &self.inputs[d]);
-        self.wait_for_copies(d)?;
-        device.compute.wait_for(&input.uploaded)?;
-        let data = &self.buffers[self.plan.data[d]];
-        // SAFETY: the layout made the work for buffers of the plan's sizes, and the batch fits.
-        unsafe {
-            self.layout.inputs[d].run(&device.compute, |a| {
-                let a = a.buffer(&input.crops).buffer(&input.mean).buffer(&input.colours);
-                a.word(step.run.batch as u32).buffer(data)
-            })?;
-        }
-        device.compute.record(&input.taken)?;
-        for task in self.plan.forward() {
-            self.task(d, task, step, spans).with_context(|| self.name(task))?;
-        }
-        if step.backward && device.index == self.last().index {
-            let mut totals = self.totals.lock().unwrap_or_else(|e| e.into_inner());
-            // SAFETY: the host reads them after it has waited for `scored`, and they live as long as
-            // the network, whose end waits for the GPU.
-            unsafe { device.compute.read_later(&self.loss.totals, &mut totals)? };
-            device.compute.record(&self.scored)?;
-        }
-        if step.backward {
-            for task in self.plan.backward() {
-                self.task(d, task, step, spans).with_context(|| self.name(task))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The outputs that others copied in the last pass are about to be written again.
-    fn wait_for_copies(&self, d: usize) -> Result<()> {
-        for (layer, of_layer) in self.plan.layers.iter().zip(&self.crossings) {
-            for (part, of_part) in layer.parts.iter().zip(of_layer) {
-                for (from, crossing) in part.join.iter().flat_map(|j| &j.from).zip(of_part) {
-                    if let Some(crossing) = crossing.as_ref().filter(|_| self.of(from.tower) == d) {
-                        self.devices[d].compute.wait_for(&crossing.arrived)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The device of a tower.
-    fn of(&self, tower: usize) -> usize {
+    pub fn of(&self, tower: usize) -> usize {
         self.plan.devices[tower]
     }
+}
 
-    fn name(&self, task: Task) -> String {
-        let (layer, way) = match task {
-            Task::Join { layer, .. } => (layer, "joining the input"),
-            Task::Forward { layer, .. } => (layer, "forward"),
-            Task::Backward { layer, .. } => (layer, "backward"),
-            Task::Split { layer, .. } => (layer, "splitting the gradient"),
-        };
-        format!("layer {}, {way}", self.plan.layers[layer].name)
-    }
-
-    fn task(&self, d: usize, task: Task, step: &Step, spans: &mut Spans) -> Result<()> {
-        match task {
-            Task::Join { layer, part, from } => self.join(d, (layer, part, from), step, spans),
-            Task::Forward { layer, part } => self.forward(d, layer, part, step, spans),
-            Task::Backward { layer, part } => self.backward(d, layer, part, step, spans),
-            Task::Split { layer, below } => self.split(d, layer, below, step, spans),
-        }
-    }
-
-    fn call<'a>(&'a self, layer: usize, index: usize, step: &'a Step) -> Call<'a> {
-        let part = &self.plan.layers[layer].parts[index];
-        let buffer = |id: usize| &self.buffers[id];
-        Call {
-            stream: &self.devices[part.device].compute,
-            run: &step.run,
-            x: buffer(part.x),
-            y: buffer(part.y),
-            dy: part.dy.map(buffer),
-            dx: part.dx.map(buffer),
-            parameters: self.parameters[layer][index].as_ref(),
-            scratch: &self.scratch[part.device],
-            saved: &self.saved[layer][index],
-            loss: step.backward.then_some(&self.loss),
-        }
-    }
-
-    fn forward(
-        &self,
-        d: usize,
-        layer: usize,
-        index: usize,
-        step: &Step,
-        spans: &mut Spans,
-    ) -> Result<()> {
-        let layout = &self.layout.parts[layer][index];
-        if self.plan.layers[layer].parts[index].device != d || layout.fused {
-            return Ok(());
-        }
-        let call = self.call(layer, index, step);
-        spans.time(&self.devices[d], layer, Direction::Forward, || layout.launches.forward(&call))
-    }
-
-    fn backward(
-        &self,
-        d: usize,
-        layer: usize,
-        index: usize,
-        step: &Step,
-        spans: &mut Spans,
-    ) -> Result<()> {
-        let part = &self.plan.layers[layer].parts[index];
-        if part.device != d {
-            return Ok(());
-        }
-        let (device, launches) = (&self.devices[d], &self.layout.parts[layer][index].launches);
-        let call = self.call(layer, index, step);
-        if call.parameters.is_some() {
-            spans.time(device, layer, Direction::Weights, || launches.backward_weights(&call))?;
-        }
-        if part.dx.is_some() {
-            spans.time(device, layer, Direction::Input, || launches.backward_input(&call))?;
-        }
-        Ok(())
-    }
-
-    /// One source's channels into the joined input.
-    fn join(
-        &self,
-        d: usize,
-        (layer, index, from): (usize, usize, usize),
-        step: &Step,
-        spans: &mut Spans,
-    ) -> Result<()> {
-        let part = &self.plan.layers[layer].parts[index];
-        let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
-        let (device, y) = (&self.devices[d], &self.buffers[source.y]);
-        let work = &self.layout.parts[layer][index].sources[from].join;
-        let x = &self.buffers[part.x];
-        match &self.crossings[layer][index][from] {
-            None if part.device == d => {
-                spans.time(device, layer, Direction::Copies, || copy(device, work, y, x))
-            }
-            Some(crossing) if self.of(source.tower) == d => {
-                crossing.written.give(&self.board, &device.compute, step.number)
-            }
-            Some(crossing) if part.device == d => {
-                let written = crossing.written.of(&self.board, step.number)?;
-                let link = &self.links[&(self.of(source.tower), d)];
-                let after = [written, &crossing.there_free];
-                link.copy(y, &crossing.there, &after, &crossing.arrived)?;
-                spans.time(device, layer, Direction::Copies, || {
-                    device.compute.wait_for(&crossing.arrived)?;
-                    copy(device, work, &crossing.there, x)?;
-                    device.compute.record(&crossing.there_free)
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The gradient of one source: its channels in all readers' gradients, added in their order.
-    fn split(
-        &self,
-        d: usize,
-        layer: usize,
-        below: usize,
-        step: &Step,
-        spans: &mut Spans,
-    ) -> Result<()> {
-        let parts = &self.plan.layers[layer].parts;
-        let source = &parts[0].join.as_ref().expect("only joined layers are split").from[below];
-        let under = &self.plan.layers[layer - 1].parts[source.part];
-        let Some(dy) = under.dy.map(|id| &self.buffers[id]) else { return Ok(()) };
-        let device = &self.devices[d];
-        for (index, part) in parts.iter().enumerate() {
-            let dx = &self.buffers[part.dx.context("split only where gradients go on")?];
-            let launches = &self.layout.parts[layer][index].sources[below];
-            let Some(crossing) = &self.crossings[layer][index][below] else {
-                if part.device == d {
-                    spans.time(device, layer, Direction::Copies, || {
-                        copy(device, &launches.take, dx, dy)
-                    })?;
-                }
-                continue;
-            };
-            let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
-            if part.device == d {
-                spans.time(device, layer, Direction::Copies, || {
-                    copy(device, &launches.take, dx, &crossing.there)
-                })?;
-                back.taken.give(&self.board, &device.compute, step.number)?;
-            } else if under.device == d {
-                let taken = back.taken.of(&self.board, step.number)?;
-                let link = &self.links[&(part.device, d)];
-                let after = [taken, &back.here_free];
-                link.copy(&crossing.there, &back.here, &after, &back.returned)?;
-                let collect = launches.collect.as_ref().context("a gradient crosses unplanned")?;
-                spans.time(device, layer, Direction::Copies, || {
-                    device.compute.wait_for(&back.returned)?;
-                    copy(device, collect, &back.here, dy)?;
-                    device.compute.record(&back.here_free)
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Queues device `d`'s share of the update.
-    pub fn update(
-        &self,
-        d: usize,
-        momentum: f32,
-        rates: &[Option<Rates>],
-        spans: &mut Spans,
-    ) -> Result<()> {
-        let device = &self.devices[d];
-        for (layer, rates) in rates.iter().enumerate() {
-            let Some(rates) = rates else { continue };
-            for (index, part) in self.plan.layers[layer].parts.iter().enumerate() {
-                let parameters = self.parameters[layer][index].as_ref();
-                let Some(parameters) = parameters.filter(|_| part.device == d) else { continue };
-                let updates = &self.layout.parts[layer][index].updates;
-                spans.time(device, layer, Direction::Update, || {
-                    update(device, parameters, updates, momentum, rates)
-                })?;
-            }
-        }
-        Ok(())
-    }
+fn input(device: &Device, plan: &Plan, images: usize) -> Result<Input> {
+    let mean = device.buffer(plan.input.len())?;
+    device.compute.zero(&mean)?;
+    Ok(Input {
+        crops: device.buffer(plan.input.len() * images)?,
+        colours: device.buffer((plan.input.channels + 1) * images)?,
+        mean,
+        uploaded: device.event(false)?,
+        taken: device.event(false)?,
+    })
 }
 
 fn new_parameters(
@@ -446,47 +141,4 @@ fn new_parameters(
         gradient: training.then(zeros).transpose()?,
         momentum: training.then(zeros).transpose()?,
     }))
-}
-
-fn open(from: &Arc<Device>, to: &Arc<Device>, most: usize) -> Result<Link> {
-    let link = Link::open(from, to, most)?;
-    // Both ways go alike, so one of them warns.
-    if !link.is_direct() && from.index < to.index {
-        note!(
-            "warning: GPU {} and GPU {} have no access to each other's memory; what crosses between \
-             them goes through the host, which is slower",
-            from.index,
-            to.index
-        );
-    }
-    Ok(link)
-}
-
-/// A kernel of `towers.cu` from one buffer to another.
-fn copy(device: &Device, work: &Launch, from: &Buffer<f32>, to: &Buffer<f32>) -> Result<()> {
-    // SAFETY: the work's constants are the sizes that the plan gave the buffers.
-    unsafe { work.run(&device.compute, |a| a.buffer(from).buffer(to)) }
-}
-
-fn update(
-    device: &Device,
-    parameters: &ParameterBuffers,
-    launches: &[Launch],
-    momentum: f32,
-    rates: &Rates,
-) -> Result<()> {
-    let ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v) } = parameters else {
-        return Ok(());
-    };
-    for (index, rule) in rates.rules(momentum).into_iter().enumerate() {
-        let Some(Rule { momentum, decay, rate }) = rule else { continue };
-        let (w, v, g) = (&value[index], &v[index], &gradient[index]);
-        // SAFETY: the work's constant is the number of values of all three.
-        unsafe {
-            launches[index].run(&device.compute, |a| {
-                a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate)
-            })?;
-        }
-    }
-    Ok(())
 }

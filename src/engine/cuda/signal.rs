@@ -3,8 +3,21 @@
 
 use crate::gpu::device::Device;
 use crate::gpu::stream::{Event, Stream};
-use anyhow::{Result, bail};
+use anyhow::Result;
+use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard};
+
+/// The error of a worker that waits for a signal when another worker has failed.
+#[derive(Debug)]
+pub struct GaveUp;
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another GPU's worker has failed")
+    }
+}
+
+impl std::error::Error for GaveUp {}
 
 /// What all signals of one network share.
 #[derive(Default)]
@@ -60,7 +73,7 @@ impl Signal {
         let mut state = board.state();
         while state.given[self.index] < step {
             if state.failed {
-                bail!("another GPU's worker has failed");
+                return Err(GaveUp.into());
             }
             state = board.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }

@@ -1,7 +1,8 @@
 //! One thread a GPU, which queues that GPU's work.
 
-use super::network::{Network, Step};
+use super::network::Network;
 use super::profile::Spans;
+use super::tasks::Step;
 use crate::engine::{LayerTime, Rates};
 use anyhow::{Context, Result, anyhow};
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! ReLU, max(0, x) (paper section 3.1), and tanh, the unit that Figure 1 compares it with.
 
+pub(in crate::layers) mod cpu;
 mod cuda;
 
-use super::{Family, Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, Stage};
+use super::{Family, Kind, Layer, Place, Role, Settings, Shape, Stage};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
-use rayon::prelude::*;
 use toml::Table;
 
 /// `relu`, which has no keys.
@@ -23,9 +23,6 @@ pub const TANH: Kind = Kind {
     keys: || &[],
     read: |_| Ok(Box::new(Function::Tanh)),
 };
-
-/// Values of one task.
-const BLOCK: usize = 1 << 14;
 
 /// What is done to each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,38 +63,5 @@ impl Layer for Activation {
     }
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(context)))
-    }
-}
-
-impl Pointwise for Activation {
-    /// ReLU needs the sign of its output only, which dropout and ReLU keep wherever a gradient passes;
-    /// tanh needs its output itself.
-    fn chains(&self) -> bool {
-        self.function == Function::Relu
-    }
-
-    fn forward(&self, run: &Run, y: &mut [f32]) {
-        y[..run.batch * self.shape.len()].par_chunks_mut(BLOCK).for_each(|y| match self.function {
-            // Written so that NaN stays NaN: a diverged run must show itself.
-            Function::Relu => y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
-            Function::Tanh => y.iter_mut().for_each(|y| *y = y.tanh()),
-        });
-    }
-
-    fn backward(&self, run: &Run, dy: &mut [f32], y: &[f32]) {
-        dy[..run.batch * self.shape.len()].par_chunks_mut(BLOCK).zip(y.par_chunks(BLOCK)).for_each(
-            |(dy, y)| match self.function {
-                Function::Relu => {
-                    for (dy, y) in dy.iter_mut().zip(y) {
-                        *dy = if *y > 0.0 { *dy } else { 0.0 };
-                    }
-                }
-                Function::Tanh => {
-                    for (dy, y) in dy.iter_mut().zip(y) {
-                        *dy *= 1.0 - y * y;
-                    }
-                }
-            },
-        );
     }
 }

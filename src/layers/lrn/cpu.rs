@@ -19,7 +19,8 @@ fn inverse_power(s: f32, beta: f32) -> f32 {
 }
 
 impl Lrn {
-    pub(super) fn by_vectors(&self) -> bool {
+    /// Whether it is the paper's: across maps with β = ¾.
+    pub(in crate::layers) fn by_vectors(&self) -> bool {
         self.region == Region::AcrossMaps && self.beta == 0.75
     }
 

@@ -7,8 +7,7 @@
 
 mod cpu;
 mod cuda;
-pub mod pooled;
-mod vectors;
+pub(in crate::layers) mod vectors;
 
 use super::{Family, Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
 use crate::keys::{self, to_table};

@@ -1,4 +1,5 @@
-//! Pooling on the CPU: image by image, the channels of a position side by side in vectors.
+//! Pooling on the CPU: image by image, the channels of a position side by side in vectors. The pass with
+//! normalisation (`normalised_pooling`) computes with the same pieces: [`larger`] and [`share`].
 
 use super::{Kernel, Pool};
 use crate::layers::{Map, Run};
@@ -60,11 +61,7 @@ impl Work for Forward<'_> {
                 for &at in &offsets[1..] {
                     let x = load_some(s, &x[at..][..c][first..]);
                     result = match pool.kernel {
-                        Kernel::Max => {
-                            let more = s.if_greater(x, result, x, result);
-                            // NaN wins and stays.
-                            s.if_equal(x, x, more, x)
-                        }
+                        Kernel::Max => larger(s, result, x),
                         Kernel::Average => s.add(result, x),
                     };
                 }
@@ -96,33 +93,71 @@ impl Work for Backward<'_> {
         dx.fill(0.0);
         for (window, dy) in dy.chunks_exact(c).enumerate() {
             pool.window(&mut offsets, window);
-            let (zero, n) = (s.splat(0.0), s.splat(offsets.len() as f32));
-            for first in (0..c).step_by(S::LANES) {
-                let mut dy = load_some(s, &dy[first..]);
-                // The place of the first largest value in the window, counted from 0.
-                let mut from = zero;
-                match pool.kernel {
-                    Kernel::Max => {
-                        let mut best = load_some(s, &x[offsets[0]..][..c][first..]);
-                        for (spot, &at) in offsets.iter().enumerate().skip(1) {
-                            let x = load_some(s, &x[at..][..c][first..]);
-                            from = s.if_greater(x, best, s.splat(spot as f32), from);
-                            best = s.if_greater(x, best, x, best);
-                        }
-                    }
-                    Kernel::Average => dy = s.div(dy, n),
-                }
-                // Every position of the window is written: nothing is scattered value by value.
-                for (spot, &at) in offsets.iter().enumerate() {
-                    let share = match pool.kernel {
-                        Kernel::Max => s.if_equal(from, s.splat(spot as f32), dy, zero),
-                        Kernel::Average => dy,
-                    };
-                    let dx = &mut dx[at..][..c][first..];
-                    let sum = s.add(load_some(s, dx), share);
-                    store_some(s, dx, sum);
-                }
+            match pool.kernel {
+                Kernel::Max => share(s, (dx, x), dy, &offsets, c),
+                Kernel::Average => share_evenly(s, dx, dy, &offsets),
             }
+        }
+    }
+}
+
+/// The larger of two vectors, lane by lane; NaN wins and stays.
+#[inline(always)]
+pub fn larger<S: Simd>(s: S, best: S::V, x: S::V) -> S::V {
+    s.if_equal(x, x, s.if_greater(x, best, x, best), x)
+}
+
+/// One window's gradient `dy` [channels], added to `dx` at the place where `x` is largest, channel by
+/// channel; of equal ones the first. The positions of the window begin at `offsets`, in its order, in
+/// both, and `room` values, no fewer than there are channels, may be touched at each.
+///
+/// Every position is written, most with a 0 added: nothing is scattered value by value.
+#[inline(always)]
+pub fn share<S: Simd>(
+    s: S,
+    (dx, x): (&mut [f32], &[f32]),
+    dy: &[f32],
+    offsets: &[usize],
+    room: usize,
+) {
+    let furthest = offsets.iter().max().map_or(0, |&at| at + room);
+    assert!(furthest <= x.len() && furthest <= dx.len() && dy.len() <= room);
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    for first in (0..dy.len()).step_by(S::LANES) {
+        let dy = load_some(s, &dy[first..]);
+        // SAFETY: `first` is below `room`, and every position ends before `furthest`.
+        let value = |at: usize| unsafe { x.get_unchecked(at + first..at + room) };
+        // The place of the largest in the window, counted from 0.
+        let (mut from, mut number) = (zero, zero);
+        let mut best = load_some(s, value(offsets[0]));
+        for &at in &offsets[1..] {
+            number = s.add(number, one);
+            let x = load_some(s, value(at));
+            from = s.if_greater(x, best, number, from);
+            best = s.if_greater(x, best, x, best);
+        }
+        let mut number = zero;
+        for &at in offsets {
+            let share = s.if_equal(from, number, dy, zero);
+            // SAFETY: `first` is below `room`, and every position ends before `furthest`, in `dx` too.
+            let dx = unsafe { dx.get_unchecked_mut(at + first..at + room) };
+            let sum = s.add(load_some(s, dx), share);
+            store_some(s, dx, sum);
+            number = s.add(number, one);
+        }
+    }
+}
+
+/// One window's gradient `dy` [channels], the same part of it added to each position of `dx`.
+#[inline(always)]
+fn share_evenly<S: Simd>(s: S, dx: &mut [f32], dy: &[f32], offsets: &[usize]) {
+    let n = s.splat(offsets.len() as f32);
+    for first in (0..dy.len()).step_by(S::LANES) {
+        let part = s.div(load_some(s, &dy[first..]), n);
+        for &at in offsets {
+            let dx = &mut dx[at..][..dy.len()][first..];
+            let sum = s.add(load_some(s, dx), part);
+            store_some(s, dx, sum);
         }
     }
 }

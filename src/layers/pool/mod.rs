@@ -4,7 +4,7 @@
 //! bottom edge and see only what lies inside the map, which is also what an average divides by. The
 //! gradient of a maximum goes to the first largest value in row-major order.
 
-mod cpu;
+pub(in crate::layers) mod cpu;
 mod cuda;
 
 use super::{Family, Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
@@ -94,7 +94,7 @@ pub struct Pool {
 
 impl Pool {
     /// The rows or columns of a map of `extent` that window `o` sees.
-    fn range(&self, o: usize, extent: usize) -> Range<usize> {
+    pub(in crate::layers) fn range(&self, o: usize, extent: usize) -> Range<usize> {
         o * self.stride..(o * self.stride + self.size).min(extent)
     }
 }

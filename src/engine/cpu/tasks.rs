@@ -1,0 +1,160 @@
+//! The plan's tasks, one after the other, each on all threads.
+
+use super::Cpu;
+use super::parameters::Parameters;
+use crate::engine::LayerTime;
+use crate::layers::{Role, Run};
+use crate::network::Task;
+use rayon::prelude::*;
+use std::mem::take;
+use std::time::Instant;
+
+impl Cpu {
+    /// Adds the time since `begun` to one of the layer's.
+    fn spent(&mut self, layer: usize, begun: Instant, on: impl Fn(&mut LayerTime) -> &mut f64) {
+        if let Some(times) = self.times.get_mut(layer) {
+            *on(times) += begun.elapsed().as_secs_f64();
+        }
+    }
+
+    /// Does one task and adds its time to its layer's.
+    pub(super) fn run(&mut self, task: Task, run: &Run, labels: &[u32]) {
+        let begun = Instant::now();
+        self.carry_out(task, run, labels);
+        match task {
+            Task::Forward { layer, .. } => self.spent(layer, begun, |t| &mut t.forward),
+            Task::Join { layer, .. } | Task::Split { layer, .. } => {
+                self.spent(layer, begun, |t| &mut t.copies)
+            }
+            Task::Backward { layer, .. } => {
+                self.spent(layer, begun, |t| &mut t.backward_input);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, task: Task, run: &Run, labels: &[u32]) {
+        match task {
+            Task::Join { layer, part, from } => self.join(layer, part, from, run.batch),
+            Task::Forward { fusion: Some(fusion), .. } => self.forward_fused(fusion, run),
+            Task::Forward { layer, part, fusion: None } => self.forward_part(layer, part, run),
+            Task::Backward { fusion: Some(fusion), .. } => self.backward_fused(fusion, run),
+            Task::Backward { layer, part, fusion: None } => {
+                self.backward_part(layer, part, run, labels)
+            }
+            Task::Split { layer, below } => self.split(layer, below, run.batch),
+        }
+    }
+
+    fn forward_part(&mut self, layer: usize, index: usize, run: &Run) {
+        let part = &self.plan.layers[layer].parts[index];
+        let mut y = take(&mut self.buffers[part.y]);
+        let x = &self.buffers[part.x];
+        match part.layer.role() {
+            Role::Map(map) => map.forward(run, &mut y, x),
+            Role::Learn(learn) => {
+                let Parameters { value: [weight, bias], adopted, .. } =
+                    &self.parameters[layer][index];
+                match (adopted, learn.forward_few()) {
+                    (Some(weight), Some(few)) => few.forward_few(run, &mut y, x, weight, bias),
+                    _ => learn.forward(run, &mut y, x, weight, bias),
+                }
+            }
+            Role::Pointwise(pointwise) => {
+                if part.x != part.y {
+                    let n = run.batch * part.input.len();
+                    y[..n].copy_from_slice(&x[..n]);
+                }
+                pointwise.forward(run, &mut y);
+            }
+            Role::Loss(softmax) => softmax.forward(run, &mut y, x),
+        }
+        self.buffers[part.y] = y;
+    }
+
+    fn backward_part(&mut self, layer: usize, index: usize, run: &Run, labels: &[u32]) {
+        let part = &self.plan.layers[layer].parts[index];
+        let mut dx = part.dx.map(|id| take(&mut self.buffers[id]));
+        let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
+        let (x, y) = (&self.buffers[part.x], &self.buffers[part.y]);
+        match part.layer.role() {
+            Role::Map(map) => {
+                if let Some(dx) = &mut dx {
+                    map.backward(run, dx, dy, x);
+                }
+            }
+            Role::Learn(learn) => {
+                let own = &mut self.parameters[layer][index];
+                if let Some(dx) = &mut dx {
+                    learn.backward_input(run, dx, dy, &own.value[0]);
+                }
+                let begun = Instant::now();
+                let rule = self.at_once.get(layer).copied().flatten();
+                own.backward(learn, run, rule, dy, x, &mut self.workspace);
+                if let Some(times) = self.times.get_mut(layer) {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    times.backward_weights += seconds;
+                    // The task's whole time is counted as the input's.
+                    times.backward_input -= seconds;
+                }
+            }
+            Role::Pointwise(pointwise) => {
+                if let Some(dx) = &mut dx {
+                    pointwise.backward(run, dx, y);
+                }
+            }
+            Role::Loss(softmax) => {
+                if let Some(dx) = &mut dx {
+                    softmax.backward(run, dx, y, labels);
+                }
+            }
+        }
+        if let (Some(id), Some(dx)) = (part.dx, dx) {
+            self.buffers[id] = dx;
+        }
+    }
+
+    /// Channels of one source, pixel by pixel, into the joined input.
+    fn join(&mut self, layer: usize, part: usize, from: usize, batch: usize) {
+        let part = &self.plan.layers[layer].parts[part];
+        let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
+        let (all, n) = (part.input.channels, source.channels.len());
+        let mut x = take(&mut self.buffers[part.x]);
+        let y = &self.buffers[source.y];
+        x.par_chunks_exact_mut(part.input.len())
+            .zip(y.par_chunks_exact(part.input.pixels() * n))
+            .take(batch)
+            .for_each(|(x, y)| {
+                for (x, y) in x.chunks_exact_mut(all).zip(y.chunks_exact(n)) {
+                    x[source.channels.clone()].copy_from_slice(y);
+                }
+            });
+        self.buffers[part.x] = x;
+    }
+
+    /// The gradient of one source: its channels in all readers' gradients, added in their order.
+    fn split(&mut self, layer: usize, below: usize, batch: usize) {
+        let parts = &self.plan.layers[layer].parts;
+        let source = &parts[0].join.as_ref().expect("only joined layers are split").from[below];
+        let under = &self.plan.layers[layer - 1].parts[source.part];
+        let (Some(id), n) = (under.dy, source.channels.len()) else { return };
+        let mut dy = take(&mut self.buffers[id]);
+        let all = parts[0].input.channels;
+        for (index, part) in parts.iter().enumerate() {
+            let dx = &self.buffers[part.dx.expect("split only where gradients go on")];
+            dy.par_chunks_exact_mut(part.input.pixels() * n)
+                .zip(dx.par_chunks_exact(part.input.len()))
+                .take(batch)
+                .for_each(|(dy, dx)| {
+                    for (dy, dx) in dy.chunks_exact_mut(n).zip(dx.chunks_exact(all)) {
+                        let dx = &dx[source.channels.clone()];
+                        if index == 0 {
+                            dy.copy_from_slice(dx);
+                        } else {
+                            dy.iter_mut().zip(dx).for_each(|(dy, dx)| *dy += dx);
+                        }
+                    }
+                });
+        }
+        self.buffers[id] = dy;
+    }
+}

@@ -1,0 +1,179 @@
+//! Normalisation across maps (β = ¾) in one pass with the ReLU before it and the max-pooling after it,
+//! image by image: a few rows of the map stay in the cache between the three, and the map between
+//! normalisation and pooling is never written. No layer kind of its own: the CPU puts it in the place of
+//! three layers (`network::Fusion`).
+//!
+//! Each value is computed by the three layers' own pieces (`lrn::vectors`, `pool::cpu`,
+//! `activation::cpu`), and sums are added in the same order, so the bits are theirs. The backward pass
+//! normalises again.
+
+mod backward;
+mod forward;
+
+use super::activation::cpu::{rectified, rectified_gradient};
+use super::lrn::Lrn;
+use super::lrn::vectors::{Formulas, stride};
+use super::pool::{Kernel, Pool};
+use super::{Map, Run};
+use crate::vectors::scratch::{self, LINE};
+use crate::vectors::{Simd, dispatch, load_some};
+use rayon::prelude::*;
+
+/// ReLU (if `relu`), normalisation and max-pooling as one layer.
+#[derive(Debug)]
+pub struct NormalisedPooling {
+    relu: bool,
+    lrn: Lrn,
+    pool: Pool,
+}
+
+impl NormalisedPooling {
+    /// `None` where the pass does not exist: other β, sums within a map, averages.
+    pub fn new(relu: bool, lrn: &Lrn, pool: &Pool) -> Option<NormalisedPooling> {
+        let suits = lrn.by_vectors() && pool.kernel == Kernel::Max && pool.input == lrn.shape;
+        suits.then(|| NormalisedPooling { relu, lrn: lrn.clone(), pool: pool.clone() })
+    }
+
+    /// Values of one row of the input.
+    fn line(&self) -> usize {
+        self.lrn.shape.width * self.lrn.shape.channels
+    }
+    /// Values of a position with room for whole vectors.
+    fn position(&self) -> usize {
+        self.lrn.shape.channels.next_multiple_of(LINE)
+    }
+    /// Values of a row of such positions.
+    fn row(&self) -> usize {
+        self.lrn.shape.width * self.position()
+    }
+    /// A row of positions with zeros around each one's maps.
+    fn padded_row(&self) -> usize {
+        self.lrn.shape.width * stride(&self.lrn)
+    }
+    /// Rows that are kept at a time: row r lies in slot r modulo this.
+    fn slots(&self) -> usize {
+        self.pool.size.max(self.pool.stride).min(self.lrn.shape.height)
+    }
+    /// Where the slot of row `r` begins.
+    fn slot(&self, r: usize) -> usize {
+        r % self.slots() * self.row()
+    }
+
+    /// The input as normalisation sees it.
+    #[inline(always)]
+    fn activated<S: Simd>(&self, s: S, x: &[f32]) -> S::V {
+        let x = load_some(s, x);
+        if self.relu { rectified(s, x) } else { x }
+    }
+
+    /// The gradient at the input from the one at normalisation's input `a`.
+    #[inline(always)]
+    fn through_relu<S: Simd>(&self, s: S, da: S::V, a: S::V) -> S::V {
+        if self.relu { rectified_gradient(s, da, a) } else { da }
+    }
+
+    /// The squares of row `x` of the input into `near`, [width][half zeros, maps, zeros].
+    #[inline(always)]
+    fn squares<S: Simd>(&self, s: S, formulas: Formulas<S>, near: &mut [f32], x: &[f32]) {
+        let c = self.lrn.shape.channels;
+        for (x, near) in x.chunks_exact(c).zip(near.chunks_exact_mut(stride(&self.lrn))) {
+            for first in (0..c).step_by(S::LANES) {
+                formulas.square(near, first, self.activated(s, &x[first..]));
+            }
+        }
+    }
+}
+
+impl Map for NormalisedPooling {
+    fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]) {
+        let values = forward::scratch(self);
+        y.par_chunks_exact_mut(self.pool.output.len())
+            .zip(x.par_chunks_exact(self.lrn.shape.len()))
+            .take(run.batch)
+            .for_each(|(y, x)| {
+                scratch::with(values, |scratch| {
+                    dispatch(forward::Forward { of: self, y, x, scratch })
+                })
+            });
+    }
+
+    fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]) {
+        let values = backward::scratch(self);
+        dx.par_chunks_exact_mut(self.lrn.shape.len())
+            .zip(dy.par_chunks_exact(self.pool.output.len()))
+            .zip(x.par_chunks_exact(self.lrn.shape.len()))
+            .take(run.batch)
+            .for_each(|((dx, dy), x)| {
+                scratch::with(values, |scratch| {
+                    dispatch(backward::Backward { of: self, dx, dy, x, scratch })
+                })
+            });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::lrn::Region;
+    use crate::layers::{Pointwise, Shape, activation};
+
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        let mut z = seed;
+        let next = |_| {
+            z = z.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (z >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..n).map(next).collect()
+    }
+
+    /// One pass against three, bit by bit, forward and backward.
+    fn same_bits(shape: Shape, n: usize, (size, stride): (usize, usize), relu: bool) {
+        let extent = |n: usize| (n.saturating_sub(size).div_ceil(stride)).min((n - 1) / stride) + 1;
+        let output = Shape { height: extent(shape.height), width: extent(shape.width), ..shape };
+        let (region, k, alpha, beta) = (Region::AcrossMaps, 2.0, 0.5, 0.75);
+        let lrn = Lrn { shape, region, n, k, alpha, beta };
+        let pool = Pool { kernel: Kernel::Max, input: shape, output, size, stride };
+        let run = Run { batch: 2, training: true, seed: 1, step: 1, first_image: 0 };
+        let x = numbers(2 * shape.len(), 7);
+        let dy = numbers(2 * output.len(), 8);
+        let relu_layer = activation::Activation { function: activation::Function::Relu, shape };
+
+        let mut a = x.clone();
+        if relu {
+            relu_layer.forward(&run, &mut a);
+        }
+        let (mut b, mut y) = (vec![0.0; x.len()], vec![0.0; dy.len()]);
+        lrn.forward(&run, &mut b, &a);
+        pool.forward(&run, &mut y, &b);
+        let (mut db, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        pool.backward(&run, &mut db, &dy, &b);
+        lrn.backward(&run, &mut dx, &db, &a);
+        if relu {
+            relu_layer.backward(&run, &mut dx, &a);
+        }
+
+        let pass = NormalisedPooling::new(relu, &lrn, &pool).unwrap();
+        let (mut one_y, mut one_dx) = (vec![9.0; dy.len()], vec![9.0; x.len()]);
+        pass.forward(&run, &mut one_y, &x);
+        pass.backward(&run, &mut one_dx, &dy, &x);
+        let what = format!("{shape}, n = {n}, {size}/{stride}, ReLU {relu}");
+        assert!(y.iter().any(|&y| y != 0.0) && dx.iter().any(|&d| d != 0.0), "{what}");
+        assert_eq!(y, one_y, "{what}");
+        assert_eq!(dx, one_dx, "{what}");
+    }
+
+    #[test]
+    fn one_pass_gives_the_bits_of_three() {
+        let shape = |height, width, channels| Shape { height, width, channels };
+        for relu in [true, false] {
+            same_bits(shape(13, 11, 48), 5, (3, 2), relu);
+            same_bits(shape(8, 9, 21), 3, (3, 2), relu);
+            same_bits(shape(7, 7, 5), 7, (2, 2), relu);
+            // Windows over the edge, rows and columns between windows, a window on every position.
+            same_bits(shape(6, 6, 16), 5, (3, 2), relu);
+            same_bits(shape(9, 8, 16), 5, (2, 3), relu);
+            same_bits(shape(10, 10, 8), 5, (1, 4), relu);
+            same_bits(shape(5, 6, 3), 1, (4, 1), relu);
+        }
+    }
+}
