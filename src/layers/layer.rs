@@ -1,0 +1,196 @@
+//! A layer fitted to its input on one tower, and how a pass calls it on the CPU.
+
+use super::cuda::{LaunchContext, Launches};
+use super::{Rule, lrn, pool, softmax};
+use anyhow::Result;
+use serde::Serialize;
+use std::fmt::Debug;
+
+/// The shape of one image's activations on one tower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    /// Pixels from top to bottom.
+    pub height: usize,
+    /// Pixels from left to right.
+    pub width: usize,
+    /// Kernel maps.
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Values of one image.
+    pub fn len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Positions of one map.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}×{}×{}", self.height, self.width, self.channels)
+    }
+}
+
+/// Sizes of a layer's parameters on one tower, in the order of the outside world. The first
+/// dimension of both is the one along which towers are joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterShapes {
+    /// conv: [out, in per group, height, width]; fc: [out, in]; local: [out, out height, out width,
+    /// in per group, height, width].
+    pub weight: Vec<usize>,
+    /// conv and fc: [out]; local: [out, out height, out width].
+    pub bias: Vec<usize>,
+}
+
+impl ParameterShapes {
+    /// Numbers of weights and of biases.
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.weight.iter().product(), self.bias.iter().product()]
+    }
+}
+
+/// A layer fitted to its input on one tower.
+pub trait Layer: Debug + Send + Sync {
+    /// What it makes of one image on its tower.
+    fn output(&self) -> Shape;
+    /// Sizes of its weights and biases, if it learns.
+    fn parameters(&self) -> Option<ParameterShapes> {
+        None
+    }
+    /// Multiply-adds of one image's forward pass; counted for conv, local and fc only.
+    fn multiply_adds(&self) -> u64 {
+        0
+    }
+    /// How a pass on the CPU calls it.
+    fn role(&self) -> Role<'_>;
+    /// What it is to its neighbours, for the kinds that a pass of several layers may take in.
+    fn stage(&self) -> Option<Stage<'_>> {
+        None
+    }
+    /// Its kernels and launches on a GPU. Err: the sentence why it cannot run there.
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>>;
+}
+
+/// A layer that an engine may compute in one pass with its neighbours (`network::Fusion`).
+pub enum Stage<'a> {
+    Relu,
+    Normalise(&'a lrn::Lrn),
+    Pool(&'a pool::Pool),
+}
+
+/// How a pass calls a layer on the CPU.
+pub enum Role<'a> {
+    /// From an input to an output of its own.
+    Map(&'a dyn Map),
+    /// As `Map`, with parameters.
+    Learn(&'a dyn Learn),
+    /// Value by value, in place.
+    Pointwise(&'a dyn Pointwise),
+    /// The end: probabilities and the loss.
+    Loss(&'a softmax::Softmax),
+}
+
+/// What holds for one batch on its way through the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Images of this batch.
+    pub batch: usize,
+    /// Training or evaluation (dropout differs).
+    pub training: bool,
+    /// Of the run; with step and image it decides all random numbers.
+    pub seed: u64,
+    /// Counts from 1.
+    pub step: u32,
+    /// Index of the first image in the global batch, where several processes share one.
+    pub first_image: u32,
+}
+
+/// A layer without parameters that writes to an output of its own.
+pub trait Map: Sync {
+    /// `y` [batch, output] from `x` [batch, input].
+    fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]);
+    /// `dx` [batch, input], overwritten, from `dy` [batch, output] and what forward read. The output is
+    /// not there any more: pointwise layers may have changed it in place.
+    fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]);
+}
+
+/// A layer with weights and biases, both in the layer's own order.
+pub trait Learn: Sync {
+    /// Values that a pass needs as scratch space.
+    fn workspace(&self, batch: usize) -> usize;
+    /// `y` [batch, output] from `x` [batch, input].
+    fn forward(&self, run: &Run, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]);
+    /// `dx` [batch, input], overwritten.
+    fn backward_input(&self, run: &Run, dx: &mut [f32], dy: &[f32], weight: &[f32]);
+    /// `dweight` and `dbias`, overwritten with the sums over the batch.
+    fn backward_weights(
+        &self,
+        run: &Run,
+        gradients: (&mut [f32], &mut [f32]),
+        dy: &[f32],
+        x: &[f32],
+        workspace: &mut [f32],
+    );
+    /// The forward pass for few images with the weights in the outside world's order, where the layer has
+    /// one: what is used once is not worth putting into another order.
+    fn forward_few(&self) -> Option<&dyn ForwardFew> {
+        None
+    }
+    /// The weights' gradient and their update in one pass, where the layer has that: the gradient of a
+    /// large layer is then never written to memory.
+    fn update_at_once(&self) -> Option<&dyn UpdateAtOnce> {
+        None
+    }
+    /// Puts weights and biases of the outside world's order into the layer's own; either pair may be
+    /// empty and is then left out.
+    fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32]));
+    /// The reverse of `pack`.
+    fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32]));
+    /// As `pack`, into the order of its kernels on a GPU.
+    fn pack_for_gpu(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32])) {
+        self.pack(own, world);
+    }
+    /// The reverse of `pack_for_gpu`.
+    fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
+        self.unpack(world, own);
+    }
+}
+
+/// See [`Learn::update_at_once`].
+pub trait UpdateAtOnce {
+    /// As [`Learn::backward_weights`] and then the rule on the weights and their `v`, with the same bits;
+    /// the biases' gradient is written and left to the caller.
+    fn update_at_once(
+        &self,
+        run: &Run,
+        rule: Rule,
+        weights: (&mut [f32], &mut [f32]),
+        dbias: &mut [f32],
+        dy: &[f32],
+        x: &[f32],
+    );
+}
+
+/// See [`Learn::forward_few`].
+pub trait ForwardFew {
+    /// As [`Learn::forward`], equal but for rounding; `weight` in the outside world's order.
+    fn forward_few(&self, run: &Run, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]);
+}
+
+/// A layer that changes each value by itself.
+pub trait Pointwise: Sync {
+    /// Whether it may work on the output of another pointwise layer: its backward pass and the other's
+    /// still find what they need there.
+    fn chains(&self) -> bool;
+    /// In place on `y` [batch, shape].
+    fn forward(&self, run: &Run, y: &mut [f32]);
+    /// In place on `dy`; `y` is what forward left (and later pointwise layers in the same place).
+    fn backward(&self, run: &Run, dy: &mut [f32], y: &[f32]);
+}
