@@ -45,6 +45,7 @@ enum Memory {
 pub enum CropView<'a> {
     /// `[crops, crop, crop, channels]`, centred, with colour noise.
     Floats(&'a [f32]),
+    /// What a device centres and colours by itself.
     Bytes {
         /// `[crops, crop, crop, channels]`, as stored, but flipped.
         pixels: &'a [u8],
@@ -56,8 +57,15 @@ pub enum CropView<'a> {
 
 /// Crops to write, as [`CropView`] has them.
 pub enum CropViewMut<'a> {
+    /// Centred, with colour noise.
     Floats(&'a mut [f32]),
-    Bytes { pixels: &'a mut [u8], colours: &'a mut [f32] },
+    /// For a device that centres and colours by itself.
+    Bytes {
+        /// As stored, but flipped.
+        pixels: &'a mut [u8],
+        /// Shifts of the channels, and a scale.
+        colours: &'a mut [f32],
+    },
 }
 
 impl CropBuffer {

@@ -15,7 +15,9 @@ use std::sync::Arc;
 /// What `--device` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
+    /// A GPU a tower if there are as many, one if there is one, else the CPU.
     Auto,
+    /// All towers in main memory.
     Cpu,
     /// GPUs by number: one for all towers, or one a tower.
     Cuda(Vec<usize>),

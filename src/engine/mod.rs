@@ -20,13 +20,16 @@ use anyhow::Result;
 /// Values with a shape, row by row, as the outside world sees them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
+    /// The first dimension runs over all towers.
     pub shape: Vec<usize>,
+    /// Row by row.
     pub values: Vec<f32>,
 }
 
 /// Which of the values that the update rule keeps for a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
+    /// The parameter itself.
     Value,
     /// The last batch's gradient of the mean loss.
     Gradient,
@@ -38,10 +41,13 @@ pub enum Slot {
 /// (paper section 5). A rate of 0 freezes: neither w nor v changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
+    /// Learning rate of the weights.
     pub weight: f32,
     /// Weight decay times rate.
     pub weight_decay: f32,
+    /// Learning rate of the biases.
     pub bias: f32,
+    /// Their weight decay times their rate.
     pub bias_decay: f32,
 }
 
@@ -56,12 +62,15 @@ impl Rates {
 /// Seconds that one layer has taken since [`Engine::profile`], all its towers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LayerTime {
+    /// From input to output.
     pub forward: f64,
     /// Gradient to the input; of layers without weights the whole backward pass.
     pub backward_input: f64,
+    /// Gradients of weights and biases.
     pub backward_weights: f64,
     /// Joining and splitting at layers that read all towers.
     pub copies: f64,
+    /// The update rule, where it is a step of its own.
     pub update: f64,
 }
 
@@ -77,6 +86,7 @@ impl std::ops::AddAssign for LayerTime {
 
 /// A network in a device's memory.
 pub trait Engine: Send {
+    /// What it carries out.
     fn plan(&self) -> &Plan;
     /// Begins to take the time of each layer, from zero.
     fn profile(&mut self);

@@ -5,10 +5,13 @@ use crate::network::Plan;
 
 /// Times of some training steps.
 pub struct Profile<'a> {
+    /// Whose layers.
     pub plan: &'a Plan,
     /// One a layer.
     pub times: &'a [LayerTime],
+    /// How many.
     pub steps: u64,
+    /// Of all of them.
     pub images: u64,
 }
 

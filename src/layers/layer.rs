@@ -80,8 +80,11 @@ pub trait Layer: Debug + Send + Sync {
 
 /// A layer that an engine may compute in one pass with its neighbours (`network::Fusion`).
 pub enum Stage<'a> {
+    /// ReLU.
     Relu,
+    /// Response normalisation.
     Normalise(&'a lrn::Lrn),
+    /// Pooling.
     Pool(&'a pool::Pool),
 }
 

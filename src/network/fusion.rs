@@ -22,6 +22,7 @@ pub struct Found<P> {
     pub layers: usize,
     /// Which of them, counted from 0, it stands for: see [`Fusion::at`].
     pub at: usize,
+    /// What is carried out.
     pub pass: P,
 }
 
@@ -34,6 +35,7 @@ pub struct Fusion<P> {
     pub part: usize,
     /// The layer whose place among the tasks the pass takes, and as whose time it counts.
     pub at: usize,
+    /// What is carried out.
     pub pass: P,
 }
 

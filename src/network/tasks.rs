@@ -7,16 +7,42 @@ use super::plan::{Part, Plan};
 /// One piece of work; `layer` and `part` are indices into the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Copies source `from`'s channels into the part's joined input.
-    Join { layer: usize, part: usize, from: usize },
-    /// With `fusion`, an index into what the tasks were made with, that pass: the layer's work and that
-    /// of the others that it takes in, which have no task.
-    Forward { layer: usize, part: usize, fusion: Option<usize> },
-    /// Gradients at the input and of the parameters; `fusion` as in `Forward`.
-    Backward { layer: usize, part: usize, fusion: Option<usize> },
-    /// Gradient at the output of part `below` of the layer under `layer`: its channels in the joined
-    /// gradients of all parts of `layer`, added in their order.
-    Split { layer: usize, below: usize },
+    /// Copies one source's channels into a joined input.
+    Join {
+        /// That reads all towers.
+        layer: usize,
+        /// Whose input it is.
+        part: usize,
+        /// Index of the source among those of the join.
+        from: usize,
+    },
+    /// From input to output.
+    Forward {
+        /// Of the plan.
+        layer: usize,
+        /// Of the layer.
+        part: usize,
+        /// Index into what the tasks were made with: the work of that pass, so of the layer and of the
+        /// others that it takes in, which have no task.
+        fusion: Option<usize>,
+    },
+    /// Gradients at the input and of the parameters.
+    Backward {
+        /// Of the plan.
+        layer: usize,
+        /// Of the layer.
+        part: usize,
+        /// As in `Forward`.
+        fusion: Option<usize>,
+    },
+    /// Gradient at the output of a part of the layer under `layer`: its channels in the joined gradients of
+    /// all parts of `layer`, added in their order.
+    Split {
+        /// That reads all towers.
+        layer: usize,
+        /// The part of the layer under it.
+        below: usize,
+    },
 }
 
 /// Who does the work of one part of a layer.

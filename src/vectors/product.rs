@@ -10,8 +10,11 @@ use gemm::{Parallelism, gemm};
 /// c·column_stride`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
+    /// Element (0, 0) first.
     pub data: &'a [f32],
+    /// Values from one row to the next.
     pub row_stride: usize,
+    /// Values from one column to the next.
     pub column_stride: usize,
 }
 

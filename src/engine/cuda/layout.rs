@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
 pub struct Layout {
+    /// Of a batch.
     pub images: usize,
     /// Layers with weights that apply the ReLU above them.
     pub fusions: Vec<Fusion<WithRelu>>,
@@ -22,6 +23,7 @@ pub struct Layout {
 
 /// What one layer needs on one tower.
 pub struct PartLayout {
+    /// Its kernels.
     pub launches: Box<dyn Launches>,
     /// Where its input is joined: for each source.
     pub sources: Vec<SourceLayout>,

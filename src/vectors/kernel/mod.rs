@@ -22,7 +22,10 @@ use tile::{Then, Tile};
 #[derive(Clone, Copy)]
 pub enum Left {
     /// `[depth / 16][all][16]`: groups run along the depth, `all` rows lie in memory.
-    AlongDepth { all: usize },
+    AlongDepth {
+        /// Rows in memory, of which the product may take the first ones.
+        all: usize,
+    },
     /// `[rows / 16][depth][16]`: groups run along the rows.
     AlongRows,
 }
@@ -32,10 +35,16 @@ pub enum Left {
 pub enum Right {
     /// `[columns / panel][depth][panel]`, panels (`vectors::panel`) `apart` values apart, the last
     /// one narrower.
-    Panels { apart: usize },
+    Panels {
+        /// Values from one panel to the next.
+        apart: usize,
+    },
     /// `[columns / 16][depth][16]`, `apart` values from one line of columns to the next: an order
     /// that does not depend on the machine.
-    Lines { apart: usize },
+    Lines {
+        /// Values from one line of columns to the next.
+        apart: usize,
+    },
 }
 
 /// Where a column is whose row 0 lies in lines, `apart` values from one to the next.
@@ -57,9 +66,15 @@ impl Right {
 #[derive(Clone, Copy)]
 pub enum Out {
     /// Rows `stride` values apart.
-    Rows { stride: usize },
+    Rows {
+        /// Values from one row to the next.
+        stride: usize,
+    },
     /// `[columns / 16][rows][16]`, `apart` values from one line of columns to the next.
-    Lines { apart: usize },
+    Lines {
+        /// Values from one line of columns to the next.
+        apart: usize,
+    },
 }
 
 impl Out {
@@ -81,12 +96,15 @@ impl Out {
 
 /// What becomes of the product.
 pub enum Finish<'a> {
+    /// It is what is there from now on.
     Store,
     /// It is added to what is there.
     Add,
     /// It is the gradient of the weights that are there, which are updated; `v` lies as they do.
     Update {
+        /// The update rule's v of these weights.
         v: &'a mut [f32],
+        /// Its constants.
         rule: Rule,
     },
 }
@@ -98,6 +116,7 @@ pub struct Rule {
     pub momentum: f32,
     /// The weight decay times the rate.
     pub decay: f32,
+    /// The learning rate.
     pub rate: f32,
 }
 
@@ -106,18 +125,28 @@ pub struct Rule {
 /// Multiples of 16 are `depth` of [`Left::AlongDepth`], `rows` of [`Left::AlongRows`] and `columns`
 /// of lines; other `columns` are multiples of the lanes.
 pub struct Product<'a> {
+    /// `rows × depth`, in `order`.
     pub left: &'a [f32],
+    /// How `left` lies.
     pub order: Left,
+    /// `depth × columns`, in `panels`.
     pub right: &'a [f32],
+    /// How `right` lies.
     pub panels: Right,
     /// What is read after this, such as the next product's right operand: it is asked for
     /// meanwhile.
     pub next: &'a [f32],
+    /// `rows × columns`.
     pub out: &'a mut [f32],
+    /// How `out` lies.
     pub to: Out,
+    /// Rows of the result.
     pub rows: usize,
+    /// Values that each sum runs over.
     pub depth: usize,
+    /// Columns of the result.
     pub columns: usize,
+    /// What becomes of it.
     pub finish: Finish<'a>,
 }
 
