@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Between two plain lines.
 const PAUSE: Duration = Duration::from_secs(10);
-/// The bar, with what a [`line`] has too.
+/// The bar, with what a [`line()`] has too.
 const BAR: &str = "{prefix} [{bar:24}] {pos}/{len} images, {per_sec}, {eta} left  {msg}";
 
 /// How far a piece of work has come; counts images. Threads may share it.

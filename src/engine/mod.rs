@@ -102,7 +102,7 @@ pub trait Engine: Send {
         self.write(Slot::Value, tensor, values)
     }
     /// The form in which the passes take images. An engine that takes bytes centres them itself, from now
-    /// on on `mean` [input], the centre crop of the mean image.
+    /// on on `mean` `[input]`, the centre crop of the mean image.
     fn form(&mut self, mean: &[f32]) -> Result<Form>;
     /// `images`, run.batch crops, to class probabilities [run.batch, classes]. When it returns, nothing
     /// reads `images` any more.

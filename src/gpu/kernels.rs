@@ -12,7 +12,7 @@ pub struct KernelSource {
 }
 
 /// The file of this name in `kernels/`, embedded: a
-/// [`KernelSource`](crate::gpu::kernels::KernelSource).
+/// [`KernelSource`].
 #[macro_export]
 macro_rules! kernel_source {
     ($file:literal) => {

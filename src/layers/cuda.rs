@@ -82,7 +82,7 @@ pub struct ParameterBuffers {
 
 /// What the loss is made of.
 pub struct Loss {
-    /// [images]
+    /// `[images]`
     pub labels: Buffer<i32>,
     /// Sum of the losses, images whose first class is wrong, images whose label is not among five.
     pub totals: Buffer<f32>,

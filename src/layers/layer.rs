@@ -45,7 +45,7 @@ pub struct ParameterShapes {
     /// conv: [out, in per group, height, width]; fc: [out, in]; local: [out, out height, out width,
     /// in per group, height, width].
     pub weight: Vec<usize>,
-    /// conv and fc: [out]; local: [out, out height, out width].
+    /// conv and fc: `[out]`; local: `[out, out height, out width]`.
     pub bias: Vec<usize>,
 }
 

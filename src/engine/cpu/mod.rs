@@ -27,7 +27,7 @@ pub struct Cpu {
     /// One for each of the plan's buffers, [batch, values].
     buffers: Vec<Vec<f32>>,
     workspace: Vec<f32>,
-    /// [layer][part]
+    /// `[layer][part]`
     parameters: Vec<Vec<Parameters>>,
     /// Images of the last forward pass.
     last_batch: usize,

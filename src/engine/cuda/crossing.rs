@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Every crossing of one network.
 pub struct Crossings {
-    /// [layer][part][source]; none where the source is on the part's GPU.
+    /// `[layer][part][source]`; none where the source is on the part's GPU.
     pub of: Vec<Vec<Vec<Option<Crossing>>>>,
     /// From one device to another.
     pub links: HashMap<(usize, usize), Link>,

@@ -15,7 +15,7 @@ pub struct Layout {
     pub fusions: Vec<Fusion<WithRelu>>,
     /// For each device, the next batch's crops to its input.
     pub inputs: Vec<Launch>,
-    /// [layer][part]
+    /// `[layer][part]`
     pub parts: Vec<Vec<PartLayout>>,
     /// For each device, values of scratch space.
     pub scratch: Vec<usize>,

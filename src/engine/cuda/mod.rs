@@ -52,7 +52,7 @@ pub struct Cuda {
 struct Host {
     /// [images, channels + 1]
     colours: Pinned<f32>,
-    /// [images]
+    /// `[images]`
     labels: Pinned<i32>,
 }
 

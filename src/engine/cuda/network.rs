@@ -24,9 +24,9 @@ pub struct Network {
     pub inputs: Vec<Input>,
     /// For each device, what its layers share.
     pub scratch: Vec<Buffer<f32>>,
-    /// [layer][part]
+    /// `[layer][part]`
     pub saved: Vec<Vec<Buffer<u8>>>,
-    /// [layer][part]
+    /// `[layer][part]`
     pub parameters: Vec<Vec<Option<ParameterBuffers>>>,
     pub crossings: Crossings,
     pub loss: Loss,

@@ -126,7 +126,7 @@ impl Fc {
         }
     }
 
-    /// Neurons of a line: weights lie in [out / wide][in][wide].
+    /// Neurons of a line: weights lie in `[out / wide][in][wide]`.
     fn wide(&self) -> usize {
         if self.in_lines() { LINE } else { self.outputs }
     }

@@ -1,5 +1,5 @@
 //! The fully connected layer's products on our own kernel. Weights lie in lines of sixteen neurons,
-//! [out / 16][in][16], which all three directions read as they lie: forward as the right operand, for the
+//! `[out / 16][in][16]`, which all three directions read as they lie: forward as the right operand, for the
 //! gradient to the inputs as the left one, and the weights' gradient is written so.
 //!
 //! A task is a fixed range of neurons or inputs, and sums go along the depth in pieces of fixed length,
@@ -193,7 +193,7 @@ impl Fc {
     }
 }
 
-/// `to` [columns / 16][rows][16] ← `from` [rows, columns].
+/// `to` `[columns / 16][rows][16]` ← `from` `[rows, columns]`.
 fn group(to: &mut [f32], from: &[f32], rows: usize, columns: usize) {
     /// Columns of one task.
     const WIDE: usize = 256;

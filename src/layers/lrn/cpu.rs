@@ -24,7 +24,7 @@ impl Lrn {
         self.region == Region::AcrossMaps && self.beta == 0.75
     }
 
-    /// `sums` [shape] ← for each value, the sum of `values` over its neighbourhood. Always added from
+    /// `sums` `[shape]` ← for each value, the sum of `values` over its neighbourhood. Always added from
     /// the first neighbour to the last.
     fn neighbourhood_sums(&self, sums: &mut [f32], values: &[f32], row_sums: &mut [f32]) {
         let (half, c) = (self.n / 2, self.shape.channels);

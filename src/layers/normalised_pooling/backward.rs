@@ -12,7 +12,7 @@ pub(super) fn scratch(of: &NormalisedPooling) -> usize {
     2 * of.padded_row() + 4 * of.slots() * of.row()
 }
 
-/// `dx` [input], overwritten, from `dy` [output] and `x` [input] for one image.
+/// `dx` `[input]`, overwritten, from `dy` `[output]` and `x` `[input]` for one image.
 pub(super) struct Backward<'a> {
     pub of: &'a NormalisedPooling,
     pub dx: &'a mut [f32],

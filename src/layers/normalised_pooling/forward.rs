@@ -11,7 +11,7 @@ pub(super) fn scratch(of: &NormalisedPooling) -> usize {
     of.padded_row() + (of.slots() + 1) * of.row()
 }
 
-/// `y` [output] from `x` [input] for one image.
+/// `y` `[output]` from `x` `[input]` for one image.
 pub(super) struct Forward<'a> {
     pub of: &'a NormalisedPooling,
     pub y: &'a mut [f32],

@@ -107,7 +107,7 @@ pub fn larger<S: Simd>(s: S, best: S::V, x: S::V) -> S::V {
     s.if_equal(x, x, s.if_greater(x, best, x, best), x)
 }
 
-/// One window's gradient `dy` [channels], added to `dx` at the place where `x` is largest, channel by
+/// One window's gradient `dy` `[channels]`, added to `dx` at the place where `x` is largest, channel by
 /// channel; of equal ones the first. The positions of the window begin at `offsets`, in its order, in
 /// both, and `room` values, no fewer than there are channels, may be touched at each.
 ///
@@ -148,7 +148,7 @@ pub fn share<S: Simd>(
     }
 }
 
-/// One window's gradient `dy` [channels], the same part of it added to each position of `dx`.
+/// One window's gradient `dy` `[channels]`, the same part of it added to each position of `dx`.
 #[inline(always)]
 fn share_evenly<S: Simd>(s: S, dx: &mut [f32], dy: &[f32], offsets: &[usize]) {
     let n = s.splat(offsets.len() as f32);

@@ -1,9 +1,9 @@
 //! A checkpoint: one safetensors file, enough to evaluate, predict, go on training, or be read by
 //! another tool. The README documents its content.
 //!
-//! Tensors: each parameter by name (`conv1.weight` [out, in per group, height, width], …), its
-//! momentum as `momentum/NAME`, `data.mean` [channel, height, width], `data.components` [component,
-//! channel] and `data.deviations` [component]. Metadata: `config`, `classes`, `seed`, `step`,
+//! Tensors: each parameter by name (`conv1.weight` `[out, in per group, height, width]`, …), its
+//! momentum as `momentum/NAME`, `data.mean` `[channel, height, width]`,
+//! `data.components` `[component, channel]` and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
 //! `preparation`, `state`, `format`, `checksums`.
 
 use crate::config::Config;
@@ -112,13 +112,13 @@ pub fn save(
     })
 }
 
-/// [pixel][channel] to [channel][pixel].
+/// `[pixel][channel]` to `[channel][pixel]`.
 fn planes(interleaved: &[f32], channels: usize) -> Vec<f32> {
     let pixels = interleaved.len() / channels;
     (0..interleaved.len()).map(|i| interleaved[i % pixels * channels + i / pixels]).collect()
 }
 
-/// [channel][pixel] to [pixel][channel].
+/// `[channel][pixel]` to `[pixel][channel]`.
 fn interleaved(planes: &[f32], channels: usize) -> Vec<f32> {
     let pixels = planes.len() / channels;
     (0..planes.len()).map(|i| planes[i % channels * pixels + i / channels]).collect()

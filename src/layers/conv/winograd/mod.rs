@@ -140,7 +140,7 @@ impl Winograd {
         WeightLayout { strides: (self.size * c * out, c * out, out), start }
     }
 
-    /// [size, size, depth, outputs], as [`Winograd::folded`] makes them.
+    /// `[size, size, depth, outputs]`, as `folded_rows` orders them.
     fn folded_layout(&self) -> WeightLayout {
         let (depth, out) = (self.depth(), self.window.output.channels);
         WeightLayout { strides: (self.size * depth * out, depth * out, out), start: 0 }

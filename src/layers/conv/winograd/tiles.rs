@@ -8,7 +8,7 @@ use crate::vectors::scratch::LINE;
 use crate::vectors::{Simd, Work};
 use std::ops::Range;
 
-/// One panel of weights to all points, [T²][depth][panel].
+/// One panel of weights to all points, `[T²][depth][panel]`.
 pub(super) struct TransformWeights<'a, const T: usize, const R: usize> {
     pub of: &'a Correlation<T, R>,
     pub panel: usize,
@@ -103,7 +103,7 @@ impl<const T: usize, const R: usize> Work for Correlate<'_, T, R> {
     }
 }
 
-/// Rows of tiles `range`, counted over the images of `x`, to `inputs` [T²][depth / 16][tiles][16].
+/// Rows of tiles `range`, counted over the images of `x`, to `inputs` `[T²][depth / 16][tiles][16]`.
 #[inline(always)]
 fn transform_inputs<S: Simd, const T: usize, const R: usize>(
     s: S,
@@ -142,7 +142,7 @@ fn transform_inputs<S: Simd, const T: usize, const R: usize>(
     }
 }
 
-/// `outputs` [T²][tiles][used] to the rows of tiles `range` of the images `y`.
+/// `outputs` `[T²][tiles][used]` to the rows of tiles `range` of the images `y`.
 #[inline(always)]
 fn transform_outputs<S: Simd, const T: usize, const R: usize>(
     s: S,

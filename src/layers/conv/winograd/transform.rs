@@ -125,7 +125,7 @@ impl<const T: usize, const R: usize> Transform<T, R> {
     }
 }
 
-/// Σ row[k] · x[k] over k = `first`, `first` + `step`, …; terms with 0 or 1 cost nothing more.
+/// Σ `row[k] · x[k]` over k = `first`, `first` + `step`, …; terms with 0 or 1 cost nothing more.
 #[inline(always)]
 fn dot<S: Simd, const N: usize>(
     s: S,
