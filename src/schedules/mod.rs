@@ -120,6 +120,8 @@ impl State {
 pub struct Past {
     /// The epoch to go on with, from 1; before it all is past.
     pub epoch: u32,
+    /// Whether it has begun.
+    pub inside: bool,
     /// The epoch with the lowest validation top-1 error so far, and that error (a fraction).
     pub best: Option<(u32, f64)>,
 }
@@ -197,7 +199,7 @@ impl Schedule {
 
     /// The state of a new run.
     pub fn begin(&self) -> State {
-        self.begin_after(&Past { epoch: 1, best: None })
+        self.begin_after(&Past { epoch: 1, inside: false, best: None })
     }
 
     /// The state as if a run up to here had kept to this schedule.
@@ -209,7 +211,8 @@ impl Schedule {
             own: serde_json::Map::new(),
         };
         self.policy.take_over(&mut state, past);
-        (1..past.epoch).for_each(|epoch| self.begin_epoch(&mut state, epoch));
+        let begun = past.epoch.saturating_sub(u32::from(!past.inside));
+        (1..=begun).for_each(|epoch| self.begin_epoch(&mut state, epoch));
         state
     }
 

@@ -141,7 +141,7 @@ mod tests {
         let mut state = old.begin();
         old.end_epoch(&mut state, 0.5).unwrap();
         assert_eq!(old.end_epoch(&mut state, 0.5).unwrap(), Verdict::Dropped);
-        let past = Past { epoch: 3, best: Some((1, 0.5)) };
+        let past = Past { epoch: 3, inside: false, best: Some((1, 0.5)) };
         let new = schedule("rate=0.005\npatience=1");
         new.resume(&old, &mut state, &past).unwrap();
         assert_eq!((state.rate, state.bias_rate), (0.005, 0.005));
@@ -159,7 +159,8 @@ mod tests {
             assert_eq!(old.end_epoch(&mut state, error).unwrap(), Verdict::GoOn);
         }
         let new = schedule("rate=0.001\nbias_rate=0.02\npatience=2");
-        new.resume(&old, &mut state, &Past { epoch: 3, best: Some((1, 0.5)) }).unwrap();
+        new.resume(&old, &mut state, &Past { epoch: 3, inside: false, best: Some((1, 0.5)) })
+            .unwrap();
         assert!((state.bias_rate - 0.002).abs() < 1e-15, "the biases keep their ratio");
         let verdicts = [0.6, 0.6].map(|error| new.end_epoch(&mut state, error).unwrap());
         assert_eq!(verdicts, [Verdict::GoOn, Verdict::Dropped]);
@@ -172,7 +173,8 @@ mod tests {
         (1..=4).for_each(|epoch| old.begin_epoch(&mut state, epoch));
         let new = schedule("rate=0.01\npatience=3");
         // Epochs 3 and 4 were no better than epoch 2.
-        new.resume(&old, &mut state, &Past { epoch: 5, best: Some((2, 0.3)) }).unwrap();
+        new.resume(&old, &mut state, &Past { epoch: 5, inside: false, best: Some((2, 0.3)) })
+            .unwrap();
         assert_eq!(state.rate, 0.01);
         assert_eq!(new.end_epoch(&mut state, 0.3).unwrap(), Verdict::Dropped);
     }

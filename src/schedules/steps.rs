@@ -155,11 +155,15 @@ mod tests {
         let old = schedule("kind='steps'\nrate=0.1\nsteps=[{epoch=2,rate=0.05,layers={fc=0.0}}]");
         let mut state = old.begin();
         (1..=4).for_each(|epoch| old.begin_epoch(&mut state, epoch));
-        let past = Past { epoch: 5, best: None };
+        let past = Past { epoch: 5, inside: false, best: None };
         let new =
             schedule("kind='steps'\nrate=0.1\nsteps=[{epoch=3,rate=0.02},{epoch=5,rate=0.01}]");
         new.resume(&old, &mut state, &past).unwrap();
         assert_eq!((state.rate, state.layers.len()), (0.02, 0));
+        // Inside an epoch its own change has been.
+        let mut inside = old.begin();
+        new.resume(&old, &mut inside, &Past { inside: true, ..past }).unwrap();
+        assert_eq!(inside.rate, 0.01);
         // A rate alone counts from now on, until the list's next change.
         let hand = "kind='steps'\nrate=0.5\nsteps=[{epoch=3,rate=0.02},{epoch=5,rate=0.01}]";
         let hand = schedule(hand);

@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn old_states_go_on_where_they_stood() {
-        let past = Past { epoch: 9, best: Some((4, 0.25)) };
+        let past = Past { epoch: 9, inside: false, best: Some((4, 0.25)) };
         let old = || serde_json::from_str::<State>(OLD_STATE).unwrap();
         let plateau = Schedule::read(&table("rate = 0.01\npatience = 5\ndrops = 2")).unwrap();
         let mut state = old();

@@ -48,11 +48,6 @@ pub fn state(
             );
         }
     }
-    let past = Past { epoch: state.epoch, best: state.best };
-    config
-        .schedule
-        .resume(&old.schedule, &mut state.schedule, &past)
-        .with_context(|| name.clone())?;
     if state.epoch > config.train.epochs {
         bail!(
             "{}: the run is finished, it has trained {} epochs; more with --set train.epochs={}",
@@ -61,6 +56,11 @@ pub fn state(
             2 * config.train.epochs
         );
     }
+    let past = Past { epoch: state.epoch, inside: state.batches > 0, best: state.best };
+    config
+        .schedule
+        .resume(&old.schedule, &mut state.schedule, &past)
+        .with_context(|| name.clone())?;
     if state.finished && old.schedule == config.schedule && old.train.epochs == config.train.epochs
     {
         bail!(
