@@ -56,8 +56,10 @@ pub unsafe trait Simd: Copy {
 pub trait Work {
     /// What comes of it.
     type Out;
-    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is
-    /// inlined into [`dispatch`](super::dispatch())'s functions is compiled for their level.
+    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is inlined
+    /// into [`dispatch`](super::dispatch())'s functions is compiled for their level. (A function
+    /// with this one caller is inlined with `#[inline]` too, and then the compiler knows its
+    /// slices apart; `data::augment` has an example.)
     fn run<S: Simd>(self, simd: S) -> Self::Out;
 }
 

@@ -28,35 +28,50 @@ struct Apply<'a, const C: usize> {
 impl<const C: usize> Work for Apply<'_, C> {
     type Out = ();
 
-    /// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses
-    /// a product and a sum, so every width gives the same bits.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { out, image, draw, a } = self;
-        let Geometry { width, crop, .. } = a.geometry;
-        let row = crop * C;
-        let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
-        let begin = (draw.top * width + draw.left) * C;
-        let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
-        for (y, (out, mean)) in rows.enumerate() {
-            let pixels = &image[begin + y * width * C..][..row];
-            let (out, out_rest) = out.as_chunks_mut::<RUN>();
-            let (mean, mean_rest) = mean.as_chunks::<RUN>();
-            if draw.flip {
-                let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
-                for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
-                    apply_run(out, &flip_run::<S, C>(s, pixels), mean, &shift, draw.scale);
-                }
-                let mut flipped = [0; RUN];
-                flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
-                apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
-            } else {
-                let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
-                for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
-                    apply_run(out, pixels, mean, &shift, draw.scale);
-                }
-                apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
+        apply_rows::<S, C>(s, out, image, draw, a);
+    }
+}
+
+/// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses a
+/// product and a sum, so every width gives the same bits.
+///
+/// A function of its own, and not inlined by force, for its parameters' sake: of those the compiler
+/// knows that `out` is apart from what is read. As fields of a work, or inlined before that is
+/// noted, they cost a fifth more time (Zen 3, AVX2). With one caller it is inlined all the same.
+#[inline]
+fn apply_rows<S: Simd, const C: usize>(
+    s: S,
+    out: &mut [f32],
+    image: &[u8],
+    draw: &Draw,
+    a: &Augmentation,
+) {
+    let Geometry { width, crop, .. } = a.geometry;
+    let row = crop * C;
+    let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
+    let begin = (draw.top * width + draw.left) * C;
+    let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
+    for (y, (out, mean)) in rows.enumerate() {
+        let pixels = &image[begin + y * width * C..][..row];
+        let (out, out_rest) = out.as_chunks_mut::<RUN>();
+        let (mean, mean_rest) = mean.as_chunks::<RUN>();
+        if draw.flip {
+            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
+            for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
+                apply_run(out, &flip_run::<S, C>(s, pixels), mean, &shift, draw.scale);
             }
+            let mut flipped = [0; RUN];
+            flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
+            apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
+        } else {
+            let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
+            for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
+                apply_run(out, pixels, mean, &shift, draw.scale);
+            }
+            apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
         }
     }
 }
@@ -81,26 +96,38 @@ struct Cut<'a, const C: usize> {
 impl<const C: usize> Work for Cut<'_, C> {
     type Out = ();
 
-    /// The crop's rows, copied or flipped.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { out, image, draw, geometry } = self;
-        let Geometry { width, crop, .. } = *geometry;
-        let row = crop * C;
-        let begin = (draw.top * width + draw.left) * C;
-        for (y, out) in out.chunks_exact_mut(row).enumerate() {
-            let pixels = &image[begin + y * width * C..][..row];
-            if !draw.flip {
-                out.copy_from_slice(pixels);
-                continue;
-            }
-            let (out, out_rest) = out.as_chunks_mut::<RUN>();
-            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
-            for (out, pixels) in out.iter_mut().zip(pixels.iter().rev()) {
-                *out = flip_run::<S, C>(s, pixels);
-            }
-            flip::<C>(out_rest, pixels_rest);
+        cut_rows::<S, C>(s, out, image, draw, geometry);
+    }
+}
+
+/// The crop's rows, copied or flipped. As [`apply_rows`] a function of its own: a plain crop takes
+/// a fifth more time without.
+#[inline]
+fn cut_rows<S: Simd, const C: usize>(
+    s: S,
+    out: &mut [u8],
+    image: &[u8],
+    draw: &Draw,
+    geometry: &Geometry,
+) {
+    let Geometry { width, crop, .. } = *geometry;
+    let row = crop * C;
+    let begin = (draw.top * width + draw.left) * C;
+    for (y, out) in out.chunks_exact_mut(row).enumerate() {
+        let pixels = &image[begin + y * width * C..][..row];
+        if !draw.flip {
+            out.copy_from_slice(pixels);
+            continue;
         }
+        let (out, out_rest) = out.as_chunks_mut::<RUN>();
+        let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
+        for (out, pixels) in out.iter_mut().zip(pixels.iter().rev()) {
+            *out = flip_run::<S, C>(s, pixels);
+        }
+        flip::<C>(out_rest, pixels_rest);
     }
 }
 
