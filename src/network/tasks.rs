@@ -1,5 +1,5 @@
-//! The order of work in one pass, as data. A device runs the tasks of its towers in this order; a task
-//! that reads another device's memory waits for what wrote it.
+//! The order of work in one pass, as data. A device runs the tasks of its towers in this order; a
+//! task that reads another device's memory waits for what wrote it.
 
 use super::fusion::{Fusion, Pass};
 use super::plan::{Part, Plan};
@@ -9,13 +9,13 @@ use super::plan::{Part, Plan};
 pub enum Task {
     /// Copies source `from`'s channels into the part's joined input.
     Join { layer: usize, part: usize, from: usize },
-    /// With `fusion`, an index into what the tasks were made with, that pass: the layer's work and that
-    /// of the others that it takes in, which have no task.
+    /// With `fusion`, an index into what the tasks were made with, that pass: the layer's work and
+    /// that of the others that it takes in, which have no task.
     Forward { layer: usize, part: usize, fusion: Option<usize> },
     /// Gradients at the input and of the parameters; `fusion` as in `Forward`.
     Backward { layer: usize, part: usize, fusion: Option<usize> },
-    /// Gradient at the output of part `below` of the layer under `layer`: its channels in the joined
-    /// gradients of all parts of `layer`, added in their order.
+    /// Gradient at the output of part `below` of the layer under `layer`: its channels in the
+    /// joined gradients of all parts of `layer`, added in their order.
     Split { layer: usize, below: usize },
 }
 
@@ -35,7 +35,8 @@ fn worker<P>(fusions: &[Fusion<P>], layer: usize, part: usize) -> Worker {
 }
 
 impl Plan {
-    /// From the input to the probabilities, with `fusions` (of [`Plan::fusions`]) in their layers' place.
+    /// From the input to the probabilities, with `fusions` (of [`Plan::fusions`]) in their layers'
+    /// place.
     pub fn forward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate() {
@@ -52,8 +53,8 @@ impl Plan {
         tasks
     }
 
-    /// From the loss to every parameter's gradient, with `fusions` in their layers' place if the pass goes
-    /// backward. Layers below the first that learns have no work.
+    /// From the loss to every parameter's gradient, with `fusions` in their layers' place if the
+    /// pass goes backward. Layers below the first that learns have no work.
     pub fn backward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
         let fusions = if P::BACKWARD { fusions } else { &[] };
         let mut tasks = Vec::new();

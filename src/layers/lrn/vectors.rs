@@ -1,9 +1,11 @@
-//! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾ comes from two square roots
-//! and a division: s · 1 / (s · √s · √√s), of which the backward pass needs the second factor too.
+//! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾ comes from two square
+//! roots and a division: s · 1 / (s · √s · √√s), of which the backward pass needs the second factor
+//! too.
 //!
-//! One task is an image, worked on row by row. A row's squares lie in scratch space with zeros around
-//! each position's maps, so that the sum over neighbours is n shifted loads, added from the first to the
-//! last. The backward pass computes the sums again, which costs less than to store and fetch them.
+//! One task is an image, worked on row by row. A row's squares lie in scratch space with zeros
+//! around each position's maps, so that the sum over neighbours is n shifted loads, added from the
+//! first to the last. The backward pass computes the sums again, which costs less than to store and
+//! fetch them.
 //!
 //! The formulas stand in [`Formulas`], for a vector of maps; the pass with pooling
 //! (`normalised_pooling`) computes with them too.
@@ -72,8 +74,8 @@ fn powers<S: Simd>(s: S, scale: S::V) -> (S::V, S::V) {
 
 /// One layer's formulas, with its constants as vectors: a the input, b the output, s = k + α Σ a².
 ///
-/// `near` and `inner` are one position's maps with half of n zeros before and zeros after them, [`stride`]
-/// values; `first` is the map at which the vector begins.
+/// `near` and `inner` are one position's maps with half of n zeros before and zeros after them,
+/// [`stride`] values; `first` is the map at which the vector begins.
 #[derive(Clone, Copy)]
 pub struct Formulas<S: Simd> {
     s: S,
@@ -103,7 +105,7 @@ impl<S: Simd> Formulas<S> {
         powers(self.s, self.s.fma(self.alpha, sum(self.s, &near[first..], self.n), self.k))
     }
 
-    /// db · b / s, as db · a · s^−7/4, to its place in `inner`. Past the last map `a` and `db` are 0.
+    /// db · b / s, as db · a · s^−7/4, to its place in `inner`. Past the last map both are 0.
     #[inline(always)]
     pub fn inner(self, inner: &mut [f32], first: usize, (db, a, more): (S::V, S::V, S::V)) {
         let product = self.s.mul(self.s.mul(db, a), more);
