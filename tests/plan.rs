@@ -54,7 +54,8 @@ fn two_towers_on_one_device_share_the_input_batch() {
     assert!(one.memory_bytes()[0] < 4 << 30);
 }
 
-/// Every part of a layer that the tasks do one way, (layer, part) in order, for a pass all that it takes in.
+/// Every part of a layer that the tasks do one way, (layer, part) in order, for a pass all that it
+/// takes in.
 fn done<P>(fusions: &[Fusion<P>], tasks: &[Task]) -> Vec<(usize, usize)> {
     let mut done = Vec::new();
     for task in tasks {

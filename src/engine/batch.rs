@@ -4,8 +4,8 @@ use crate::layers::Run;
 use crate::network::Plan;
 use anyhow::{Result, bail};
 
-/// Refuses a batch that does not fit the plan. `given` is what the images are made of: its name, how
-/// many the batch has, how many an image has.
+/// Refuses a batch that does not fit the plan. `given` is what the images are made of: its name,
+/// how many the batch has, how many an image has.
 pub(super) fn check_images(plan: &Plan, run: &Run, given: &[(&str, usize, usize)]) -> Result<()> {
     let whole = given.iter().all(|&(_, all, each)| all == run.batch * each);
     if whole && (1..=plan.batch).contains(&run.batch) {

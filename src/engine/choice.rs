@@ -94,7 +94,7 @@ fn automatic(towers: usize) -> Placement {
         Ok(Placement::cuda(towers, &gpus[..names.len()], &names, why))
     });
     found.unwrap_or_else(|error| {
-        // Nobody asked for a GPU: what is missing is enough; `alexnet devices` says what to do about it.
+        // Nobody asked for a GPU: what is missing is enough; `alexnet devices` has the way out.
         let why = match error.downcast_ref::<Missing>() {
             Some(missing) => missing.what.clone(),
             None => format!("{error:#}"),

@@ -96,28 +96,28 @@ pub trait Engine: Send {
     fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor>;
     /// Writes one parameter, all towers joined.
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()>;
-    /// Takes a parameter's values, all towers joined, to compute with them where they lie in a file, if
-    /// that serves; else as [`Engine::write`].
+    /// Takes a parameter's values, all towers joined, to compute with them where they lie in a
+    /// file, if that serves; else as [`Engine::write`].
     fn adopt(&mut self, tensor: usize, values: &MappedFloats) -> Result<()> {
         self.write(Slot::Value, tensor, values)
     }
-    /// The form in which the passes take images. An engine that takes bytes centres them itself, from now
-    /// on on `mean` `[input]`, the centre crop of the mean image.
+    /// The form in which the passes take images. An engine that takes bytes centres them itself,
+    /// from now on on `mean` `[input]`, the centre crop of the mean image.
     fn form(&mut self, mean: &[f32]) -> Result<Form>;
-    /// `images`, run.batch crops, to class probabilities [run.batch, classes]. When it returns, nothing
-    /// reads `images` any more.
+    /// `images`, run.batch crops, to class probabilities [run.batch, classes]. When it returns,
+    /// nothing reads `images` any more.
     fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()>;
     /// The probabilities of the last forward pass [run.batch, classes].
     fn probabilities(&self) -> Result<Vec<f32>>;
-    /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when it
-    /// returns, but reads `images` no more; whatever is asked of the engine next finds the gradients
-    /// complete.
+    /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when
+    /// it returns, but reads `images` no more; whatever is asked of the engine next finds the
+    /// gradients complete.
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally>;
     /// The update rule on all parameters; `rates` has one entry a layer of the plan.
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()>;
-    /// [`Engine::gradients`] and [`Engine::update`] of one batch, with the same bits; a loss that is no
-    /// number updates nothing. An engine may update weights as their gradient comes into being; the
-    /// gradient of those is not there to be read afterwards.
+    /// [`Engine::gradients`] and [`Engine::update`] of one batch, with the same bits; a loss that
+    /// is no number updates nothing. An engine may update weights as their gradient comes into
+    /// being; the gradient of those is not there to be read afterwards.
     fn step(
         &mut self,
         run: &Run,

@@ -18,7 +18,8 @@ pub struct Profile<'a> {
 impl Profile<'_> {
     /// One line a layer: milliseconds a step, and GFLOP/s of the three products. These count the
     /// multiply-adds of direct convolution, twice, whatever way they are done. On several GPUs the
-    /// times of all are added; on the CPU layers in one pass (`network::Fusion`) count as normalisation.
+    /// times of all are added; on the CPU layers in one pass (`network::Fusion`) count as
+    /// normalisation.
     pub fn table(&self) -> String {
         let heads =
             ["forward", "GFLOP/s", "to input", "GFLOP/s", "to weights", "GFLOP/s", "copies"];

@@ -1,13 +1,13 @@
-//! Parameters between the outside world, where a tensor has all towers joined along its first dimension,
-//! and an engine, which holds each part of a layer by itself.
+//! Parameters between the outside world, where a tensor has all towers joined along its first
+//! dimension, and an engine, which holds each part of a layer by itself.
 
 use super::Tensor;
 use crate::layers::{Learn, Role};
 use crate::network::{Plan, TensorPlan};
 use anyhow::{Result, bail};
 
-/// The tensor, an index into [`Plan::tensors`], from what `part` gives for each part of its layer by the
-/// part's index: the values in the outside world's order.
+/// The tensor, an index into [`Plan::tensors`], from what `part` gives for each part of its layer
+/// by the part's index: the values in the outside world's order.
 pub(super) fn read(
     plan: &Plan,
     tensor: usize,

@@ -103,8 +103,8 @@ pub(super) fn open_nvrtc(driver_version: i32) -> Result<Library> {
     let package = if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };
     Err(missing(
         format!(
-            "NVRTC, the compiler for the kernels, was not found (libnvrtc.so.{major}; looked in the \
-             loader path, CUDA_HOME, /usr/local/cuda and Python's packages)"
+            "NVRTC, the compiler for the kernels, was not found (libnvrtc.so.{major}; looked in \
+             the loader path, CUDA_HOME, /usr/local/cuda and Python's packages)"
         ),
         format!("install the CUDA toolkit, or run `pip install {package}`"),
     ))

@@ -1,6 +1,6 @@
-//! Consecutive layers that an engine carries out as one pass. An engine names the [`Pass`] that it has;
-//! the plan finds the layers for it, and the tasks ([`Plan::forward`], [`Plan::backward`]) hold one for
-//! the pass in the place of the layers' own.
+//! Consecutive layers that an engine carries out as one pass. An engine names the [`Pass`] that it
+//! has; the plan finds the layers for it, and the tasks ([`Plan::forward`], [`Plan::backward`])
+//! hold one for the pass in the place of the layers' own.
 
 use super::plan::{Part, Plan};
 use crate::layers::normalised_pooling::NormalisedPooling;
@@ -11,8 +11,8 @@ use std::ops::Range;
 pub trait Pass: Sized {
     /// Whether backward is one pass too; else the layers go back one by one.
     const BACKWARD: bool;
-    /// The pass over the lowest of `stack`, one part a layer from the bottom up, each of which reads
-    /// what the one below wrote; `None` if the lowest is not where one begins.
+    /// The pass over the lowest of `stack`, one part a layer from the bottom up, each of which
+    /// reads what the one below wrote; `None` if the lowest is not where one begins.
     fn over(stack: &[&Part]) -> Option<Found<Self>>;
 }
 

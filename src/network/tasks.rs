@@ -1,5 +1,5 @@
-//! The order of work in one pass, as data. A device runs the tasks of its towers in this order; a task
-//! that reads another device's memory waits for what wrote it.
+//! The order of work in one pass, as data. A device runs the tasks of its towers in this order; a
+//! task that reads another device's memory waits for what wrote it.
 
 use super::fusion::{Fusion, Pass};
 use super::plan::{Part, Plan};
@@ -61,7 +61,8 @@ fn worker<P>(fusions: &[Fusion<P>], layer: usize, part: usize) -> Worker {
 }
 
 impl Plan {
-    /// From the input to the probabilities, with `fusions` (of [`Plan::fusions`]) in their layers' place.
+    /// From the input to the probabilities, with `fusions` (of [`Plan::fusions`]) in their layers'
+    /// place.
     pub fn forward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate() {
@@ -78,8 +79,8 @@ impl Plan {
         tasks
     }
 
-    /// From the loss to every parameter's gradient, with `fusions` in their layers' place if the pass goes
-    /// backward. Layers below the first that learns have no work.
+    /// From the loss to every parameter's gradient, with `fusions` in their layers' place if the
+    /// pass goes backward. Layers below the first that learns have no work.
     pub fn backward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
         let fusions = if P::BACKWARD { fusions } else { &[] };
         let mut tasks = Vec::new();

@@ -11,8 +11,8 @@ pub(super) struct Parameters {
     pub value: [Vec<f32>; 2],
     pub gradient: [Vec<f32>; 2],
     pub momentum: [Vec<f32>; 2],
-    /// Weights used where they lie in a file, in the outside world's order; then the first of `value`
-    /// is not.
+    /// Weights used where they lie in a file, in the outside world's order; then the first of
+    /// `value` is not.
     pub adopted: Option<MappedFloats>,
 }
 
@@ -44,8 +44,8 @@ impl Parameters {
         }
     }
 
-    /// The gradients of one batch; with a rule, and if the layer can, the weights are updated instead of
-    /// their gradient written.
+    /// The gradients of one batch; with a rule, and if the layer can, the weights are updated
+    /// instead of their gradient written.
     pub fn backward(
         &mut self,
         learn: &dyn Learn,
@@ -65,7 +65,7 @@ impl Parameters {
         }
     }
 
-    /// The rule on weights and biases; without one they are frozen. `done`: not the weights any more.
+    /// The rule on weights and biases; without one they are frozen. `done`: not on the weights.
     pub fn update(&mut self, rules: [Option<Rule>; 2], done: bool) {
         for (index, rule) in rules.into_iter().enumerate().skip(usize::from(done)) {
             if let Some(rule) = rule {

@@ -1,4 +1,4 @@
-//! What one GPU gives another: the memory on both sides of each crossing, and the links between them.
+//! What one GPU gives another: the memory on both sides of each crossing, and the links.
 
 use super::layout::{Layout, SourceLayout};
 use super::signal::{Board, Signal};
@@ -23,7 +23,8 @@ pub struct Crossings {
 
 /// What one tower gives another across GPUs.
 pub struct Crossing {
-    /// On the reader's device: the source's output; in the backward pass its gradient, on its way back.
+    /// On the reader's device: the source's output; in the backward pass its gradient, on its way
+    /// back.
     pub there: Buffer<f32>,
     pub there_free: Event,
     /// The source's output is written.
@@ -124,8 +125,8 @@ fn open(from: &Arc<Device>, to: &Arc<Device>, most: usize) -> Result<Link> {
     // Both ways go alike, so one of them warns.
     if !link.is_direct() && from.index < to.index {
         note!(
-            "warning: GPU {} and GPU {} have no access to each other's memory; what crosses between \
-             them goes through the host, which is slower",
+            "warning: GPU {} and GPU {} have no access to each other's memory; what crosses \
+             between them goes through the host, which is slower",
             from.index,
             to.index
         );

@@ -1,10 +1,11 @@
 //! The CUDA engine: a network on one or two GPUs.
 //!
-//! Everything that is needed is planned ([`layout`]), refused if there is too little, and taken at the
-//! start ([`network`]). A worker thread a GPU ([`worker`]) queues the plan's tasks ([`tasks`]) on that
-//! GPU's compute stream; this thread hands over batches, as bytes in pinned memory that go to the GPUs from where the
-//! loader wrote them, and reads the loss. It waits for nothing else of a step: while the GPUs are still at
-//! its backward pass and update, the next batch comes in on the upload streams.
+//! Everything that is needed is planned ([`layout`]), refused if there is too little, and taken at
+//! the start ([`network`]). A worker thread a GPU ([`worker`]) queues the plan's tasks ([`tasks`])
+//! on that GPU's compute stream; this thread hands over batches, as bytes in pinned memory that go
+//! to the GPUs from where the loader wrote them, and reads the loss. It waits for nothing else of a
+//! step: while the GPUs are still at its backward pass and update, the next batch comes in on the
+//! upload streams.
 
 mod crossing;
 pub mod layout;
@@ -48,7 +49,8 @@ pub struct Cuda {
     last_batch: usize,
 }
 
-/// Pinned memory for what goes to the GPUs with a batch's crops, which lie in pinned memory of their own.
+/// Pinned memory for what goes to the GPUs with a batch's crops, which lie in pinned memory of
+/// their own.
 struct Host {
     /// [images, channels + 1]
     colours: Pinned<f32>,
@@ -85,11 +87,7 @@ impl Cuda {
         for worker in &self.workers {
             worker.order(order.clone())?;
         }
-        let answers: Vec<Result<_>> = self.workers.iter().map(Worker::answer).collect();
-        // The one that failed first, not those that gave up for it.
-        let gave_up = |answer: &Result<_>| answer.as_ref().is_err_and(|e| e.is::<GaveUp>());
-        let (gave_up, answers): (Vec<_>, Vec<_>) = answers.into_iter().partition(gave_up);
-        answers.into_iter().chain(gave_up).collect()
+        all_or_cause(self.workers.iter().map(Worker::answer).collect())
     }
 
     /// Sends a batch off to all GPUs. Until the upload streams are done, `images` must stay.
@@ -122,8 +120,8 @@ impl Cuda {
         Ok(())
     }
 
-    /// Queues one pass, and waits until the batch has left the host's memory. The pass before, whose
-    /// input the batch follows, may still be at work.
+    /// Queues one pass, and waits until the batch has left the host's memory. The pass before,
+    /// whose input the batch follows, may still be at work.
     fn step(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
         let queued = self.upload(run, images, labels).and_then(|()| {
             self.steps += 1;
@@ -244,6 +242,13 @@ impl Drop for Cuda {
     }
 }
 
+/// Every answer; or the error of the worker that failed, not of those that gave up for it.
+fn all_or_cause<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
+    let gave_up = |answer: &Result<T>| answer.as_ref().is_err_and(|e| e.is::<GaveUp>());
+    let (gave_up, answers): (Vec<_>, Vec<_>) = answers.into_iter().partition(gave_up);
+    answers.into_iter().chain(gave_up).collect()
+}
+
 /// Refuses a batch for which there is too little memory; says how large a one would fit.
 fn check_memory(
     plan: &Plan,
@@ -300,4 +305,21 @@ fn load(plan: &Plan, devices: &[Arc<Device>], layout: &Layout) -> Result<()> {
         note!("{} kernels compiled in {seconds:.0} s{kept}", compiler.compiled());
     }
     launches.iter().try_for_each(|(d, launch)| launch.load(&devices[*d]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn the_worker_that_failed_is_told_of() {
+        let gave_up = || Err(GaveUp).context("layer fc6, joining the input").context("on GPU 0");
+        let failed = || Err::<u32, _>(anyhow!("out of memory")).context("on GPU 1");
+        let told = |answers| all_or_cause(answers).map_err(|e| format!("{e:#}"));
+        assert_eq!(told(vec![gave_up(), failed()]), Err("on GPU 1: out of memory".into()));
+        assert_eq!(told(vec![Ok(1), failed(), gave_up()]), Err("on GPU 1: out of memory".into()));
+        assert!(told(vec![Ok(1), gave_up()]).unwrap_err().contains("another GPU's worker"));
+        assert_eq!(told(vec![Ok(1), Ok(2)]), Ok(vec![1, 2]));
+    }
 }

@@ -1,5 +1,5 @@
-//! Order between the workers of several GPUs. On the GPUs events order the work; but an event can be
-//! waited for only after it was recorded, and another thread does that.
+//! Order between the workers of several GPUs. On the GPUs events order the work; but an event can
+//! be waited for only after it was recorded, and another thread does that.
 
 use crate::gpu::device::Device;
 use crate::gpu::stream::{Event, Stream};
@@ -67,8 +67,8 @@ impl Signal {
         Ok(())
     }
 
-    /// The event of step `step`, as soon as the other worker has recorded it; the host does not wait
-    /// for the GPU.
+    /// The event of step `step`, as soon as the other worker has recorded it; the host does not
+    /// wait for the GPU.
     pub fn of(&self, board: &Board, step: u64) -> Result<&Event> {
         let mut state = board.state();
         while state.given[self.index] < step {

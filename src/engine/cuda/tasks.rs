@@ -1,8 +1,8 @@
 //! The plan's tasks as work on the GPUs' streams.
 //!
-//! Every worker runs through all tasks in the plan's order and queues the part that is its device's. What
-//! one GPU needs of another is copied by the worker that needs it, after the other has signalled that it
-//! is there.
+//! Every worker runs through all tasks in the plan's order and queues the part that is its
+//! device's. What one GPU needs of another is copied by the worker that needs it, after the other
+//! has signalled that it is there.
 
 use super::network::Network;
 use super::profile::{Direction, Spans};
@@ -44,8 +44,8 @@ impl Network {
         }
         if step.backward && device.index == self.last().index {
             let mut totals = self.totals.lock().unwrap_or_else(|e| e.into_inner());
-            // SAFETY: the host reads them after it has waited for `scored`, and they live as long as
-            // the network, whose end waits for the GPU.
+            // SAFETY: the host reads them after it has waited for `scored`, and they live as long
+            // as the network, whose end waits for the GPU.
             unsafe { device.compute.read_later(&self.loss.totals, &mut totals)? };
             device.compute.record(&self.scored)?;
         }

@@ -1,8 +1,9 @@
-//! Activation functions on the CPU, value by value in place, and ReLU of a vector for passes that apply
-//! it as they load (`normalised_pooling`).
+//! Activation functions on the CPU, value by value in place, and ReLU of a vector for passes that
+//! apply it as they load (`normalised_pooling`).
 //!
-//! The layer's own ReLU leaves vectors to the compiler: of [`rectified`] in place it makes a masked store
-//! under AVX2, which an AMD EPYC takes six times as long for (67 against 11 µs for 140,000 values).
+//! The layer's own ReLU leaves vectors to the compiler: of [`rectified`] in place it makes a masked
+//! store under AVX2, which an AMD EPYC takes six times as long for (67 against 11 µs for 140,000
+//! values).
 
 use super::{Activation, Function};
 use crate::layers::{Pointwise, Run};
@@ -13,8 +14,8 @@ use rayon::prelude::*;
 const BLOCK: usize = 1 << 14;
 
 impl Pointwise for Activation {
-    /// ReLU needs the sign of its output only, which dropout and ReLU keep wherever a gradient passes;
-    /// tanh needs its output itself.
+    /// ReLU needs the sign of its output only, which dropout and ReLU keep wherever a gradient
+    /// passes; tanh needs its output itself.
     fn chains(&self) -> bool {
         self.function == Function::Relu
     }

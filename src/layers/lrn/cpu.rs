@@ -1,5 +1,5 @@
-//! Response normalisation on the CPU: the paper's by vectors (`vectors`), any other β and sums within a
-//! map here. The sums s are computed again in the backward pass.
+//! Response normalisation on the CPU: the paper's by vectors (`vectors`), any other β and sums
+//! within a map here. The sums s are computed again in the backward pass.
 
 use super::{Lrn, Region, vectors};
 use crate::layers::{Map, Run};
@@ -24,8 +24,8 @@ impl Lrn {
         self.region == Region::AcrossMaps && self.beta == 0.75
     }
 
-    /// `sums` `[shape]` ← for each value, the sum of `values` over its neighbourhood. Always added from
-    /// the first neighbour to the last.
+    /// `sums` `[shape]` ← for each value, the sum of `values` over its neighbourhood. Always added
+    /// from the first neighbour to the last.
     fn neighbourhood_sums(&self, sums: &mut [f32], values: &[f32], row_sums: &mut [f32]) {
         let (half, c) = (self.n / 2, self.shape.channels);
         match self.region {

@@ -75,8 +75,8 @@ fn powers<S: Simd>(s: S, scale: S::V) -> (S::V, S::V) {
 
 /// One layer's formulas, with its constants as vectors: a the input, b the output, s = k + α Σ a².
 ///
-/// `near` and `inner` are one position's maps with half of n zeros before and zeros after them, [`stride`]
-/// values; `first` is the map at which the vector begins.
+/// `near` and `inner` are one position's maps with half of n zeros before and zeros after them,
+/// [`stride`] values; `first` is the map at which the vector begins.
 #[derive(Clone, Copy)]
 pub struct Formulas<S: Simd> {
     s: S,
@@ -106,7 +106,7 @@ impl<S: Simd> Formulas<S> {
         powers(self.s, self.s.fma(self.alpha, sum(self.s, &near[first..], self.n), self.k))
     }
 
-    /// db · b / s, as db · a · s^−7/4, to its place in `inner`. Past the last map `a` and `db` are 0.
+    /// db · b / s, as db · a · s^−7/4, to its place in `inner`. Past the last map both are 0.
     #[inline(always)]
     pub fn inner(self, inner: &mut [f32], first: usize, (db, a, more): (S::V, S::V, S::V)) {
         let product = self.s.mul(self.s.mul(db, a), more);

@@ -1,6 +1,6 @@
 //! Backward: input rows are normalised again as the windows come to them, the windows share their
-//! gradient out among the rows that they see, and a row that no later window sees gives the gradient at
-//! its input.
+//! gradient out among the rows that they see, and a row that no later window sees gives the
+//! gradient at its input.
 
 use super::NormalisedPooling;
 use crate::layers::lrn::vectors::{Formulas, stride};

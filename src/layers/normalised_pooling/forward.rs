@@ -1,5 +1,5 @@
-//! Forward: every input row is normalised once, into a ring of as many rows as a window sees, and each
-//! row of windows is pooled as soon as its last input row is there.
+//! Forward: every input row is normalised once, into a ring of as many rows as a window sees, and
+//! each row of windows is pooled as soon as its last input row is there.
 
 use super::NormalisedPooling;
 use crate::layers::lrn::vectors::{Formulas, stride};
@@ -29,7 +29,7 @@ impl Work for Forward<'_> {
         scratch.fill(0.0);
         let (near, rest) = scratch.split_at_mut(of.padded_row());
         let (ring, tallest) = rest.split_at_mut(of.slots() * row);
-        let (mut ready, mut slots) = (0, Vec::with_capacity(pool.size));
+        let mut ready = 0;
         for (o, y) in y.chunks_exact_mut(pool.output.width * c).enumerate() {
             let rows = pool.range(o, of.lrn.shape.height);
             for r in ready.max(rows.start)..rows.end {
@@ -37,9 +37,10 @@ impl Work for Forward<'_> {
                 normalise(s, of, &mut ring[of.slot(r)..][..row], near, x);
             }
             ready = rows.end;
-            slots.clear();
-            slots.extend(rows.map(|r| of.slot(r)));
-            tallest_of(s, tallest, ring, &slots);
+            tallest.copy_from_slice(&ring[of.slot(rows.start)..][..row]);
+            for r in rows.start + 1..rows.end {
+                taller(s, tallest, &ring[of.slot(r)..][..row]);
+            }
             widest(s, of, y, tallest);
         }
     }
@@ -54,22 +55,19 @@ fn normalise<S: Simd>(s: S, of: &NormalisedPooling, to: &mut [f32], near: &mut [
     let places = near.chunks_exact(stride(&of.lrn)).zip(to.chunks_exact_mut(of.position()));
     for (x, (near, to)) in x.chunks_exact(c).zip(places) {
         for first in (0..c).step_by(S::LANES) {
+            let power = formulas.powers(near, first).0;
             let a = of.activated(s, &x[first..]);
-            store_some(s, &mut to[first..], s.mul(a, formulas.powers(near, first).0));
+            store_some(s, &mut to[first..], s.mul(a, power));
         }
     }
 }
 
-/// `tallest` [width, position] ← the largest of the rows that begin at `slots`, value by value.
+/// `tallest` ← the larger of itself and `row`, value by value.
 #[inline(always)]
-fn tallest_of<S: Simd>(s: S, tallest: &mut [f32], ring: &[f32], slots: &[usize]) {
-    for (i, to) in tallest.chunks_exact_mut(S::LANES).enumerate() {
-        let of_row = |slot: usize| &ring[slot + i * S::LANES..][..S::LANES];
-        let mut best = load_some(s, of_row(slots[0]));
-        for &slot in &slots[1..] {
-            best = larger(s, best, load_some(s, of_row(slot)));
-        }
-        store_some(s, to, best);
+fn taller<S: Simd>(s: S, tallest: &mut [f32], row: &[f32]) {
+    for (best, x) in tallest.chunks_exact_mut(S::LANES).zip(row.chunks_exact(S::LANES)) {
+        let more = larger(s, load_some(s, best), load_some(s, x));
+        store_some(s, best, more);
     }
 }
 

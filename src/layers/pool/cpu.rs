@@ -1,5 +1,6 @@
-//! Pooling on the CPU: image by image, the channels of a position side by side in vectors. The pass with
-//! normalisation (`normalised_pooling`) computes with the same pieces: [`larger`] and [`share`].
+//! Pooling on the CPU: image by image, the channels of a position side by side in vectors. The pass
+//! with normalisation (`normalised_pooling`) computes with the same pieces: [`larger`] and
+//! [`share`].
 
 use super::{Kernel, Pool};
 use crate::layers::{Map, Run};
@@ -107,9 +108,9 @@ pub fn larger<S: Simd>(s: S, best: S::V, x: S::V) -> S::V {
     s.if_equal(x, x, s.if_greater(x, best, x, best), x)
 }
 
-/// One window's gradient `dy` `[channels]`, added to `dx` at the place where `x` is largest, channel by
-/// channel; of equal ones the first. The positions of the window begin at `offsets`, in its order, in
-/// both, and `room` values, no fewer than there are channels, may be touched at each.
+/// One window's gradient `dy` `[channels]`, added to `dx` at the place where `x` is largest, channel
+/// by channel; of equal ones the first. The positions of the window begin at `offsets`, in its
+/// order, in both, and `room` values, no fewer than there are channels, may be touched at each.
 ///
 /// Every position is written, most with a 0 added: nothing is scattered value by value.
 #[inline(always)]
@@ -139,7 +140,7 @@ pub fn share<S: Simd>(
         let mut number = zero;
         for &at in offsets {
             let share = s.if_equal(from, number, dy, zero);
-            // SAFETY: `first` is below `room`, and every position ends before `furthest`, in `dx` too.
+            // SAFETY: `first` is below `room`, and `dx` too reaches to `furthest`.
             let dx = unsafe { dx.get_unchecked_mut(at + first..at + room) };
             let sum = s.add(load_some(s, dx), share);
             store_some(s, dx, sum);
