@@ -64,6 +64,19 @@ fn a_contact_sheet_is_a_png_of_the_split() {
     assert_eq!([code("--crop 33"), code("--split nothing")], [2, 2]);
 }
 
+/// Killed while it wrote its first file, `prepare` finds the half of that and nothing else.
+#[test]
+fn killed_at_its_first_file_it_begins_again() {
+    let folder = tempfile::tempdir().unwrap();
+    class_folders(&folder.path().join("src"));
+    let line = "image-folder @src --out @out --size 16";
+    put(folder.path().join("out/unfinished.json.tmp"), b"{\"format\": 1,");
+    run(folder.path(), line).unwrap();
+    assert!(!contents(&folder.path().join("out")).keys().any(|name| name.ends_with(".tmp")));
+    put(folder.path().join("other/a.txt"), b"");
+    fails(folder.path(), "image-folder @src --out @other --size 16", 2, "is not empty");
+}
+
 /// Killed at any moment, `prepare` goes on: finished shards are never written again, and the files are
 /// those of a run that nobody disturbed.
 #[test]

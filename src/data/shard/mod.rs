@@ -48,7 +48,7 @@ const INDEX_LIMIT: u64 = 1 << 30;
 pub enum Store {
     /// The pixels, one byte a value, row by row, channels together.
     Raw,
-    /// A JPEG file each, about a sixth of the size at quality 95.
+    /// A JPEG file each, a sixth to an eighth of the size at quality 95.
     Jpeg,
 }
 

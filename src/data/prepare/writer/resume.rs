@@ -50,7 +50,9 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
         ));
     }
     if !file.exists() {
-        if fs::read_dir(out)?.next().is_some() {
+        // Killed at the very beginning it left the file's first half.
+        let half = files::temporary_name(&file);
+        if fs::read_dir(out)?.any(|entry| entry.is_ok_and(|entry| entry.path() != half)) {
             return Err(config_error!(
                 "{} is not empty and holds no unfinished data set; name another folder with --out",
                 out.display()
