@@ -1,15 +1,15 @@
-//! Whether the loader keeps a device busy: it reads a data set from disk and feeds a simulated device,
-//! which sleeps for as long as a device of so many images per second would compute, batch by batch of
-//! 128, 224×224×3 crops of 256×256 records with flips, colour noise and the mean image. For each store
-//! (pixels, JPEG), each form of crops (floats as a CPU takes them, bytes as a GPU does) and threads:
-//! how many images a second the loader makes for a device that never computes, which is where the
-//! pipeline becomes the limit, and, for devices of several speeds, what they reach and the share of
-//! the time that they wait for data.
+//! Whether the loader keeps a device busy: it reads a data set from disk and feeds a simulated
+//! device, which sleeps for as long as a device of so many images per second would compute, batch
+//! by batch of 128, 224×224×3 crops of 256×256 records with flips, colour noise and the mean image.
+//! For each store (pixels, JPEG), each form of crops (floats as a CPU takes them, bytes as a GPU
+//! does) and threads: how many images a second the loader makes for a device that never computes,
+//! which is where the pipeline becomes the limit, and, for devices of several speeds, what they
+//! reach and the share of the time that they wait for data.
 //!
-//! `cargo bench --bench feed [-- --images FOLDER] [--seconds N]`. FOLDER has a folder of images for each
-//! class; without it photograph-like images are made. The data set lies in a temporary folder and is
-//! read before it is measured, so the disk is not. Nor is the way to a GPU: sleeping costs no CPU time
-//! and no memory traffic.
+//! `cargo bench --bench feed [-- --images FOLDER] [--seconds N]`. FOLDER has a folder of images for
+//! each class; without it photograph-like images are made. The data set lies in a temporary folder
+//! and is read before it is measured, so the disk is not. Nor is the way to a GPU: sleeping costs
+//! no CPU time and no memory traffic.
 
 mod common;
 

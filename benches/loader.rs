@@ -1,11 +1,11 @@
 //! How fast the loader makes training batches: 224×224×3 crops of 256×256 records in memory, with
 //! flips, colour noise and the mean image, as f32: one crop after another, batches of 128 from 512
-//! records, which go through main memory, and batches of 8 from 16 records, which stay in the caches.
-//! Then the same from JPEG records in memory, each decoded for every crop.
+//! records, which go through main memory, and batches of 8 from 16 records, which stay in the
+//! caches. Then the same from JPEG records in memory, each decoded for every crop.
 //!
 //! `cargo bench --bench loader`; for one core, `taskset -c 0 cargo bench --bench loader`. The same
-//! with torchvision: `taskset -c 0 python3 benches/peers/loader_torchvision.py`. Run the two in turn,
-//! several times, before comparing them.
+//! with torchvision: `taskset -c 0 python3 benches/peers/loader_torchvision.py`. Run the two in
+//! turn, several times, before comparing them.
 
 mod common;
 

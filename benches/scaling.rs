@@ -1,6 +1,7 @@
-//! `cargo bench --bench scaling [-- --config FILE] [--steps N]`: how the speed of a network grows with
-//! threads (at the config's batch) and with the batch (on all threads). One process a row, so that none
-//! inherits another's memory; the share is of the multiply-add peak that the same process measured.
+//! `cargo bench --bench scaling [-- --config FILE] [--steps N]`: how the speed of a network grows
+//! with threads (at the config's batch) and with the batch (on all threads). One process a row, so
+//! that none inherits another's memory; the share is of the multiply-add peak that the same process
+//! measured.
 
 use std::process::{Command, exit};
 

@@ -1,8 +1,8 @@
 //! What decides the exit code: errors of the command line or the config are 2, all others 1.
 //!
 //! Everything else about an error is its sentence. Errors are `anyhow::Error`; where the cause lies
-//! in what the user wrote (a config, an option), they are made with [`config_error!`](crate::config_error),
-//! and the mark survives any context added on the way up.
+//! in what the user wrote (a config, an option), they are made with
+//! [`config_error!`](crate::config_error), and the mark survives any context added on the way up.
 
 use std::fmt;
 
@@ -24,8 +24,8 @@ macro_rules! config_error {
     ($($arg:tt)*) => { ::anyhow::Error::new($crate::errors::ConfigError(format!($($arg)*))) };
 }
 
-/// A line on standard error, for progress and logs; arguments as for `format!`. A reader that has gone
-/// away (`2>&1 | head`) ends no training, as `eprintln!` would.
+/// A line on standard error, for progress and logs; arguments as for `format!`. A reader that has
+/// gone away (`2>&1 | head`) ends no training, as `eprintln!` would.
 #[macro_export]
 macro_rules! note {
     ($($arg:tt)*) => {{

@@ -1,20 +1,22 @@
 //! Every random number of a run, as a function of what it is for.
 //!
-//! There is no generator to pass around: a number is `Philox(seed; purpose, time, index, position)`.
-//! So results depend on the seed alone, never on threads, towers, devices or interruptions.
-//! Philox-4x32-10 is from Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3"
-//! (SC 2011); the tests hold its published known answers.
+//! There is no generator to pass around: a number is
+//! `Philox(seed; purpose, time, index, position)`. So results depend on the seed alone, never on
+//! threads, towers, devices or interruptions. Philox-4x32-10 is from Salmon, Moraes, Dror and Shaw,
+//! "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011); the tests hold its published known
+//! answers.
 
 use rand::TryRng;
 use std::convert::Infallible;
 
-/// What random numbers are for. Two purposes never share a number, as long as no two layers' names have the
-/// same [`name_word`], which a config is refused for.
+/// What random numbers are for. Two purposes never share a number, as long as no two layers' names
+/// have the same [`name_word`], which a config is refused for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose<'a> {
     /// Initial weights of the named layer. time 0, index = the output unit (kernel or neuron).
     Weights(&'a str),
-    /// Dropout of the named layer. time = step, index = image in the global batch, position = neuron.
+    /// Dropout of the named layer. time = step, index = image in the global batch, position =
+    /// neuron.
     Dropout(&'a str),
     /// The order of the training images. time = epoch.
     Order,

@@ -192,8 +192,8 @@ fn inspect_shows_configs_and_checkpoints() {
     }
 }
 
-/// A config that leaves the number of classes to its data set can be looked at without one: it says that
-/// it assumes ten; an error in the network is the network's own, whatever the classes.
+/// A config that leaves the number of classes to its data set can be looked at without one: it says
+/// that it assumes ten; an error in the network is the network's own, whatever the classes.
 #[test]
 fn a_network_without_its_data_set_assumes_ten_classes() {
     let world = World::new();

@@ -85,7 +85,8 @@ fn a_full_disk_leaves_the_old_checkpoint() {
     let output = shell(
         &world,
         &format!(
-            "trap '' XFSZ; ulimit -f {blocks}; alexnet train --resume --run run --set train.epochs=4"
+            "trap '' XFSZ; ulimit -f {blocks}; alexnet train --resume --run run --set \
+             train.epochs=4"
         ),
     );
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));

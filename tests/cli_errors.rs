@@ -1,5 +1,5 @@
-//! What the program says to a wrong command line, a wrong config and a wrong file, and with which exit
-//! code: 2 for a wrong command line or config, 1 for everything else.
+//! What the program says to a wrong command line, a wrong config and a wrong file, and with which
+//! exit code: 2 for a wrong command line or config, 1 for everything else.
 
 mod common;
 
@@ -46,8 +46,8 @@ fn wrong_command_lines() {
     world.fails("inspect net.toml --set extends=a.toml", 2, &["extends", "--set"]);
 }
 
-/// Names of layers are part of what random numbers are for: two that their checksums' 24 bits do not tell
-/// apart would have the same dropout.
+/// Names of layers are part of what random numbers are for: two that their checksums' 24 bits do
+/// not tell apart would have the same dropout.
 #[test]
 fn names_that_collide_are_refused() {
     let world = bare();
@@ -171,7 +171,8 @@ fn a_config_says_only_what_differs_from_its_parent() {
     world.ok("train --config deep/child.toml --set train.epochs=1");
     assert_eq!(world.names("runs"), ["child", "small"]);
 
-    // The parent's patience is a plateau's; a child with another kind leaves it behind, but not its own.
+    // The parent's patience is a plateau's; a child with another kind leaves it behind, but not its
+    // own.
     let other = "extends = \"net.toml\"\n[schedule]\nkind = \"steps\"\n";
     world.write("other.toml", other);
     world.ok("train --config other.toml --set train.epochs=1");

@@ -1,5 +1,5 @@
-//! Grey images in the MNIST format through the built binary: prepare idx, train, eval, predict. What
-//! the config leaves open, channels and classes, comes from the data set.
+//! Grey images in the MNIST format through the built binary: prepare idx, train, eval, predict.
+//! What the config leaves open, channels and classes, comes from the data set.
 
 mod common;
 

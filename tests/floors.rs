@@ -1,5 +1,5 @@
-//! The walls of the house: an import goes down or stays (the list of floors is in `src/lib.rs`), and no
-//! folders, nor files of one folder, import each other in a circle.
+//! The walls of the house: an import goes down or stays (the list of floors is in `src/lib.rs`),
+//! and no folders, nor files of one folder, import each other in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,7 +1,8 @@
-//! Our numbers against PyTorch's: logits, loss, every gradient, and all parameters after five steps.
+//! Our numbers against PyTorch's: logits, loss, every gradient, and all parameters after five
+//! steps.
 //!
-//! `tests/golden/generate.py` builds the same networks in PyTorch, in float64, and writes what it gets;
-//! its head says what is in the files and how to make them anew.
+//! `tests/golden/generate.py` builds the same networks in PyTorch, in float64, and writes what it
+//! gets; its head says what is in the files and how to make them anew.
 
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
@@ -122,8 +123,8 @@ fn check(name: &str) {
     }
 }
 
-/// Two towers, conv1's window hanging over the edge, response normalisation as printed, conv3 and the
-/// fully connected layers reading both towers, fc8 on one.
+/// Two towers, conv1's window hanging over the edge, response normalisation as printed, conv3 and
+/// the fully connected layers reading both towers, fc8 on one.
 #[test]
 fn the_papers_network() {
     check("paper");

@@ -175,8 +175,8 @@ fn check(config: &Config, chain: Chain) {
     }
 }
 
-/// As the paper's: two towers, a convolution that reads both, fully connected layers that read both;
-/// and what is not in the paper: uneven shares, and a softmax over a layer that is split.
+/// As the paper's: two towers, a convolution that reads both, fully connected layers that read
+/// both; and what is not in the paper: uneven shares, and a softmax over a layer that is split.
 #[test]
 fn two_towers_with_joins_and_uneven_shares() {
     let layers = [
@@ -248,7 +248,8 @@ fn layers_on_one_tower_of_two() {
     });
 }
 
-/// One tower; the first layer that learns is not the first layer, and activations follow each other.
+/// One tower; the first layer that learns is not the first layer, and activations follow each
+/// other.
 #[test]
 fn one_tower_with_layers_below_the_first_that_learns() {
     let layers = [
@@ -403,8 +404,8 @@ fn both_ways_of_convolution_agree() {
     }
 }
 
-/// Two steps in one go and in two parts, on layers that are updated as their gradient comes into being
-/// and others: the same weights and momentum, to the bit.
+/// Two steps in one go and in two parts, on layers that are updated as their gradient comes into
+/// being and others: the same weights and momentum, to the bit.
 #[test]
 fn a_step_in_one_go_gives_the_same_bits() {
     let layers = [

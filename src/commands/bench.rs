@@ -20,11 +20,10 @@ use std::time::Instant;
 /// Measure how fast a network trains and evaluates, layer by layer.
 ///
 /// The images are random numbers in memory: of the data pipeline only the way to a GPU is measured,
-/// from pinned memory. Each figure is the median over
-/// the steps. GFLOP/s count the multiply-adds of direct convolution, twice, whatever way they are done;
-/// the peak is measured from registers just before and after. On the CPU, ReLU and pooling that go with
-/// response normalisation in one pass are in its time, and the update of large fully connected layers is
-/// in their weights' gradient's.
+/// from pinned memory. Each figure is the median over the steps. GFLOP/s count the multiply-adds of
+/// direct convolution, twice, whatever way they are done; the peak is measured from registers just
+/// before and after. On the CPU, ReLU and pooling that go with response normalisation in one pass
+/// are in its time, and the update of large fully connected layers is in their weights' gradient's.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The network.
@@ -34,7 +33,12 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: Option<u32>,
     /// Steps that are timed, after one that is not.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        default_value_t = 5,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     steps: u32,
     /// cpu, auto, cuda:0 or cuda:0,1.
     #[arg(long, default_value = "auto")]
@@ -144,7 +148,8 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Operations of one training step: forward, to the weights, and to the input where there is one.
+    /// Operations of one training step: forward, to the weights, and to the input where there is
+    /// one.
     fn operations(&self) -> f64 {
         let mut all = 0;
         for (index, layer) in self.plan.layers.iter().enumerate() {
@@ -201,7 +206,8 @@ impl Report<'_> {
             String::new()
         };
         format!(
-            "{name},{classes} batch {batch}, {device}; milliseconds a step\n\n{}\ntraining    {:8.1} images/s  {gflops:7.1} GFLOP/s{of_peak}\nevaluation  {:8.1} images/s",
+            "{name},{classes} batch {batch}, {device}; milliseconds a step\n\n{}\ntraining    \
+             {:8.1} images/s  {gflops:7.1} GFLOP/s{of_peak}\nevaluation  {:8.1} images/s",
             profile.table(),
             batch as f64 / self.train,
             batch as f64 / self.eval

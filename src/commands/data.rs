@@ -36,7 +36,12 @@ enum Action {
         #[arg(long, default_value = "train")]
         split: String,
         /// How many images
-        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        #[arg(
+            long,
+            value_name = "N",
+            default_value_t = 60,
+            value_parser = clap::value_parser!(u16).range(1..=1000)
+        )]
         count: u16,
         /// Side of the crops in pixels [default: 7/8 of the images' shorter side, 224 of 256]
         #[arg(long, value_name = "N")]

@@ -43,7 +43,8 @@ pub fn run(args: Args) -> Result<()> {
     let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
     for gpu in &survey.gpus {
         text += &format!(
-            "GPU {} (--device cuda:{}): {}, compute capability {}, {} multiprocessors, {:.1} of {:.1} GiB free\n",
+            "GPU {} (--device cuda:{}): {}, compute capability {}, {} multiprocessors, {:.1} of \
+             {:.1} GiB free\n",
             gpu.index,
             gpu.index,
             gpu.name,

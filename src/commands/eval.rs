@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 /// Count the errors of one checkpoint, or of several averaged.
 ///
-/// Prints top-1 error (the most probable label is wrong), top-5 error (the label is not among the five
-/// most probable) and the mean log-loss. With several checkpoints their softmax outputs are averaged,
-/// as the paper does in its Table 2.
+/// Prints top-1 error (the most probable label is wrong), top-5 error (the label is not among the
+/// five most probable) and the mean log-loss. With several checkpoints their softmax outputs are
+/// averaged, as the paper does in its Table 2.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Checkpoints; none: the best of the newest run.
@@ -109,7 +109,8 @@ fn as_json(tally: &Tally, crops: Crops, paths: &[PathBuf]) -> Result<String> {
 
 fn as_text(tally: &Tally, what: &str, ten_crop: bool) -> String {
     format!(
-        "{} images of {what}, {}\n  top-1 error  {:6.2} %\n  top-5 error  {:6.2} %\n  log-loss     {:8.4}",
+        "{} images of {what}, {}\n  top-1 error  {:6.2} %\n  top-5 error  {:6.2} %\n  log-loss     \
+         {:8.4}",
         tally.images,
         if ten_crop { "ten crops averaged" } else { "centre crop" },
         100.0 * tally.top1_error(),
@@ -126,7 +127,8 @@ fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
     let (ours, theirs) = (&facts.preparation, &dataset.header.preparation);
     if ours.size != theirs.size || facts.channels != dataset.header.channels {
         bail!(
-            "{name} was trained on images of {}×{}×{}, those of {place} are {}×{}×{}; prepare the data set in the same size",
+            "{name} was trained on images of {}×{}×{}, those of {place} are {}×{}×{}; prepare the \
+             data set in the same size",
             ours.size[0],
             ours.size[1],
             facts.channels,
@@ -137,7 +139,8 @@ fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
     }
     if ours != theirs {
         note!(
-            "the images of {place} were made in another way than those {name} was trained on, which can cost a few points: {} here, {} there",
+            "the images of {place} were made in another way than those {name} was trained on, \
+             which can cost a few points: {} here, {} there",
             serde_json::to_string(theirs)?,
             serde_json::to_string(ours)?
         );

@@ -45,8 +45,8 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints the most probable labels of each image; an image that cannot be read does not keep the others
-/// from being looked at.
+/// Prints the most probable labels of each image; an image that cannot be read does not keep the
+/// others from being looked at.
 pub fn run(args: Args) -> Result<()> {
     let named: Vec<PathBuf> = args.checkpoint.iter().cloned().collect();
     let path = or_newest(&named)?.remove(0);

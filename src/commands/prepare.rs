@@ -16,7 +16,8 @@ use std::path::PathBuf;
 /// Make a data set from image files.
 ///
 /// The data set is a folder: images in shards, labels, class names, the training images' mean and
-/// the principal components of their colours. Interrupted, the same command goes on where it stopped.
+/// the principal components of their colours. Interrupted, the same command goes on where it
+/// stopped.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -100,8 +101,8 @@ struct Common {
     /// Images that may be skipped as unusable before it counts as failure [default: 1 % of all]
     #[arg(long, value_name = "N")]
     max_bad: Option<u64>,
-    /// How images are stored: their pixels, or JPEG files of a sixth to an eighth of the size, which cost the
-    /// loader time (see --quality)
+    /// How images are stored: their pixels, or JPEG files of a sixth to an eighth of the size,
+    /// which cost the loader time (see --quality)
     #[arg(long, value_enum, default_value = "raw")]
     store: Store,
     /// Quality of stored JPEG files, 1 to 100 [default: 95]

@@ -109,7 +109,8 @@ fn check_names(layers: &[LayerConfig]) -> Result<()> {
             }
             Some(other) => {
                 return Err(config_error!(
-                    "the layers {:?} and {name:?} would draw the same random numbers, since 24 bits of their names' checksums agree; call one of them something else",
+                    "the layers {:?} and {name:?} would draw the same random numbers, since 24 \
+                     bits of their names' checksums agree; call one of them something else",
                     other.name
                 ));
             }

@@ -62,7 +62,8 @@ pub struct SplitInfo {
 pub struct Header {
     /// [`FORMAT`].
     pub format: u32,
-    /// Which command made it: `image-folder`, `ilsvrc2010`, `ilsvrc2012`, `idx`, `cifar10`, `cifar100`.
+    /// Which command made it: `image-folder`, `ilsvrc2010`, `ilsvrc2012`, `idx`, `cifar10`,
+    /// `cifar100`.
     pub source: String,
     /// Pixels from top to bottom.
     pub height: usize,
@@ -245,7 +246,8 @@ impl Split {
         self.len() == 0
     }
 
-    /// The label of image `index`: an index into [`Header::classes`]. Panics where `index` ≥ `len()`.
+    /// The label of image `index`: an index into [`Header::classes`]. Panics where `index` ≥
+    /// `len()`.
     pub fn label(&self, index: usize) -> u32 {
         let (shard, record) = self.place(index);
         self.shards[shard].label(record)
@@ -257,8 +259,8 @@ impl Split {
         self.shards[shard].name(record)
     }
 
-    /// Reads the `window` of image `index` into `pixels`, [height, width, channels] bytes; the rest is
-    /// whatever it is.
+    /// Reads the `window` of image `index` into `pixels`, [height, width, channels] bytes; the rest
+    /// is whatever it is.
     ///
     /// The record's checksum is compared at its first read in this process. Errors name the file
     /// and the record. Panics where `index` ≥ `len()` or `pixels` has another length.

@@ -1,10 +1,10 @@
-//! The two forms in which crops reach a network: floats, ready to use, or bytes whose arithmetic is left
-//! to the device, a quarter of the size.
+//! The two forms in which crops reach a network: floats, ready to use, or bytes whose arithmetic is
+//! left to the device, a quarter of the size.
 //!
 //! The device says which [`Form`] it takes; the loader fills [`CropBuffer`]s of that form where the
-//! device will read them; an engine is lent their contents as a [`CropView`]. Both forms come from one
-//! [`Draw`], and the device's arithmetic rounds as [`Augmentation::apply`] does, so a network reads the
-//! same bits either way.
+//! device will read them; an engine is lent their contents as a [`CropView`]. Both forms come from
+//! one [`Draw`], and the device's arithmetic rounds as [`Augmentation::apply`] does, so a network
+//! reads the same bits either way.
 
 use super::augment::{Augmentation, Draw, Geometry};
 use anyhow::Result;
@@ -175,8 +175,8 @@ impl<'a> CropView<'a> {
 }
 
 impl CropViewMut<'_> {
-    /// Writes crop number `crop`: what `draw` makes of a stored `image`, but for the arithmetic that is
-    /// left to a device that takes bytes.
+    /// Writes crop number `crop`: what `draw` makes of a stored `image`, but for the arithmetic
+    /// that is left to a device that takes bytes.
     ///
     /// # Panics
     /// Where [`Augmentation::apply`] does, and if there is no such crop.

@@ -114,8 +114,8 @@ mod tests {
         assert!(orders.values().all(|c| (856..1144).contains(c)), "{orders:?}");
     }
 
-    /// 100 images, blocks of 4 in windows of 5: each 20 images after one another are 5 whole blocks,
-    /// and not in the order of the blocks.
+    /// 100 images, blocks of 4 in windows of 5: each 20 images after one another are 5 whole
+    /// blocks, and not in the order of the blocks.
     #[test]
     fn windows_hold_whole_blocks_mixed() {
         let all = order(WINDOW, 1, 1, 100);

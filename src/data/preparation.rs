@@ -1,7 +1,8 @@
 //! What is done to each image file before it is stored, and again to those that `predict` looks at.
 //!
-//! The rules stand in `dataset.json` and in checkpoints under the names that serde gives them here. A
-//! value that this version does not know was written by a later one; it is refused with those known.
+//! The rules stand in `dataset.json` and in checkpoints under the names that serde gives them here.
+//! A value that this version does not know was written by a later one; it is refused with those
+//! known.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -146,15 +147,18 @@ mod tests {
         for (key, sentence) in [
             (
                 "resize",
-                "the resize rule `x` is unknown to this version of alexnet, which knows shorter-side and none",
+                "the resize rule `x` is unknown to this version of alexnet, which knows \
+                 shorter-side and none",
             ),
             (
                 "filter",
-                "the resize filter `x` is unknown to this version of alexnet, which knows triangle and none",
+                "the resize filter `x` is unknown to this version of alexnet, which knows triangle \
+                 and none",
             ),
             (
                 "crop",
-                "the crop rule `x` is unknown to this version of alexnet, which knows centre and none",
+                "the crop rule `x` is unknown to this version of alexnet, which knows centre and \
+                 none",
             ),
         ] {
             let text = text.replace(&format!("\"{key}\":\"none\""), &format!("\"{key}\":\"x\""));

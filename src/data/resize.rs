@@ -1,8 +1,8 @@
 //! Scaling and cropping of 8-bit images, as torchvision's `Resize` and `CenterCrop` do on Pillow.
 //!
 //! The shorter side becomes `size`, the longer one `size` · longer / shorter, rounded down; the
-//! filter is the antialiased triangle (Pillow's BILINEAR); the crop's offsets are rounded down, where
-//! torchvision rounds a half to the even number.
+//! filter is the antialiased triangle (Pillow's BILINEAR); the crop's offsets are rounded down,
+//! where torchvision rounds a half to the even number.
 
 use super::area::Area;
 use anyhow::{Result, ensure};
@@ -33,8 +33,9 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
-/// The size to which an image of `from` [height, width] is scaled so that it just covers `size`: one
-/// side fits exactly, the other is as long or longer. For a square this is torchvision's `Resize`.
+/// The size to which an image of `from` [height, width] is scaled so that it just covers `size`:
+/// one side fits exactly, the other is as long or longer. For a square this is torchvision's
+/// `Resize`.
 fn covering(from: [usize; 2], size: [usize; 2]) -> Result<[usize; 2]> {
     let ([height, width], [high, wide]) = (from, size);
     ensure!(height > 0 && width > 0, "the image has no pixels");
@@ -153,7 +154,8 @@ mod tests {
         assert_eq!(sides(100, 100, [20, 30]), [30, 30]);
     }
 
-    /// For each of these the quotient of both sides, rounded, times the size is larger than the side.
+    /// For each of these the quotient of both sides, rounded, times the size is larger than the
+    /// side.
     #[test]
     fn a_part_is_never_larger_than_the_side() {
         for (height, size) in [(111, 100), (123, 224), (121, 227), (240, 500), (59, 28)] {
@@ -192,7 +194,8 @@ mod tests {
                 };
                 let theirs = centre(&whole, [high, wide, channels], size);
                 let name = format!("{height}×{width}×{channels} to {size:?}");
-                // Weights are rounded; that of a pixel at the edge of one may fall to the other side.
+                // Weights are rounded; that of a pixel at the edge of one may fall to the other
+                // side.
                 let off = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b));
                 let other = off.clone().filter(|&d| d > 0).count();
                 let most = off.max().unwrap();

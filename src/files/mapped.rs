@@ -4,8 +4,8 @@ use memmap2::Mmap;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// Little-endian f32 values in a file, mapped into memory: nothing is read before it is used, and the
-/// page cache is not copied. Cutting the file short while it is mapped ends the process.
+/// Little-endian f32 values in a file, mapped into memory: nothing is read before it is used, and
+/// the page cache is not copied. Cutting the file short while it is mapped ends the process.
 #[derive(Clone, Debug)]
 pub struct MappedFloats {
     file: Arc<Mmap>,
@@ -14,8 +14,8 @@ pub struct MappedFloats {
 }
 
 impl MappedFloats {
-    /// The values at `place`, in bytes; None where they are not aligned or not all there, or where the
-    /// machine is not little-endian.
+    /// The values at `place`, in bytes; None where they are not aligned or not all there, or where
+    /// the machine is not little-endian.
     pub fn new(file: &Arc<Mmap>, place: Range<usize>) -> Option<MappedFloats> {
         let aligned = place.start.is_multiple_of(4) && place.end.is_multiple_of(4);
         let whole = place.start <= place.end && place.end <= file.len();
@@ -38,8 +38,8 @@ impl Deref for MappedFloats {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
         let bytes = &self.file[self.place.clone()];
-        // SAFETY: any four bytes are an f32. A map begins at a page and `place` is aligned, so nothing
-        // is left over at either end.
+        // SAFETY: any four bytes are an f32. A map begins at a page and `place` is aligned, so
+        // nothing is left over at either end.
         let (before, values, after) = unsafe { bytes.align_to::<f32>() };
         assert!(before.is_empty() && after.is_empty(), "aligned since `new`");
         values

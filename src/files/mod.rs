@@ -1,7 +1,8 @@
 //! Files that are whole or absent.
 //!
-//! A file is written beside its final name, flushed to the disk, renamed, and the folder flushed too,
-//! so that a reader never sees half of it, whenever the program is killed or the disk runs full.
+//! A file is written beside its final name, flushed to the disk, renamed, and the folder flushed
+//! too, so that a reader never sees half of it, whenever the program is killed or the disk runs
+//! full.
 
 pub mod mapped;
 pub mod positioned;
@@ -32,7 +33,8 @@ pub fn write_whole(
     result.with_context(|| format!("writing {}", path.display()))
 }
 
-/// The last step of a whole file: flush `file`, rename it from `temporary` to `path`, flush the folder.
+/// The last step of a whole file: flush `file`, rename it from `temporary` to `path`, flush the
+/// folder.
 pub fn commit(file: &File, temporary: &Path, path: &Path) -> Result<()> {
     file.sync_all()?;
     fs::rename(temporary, path)?;

@@ -1,10 +1,10 @@
 //! Tensors in a file: safetensors, written whole or not at all, every byte under a checksum.
 //!
-//! safetensors notices no flipped bit, so the metadata entry `checksums` holds a JSON object with the
-//! CRC-32 (zlib's, eight hexadecimal digits) of each tensor's bytes, and under `header` that of the
-//! JSON header as it stands in the file but with the value of `checksums` empty. `checksums` is the
-//! last entry of the metadata. The header is written by hand, not by the library, because that orders
-//! metadata at random, and two equal runs shall leave equal files.
+//! safetensors notices no flipped bit, so the metadata entry `checksums` holds a JSON object with
+//! the CRC-32 (zlib's, eight hexadecimal digits) of each tensor's bytes, and under `header` that of
+//! the JSON header as it stands in the file but with the value of `checksums` empty. `checksums` is
+//! the last entry of the metadata. The header is written by hand, not by the library, because that
+//! orders metadata at random, and two equal runs shall leave equal files.
 
 use super::mapped::MappedFloats;
 use super::write_whole;
@@ -93,8 +93,8 @@ fn write_numbers<T: Copy, const BYTES: usize>(
     Ok(sum.finalize())
 }
 
-/// Writes the file `path` with `tensors`, whose values `fill(index)` gives one after the other, and the
-/// entries of `metadata` in their order.
+/// Writes the file `path` with `tensors`, whose values `fill(index)` gives one after the other, and
+/// the entries of `metadata` in their order.
 ///
 /// # Errors
 /// If `fill` fails or gives other values than described, or the file cannot be written.
@@ -214,7 +214,8 @@ impl Reader {
         let data = header.data_len() as u64;
         ensure!(
             length == 8 + size + data,
-            "the file has {length} bytes, but its header speaks of {}: it was cut short or added to",
+            "the file has {length} bytes, but its header speaks of {}: it was cut short or added \
+             to",
             8 + size + data
         );
         let metadata: BTreeMap<String, String> =
@@ -263,7 +264,8 @@ impl Reader {
         Ok((shape, values.collect()))
     }
 
-    /// As [`Reader::tensor`], but the values stay in the file; None where the machine cannot use them so.
+    /// As [`Reader::tensor`], but the values stay in the file; None where the machine cannot use
+    /// them so.
     pub fn mapped(&self, name: &str) -> Result<(Vec<usize>, Option<MappedFloats>)> {
         let (shape, values) = self.floats(name)?;
         Ok((shape, MappedFloats::new(&self.file, values)))

@@ -18,7 +18,8 @@ pub struct ProductShape {
     pub depth: usize,
     /// How many such products one launch makes.
     pub count: usize,
-    /// Whether lines are read 16 bytes at a time, see `wide_windows` in `src/layers/window/cuda.rs`.
+    /// Whether lines are read 16 bytes at a time, see `wide_windows` in
+    /// `src/layers/window/cuda.rs`.
     pub wide: bool,
     /// Whether a sum may be shared out to several blocks (a reduction has to follow).
     pub may_split: bool,

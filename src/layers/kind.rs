@@ -24,8 +24,8 @@ pub struct Kind {
 /// How the layers of a kind stand in a network of several towers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Neurons: they have weights and biases, and so the keys of [`Weights`](super::Weights), live on all towers, and read
-    /// this where the key `input` does not say.
+    /// Neurons: they have weights and biases, and so the keys of [`Weights`](super::Weights), live
+    /// on all towers, and read this where the key `input` does not say.
     Learns(Input),
     /// The end of the network: it lives on the first tower and reads all.
     Loss,

@@ -119,8 +119,8 @@ pub struct Run {
 pub trait Map: Sync {
     /// `y` [batch, output] from `x` [batch, input].
     fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]);
-    /// `dx` [batch, input], overwritten, from `dy` [batch, output] and what forward read. The output is
-    /// not there any more: pointwise layers may have changed it in place.
+    /// `dx` [batch, input], overwritten, from `dy` [batch, output] and what forward read. The
+    /// output is not there any more: pointwise layers may have changed it in place.
     fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]);
 }
 
@@ -141,18 +141,18 @@ pub trait Learn: Sync {
         x: &[f32],
         workspace: &mut [f32],
     );
-    /// The forward pass for few images with the weights in the outside world's order, where the layer has
-    /// one: what is used once is not worth putting into another order.
+    /// The forward pass for few images with the weights in the outside world's order, where the
+    /// layer has one: what is used once is not worth putting into another order.
     fn forward_few(&self) -> Option<&dyn ForwardFew> {
         None
     }
-    /// The weights' gradient and their update in one pass, where the layer has that: the gradient of a
-    /// large layer is then never written to memory.
+    /// The weights' gradient and their update in one pass, where the layer has that: the gradient
+    /// of a large layer is then never written to memory.
     fn update_at_once(&self) -> Option<&dyn UpdateAtOnce> {
         None
     }
-    /// Puts weights and biases of the outside world's order into the layer's own; either pair may be
-    /// empty and is then left out.
+    /// Puts weights and biases of the outside world's order into the layer's own; either pair may
+    /// be empty and is then left out.
     fn pack(&self, own: (&mut [f32], &mut [f32]), world: (&[f32], &[f32]));
     /// The reverse of `pack`.
     fn unpack(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32]));
@@ -168,8 +168,8 @@ pub trait Learn: Sync {
 
 /// See [`Learn::update_at_once`].
 pub trait UpdateAtOnce {
-    /// As [`Learn::backward_weights`] and then the rule on the weights and their `v`, with the same bits;
-    /// the biases' gradient is written and left to the caller.
+    /// As [`Learn::backward_weights`] and then the rule on the weights and their `v`, with the same
+    /// bits; the biases' gradient is written and left to the caller.
     fn update_at_once(
         &self,
         run: &Run,
@@ -189,8 +189,8 @@ pub trait ForwardFew {
 
 /// A layer that changes each value by itself.
 pub trait Pointwise: Sync {
-    /// Whether it may work on the output of another pointwise layer: its backward pass and the other's
-    /// still find what they need there.
+    /// Whether it may work on the output of another pointwise layer: its backward pass and the
+    /// other's still find what they need there.
     fn chains(&self) -> bool;
     /// In place on `y` [batch, shape].
     fn forward(&self, run: &Run, y: &mut [f32]);

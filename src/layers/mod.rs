@@ -1,14 +1,15 @@
 //! The layer kinds. One folder each, with all there is to know about that kind: its settings, its
 //! output shape and parameters, its forward and backward on the CPU, its launches on a GPU.
 //!
-//! To add a kind: write its folder and add its lines here; `.github/CONTRIBUTING.md` goes through all of it
-//! with an example.
+//! To add a kind: write its folder and add its lines here; `.github/CONTRIBUTING.md` goes through
+//! all of it with an example.
 //!
 //! From config to work in three steps: a [`Kind`] reads its [`Settings`]; [`Settings::plan`] fits
-//! them to an input shape on one tower and gives a [`Layer`]; the layer's [`Role`] says how the pass
-//! has to call it. Activations are NHWC, `[batch, height, width, channels]`, one tower's channels
-//! together; parameters lie in the order that the layer likes best and are converted from and to the
-//! order of the outside world, (out, in, height, width), when they are loaded and stored.
+//! them to an input shape on one tower and gives a [`Layer`]; the layer's [`Role`] says how the
+//! pass has to call it. Activations are NHWC, `[batch, height, width, channels]`, one tower's
+//! channels together; parameters lie in the order that the layer likes best and are converted from
+//! and to the order of the outside world, (out, in, height, width), when they are loaded and
+//! stored.
 
 pub mod activation;
 pub mod conv;

@@ -1,5 +1,5 @@
-//! From a config to a [`Plan`]: shapes, towers, joins and buffers, layer by layer. Errors in a network
-//! are found here, before anything is read or allocated.
+//! From a config to a [`Plan`]: shapes, towers, joins and buffers, layer by layer. Errors in a
+//! network are found here, before anything is read or allocated.
 
 use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Plan, PlannedLayer};
 use crate::config::{Config, LayerConfig};
@@ -37,8 +37,8 @@ struct Standing {
 }
 
 impl Plan {
-    /// The plan of `config`'s network for `batch` images, tower t on device `devices[t]`. `classes`: of
-    /// the data set, where one is known; what the config says goes before it.
+    /// The plan of `config`'s network for `batch` images, tower t on device `devices[t]`.
+    /// `classes`: of the data set, where one is known; what the config says goes before it.
     ///
     /// # Errors
     /// A sentence with the layer's name, for a network that cannot work.
@@ -243,8 +243,8 @@ impl Plan {
         matches!(last, Some(Role::Pointwise(_)))
     }
 
-    /// The input of a part that reads all towers: a buffer of its own, unless all there is lies on the
-    /// only tower that reads it.
+    /// The input of a part that reads all towers: a buffer of its own, unless all there is lies on
+    /// the only tower that reads it.
     fn join(
         &mut self,
         name: &str,
@@ -270,7 +270,8 @@ impl Plan {
     }
 }
 
-/// Where a layer lives by its config and its kind. `first`: it reads the input batch, which every tower has.
+/// Where a layer lives by its config and its kind. `first`: it reads the input batch, which every
+/// tower has.
 fn standing(
     config: &LayerConfig,
     below: &[Output],
@@ -298,15 +299,16 @@ fn standing(
     };
     if family == Family::Plain && !first && lives_on.len() < below.len() {
         return Err(config_error!(
-            "tower = {}, but its input lives on both towers; only layers that learn and softmax can read both",
+            "tower = {}, but its input lives on both towers; only layers that learn and softmax \
+             can read both",
             lives_on[0]
         ));
     }
     Ok(Standing { lives_on, reads_all })
 }
 
-/// The channels of part number `index`, and how many there are over all towers. `total`: output channels
-/// over all towers, of kinds that do not keep their input's.
+/// The channels of part number `index`, and how many there are over all towers. `total`: output
+/// channels over all towers, of kinds that do not keep their input's.
 fn channels(
     total: Option<usize>,
     index: usize,
@@ -333,7 +335,8 @@ fn check_joined(parts: &[Part]) -> Result<()> {
         return Ok(());
     }
     Err(config_error!(
-        "its towers read inputs of different sizes, {} and {}, so its weights do not form one tensor; give the layers below an even number of outputs, or say input = \"all-towers\"",
+        "its towers read inputs of different sizes, {} and {}, so its weights do not form one \
+         tensor; give the layers below an even number of outputs, or say input = \"all-towers\"",
         first.input,
         last.input
     ))

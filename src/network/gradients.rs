@@ -39,7 +39,8 @@ impl Plan {
             let joins = layer.parts.iter().any(|p| p.join.is_some());
             for tower in 0..towers {
                 if let Some(slot) = used[tower] {
-                    // After a join, the sum over the towers goes to the buffer that is not being read.
+                    // After a join, the sum over the towers goes to the buffer that is not being
+                    // read.
                     current[tower] = if joins { 1 - slot } else { slot };
                 }
             }

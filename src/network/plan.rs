@@ -1,5 +1,6 @@
-//! The plan: every layer's shape, every parameter, every buffer, which tower holds what, what crosses
-//! between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested without a device.
+//! The plan: every layer's shape, every parameter, every buffer, which tower holds what, what
+//! crosses between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested
+//! without a device.
 
 use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
@@ -19,8 +20,8 @@ pub struct Plan {
     pub input: Shape,
     /// Outputs of the last layer.
     pub classes: usize,
-    /// Whether the network takes its number of classes from a data set that is not known yet, so that
-    /// `classes` is an assumption.
+    /// Whether the network takes its number of classes from a data set that is not known yet, so
+    /// that `classes` is an assumption.
     pub assumes_classes: bool,
     /// From the input to the loss.
     pub layers: Vec<PlannedLayer>,
@@ -87,7 +88,8 @@ pub struct Part {
     pub join: Option<Join>,
     /// Gradient at the output (training only; `None` for softmax, where it begins).
     pub dy: Option<BufferId>,
-    /// Gradient at the input; `None` where nothing below learns. The same as `dy` for pointwise layers.
+    /// Gradient at the input; `None` where nothing below learns. The same as `dy` for pointwise
+    /// layers.
     pub dx: Option<BufferId>,
 }
 
@@ -227,8 +229,8 @@ impl Plan {
 
     /// Bytes that each device needs: activations, their gradients, parameters (in training with
     /// gradients and momenta) and scratch space. The CPU needs less: what passes of several layers
-    /// ([`Fusion`](super::Fusion)) keep in the cache is never there, nor are gradients of weights that are
-    /// updated at once.
+    /// ([`Fusion`](super::Fusion)) keep in the cache is never there, nor are gradients of weights
+    /// that are updated at once.
     pub fn memory_bytes(&self) -> Vec<u64> {
         let devices = self.devices.iter().max().map_or(1, |d| d + 1);
         (0..devices)

@@ -22,8 +22,8 @@ pub enum Task {
         layer: usize,
         /// Of the layer.
         part: usize,
-        /// Index into what the tasks were made with: the work of that pass, so of the layer and of the
-        /// others that it takes in, which have no task.
+        /// Index into what the tasks were made with: the work of that pass, so of the layer and of
+        /// the others that it takes in, which have no task.
         fusion: Option<usize>,
     },
     /// Gradients at the input and of the parameters.
@@ -35,8 +35,8 @@ pub enum Task {
         /// As in `Forward`.
         fusion: Option<usize>,
     },
-    /// Gradient at the output of a part of the layer under `layer`: its channels in the joined gradients of
-    /// all parts of `layer`, added in their order.
+    /// Gradient at the output of a part of the layer under `layer`: its channels in the joined
+    /// gradients of all parts of `layer`, added in their order.
     Split {
         /// That reads all towers.
         layer: usize,

@@ -29,8 +29,8 @@ impl Canvas {
         }
     }
 
-    /// Puts a square image of `side`×`side` pixels with `channels` (1 or 3) values each at (x, y), every
-    /// pixel `zoom` times as wide and high. What lies outside is cut off.
+    /// Puts a square image of `side`×`side` pixels with `channels` (1 or 3) values each at (x, y),
+    /// every pixel `zoom` times as wide and high. What lies outside is cut off.
     pub fn image(
         &mut self,
         (x, y): (usize, usize),

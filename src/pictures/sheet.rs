@@ -25,8 +25,8 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// The paper's augmentation (random crop, flip, colour noise of deviation 0.1) of images drawn from the
-/// split, the mean image left in; below each the name of its class.
+/// The paper's augmentation (random crop, flip, colour noise of deviation 0.1) of images drawn from
+/// the split, the mean image left in; below each the name of its class.
 pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
     let split = dataset.split(&options.split)?;
     ensure!(!split.is_empty(), "the split `{}` holds no images", options.split);

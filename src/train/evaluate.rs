@@ -1,5 +1,5 @@
-//! Errors of one or several networks on a split: one crop or ten, softmax outputs averaged over crops
-//! (paper section 4.1) and over networks (section 6).
+//! Errors of one or several networks on a split: one crop or ten, softmax outputs averaged over
+//! crops (paper section 4.1) and over networks (section 6).
 
 use super::interrupt::Interrupt;
 use crate::data::form::CropView;
@@ -15,8 +15,8 @@ pub fn images_per_batch(batch: usize, crops: Crops) -> usize {
     (batch / crops.count()).max(1)
 }
 
-/// Each network with the loader that feeds it: they see the same images, but may crop and centre them
-/// in their own way.
+/// Each network with the loader that feeds it: they see the same images, but may crop and centre
+/// them in their own way.
 pub type Member<'a> = (&'a mut dyn Engine, Loader);
 
 /// The tally of all images, None if interrupted. Progress counts images.

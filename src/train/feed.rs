@@ -36,12 +36,14 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
     let (crop, channels) = (data.crop, facts.channels);
     if crop > height || crop > width {
         return Err(config_error!(
-            "data.crop = {crop} does not fit into the data set's images of {height}×{width}; prepare it with --size {crop} or more, or choose a smaller crop and a network to suit"
+            "data.crop = {crop} does not fit into the data set's images of {height}×{width}; \
+             prepare it with --size {crop} or more, or choose a smaller crop and a network to suit"
         ));
     }
     if let Some(wanted) = data.channels.filter(|&wanted| wanted != channels) {
         return Err(config_error!(
-            "data.channels = {wanted}, but the data set's images have {channels} ({}); leave the key out to take what there is",
+            "data.channels = {wanted}, but the data set's images have {channels} ({}); leave the \
+             key out to take what there is",
             if channels == 1 { "grey" } else { "RGB" }
         ));
     }

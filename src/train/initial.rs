@@ -17,8 +17,8 @@ pub fn initialise(engine: &mut dyn Engine) -> Result<()> {
     Ok(())
 }
 
-/// The initial values of one parameter: a stream of random numbers for each kernel or neuron, so that
-/// they depend neither on threads nor on towers.
+/// The initial values of one parameter: a stream of random numbers for each kernel or neuron, so
+/// that they depend neither on threads nor on towers.
 fn values(plan: &Plan, tensor: &TensorPlan) -> Vec<f32> {
     let layer = &plan.layers[tensor.layer];
     let weights: &Weights = layer.weights.as_ref().expect("only layers that learn have parameters");

@@ -1,5 +1,5 @@
-//! Ctrl-C and a polite kill: the step at hand is finished, the checkpoint written, then the run ends.
-//! A second signal ends the program at once.
+//! Ctrl-C and a polite kill: the step at hand is finished, the checkpoint written, then the run
+//! ends. A second signal ends the program at once.
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};

@@ -1,7 +1,7 @@
 //! Run folders: what a training run leaves behind, and which run is the newest.
 //!
-//! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors` and `best.safetensors`.
-//! Without a name they are in `runs/`, called after the config.
+//! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors` and
+//! `best.safetensors`. Without a name they are in `runs/`, called after the config.
 
 use crate::config_error;
 use crate::files::temporary_name;
@@ -51,13 +51,14 @@ impl RunFolder {
         }
     }
 
-    /// Keeps a second process from training in the same folder until the returned file is dropped or
-    /// the process ends, however it ends. Where a file system knows no locks nothing is kept.
+    /// Keeps a second process from training in the same folder until the returned file is dropped
+    /// or the process ends, however it ends. Where a file system knows no locks nothing is kept.
     pub fn lock(&self) -> Result<Option<File>> {
         let Ok(folder) = File::open(&self.0) else { return Ok(None) };
         match folder.try_lock() {
             Err(TryLockError::WouldBlock) => bail!(
-                "{}: another process is training in this folder; wait for it, or choose another folder with --run",
+                "{}: another process is training in this folder; wait for it, or choose another \
+                 folder with --run",
                 self.0.display()
             ),
             Err(TryLockError::Error(_)) => Ok(None),
@@ -112,7 +113,8 @@ impl RunFolder {
         match newest {
             Some((_, path)) => Ok(RunFolder(path)),
             None => bail!(
-                "no run with a checkpoint in {FOLDER}/ of this folder; train first (alexnet train --config configs/demo.toml) or name a checkpoint"
+                "no run with a checkpoint in {FOLDER}/ of this folder; train first (alexnet train \
+                 --config configs/demo.toml) or name a checkpoint"
             ),
         }
     }

@@ -5,8 +5,8 @@ use super::levels::Level;
 /// The operations of one level on vectors of f32.
 ///
 /// # Safety
-/// A value of the type is the proof that the processor has all that [`LEVEL`](Simd::LEVEL) needs: who
-/// implements it lets one be made only where that is so.
+/// A value of the type is the proof that the processor has all that [`LEVEL`](Simd::LEVEL) needs:
+/// who implements it lets one be made only where that is so.
 pub unsafe trait Simd: Copy {
     /// The level, for steps that are written for one by hand.
     const LEVEL: Level;
@@ -56,10 +56,10 @@ pub unsafe trait Simd: Copy {
 pub trait Work {
     /// What comes of it.
     type Out;
-    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is inlined
-    /// into [`dispatch`](super::dispatch())'s functions is compiled for their level. (A function
-    /// with this one caller is inlined with `#[inline]` too, and then the compiler knows its
-    /// slices apart; `data::augment` has an example.)
+    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is
+    /// inlined into [`dispatch`](super::dispatch())'s functions is compiled for their level. (A
+    /// function with this one caller is inlined with `#[inline]` too, and then the compiler knows
+    /// its slices apart; `data::augment` has an example.)
     fn run<S: Simd>(self, simd: S) -> Self::Out;
 }
 

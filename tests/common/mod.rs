@@ -1,5 +1,5 @@
-//! What the tests of the built binary share: a folder of learnable images, a small network with every
-//! ingredient of the paper, and runs of the program in that folder.
+//! What the tests of the built binary share: a folder of learnable images, a small network with
+//! every ingredient of the paper, and runs of the program in that folder.
 
 #![allow(dead_code)] // each test binary uses its part
 
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use tempfile::TempDir;
 
-/// Two towers, a layer that crosses them, response normalisation, overlapping pooling, dropout, crops,
-/// flips, colour noise.
+/// Two towers, a layer that crosses them, response normalisation, overlapping pooling, dropout,
+/// crops, flips, colour noise.
 pub const NETWORK: &str = r#"
 name = "stripes"
 seed = 3
@@ -136,8 +136,8 @@ pub struct World {
 }
 
 impl World {
-    /// `photos/train` and `photos/val` with 30 and 10 images of each of three classes, JPEG and PNG, and
-    /// from them the data set `set` of 16×16 images; `net.toml`, `linear.toml`.
+    /// `photos/train` and `photos/val` with 30 and 10 images of each of three classes, JPEG and
+    /// PNG, and from them the data set `set` of 16×16 images; `net.toml`, `linear.toml`.
     pub fn new() -> World {
         let world = World { folder: tempfile::tempdir().unwrap() };
         world.photos("photos/train", ["down", "level", "slant"], 30);
@@ -178,8 +178,8 @@ impl World {
         String::from_utf8(self.bytes(name)).unwrap()
     }
 
-    /// `n` images of 20×18 for each class below `folder`: stripes that lean by class, of a colour that
-    /// goes with it, at a place and brightness of their own.
+    /// `n` images of 20×18 for each class below `folder`: stripes that lean by class, of a colour
+    /// that goes with it, at a place and brightness of their own.
     pub fn photos(&self, folder: &str, classes: [&str; 3], n: u32) {
         for (class, name) in classes.iter().enumerate() {
             fs::create_dir_all(self.path(folder).join(name)).unwrap();
@@ -275,7 +275,8 @@ pub fn picture(class: u32, i: u32, width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// Images [n, 12, 12]: class 0 has a bright left half, class 1 a bright upper half; and their labels.
+/// Images [n, 12, 12]: class 0 has a bright left half, class 1 a bright upper half; and their
+/// labels.
 fn idx(n: u32) -> (Vec<u8>, Vec<u8>) {
     let mut images = [2051, n, 12, 12].map(u32::to_be_bytes).concat();
     let mut labels = [2049, n].map(u32::to_be_bytes).concat();

@@ -1,6 +1,6 @@
 //! What each fuzz target does with its bytes. A parser may give any answer; it may not panic, hang,
-//! or take memory that the bytes do not justify. Checksums are put right first, since a fuzzer would
-//! not get past them.
+//! or take memory that the bytes do not justify. Checksums are put right first, since a fuzzer
+//! would not get past them.
 
 use alexnet::config::Config;
 use alexnet::data::area::Area;
@@ -52,7 +52,8 @@ pub fn shard(bytes: &[u8]) {
     });
 }
 
-/// A JPEG file of up to a megapixel: all of it, and a window; what the window shows is what all shows.
+/// A JPEG file of up to a megapixel: all of it, and a window; what the window shows is what all
+/// shows.
 pub fn jpeg(bytes: &[u8]) {
     let Ok(jpeg) = Jpeg::open(bytes) else { return };
     let (height, width, channels) = (jpeg.height(), jpeg.width(), jpeg.channels());

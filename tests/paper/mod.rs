@@ -81,8 +81,8 @@ impl Products {
         ])
     }
 
-    /// The kernel `name` with its product as a function of the batch, the lengths of its inputs and of
-    /// its result.
+    /// The kernel `name` with its product as a function of the batch, the lengths of its inputs and
+    /// of its result.
     fn variant(
         &self,
         (name, source): (&'static str, KernelSource),

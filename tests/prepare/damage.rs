@@ -77,8 +77,8 @@ fn killed_at_its_first_file_it_begins_again() {
     fails(folder.path(), "image-folder @src --out @other --size 16", 2, "is not empty");
 }
 
-/// Killed at any moment, `prepare` goes on: finished shards are never written again, and the files are
-/// those of a run that nobody disturbed.
+/// Killed at any moment, `prepare` goes on: finished shards are never written again, and the files
+/// are those of a run that nobody disturbed.
 #[test]
 fn killed_and_started_again_it_ends_the_same() {
     use std::process::{Command, Stdio};

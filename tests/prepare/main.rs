@@ -1,7 +1,8 @@
 //! `prepare` end to end, on small files laid out as people have them: what lands in the data set,
 //! which faults are named, and that workers and interruptions change nothing.
 //!
-//! tests/data/prepare/generate.py made the images and the contest kits' tables, with Pillow and SciPy.
+//! tests/data/prepare/generate.py made the images and the contest kits' tables, with Pillow and
+//! SciPy.
 
 mod damage;
 mod hostile;

@@ -1,16 +1,16 @@
 //! Augmentation: from a stored image to the values that the network reads (paper section 4.1).
 //!
-//! Two steps: a [`Draw`] says where to crop, whether to flip and what colour to add, as a function of
-//! (seed, epoch, image) alone; and [`Augmentation::apply`] carries it out in one pass over the pixels.
-//! For a GPU, [`Augmentation::cut`] moves the bytes alone, and `kernels/input.cu` does the arithmetic.
-//! For every value of the crop:
+//! Two steps: a [`Draw`] says where to crop, whether to flip and what colour to add, as a function
+//! of (seed, epoch, image) alone; and [`Augmentation::apply`] carries it out in one pass over the
+//! pixels. For a GPU, [`Augmentation::cut`] moves the bytes alone, and `kernels/input.cu` does the
+//! arithmetic. For every value of the crop:
 //!
 //! `out[y, x, c] = ((pixel as f32 - mean[y, x, c]) + shift[c]) * scale`
 //!
 //! with each operation rounded to f32 in this order and none of them fused, where `pixel` is the
-//! stored byte at `(top + y, left + x)`, or at `(top + y, left + crop - 1 - x)` if flipped. The mean
-//! is not flipped with the image, and it is the centre crop of the mean image wherever the crop was
-//! taken; both as in the 2012 code.
+//! stored byte at `(top + y, left + x)`, or at `(top + y, left + crop - 1 - x)` if flipped. The
+//! mean is not flipped with the image, and it is the centre crop of the mean image wherever the
+//! crop was taken; both as in the 2012 code.
 
 mod pixels;
 
@@ -19,7 +19,8 @@ use crate::random::{Purpose, Stream};
 use anyhow::{Result, ensure};
 use rand_distr::{Distribution, StandardNormal};
 
-/// The shape of the stored images, `[height, width, channels]` bytes, and the side of the square crop.
+/// The shape of the stored images, `[height, width, channels]` bytes, and the side of the square
+/// crop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Rows of a stored image, in pixels.
@@ -49,8 +50,9 @@ impl Geometry {
 pub struct Noise {
     /// The standard deviation of each alpha; 0.1 in the paper.
     pub sigma: f32,
-    /// `[channels, channels]`: row i is principal component i of the training pixels' colours, times
-    /// the deviation along it (the 2012 code) or the eigenvalue (the paper's words), in grey levels.
+    /// `[channels, channels]`: row i is principal component i of the training pixels' colours,
+    /// times the deviation along it (the 2012 code) or the eigenvalue (the paper's words), in grey
+    /// levels.
     pub vectors: Vec<f32>,
     /// Whether noisy images are divided by `1 + sigma`, which keeps their scale near that of test
     /// images (the 2012 code; not in the paper).
@@ -210,8 +212,8 @@ impl Augmentation {
         }
     }
 
-    /// Writes the stored bytes of the crop that `draw` describes to `out`, `[crop, crop, channels]`,
-    /// flipped if it says so, and nothing else done to them.
+    /// Writes the stored bytes of the crop that `draw` describes to `out`,
+    /// `[crop, crop, channels]`, flipped if it says so, and nothing else done to them.
     ///
     /// # Panics
     /// As [`apply`](Self::apply).

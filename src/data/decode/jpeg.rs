@@ -23,8 +23,8 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)
     Ok((Image { height, width, channels, pixels }, mark, alone))
 }
 
-/// The JPEG file `bytes` scaled and cropped to `size` [height, width], of which only those pixels are
-/// made that the result needs. None where it needs more steps: turning, other channels.
+/// The JPEG file `bytes` scaled and cropped to `size` [height, width], of which only those pixels
+/// are made that the result needs. None where it needs more steps: turning, other channels.
 pub(super) fn prepare(
     bytes: &[u8],
     orientation: Orientation,

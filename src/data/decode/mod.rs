@@ -1,16 +1,16 @@
 //! An image file's bytes to pixels: JPEG or PNG, recognised by content, never by name.
 //!
-//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: alpha is dropped, grey is
-//! repeated, CMYK is taken as Adobe writes it (inverted); of 16 bits the upper 8 count, also of grey, which
-//! Pillow clips. A file that is cut short is an error, never filled up with grey. Files gzip-compressed
-//! under an image's name are unpacked (ILSVRC-2010 has some).
+//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: alpha is dropped, grey
+//! is repeated, CMYK is taken as Adobe writes it (inverted); of 16 bits the upper 8 count, also of
+//! grey, which Pillow clips. A file that is cut short is an error, never filled up with grey. Files
+//! gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
 //!
 //! Sizes are checked by the file's header before anything is allocated.
 //!
-//! JPEG could be decoded at half the size where an image has twice the wanted one. It is not: on six
-//! photographs of 0.5 to 2 megapixels libjpeg-turbo's took 1.3 times less time at best, and the prepared
-//! images differed by 0.4 to 0.7 grey levels in the mean and by 7 to 33 at most from those of a full decode;
-//! and ImageNet's usual 500×375 are too small for it.
+//! JPEG could be decoded at half the size where an image has twice the wanted one. It is not: on
+//! six photographs of 0.5 to 2 megapixels libjpeg-turbo's took 1.3 times less time at best, and the
+//! prepared images differed by 0.4 to 0.7 grey levels in the mean and by 7 to 33 at most from those
+//! of a full decode; and ImageNet's usual 500×375 are too small for it.
 
 mod jpeg;
 mod png;
@@ -41,9 +41,9 @@ const KEPT: usize = 16 << 20;
 
 static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 
-/// Decodes the image file `bytes` and does to it what `preparation` says: turn, scale, crop.
-/// The result is [height, width, channels] bytes with the preparation's size; `channels` is 1 (grey,
-/// as Pillow's `convert("L")`) or 3 (RGB).
+/// Decodes the image file `bytes` and does to it what `preparation` says: turn, scale, crop. The
+/// result is [height, width, channels] bytes with the preparation's size; `channels` is 1 (grey, as
+/// Pillow's `convert("L")`) or 3 (RGB).
 ///
 /// Where the preparation scales nothing (its images came in one size), an image of another size is
 /// still scaled and cropped to that size, so that `predict` can look at any picture.
@@ -107,8 +107,8 @@ fn what_else(bytes: &[u8]) -> String {
     format!("only JPEG and PNG images can be read, and by its first bytes this is {kind}")
 }
 
-/// Refuses by its header what is too large, and lets only one large image in at a time. `memory` is what
-/// decoding takes, in bytes.
+/// Refuses by its header what is too large, and lets only one large image in at a time. `memory` is
+/// what decoding takes, in bytes.
 fn admit(width: usize, height: usize, memory: usize) -> Result<Alone> {
     let pixels = width.saturating_mul(height);
     ensure!(pixels > 0, "it has no pixels");
@@ -119,15 +119,16 @@ fn admit(width: usize, height: usize, memory: usize) -> Result<Alone> {
     );
     ensure!(
         memory <= MEMORY,
-        "decoding {width}×{height} pixels would take {} MiB of memory, more than the {} MiB allowed",
+        "decoding {width}×{height} pixels would take {} MiB of memory, more than the {} MiB \
+         allowed",
         memory >> 20,
         MEMORY >> 20
     );
     Ok((memory > LARGE).then(|| ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// Calls `work` with `bytes` bytes of memory that is kept from image to image; they are whatever the
-/// image before left there.
+/// Calls `work` with `bytes` bytes of memory that is kept from image to image; they are whatever
+/// the image before left there.
 fn scratch<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
     thread_local! {
         static PIXELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

@@ -1,4 +1,5 @@
-//! The bits of entropy-coded data: stuffed zeros taken out, markers never passed (ITU-T T.81, F.1.2.3).
+//! The bits of entropy-coded data: stuffed zeros taken out, markers never passed (ITU-T T.81,
+//! F.1.2.3).
 
 use anyhow::{Result, ensure};
 
@@ -14,7 +15,8 @@ pub(super) struct Bits<'a> {
     data: Vec<u8>,
     /// The next byte of the data that is not in the buffer.
     at: usize,
-    /// The next bits, from the highest down; below `count` bits there may be more of the same bytes.
+    /// The next bits, from the highest down; below `count` bits there may be more of the same
+    /// bytes.
     buffer: u64,
     count: u32,
     /// Whether even the zeros behind the data are used up.

@@ -1,9 +1,9 @@
 //! What a JPEG file says before its pixels: segments, frame, tables, scans (ITU-T T.81, annex B).
 //!
-//! Cameras and web sites put things into JPEG files: bytes between segments, application segments with
-//! wrong lengths inside, a second image behind the first. Viewers show such files, and ImageNet has
-//! some. So only those segments are looked into that matter to pixels and orientation, and whatever is
-//! no marker between segments is passed over.
+//! Cameras and web sites put things into JPEG files: bytes between segments, application segments
+//! with wrong lengths inside, a second image behind the first. Viewers show such files, and
+//! ImageNet has some. So only those segments are looked into that matter to pixels and orientation,
+//! and whatever is no marker between segments is passed over.
 
 use super::huffman::Huffman;
 use anyhow::{Context, Result, bail, ensure};
@@ -51,7 +51,8 @@ pub(super) struct Scan {
     /// The first and the last coefficient, in zigzag order.
     pub(super) first: usize,
     pub(super) last: usize,
-    /// Bit positions of progressive coding: above `high` all is known (0: nothing), `low` is reached.
+    /// Bit positions of progressive coding: above `high` all is known (0: nothing), `low` is
+    /// reached.
     pub(super) high: u32,
     pub(super) low: u32,
 }
@@ -117,7 +118,8 @@ impl Header {
                 next_marker(bytes, at).context("the file was cut short: it has no end marker")?;
             let marker = bytes[found + 1];
             at = found + 2;
-            // Start, restart and TEM have no length; 0xc8 and 0x02 to 0xbf are reserved, so clutter.
+            // Start, restart and TEM have no length; 0xc8 and 0x02 to 0xbf are reserved, so
+            // clutter.
             if matches!(marker, 0x01..=0xbf | 0xc8 | 0xd0..=0xd8) {
                 continue;
             }
@@ -296,7 +298,8 @@ impl Frame {
             let (own_h, own_v) = (usize::from(part[1] >> 4), usize::from(part[1] & 15));
             ensure!(
                 h % own_h == 0 && v % own_v == 0,
-                "a component has {own_h}×{own_v} samples where another has {h}×{v}, which is no whole ratio"
+                "a component has {own_h}×{own_v} samples where another has {h}×{v}, which is no \
+                 whole ratio"
             );
             Ok(Component {
                 id: part[0],

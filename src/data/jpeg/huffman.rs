@@ -81,7 +81,8 @@ impl Huffman {
     }
 }
 
-/// What the next bits mean. A symbol is a run of zeros and the size of the value behind them, in bits.
+/// What the next bits mean. A symbol is a run of zeros and the size of the value behind them, in
+/// bits.
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u32);
 

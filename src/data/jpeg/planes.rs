@@ -1,8 +1,8 @@
 //! The samples of one colour component, and its rows at the image's full resolution.
 //!
 //! Components at half the resolution are brought up as libjpeg does ("fancy upsampling"): three
-//! quarters of the nearer sample and a quarter of the farther one in each halved direction, the last
-//! sample repeated beyond the edges; narrow ones, and other ratios, by repeating samples.
+//! quarters of the nearer sample and a quarter of the farther one in each halved direction, the
+//! last sample repeated beyond the edges; narrow ones, and other ratios, by repeating samples.
 
 use super::header::{Component, Frame};
 use std::ops::Range;

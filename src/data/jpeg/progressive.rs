@@ -33,8 +33,8 @@ impl Coefficients {
     }
 }
 
-/// Decodes a scan into `coefficients`, one for each component; gives where reading goes on. `memory` is
-/// used again and again.
+/// Decodes a scan into `coefficients`, one for each component; gives where reading goes on.
+/// `memory` is used again and again.
 ///
 /// # Errors
 /// If the data end early or are damaged.
@@ -211,8 +211,8 @@ fn further(
     Ok(())
 }
 
-/// Passes over `zeros` coefficients that are 0, to the one after them, and takes one more bit of each
-/// other one on the way.
+/// Passes over `zeros` coefficients that are 0, to the one after them, and takes one more bit of
+/// each other one on the way.
 #[inline(always)]
 fn refine(
     bits: &mut Bits,

@@ -22,8 +22,8 @@ struct Part<'a> {
     before: i32,
 }
 
-/// Decodes a scan into the samples of `planes`, as far as they are wanted; gives where reading goes on.
-/// With `stop`, what lies below is not looked at. `memory` is used again and again.
+/// Decodes a scan into the samples of `planes`, as far as they are wanted; gives where reading goes
+/// on. With `stop`, what lies below is not looked at. `memory` is used again and again.
 ///
 /// # Errors
 /// If the data end early or are damaged.
@@ -150,8 +150,8 @@ fn pass(bits: &mut Bits, table: &Huffman) -> Result<()> {
     each_coefficient(bits, table, |_, _| {}).map(|_| ())
 }
 
-/// Calls `found` with the place in zigzag order and the value of each AC coefficient of a block that is
-/// not 0; gives the last place, or 0.
+/// Calls `found` with the place in zigzag order and the value of each AC coefficient of a block
+/// that is not 0; gives the last place, or 0.
 #[inline(always)]
 fn each_coefficient(
     bits: &mut Bits,

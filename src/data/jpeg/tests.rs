@@ -32,7 +32,8 @@ fn all() -> Vec<(String, [usize; 3], u32)> {
 }
 
 /// Photographs of 500×375 pixels, baseline and progressive, and small images of all samplings, with
-/// restart markers, components in separate scans, grey, RGB, CMYK: to the bit, at every level of vectors.
+/// restart markers, components in separate scans, grey, RGB, CMYK: to the bit, at every level of
+/// vectors.
 #[test]
 fn pixels_are_those_of_libjpeg_turbo() {
     let files = all();

@@ -2,9 +2,9 @@
 //!
 //! A thread of its own walks through the epochs; for each batch it shares the images among a small
 //! pool of threads and puts the batch into a queue of bounded length, from which [`Loader::next`]
-//! takes it. Buffers that the caller gives back are filled again, so nothing is allocated for a batch
-//! once the queue has gone round. What a batch holds depends on (seed, epoch, image) alone, so any
-//! number of threads, and a run continued at any batch, gives the same bits.
+//! takes it. Buffers that the caller gives back are filled again, so nothing is allocated for a
+//! batch once the queue has gone round. What a batch holds depends on (seed, epoch, image) alone,
+//! so any number of threads, and a run continued at any batch, gives the same bits.
 //!
 //! Nothing that goes wrong makes the caller wait for ever: an image that cannot be read is an error
 //! in its batch's place, and a panic in a worker is an error at once.
@@ -37,8 +37,8 @@ pub trait Images: Send + Sync {
     /// The class of image `index`.
     fn label(&self, index: usize) -> u32;
 
-    /// Reads the `window` of image `index` into `pixels`, `[height, width, channels]` bytes; what lies
-    /// outside may be left as it was.
+    /// Reads the `window` of image `index` into `pixels`, `[height, width, channels]` bytes; what
+    /// lies outside may be left as it was.
     ///
     /// # Errors
     /// If it cannot be read; a sentence that names the file.
@@ -48,7 +48,8 @@ pub trait Images: Send + Sync {
 /// What the network reads in one step.
 #[derive(Debug)]
 pub struct Batch {
-    /// A crop of each image; with [`Crops::Ten`] ten of each, the crops of an image after one another.
+    /// A crop of each image; with [`Crops::Ten`] ten of each, the crops of an image after one
+    /// another.
     pub images: CropBuffer,
     /// The class of each image.
     pub labels: Vec<u32>,
@@ -126,8 +127,9 @@ enum Ended {
     Failed,
 }
 
-/// How often a caller that waits for a batch looks whether a worker has panicked. Only of use when a
-/// panic in one worker meets a read in another that never returns; else the queue itself wakes it.
+/// How often a caller that waits for a batch looks whether a worker has panicked. Only of use when
+/// a panic in one worker meets a read in another that never returns; else the queue itself wakes
+/// it.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long dropping a loader waits for its threads, which end after the image at hand. A read that
@@ -138,8 +140,8 @@ impl Loader {
     /// Starts the threads.
     ///
     /// # Errors
-    /// If the request does not hold together (the augmentation's [`check`](Augmentation::check), more
-    /// batches to leave out than an epoch has, a count of 0), or no thread can be started.
+    /// If the request does not hold together (the augmentation's [`check`](Augmentation::check),
+    /// more batches to leave out than an epoch has, a count of 0), or no thread can be started.
     pub fn start(request: Request) -> Result<Loader> {
         request.augmentation.check()?;
         let n = request.images.len();
@@ -153,7 +155,8 @@ impl Loader {
         let batches = n.div_ceil(request.batch);
         ensure!(
             request.first_batch as usize <= batches,
-            "cannot continue after batch {} of an epoch that has {batches} ({n} images in batches of {})",
+            "cannot continue after batch {} of an epoch that has {batches} ({n} images in batches \
+             of {})",
             request.first_batch,
             request.batch
         );
@@ -201,7 +204,8 @@ impl Loader {
     /// The next batch in order, or None after the last one; waits until it is ready.
     ///
     /// # Errors
-    /// If one of its images cannot be read or a worker has panicked; there are no batches afterwards.
+    /// If one of its images cannot be read or a worker has panicked; there are no batches
+    /// afterwards.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot take buffers back")]
     pub fn next(&mut self) -> Result<Option<Batch>> {
         match self.ended {

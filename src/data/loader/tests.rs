@@ -184,8 +184,8 @@ fn any_number_of_threads_gives_the_same_batches() {
     }
 }
 
-/// With the arithmetic at the head of `augment`, bytes become the floats in every bit: flipped or not,
-/// with noise and rescaled (not in epoch 2), one crop and ten, in colour and grey.
+/// With the arithmetic at the head of `augment`, bytes become the floats in every bit: flipped or
+/// not, with noise and rescaled (not in epoch 2), one crop and ten, in colour and grey.
 #[test]
 fn bytes_become_the_same_floats() {
     for channels in [1, 3] {

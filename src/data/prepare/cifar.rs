@@ -1,8 +1,8 @@
 //! CIFAR-10 and CIFAR-100, the binary version, unpacked or in the archive as downloaded.
 //!
-//! A record is one byte (CIFAR-10: the label) or two (CIFAR-100: coarse and fine label; the fine one
-//! counts), then 32×32 red, green and blue values (<https://www.cs.toronto.edu/~kriz/cifar.html>).
-//! `val` is carved from the training images.
+//! A record is one byte (CIFAR-10: the label) or two (CIFAR-100: coarse and fine label; the fine
+//! one counts), then 32×32 red, green and blue values
+//! (<https://www.cs.toronto.edu/~kriz/cifar.html>). `val` is carved from the training images.
 
 use super::{
     Backing, Content, Item, Source, Stored, carved, check_fraction, named, text_lines, walk,

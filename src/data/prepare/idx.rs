@@ -1,8 +1,8 @@
 //! The MNIST file format: `train-images-idx3-ubyte` and its three companions, plain or gzipped.
 //!
 //! Numbers are big-endian: 0x00000803, images, rows, columns, then the pixels; 0x00000801, labels,
-//! then a byte each (<http://yann.lecun.com/exdb/mnist/>). `t10k` becomes the split `test`; `val` is
-//! carved from the training images.
+//! then a byte each (<http://yann.lecun.com/exdb/mnist/>). `t10k` becomes the split `test`; `val`
+//! is carved from the training images.
 
 use super::{
     Backing, Content, Item, Source, Stored, carved, check_folder, check_fraction, lines, named,
@@ -20,7 +20,8 @@ const UNPACKED: u64 = 4 << 30;
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
 
-/// Finds the files in the folder `path`. `classes`: a file of names, one a line, or names with commas.
+/// Finds the files in the folder `path`. `classes`: a file of names, one a line, or names with
+/// commas.
 pub fn find(path: &Path, classes: Option<&str>, val_fraction: f64, seed: u64) -> Result<Source> {
     check_folder(path)?;
     check_fraction(val_fraction)?;

@@ -1,8 +1,8 @@
 //! A folder of images, one folder a class.
 //!
-//! Either SRC/train/CLASS/…, SRC/val/CLASS/… and perhaps SRC/test/CLASS/…, or SRC/CLASS/… alone; where
-//! there is no `val`, it is carved from the training images. Classes are in the order of their names
-//! (by bytes). What a file is, its content decides; its name does not matter.
+//! Either SRC/train/CLASS/…, SRC/val/CLASS/… and perhaps SRC/test/CLASS/…, or SRC/CLASS/… alone;
+//! where there is no `val`, it is carved from the training images. Classes are in the order of
+//! their names (by bytes). What a file is, its content decides; its name does not matter.
 
 use super::{Content, Item, Source, Stored, carved, check_folder, check_fraction, entries, walk};
 use crate::config_error;
@@ -108,7 +108,8 @@ pub(super) fn items(
         let name = name_of(folder);
         let label = *labels.get(name.as_str()).with_context(|| {
             format!(
-                "{} is a class without training images; classes are the folders of the training split",
+                "{} is a class without training images; classes are the folders of the training \
+                 split",
                 folder.display()
             )
         })?;

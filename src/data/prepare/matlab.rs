@@ -1,10 +1,10 @@
 //! Just enough of MATLAB's v5 file format to read the contest kits' `meta.mat`: zlib-compressed
 //! elements, struct arrays, text, numbers.
 //!
-//! A file is a header of 128 bytes, then elements: type and length (4 bytes each, or 2 and 2 with up
-//! to 4 bytes of data beside them), data, padding to 8 bytes ("MAT-File Format", MathWorks). Any
-//! header text is taken, since writers other than MATLAB have their own. Everything is bounded: by the
-//! bytes that are there, the depth, and the size after decompression.
+//! A file is a header of 128 bytes, then elements: type and length (4 bytes each, or 2 and 2 with
+//! up to 4 bytes of data beside them), data, padding to 8 bytes ("MAT-File Format", MathWorks). Any
+//! header text is taken, since writers other than MATLAB have their own. Everything is bounded: by
+//! the bytes that are there, the depth, and the size after decompression.
 
 use crate::data::unpack::unpack;
 use anyhow::{Context, Result, bail, ensure};

@@ -1,10 +1,10 @@
 //! From what people have on disk to a data set: one file a source, one writer for all.
 //!
-//! A source ([`image_folder`], [`ilsvrc`], [`idx`], [`cifar`]) only says what there is: classes, and
-//! for each split its images in order, each with its label and where its bytes lie. The [`writer`]
-//! does the work: reads, decodes in parallel, writes shards, sums up, and goes on after an interruption.
-//! [`tape`] finds files inside tar archives without unpacking them, [`matlab`] reads the contest
-//! kits' tables.
+//! A source ([`image_folder`], [`ilsvrc`], [`idx`], [`cifar`]) only says what there is: classes,
+//! and for each split its images in order, each with its label and where its bytes lie. The
+//! [`writer`] does the work: reads, decodes in parallel, writes shards, sums up, and goes on after
+//! an interruption. [`tape`] finds files inside tar archives without unpacking them, [`matlab`]
+//! reads the contest kits' tables.
 
 pub mod cifar;
 pub mod idx;
@@ -184,8 +184,8 @@ fn carve(labels: &[u32], classes: usize, fraction: f64, seed: u64) -> Vec<bool> 
     chosen
 }
 
-/// The splits `train` and `val` of training images, some of which become `val` as [`carve`] says; where
-/// that is none, there is no `val`.
+/// The splits `train` and `val` of training images, some of which become `val` as [`carve`] says;
+/// where that is none, there is no `val`.
 fn carved(images: Vec<Item>, classes: usize, fraction: f64, seed: u64) -> Vec<(String, Vec<Item>)> {
     let labels: Vec<u32> = images.iter().map(|item| item.label).collect();
     let chosen = carve(&labels, classes, fraction, seed);

@@ -22,8 +22,8 @@ pub struct Entry {
     pub length: u64,
 }
 
-/// The regular files in the archive that lies at `offset` for `length` bytes in `file`, in its order.
-/// An archive that was cut short is an error.
+/// The regular files in the archive that lies at `offset` for `length` bytes in `file`, in its
+/// order. An archive that was cut short is an error.
 pub fn list(file: &Arc<Backing>, offset: u64, length: u64) -> Result<Vec<Entry>> {
     let section = Section { file, start: offset, length, at: 0 };
     let mut archive = tar::Archive::new(section);

@@ -1,15 +1,17 @@
-//! Images as JPEG files: a data set of a sixth to an eighth of the size, for a little loss and some time.
+//! Images as JPEG files: a data set of a sixth to an eighth of the size, for a little loss and some
+//! time.
 //!
-//! Baseline JPEG with the colours at half resolution in both directions (4:2:0), each the average of four
-//! pixels' as libjpeg takes it, and the standard's Huffman tables (tables made for the image would save
-//! little). What a reader gets is what the encoder lost something of, so mean image and colour components
-//! are summed up over the decoded pixels.
+//! Baseline JPEG with the colours at half resolution in both directions (4:2:0), each the average
+//! of four pixels' as libjpeg takes it, and the standard's Huffman tables (tables made for the
+//! image would save little). What a reader gets is what the encoder lost something of, so mean
+//! image and colour components are summed up over the decoded pixels.
 //!
-//! 60 pieces of seven photographs, 256×256 pixels, at quality 95: 7.5 times smaller in all, half of them 6.7
-//! to 8.0 times and nine of ten more than 5.7; 1.64 grey levels off in the mean, as libjpeg's at that quality.
+//! 60 pieces of seven photographs, 256×256 pixels, at quality 95: 7.5 times smaller in all, half of
+//! them 6.7 to 8.0 times and nine of ten more than 5.7; 1.64 grey levels off in the mean, as
+//! libjpeg's at that quality.
 //!
-//! A reader makes only those pixels that its crop needs: it stops below it, and left and right of it and
-//! above blocks' codes are read but not transformed.
+//! A reader makes only those pixels that its crop needs: it stops below it, and left and right of
+//! it and above blocks' codes are read but not transformed.
 
 use super::RecordShape;
 use crate::data::area::Area;
@@ -20,8 +22,8 @@ use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 /// The quality where none is named.
 pub const QUALITY: u8 = 95;
 
-/// The largest record that a shard may say it has, for images of `shape`: an encoder codes whole blocks of
-/// 8 or 16 pixels, whose codes may take more bytes than the pixels.
+/// The largest record that a shard may say it has, for images of `shape`: an encoder codes whole
+/// blocks of 8 or 16 pixels, whose codes may take more bytes than the pixels.
 pub(super) fn longest(shape: &RecordShape) -> usize {
     let RecordShape { height, width, channels, .. } = *shape;
     4 * height.next_multiple_of(16) * width.next_multiple_of(16) * channels + 4096
@@ -97,8 +99,8 @@ mod tests {
         }
     }
 
-    /// Two colours of one brightness in columns, in rows and as a chequerboard, either first: what is stored
-    /// is the colour between them, where one of two points would give one of the two.
+    /// Two colours of one brightness in columns, in rows and as a chequerboard, either first: what
+    /// is stored is the colour between them, where one of two points would give one of the two.
     #[test]
     fn colours_are_halved_by_their_average() {
         let shape = RecordShape { store: Store::Jpeg, height: 32, width: 32, channels: 3 };

@@ -20,8 +20,8 @@
 //! CRC-32 is zlib's. Every byte of a file is covered by one. Any record is found by its offset and
 //! length without reading another.
 //!
-//! Reads are positioned reads, not a mapping: a file that is cut short while in use is then an error,
-//! where a mapping would end the program.
+//! Reads are positioned reads, not a mapping: a file that is cut short while in use is then an
+//! error, where a mapping would end the program.
 
 pub mod jpeg;
 mod read;

@@ -17,8 +17,8 @@ thread_local! {
     static PATCHES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `work(positions, patches)` for blocks of output positions of one image and group, with room
-/// for the patches [positions, patch].
+/// Calls `work(positions, patches)` for blocks of output positions of one image and group, with
+/// room for the patches [positions, patch].
 fn blocks(window: &Window, mut work: impl FnMut(Range<usize>, &mut [f32])) {
     let (positions, patch) = (window.output.pixels(), window.patch());
     let block = (BLOCK_VALUES / patch).clamp(1, positions);

@@ -27,8 +27,8 @@ pub const KIND: Kind = Kind {
 /// `[cpu]`: how the CPU computes.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CpuOptions {
-    /// Convolutions by Winograd's minimal filtering where that is shorter; `false` computes all of them
-    /// directly, at half the speed with a fourth of the rounding errors.
+    /// Convolutions by Winograd's minimal filtering where that is shorter; `false` computes all of
+    /// them directly, at half the speed with a fourth of the rounding errors.
     #[serde(default = "yes")]
     pub winograd: bool,
 }

@@ -1,9 +1,10 @@
-//! Dropout (paper section 4.2): in training each neuron's output is zero with probability `rate`; in
-//! evaluation all outputs are used, times 1 − `rate`.
+//! Dropout (paper section 4.2): in training each neuron's output is zero with probability `rate`;
+//! in evaluation all outputs are used, times 1 − `rate`.
 //!
-//! The mask is not stored: neuron j of image i at step s is kept where word j mod 4 of the block j / 4
-//! of the stream (seed, dropout of this layer, s, i) is at least rate · 2³². j counts the neurons of
-//! all towers, row, column, channel, so that a mask depends neither on towers nor on devices.
+//! The mask is not stored: neuron j of image i at step s is kept where word j mod 4 of the block j
+//! / 4 of the stream (seed, dropout of this layer, s, i) is at least rate · 2³². j counts the
+//! neurons of all towers, row, column, channel, so that a mask depends neither on towers nor on
+//! devices.
 
 mod cuda;
 

@@ -1,5 +1,5 @@
-//! The fully connected layer on the CPU: one matrix product a direction, on our own kernel (`lines`) or,
-//! where the neurons do not fill cache lines, by a library, cut along the neurons.
+//! The fully connected layer on the CPU: one matrix product a direction, on our own kernel
+//! (`lines`) or, where the neurons do not fill cache lines, by a library, cut along the neurons.
 
 use super::Fc;
 use crate::layers::{ForwardFew, Learn, Run, UpdateAtOnce};

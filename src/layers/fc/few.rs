@@ -1,5 +1,5 @@
-//! The fully connected layer for one or a few images: bound by reading the weights, which are therefore
-//! read once, from where they lie, in the outside world's order [out, in].
+//! The fully connected layer for one or a few images: bound by reading the weights, which are
+//! therefore read once, from where they lie, in the outside world's order [out, in].
 
 use super::Fc;
 use crate::layers::{ForwardFew, Run};

@@ -1,9 +1,9 @@
 //! The fully connected layer's products on our own kernel. Weights lie in lines of sixteen neurons,
-//! `[out / 16][in][16]`, which all three directions read as they lie: forward as the right operand, for the
-//! gradient to the inputs as the left one, and the weights' gradient is written so.
+//! `[out / 16][in][16]`, which all three directions read as they lie: forward as the right operand,
+//! for the gradient to the inputs as the left one, and the weights' gradient is written so.
 //!
-//! A task is a fixed range of neurons or inputs, and sums go along the depth in pieces of fixed length,
-//! so bits do not depend on the number of threads.
+//! A task is a fixed range of neurons or inputs, and sums go along the depth in pieces of fixed
+//! length, so bits do not depend on the number of threads.
 
 use super::Fc;
 use crate::vectors::kernel::{Finish, Left, Out, Product, Right, Rule};
@@ -14,9 +14,9 @@ use rayon::prelude::*;
 /// Neurons of one task of the forward pass, about, and inputs that it takes at a time.
 const OUTPUTS: usize = 256;
 const INPUTS: usize = 128;
-/// Tasks come in multiples of this, of equal size but for a panel, so that two, four or eight threads
-/// have as much to do each. Six tasks, the last a third of the others, kept one of two waiting for a ninth
-/// of the time.
+/// Tasks come in multiples of this, of equal size but for a panel, so that two, four or eight
+/// threads have as much to do each. Six tasks, the last a third of the others, kept one of two
+/// waiting for a ninth of the time.
 const TASKS: usize = 8;
 
 /// Inputs of one task of the gradient to them, and neurons that one piece takes.
@@ -139,7 +139,8 @@ impl Fc {
         });
     }
 
-    /// dweight ← xᵀ · dy, in lines; or, with a rule and the update's v, the weights in its place updated.
+    /// dweight ← xᵀ · dy, in lines; or, with a rule and the update's v, the weights in its place
+    /// updated.
     pub(super) fn weights_in_lines(
         &self,
         batch: usize,

@@ -1,8 +1,8 @@
 //! Fully connected layer (paper section 3.5).
 //!
-//! Weights lie in the layer's own order, on the CPU `[out / 16][in][16]` where both are multiples of 16 and
-//! else [in, out], as always on a GPU; the inputs as they lie in memory: row, column, channel. The outside
-//! world's order is [out, in] with inputs ordered channel, row, column.
+//! Weights lie in the layer's own order, on the CPU `[out / 16][in][16]` where both are multiples
+//! of 16 and else [in, out], as always on a GPU; the inputs as they lie in memory: row, column,
+//! channel. The outside world's order is [out, in] with inputs ordered channel, row, column.
 
 mod cpu;
 mod cuda;

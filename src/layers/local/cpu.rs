@@ -1,5 +1,5 @@
-//! The locally connected layer on the CPU: at each position, the patches of several images times that
-//! position's kernels.
+//! The locally connected layer on the CPU: at each position, the patches of several images times
+//! that position's kernels.
 
 use super::Local;
 use crate::layers::{Learn, Run};

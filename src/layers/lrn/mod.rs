@@ -1,6 +1,6 @@
-//! Local response normalisation (paper section 3.3): b = a / (k + α Σ a²)^β, the sum over n adjacent
-//! maps at the same position, or over n × n positions of the same map. It runs within a tower, as in
-//! the 2012 code.
+//! Local response normalisation (paper section 3.3): b = a / (k + α Σ a²)^β, the sum over n
+//! adjacent maps at the same position, or over n × n positions of the same map. It runs within a
+//! tower, as in the 2012 code.
 //!
 //! With s = k + α Σ a² the gradient is da_i = db_i · s_i^−β − 2αβ · a_i · Σ db_j · b_j / s_j over
 //! the j in whose window i lies, which are the windows around i.

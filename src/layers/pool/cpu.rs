@@ -108,9 +108,9 @@ pub fn larger<S: Simd>(s: S, best: S::V, x: S::V) -> S::V {
     s.if_equal(x, x, s.if_greater(x, best, x, best), x)
 }
 
-/// One window's gradient `dy` `[channels]`, added to `dx` at the place where `x` is largest, channel
-/// by channel; of equal ones the first. The positions of the window begin at `offsets`, in its
-/// order, in both, and `room` values, no fewer than there are channels, may be touched at each.
+/// One window's gradient `dy` `[channels]`, added to `dx` at the place where `x` is largest,
+/// channel by channel; of equal ones the first. The positions of the window begin at `offsets`, in
+/// its order, in both, and `room` values, no fewer than there are channels, may be touched at each.
 ///
 /// Every position is written, most with a 0 added: nothing is scattered value by value.
 #[inline(always)]

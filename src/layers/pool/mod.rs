@@ -63,7 +63,8 @@ fn read(table: &Table, kernel: Kernel) -> Result<Box<dyn Settings>> {
 impl Settings for PoolSettings {
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
         let PoolKeys { size, stride } = self.0;
-        // No window is larger than the map. Rounded up; but a window that begins outside the map is left out.
+        // No window is larger than the map. Rounded up; but a window that begins outside the map is
+        // left out.
         let extent = |n: usize| ((n - size).div_ceil(stride)).min((n - 1) / stride) + 1;
         let input = place.input;
         if size > input.height || size > input.width {

@@ -2,9 +2,9 @@
 //! another tool. The README documents its content.
 //!
 //! Tensors: each parameter by name (`conv1.weight` `[out, in per group, height, width]`, …), its
-//! momentum as `momentum/NAME`, `data.mean` `[channel, height, width]`,
-//! `data.components` `[component, channel]` and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
-//! `preparation`, `state`, `format`, `checksums`.
+//! momentum as `momentum/NAME`, `data.mean` `[channel, height, width]`, `data.components`
+//! `[component, channel]` and `data.deviations` `[component]`. Metadata: `config`, `classes`,
+//! `seed`, `step`, `preparation`, `state`, `format`, `checksums`.
 
 use crate::config::Config;
 use crate::data::dataset::{Class, Dataset};
@@ -189,7 +189,8 @@ impl Checkpoint {
                 let name = format!("{prefix}{}", tensor.name);
                 if !self.reader.has(&name) {
                     bail!(
-                        "{}: it has no {name}; the network of the config is another one than it was trained with",
+                        "{}: it has no {name}; the network of the config is another one than it \
+                         was trained with",
                         self.path.display()
                     );
                 }
@@ -226,12 +227,14 @@ impl Checkpoint {
     }
 }
 
-/// Refuses two class tables that differ, naming the first difference; `a` and `b` say whose they are.
+/// Refuses two class tables that differ, naming the first difference; `a` and `b` say whose they
+/// are.
 pub fn same_classes((a, ours): (&str, &[Class]), (b, theirs): (&str, &[Class])) -> Result<()> {
     if let Some((i, (x, y))) = ours.iter().zip(theirs).enumerate().find(|(_, (x, y))| x.id != y.id)
     {
         bail!(
-            "the class tables differ: class {i} is {:?} in {a}, but {:?} in {b}; their labels do not mean the same",
+            "the class tables differ: class {i} is {:?} in {a}, but {:?} in {b}; their labels do \
+             not mean the same",
             x.id,
             y.id
         );

@@ -41,7 +41,8 @@ pub(super) struct Tile {
 
 impl Tile {
     /// # Safety
-    /// All that the fields name is readable and writable, for `rows` rows and `vectors` vectors of columns.
+    /// All that the fields name is readable and writable, for `rows` rows and `vectors` vectors of
+    /// columns.
     #[inline(always)]
     pub unsafe fn of_width<S: Simd, const ALONG_ROWS: bool>(
         &self,
@@ -138,7 +139,8 @@ impl Tile {
     }
 
     /// # Safety
-    /// R × N vectors of the results are readable and writable, and of `v` where weights are updated.
+    /// R × N vectors of the results are readable and writable, and of `v` where weights are
+    /// updated.
     #[inline(always)]
     unsafe fn finish<S: Simd, const N: usize, const R: usize>(&self, s: S, sums: &[[S::V; N]; R]) {
         let place = |r: usize, n: usize| self.out[n] + r * self.stride;

@@ -1,8 +1,9 @@
 //! The ImageNet contests of 2010 and 2012, from the archives as downloaded, or Kaggle's folder.
 //!
-//! Classes, and so the network's outputs, are in alphabetical order of their WNIDs, as most programs
-//! and published weights have them; the contest's own ids, in which its ground truth is written, are
-//! kept beside ([`Class::number`](crate::data::dataset::Class::number)). Archives are read where they are ([`tape`](super::tape)).
+//! Classes, and so the network's outputs, are in alphabetical order of their WNIDs, as most
+//! programs and published weights have them; the contest's own ids, in which its ground truth is
+//! written, are kept beside ([`Class::number`](crate::data::dataset::Class::number)). Archives are
+//! read where they are ([`tape`](super::tape)).
 //!
 //! 2010: files of the optional `patch_images.tar` replace those of the same name.
 

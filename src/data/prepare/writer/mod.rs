@@ -1,8 +1,8 @@
 //! Writes a source's images as a data set: reads and decodes in parallel, writes in order.
 //!
 //! Images are taken in chunks: while one is decoded by all workers, the one before it is written.
-//! Records are written in the source's order, and the sums are exact, so any number of workers gives
-//! the same files, bit for bit.
+//! Records are written in the source's order, and the sums are exact, so any number of workers
+//! gives the same files, bit for bit.
 //!
 //! After each shard `unfinished.json` says how far things are. Started again with the same source
 //! and settings, finished shards are kept (the sums are made again from them) and the rest follows.
@@ -67,7 +67,8 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Writes the data set. Where more than `max_bad` images are skipped it stays unfinished, with an error.
+/// Writes the data set. Where more than `max_bad` images are skipped it stays unfinished, with an
+/// error.
 pub fn write(source: &Source, options: &Options) -> Result<Summary> {
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(workers) = options.workers {

@@ -1,8 +1,9 @@
 //! One correlation from end to end: which images and tiles make a task, and the memory between the
 //! steps. What is done with a task's tiles is in `tiles`.
 //!
-//! A task is a few whole images, and what it writes depends on nothing else; the weights' gradient is
-//! summed block by block in order, one task a point. So bits do not depend on the number of threads.
+//! A task is a few whole images, and what it writes depends on nothing else; the weights' gradient
+//! is summed block by block in order, one task a point. So bits do not depend on the number of
+//! threads.
 
 use super::geometry::{Correlation, WeightLayout};
 use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
@@ -115,7 +116,8 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         images.div_ceil(self.block())
     }
 
-    /// One round's inputs and output gradients to all points, and the gradients' sums, block by block.
+    /// One round's inputs and output gradients to all points, and the gradients' sums, block by
+    /// block.
     fn transform_round(&self, memory: &mut RoundMemory<'_>, dy: &[f32], x: &[f32]) {
         let image = self.source.height * self.source.width * self.source.channels;
         let (block, strip) = (self.block(), self.gradient_strip());
@@ -145,8 +147,8 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
             });
     }
 
-    /// `sums` ← for every point the products of one round of `images`, in the blocks' order; added to what
-    /// is there but in the first round.
+    /// `sums` ← for every point the products of one round of `images`, in the blocks' order; added
+    /// to what is there but in the first round.
     fn multiply_round(
         &self,
         sums: &mut [f32],

@@ -1,11 +1,12 @@
-//! The sizes of one correlation: its maps, its tiles, and how far apart things lie between the steps.
+//! The sizes of one correlation: its maps, its tiles, and how far apart things lie between the
+//! steps.
 
 use super::strip::Padded;
 use super::transform::M;
 use crate::vectors::scratch::LINE;
 
-/// Tiles that are worked on at a time: enough rows for a product, few enough to stay in the cache. 16 to
-/// 128 are within 5 % of each other on a Zen 5 with 1 MiB of second-level cache.
+/// Tiles that are worked on at a time: enough rows for a product, few enough to stay in the cache.
+/// 16 to 128 are within 5 % of each other on a Zen 5 with 1 MiB of second-level cache.
 const TILES: usize = 32;
 
 /// A correlation with stride 1 of one group's maps: `T` points for kernels of `R`.
@@ -74,8 +75,8 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         let most = (TILES / columns).max(1);
         if rows <= most { self.block() * rows } else { rows.div_ceil(rows.div_ceil(most)) }
     }
-    /// Values of one point's transformed inputs of `tiles` tiles; a line more than needed, or the points
-    /// would compete for the same places of a cache.
+    /// Values of one point's transformed inputs of `tiles` tiles; a line more than needed, or the
+    /// points would compete for the same places of a cache.
     pub(super) fn inputs_apart(&self, tiles: usize) -> usize {
         self.depth() * tiles + LINE
     }

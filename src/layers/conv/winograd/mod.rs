@@ -1,23 +1,24 @@
-//! Convolution by Winograd's minimal filtering, F(4×4, 3×3) and F(4×4, 5×5): 2.25 and 4 multiply-adds an
-//! output and input channel in place of 9 and 25.
+//! Convolution by Winograd's minimal filtering, F(4×4, 3×3) and F(4×4, 5×5): 2.25 and 4
+//! multiply-adds an output and input channel in place of 9 and 25.
 //!
-//! Tiles of the input are transformed (`transform`), each of the T² points is a matrix product over the
-//! channels (`vectors::kernel`), and the products are transformed back. The gradient to the input is the
-//! same with flipped weights; the gradient to the weights sums the products of transformed inputs and
-//! transformed output gradients over all tiles and is transformed back once.
+//! Tiles of the input are transformed (`transform`), each of the T² points is a matrix product over
+//! the channels (`vectors::kernel`), and the products are transformed back. The gradient to the
+//! input is the same with flipped weights; the gradient to the weights sums the products of
+//! transformed inputs and transformed output gradients over all tiles and is transformed back once.
 //!
 //! Strided kernels are folded into kernels with stride 1 over more channels (`strip`).
 //!
-//! The paper's layers one by one, batch 128, both towers, milliseconds forward, to the input, to the weights, as
-//! `alexnet bench` shows them (the best of three runs; others used the machine too). On two cores of a Zen 3
-//! (peak 177 GFLOP/s, 512 KiB of second-level cache a core): conv1 101, –, 103; conv2 100, 107, 122; conv3
-//! 120, 120, 142; conv4 87, 89, 106; conv5 58, 59, 70. Of a Zen 5 (peak 540 GFLOP/s, 1 MiB), by an earlier
-//! version: conv1 37, –, 41; conv2 36, 36, 36; conv3 36, 36, 40; conv4 27, 27, 32; conv5 19, 19, 21. In the
-//! operations of direct convolution that is 1.2 to 3.2 times the peak. Errors against f64 are in `transform`.
+//! The paper's layers one by one, batch 128, both towers, milliseconds forward, to the input, to
+//! the weights, as `alexnet bench` shows them (the best of three runs; others used the machine
+//! too). On two cores of a Zen 3 (peak 177 GFLOP/s, 512 KiB of second-level cache a core): conv1
+//! 101, –, 103; conv2 100, 107, 122; conv3 120, 120, 142; conv4 87, 89, 106; conv5 58, 59, 70. Of a
+//! Zen 5 (peak 540 GFLOP/s, 1 MiB), by an earlier version: conv1 37, –, 41; conv2 36, 36, 36; conv3
+//! 36, 36, 40; conv4 27, 27, 32; conv5 19, 19, 21. In the operations of direct convolution that is
+//! 1.2 to 3.2 times the peak. Errors against f64 are in `transform`.
 //!
-//! At the Zen 3's peak conv3's products would take 81 ms of its forward pass's 120. The rest goes to transforms
-//! and to the third-level cache: one core alone takes 206 ms, so that two together lose a seventh to what
-//! they share. Tried without a gain: 16 or 64 tiles at a time.
+//! At the Zen 3's peak conv3's products would take 81 ms of its forward pass's 120. The rest goes
+//! to transforms and to the third-level cache: one core alone takes 206 ms, so that two together
+//! lose a seventh to what they share. Tried without a gain: 16 or 64 tiles at a time.
 
 mod correlation;
 mod geometry;
@@ -33,8 +34,8 @@ use rayon::prelude::*;
 use strip::Padded;
 use transform::M;
 
-/// Channels must be a multiple of this: the lanes of the widest vectors, so that the choice does not
-/// depend on the machine.
+/// Channels must be a multiple of this: the lanes of the widest vectors, so that the choice does
+/// not depend on the machine.
 const CHANNELS: usize = 16;
 
 /// The two sizes of kernels.
@@ -66,8 +67,9 @@ pub struct Winograd {
 }
 
 impl Winograd {
-    /// `None` where the direct way is taken: kernels that do not fold to 3×3 or 5×5, channels that do
-    /// not fill vectors, or maps so small that less than a third of the multiply-adds would be saved.
+    /// `None` where the direct way is taken: kernels that do not fold to 3×3 or 5×5, channels that
+    /// do not fill vectors, or maps so small that less than a third of the multiply-adds would be
+    /// saved.
     pub fn for_window(window: &Window) -> Option<Winograd> {
         let (fold, inputs, outputs) =
             (window.stride, window.group_inputs(), window.group_outputs());
@@ -193,7 +195,8 @@ impl Winograd {
         scratch::with(spots * inputs * outputs, |flipped| {
             let strides = (self.size * outputs * inputs, outputs * inputs, inputs);
             for (g, group) in self.backward_input.iter().enumerate() {
-                // [size, size, outputs, inputs], rows and columns of a kernel from the last to the first.
+                // [size, size, outputs, inputs], rows and columns of a kernel from the last to the
+                // first.
                 flipped.par_chunks_exact_mut(outputs * inputs).enumerate().for_each(
                     |(spot, to)| {
                         let from = &weight[(spots - 1 - spot) * inputs * all + g * outputs..];

@@ -1,10 +1,10 @@
 //! The gradient to the weights where its sums over all points are few: the batch is cut into parts,
-//! each with sums of its own, and a part's tiles are transformed and multiplied a few rows at a time, so
-//! that what lies between the steps stays in a core's cache.
+//! each with sums of its own, and a part's tiles are transformed and multiplied a few rows at a
+//! time, so that what lies between the steps stays in a core's cache.
 //!
-//! Both towers of conv1 on one core of a Zen 3 (512 KiB of second-level cache, AVX2, neighbours in the
-//! third), batch 128, best of three: 190 ms; with all of an image between the steps 277 to 356. conv2:
-//! 205 to 216, and 173 to 295.
+//! Both towers of conv1 on one core of a Zen 3 (512 KiB of second-level cache, AVX2, neighbours in
+//! the third), batch 128, best of three: 190 ms; with all of an image between the steps 277 to 356.
+//! conv2: 205 to 216, and 173 to 295.
 
 use super::geometry::{Correlation, WeightLayout};
 use super::tiles::{TransformBack, TransformBoth};
@@ -14,8 +14,8 @@ use crate::vectors::scratch::{self, LINE};
 use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
 
-/// Most values of such sums: 2 MiB, which takes in the paper's conv1 (334 KiB) and conv2 (1.5 MiB). With
-/// conv3 to conv5 the sums go back and forth for too few tiles at a time.
+/// Most values of such sums: 2 MiB, which takes in the paper's conv1 (334 KiB) and conv2 (1.5 MiB).
+/// With conv3 to conv5 the sums go back and forth for too few tiles at a time.
 const SUMS: usize = 1 << 19;
 
 /// Values of transformed inputs and gradients that are worked on at a time: 1 MiB, of the size of a
@@ -92,7 +92,8 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         sum_parts(all, sums);
         dispatch(TransformBack { of: self, dweight, layout, sums: all });
     }
-    /// `sums` ← for every point the product over `tiles` tiles; added to what is there but at first.
+    /// `sums` ← for every point the product over `tiles` tiles; added to what is there but at
+    /// first.
     fn multiply_points(
         &self,
         sums: &mut [f32],
@@ -109,8 +110,8 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         }
     }
 
-    /// `sums` [depth, used] ← one point's inputs times output gradients over `tiles` tiles; added to what is
-    /// there but at first.
+    /// `sums` [depth, used] ← one point's inputs times output gradients over `tiles` tiles; added
+    /// to what is there but at first.
     pub(super) fn multiply(
         &self,
         sums: &mut [f32],

@@ -3,8 +3,8 @@
 /// Maps as a strip takes them: an image NHWC in memory, of which one group's channels are wanted,
 /// `fold` × `fold` pixels side by side as channels of one.
 ///
-/// A kernel of size s and stride f is a kernel of size ⌈s/f⌉ and stride 1 over maps folded by f: that
-/// makes the paper's conv1, 11×11 with stride 4 over 3 channels, a 3×3 kernel over 48.
+/// A kernel of size s and stride f is a kernel of size ⌈s/f⌉ and stride 1 over maps folded by f:
+/// that makes the paper's conv1, 11×11 with stride 4 over 3 channels, a 3×3 kernel over 48.
 #[derive(Clone, Copy, Debug)]
 pub struct Padded {
     pub height: usize,
@@ -23,7 +23,8 @@ pub struct Padded {
 /// Values of a folded pixel's share of a row in the paper's conv1: 4 pixels of 3 channels.
 const SHARE: usize = 12;
 
-/// As `copy_from_slice`; but so few values are copied in place, where a call would take as long again.
+/// As `copy_from_slice`; but so few values are copied in place, where a call would take as long
+/// again.
 #[inline(always)]
 fn copy(to: &mut [f32], from: &[f32]) {
     match (<&mut [f32; SHARE]>::try_from(&mut *to), <&[f32; SHARE]>::try_from(from)) {

@@ -103,7 +103,8 @@ impl<const T: usize, const R: usize> Work for Correlate<'_, T, R> {
     }
 }
 
-/// Rows of tiles `range`, counted over the images of `x`, to `inputs` `[T²][depth / 16][tiles][16]`.
+/// Rows of tiles `range`, counted over the images of `x`, to `inputs`
+/// `[T²][depth / 16][tiles][16]`.
 #[inline(always)]
 fn transform_inputs<S: Simd, const T: usize, const R: usize>(
     s: S,
