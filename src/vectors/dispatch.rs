@@ -1,7 +1,7 @@
 //! From a piece of work to the function that does it at the level in use.
 
 use super::levels::{Level, level, table};
-use super::operations::{Simd, Work};
+use super::operations::{Fill, Simd, Work};
 #[cfg(not(target_arch = "x86_64"))]
 use super::plain::Plain;
 #[cfg(target_arch = "x86_64")]
@@ -14,23 +14,23 @@ macro_rules! write_functions {
         $detected:ident;
         $($(#[$about:meta])* $level:ident $name:literal $simd:ident [$($feature:tt)*];)+
     ) => {
-        /// Runs `work` at `level`.
+        /// Runs `work` on `to` at `level`.
         ///
         /// # Safety
         /// The machine has the level.
-        unsafe fn run_at<W: Work>(level: Level, work: W) -> W::Out {
+        unsafe fn run_at<T, W: Fill<T>>(level: Level, to: &mut [T], work: W) -> W::Out {
             match level {
                 $(Level::$level => {
                     /// # Safety
                     /// The processor has the features.
                     #[inline(never)]
                     $(#[target_feature(enable = $feature)])*
-                    unsafe fn run<W: Work>(work: W) -> W::Out {
-                        work.run($simd(()))
+                    unsafe fn run<T, W: Fill<T>>(to: &mut [T], work: W) -> W::Out {
+                        work.fill($simd(()), to)
                     }
                     // SAFETY: a level's features are those of its line, and the caller says that
                     // the machine has it.
-                    unsafe { run(work) }
+                    unsafe { run(to, work) }
                 })+
             }
         }
@@ -40,11 +40,24 @@ table!(write_functions);
 
 /// Runs `work` at the level in use ([`level`]).
 pub fn dispatch<W: Work>(work: W) -> W::Out {
+    /// A work that fills nothing.
+    struct Whole<W>(W);
+    impl<W: Work> Fill<()> for Whole<W> {
+        type Out = W::Out;
+        #[inline(always)]
+        fn fill<S: Simd>(self, s: S, _: &mut [()]) -> W::Out {
+            self.0.run(s)
+        }
+    }
+    fill(&mut [], Whole(work))
+}
+
+/// Runs `work` on `to` at the level in use.
+pub fn fill<T, W: Fill<T>>(to: &mut [T], work: W) -> W::Out {
     #[cfg(test)]
     let level = || tests::forced().unwrap_or_else(level);
-    // SAFETY: both `level` and the tests choose among `levels`, which are those that the machine
-    // has.
-    unsafe { run_at(level(), work) }
+    // SAFETY: `level` and the tests choose among `levels`, which are those that the machine has.
+    unsafe { run_at(level(), to, work) }
 }
 
 /// Columns of one panel of a product's right operand (`vectors::kernel`) at the level in use.

@@ -11,7 +11,7 @@
 //! rounded before it is added.
 //!
 //! - `levels`: the table of levels for each kind of processor, and which one is in use.
-//! - `operations`: [`Simd`] and [`Work`], loads and stores of parts of a vector, prefetching.
+//! - `operations`: [`Simd`], [`Work`] and [`Fill`], loads and stores of parts of a vector, prefetching.
 //! - `x86`, `plain`: the operations of each level. A new level (NEON, say) is an implementation of
 //!   [`Simd`] and a line of the table.
 //! - `dispatch`: from a work to the function for the level.
@@ -44,6 +44,6 @@ mod x86;
 
 #[cfg(test)]
 pub(crate) use dispatch::tests::at_each_level;
-pub use dispatch::{dispatch, panel};
+pub use dispatch::{dispatch, fill, panel};
 pub use levels::{Level, asked, features, level, levels};
-pub use operations::{Cache, MOST_LANES, Simd, Work, load_some, prefetch, store_some};
+pub use operations::{Cache, Fill, MOST_LANES, Simd, Work, load_some, prefetch, store_some};

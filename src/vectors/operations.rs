@@ -56,11 +56,21 @@ pub unsafe trait Simd: Copy {
 pub trait Work {
     /// What comes of it.
     type Out;
-    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is
-    /// inlined into [`dispatch`](super::dispatch())'s functions is compiled for their level. (A
-    /// function with this one caller is inlined with `#[inline]` too, and then the compiler knows
-    /// its slices apart; `data::augment` has an example.)
+    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is inlined
+    /// into [`dispatch`](super::dispatch())'s functions is compiled for their level.
     fn run<S: Simd>(self, simd: S) -> Self::Out;
+}
+
+/// Something that fills a slice, at any level.
+///
+/// As [`Work`], but the slice is a parameter of the level's function and no field: of a parameter
+/// the compiler knows that nothing else points there, so that what is read can stay in registers
+/// while the slice is written. Augmentation's loops take a fifth more time without (Zen 3, AVX2).
+pub trait Fill<T> {
+    /// What comes of it.
+    type Out;
+    /// Inlined as [`Work::run`].
+    fn fill<S: Simd>(self, simd: S, to: &mut [T]) -> Self::Out;
 }
 
 /// A level of the caches.

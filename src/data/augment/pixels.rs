@@ -3,7 +3,7 @@
 use super::{Augmentation, Draw, Geometry};
 #[cfg(target_arch = "x86_64")]
 use crate::vectors::Level;
-use crate::vectors::{Simd, Work, dispatch};
+use crate::vectors::{Fill, Simd, fill};
 
 /// Values a row is worked on at once: whole vectors of 16, 8 or 4, and whole pixels of 1 or 3.
 const RUN: usize = 48;
@@ -15,63 +15,47 @@ pub(super) fn apply_channels<const C: usize>(
     draw: &Draw,
     a: &Augmentation,
 ) {
-    dispatch(Apply::<C> { out, image, draw, a });
+    fill(out, Apply::<C> { image, draw, a });
 }
 
 struct Apply<'a, const C: usize> {
-    out: &'a mut [f32],
     image: &'a [u8],
     draw: &'a Draw,
     a: &'a Augmentation,
 }
 
-impl<const C: usize> Work for Apply<'_, C> {
+impl<const C: usize> Fill<f32> for Apply<'_, C> {
     type Out = ();
 
+    /// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses
+    /// a product and a sum, so every width gives the same bits.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { out, image, draw, a } = self;
-        apply_rows::<S, C>(s, out, image, draw, a);
-    }
-}
-
-/// The pass over the pixels, written so that the compiler makes vectors of it. Rust never fuses a
-/// product and a sum, so every width gives the same bits.
-///
-/// A function of its own, and not inlined by force, for its parameters' sake: of those the compiler
-/// knows that `out` is apart from what is read. As fields of a work, or inlined before that is
-/// noted, they cost a fifth more time (Zen 3, AVX2). With one caller it is inlined all the same.
-#[inline]
-fn apply_rows<S: Simd, const C: usize>(
-    s: S,
-    out: &mut [f32],
-    image: &[u8],
-    draw: &Draw,
-    a: &Augmentation,
-) {
-    let Geometry { width, crop, .. } = a.geometry;
-    let row = crop * C;
-    let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
-    let begin = (draw.top * width + draw.left) * C;
-    let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
-    for (y, (out, mean)) in rows.enumerate() {
-        let pixels = &image[begin + y * width * C..][..row];
-        let (out, out_rest) = out.as_chunks_mut::<RUN>();
-        let (mean, mean_rest) = mean.as_chunks::<RUN>();
-        if draw.flip {
-            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
-            for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
-                apply_run(out, &flip_run::<S, C>(s, pixels), mean, &shift, draw.scale);
+    fn fill<S: Simd>(self, s: S, out: &mut [f32]) {
+        let Self { image, draw, a } = self;
+        let Geometry { width, crop, .. } = a.geometry;
+        let row = crop * C;
+        let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
+        let begin = (draw.top * width + draw.left) * C;
+        let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
+        for (y, (out, mean)) in rows.enumerate() {
+            let pixels = &image[begin + y * width * C..][..row];
+            let (out, out_rest) = out.as_chunks_mut::<RUN>();
+            let (mean, mean_rest) = mean.as_chunks::<RUN>();
+            if draw.flip {
+                let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
+                for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
+                    apply_run(out, &flip_run::<S, C>(s, pixels), mean, &shift, draw.scale);
+                }
+                let mut flipped = [0; RUN];
+                flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
+                apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
+            } else {
+                let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
+                for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
+                    apply_run(out, pixels, mean, &shift, draw.scale);
+                }
+                apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
             }
-            let mut flipped = [0; RUN];
-            flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
-            apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
-        } else {
-            let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
-            for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
-                apply_run(out, pixels, mean, &shift, draw.scale);
-            }
-            apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
         }
     }
 }
@@ -83,51 +67,38 @@ pub(super) fn cut_channels<const C: usize>(
     draw: &Draw,
     geometry: &Geometry,
 ) {
-    dispatch(Cut::<C> { out, image, draw, geometry });
+    fill(out, Cut::<C> { image, draw, geometry });
 }
 
 struct Cut<'a, const C: usize> {
-    out: &'a mut [u8],
     image: &'a [u8],
     draw: &'a Draw,
     geometry: &'a Geometry,
 }
 
-impl<const C: usize> Work for Cut<'_, C> {
+impl<const C: usize> Fill<u8> for Cut<'_, C> {
     type Out = ();
 
+    /// The crop's rows, copied or flipped.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { out, image, draw, geometry } = self;
-        cut_rows::<S, C>(s, out, image, draw, geometry);
-    }
-}
-
-/// The crop's rows, copied or flipped. As [`apply_rows`] a function of its own: a plain crop takes
-/// a fifth more time without.
-#[inline]
-fn cut_rows<S: Simd, const C: usize>(
-    s: S,
-    out: &mut [u8],
-    image: &[u8],
-    draw: &Draw,
-    geometry: &Geometry,
-) {
-    let Geometry { width, crop, .. } = *geometry;
-    let row = crop * C;
-    let begin = (draw.top * width + draw.left) * C;
-    for (y, out) in out.chunks_exact_mut(row).enumerate() {
-        let pixels = &image[begin + y * width * C..][..row];
-        if !draw.flip {
-            out.copy_from_slice(pixels);
-            continue;
+    fn fill<S: Simd>(self, s: S, out: &mut [u8]) {
+        let Self { image, draw, geometry } = self;
+        let Geometry { width, crop, .. } = *geometry;
+        let row = crop * C;
+        let begin = (draw.top * width + draw.left) * C;
+        for (y, out) in out.chunks_exact_mut(row).enumerate() {
+            let pixels = &image[begin + y * width * C..][..row];
+            if !draw.flip {
+                out.copy_from_slice(pixels);
+                continue;
+            }
+            let (out, out_rest) = out.as_chunks_mut::<RUN>();
+            let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
+            for (out, pixels) in out.iter_mut().zip(pixels.iter().rev()) {
+                *out = flip_run::<S, C>(s, pixels);
+            }
+            flip::<C>(out_rest, pixels_rest);
         }
-        let (out, out_rest) = out.as_chunks_mut::<RUN>();
-        let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
-        for (out, pixels) in out.iter_mut().zip(pixels.iter().rev()) {
-            *out = flip_run::<S, C>(s, pixels);
-        }
-        flip::<C>(out_rest, pixels_rest);
     }
 }
 
