@@ -100,8 +100,8 @@ struct Common {
     /// Images that may be skipped as unusable before it counts as failure [default: 1 % of all]
     #[arg(long, value_name = "N")]
     max_bad: Option<u64>,
-    /// How images are stored: their pixels, or JPEG files of a sixth to an eighth of the size, which cost the
-    /// loader time (see --quality)
+    /// How images are stored: their pixels, or JPEG files of a sixth to an eighth of the size,
+    /// which cost the loader time (see --quality)
     #[arg(long, value_enum, default_value = "raw")]
     store: Store,
     /// Quality of stored JPEG files, 1 to 100 [default: 95]

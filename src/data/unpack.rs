@@ -30,8 +30,8 @@ pub struct Limits {
     pub file: u64,
 }
 
-/// Those regular files of the .tar.gz archive `path` whose names are `wanted`, by name; a name is the last
-/// part of a path.
+/// Those regular files of the .tar.gz archive `path` whose names are `wanted`, by name; a name is
+/// the last part of a path.
 ///
 /// # Errors
 /// If the file is no such archive, damaged or cut short, or a file is longer than allowed.

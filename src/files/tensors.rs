@@ -93,8 +93,8 @@ fn write_numbers<T: Copy, const BYTES: usize>(
     Ok(sum.finalize())
 }
 
-/// Writes the file `path` with `tensors`, whose values `fill(index)` gives one after the other, and the
-/// entries of `metadata` in their order.
+/// Writes the file `path` with `tensors`, whose values `fill(index)` gives one after the other, and
+/// the entries of `metadata` in their order.
 ///
 /// # Errors
 /// If `fill` fails or gives other values than described, or the file cannot be written.

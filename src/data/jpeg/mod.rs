@@ -1,25 +1,28 @@
 //! A decoder of JPEG files: baseline, extended sequential and progressive ones of 8 bits (ITU-T T.81).
 //!
-//! [`Jpeg`] is the only door: nothing outside knows of what is behind it, and nothing here of data sets.
+//! [`Jpeg`] is the only door: nothing outside knows of what is behind it, and nothing here of data
+//! sets.
 //!
 //! # Why it is here
 //!
 //! Three things are needed that no decoder in Rust has together:
 //!
-//! - The pixels of libjpeg-turbo in its default settings (the slow integer transform, fancy upsampling),
-//!   to the bit and on any processor, since published results and other programs' data sets come from
-//!   it; the tests compare with Pillow. Two kinds of files are apart: where progressive scans were left
-//!   out libjpeg smooths blocks, and coefficients out of any encoder's range overflow in other ways.
-//! - Cut files refused: data that end early or are no codes are an error, never grey. (Of a progressive
-//!   file every component's DC coefficients have to be there; further scans may be left out, as JPEG
-//!   allows.) Clutter between segments, which some of ImageNet's files have, is passed over.
-//! - A window: blocks outside are only passed over, which leaves out their transform, upsampling and
-//!   colours, and nothing below the window need be looked at.
+//! - The pixels of libjpeg-turbo in its default settings (the slow integer transform, fancy
+//!   upsampling), to the bit and on any processor, since published results and other programs' data
+//!   sets come from it; the tests compare with Pillow. Two kinds of files are apart: where
+//!   progressive scans were left out libjpeg smooths blocks, and coefficients out of any encoder's
+//!   range overflow in other ways.
+//! - Cut files refused: data that end early or are no codes are an error, never grey. (Of a
+//!   progressive file every component's DC coefficients have to be there; further scans may be left
+//!   out, as JPEG allows.) Clutter between segments, which some of ImageNet's files have, is passed
+//!   over.
+//! - A window: blocks outside are only passed over, which leaves out their transform, upsampling
+//!   and colours, and nothing below the window need be looked at.
 //!
 //! # What it buys
 //!
-//! Milliseconds a file, 60 files each of 500×375 pixels, 4:2:0, some 105 KB, on one core of an AMD EPYC
-//! (Zen 3, AVX2), 2026-11-25, best of 25 rounds in turn:
+//! Milliseconds a file, 60 files each of 500×375 pixels, 4:2:0, some 105 KB, on one core of an AMD
+//! EPYC (Zen 3, AVX2), 2026-11-25, best of 25 rounds in turn:
 //!
 //! | | this | zune-jpeg 0.5.15 | libjpeg-turbo 2.1.5 |
 //! | --- | ---: | ---: | ---: |
@@ -27,26 +30,27 @@
 //! | progressive | 5.53 | 6.09 | 5.69 |
 //! | baseline, the middle 224×224 | 0.97 | | |
 //!
-//! On these files zune-jpeg's pixels are up to 7 grey levels off libjpeg-turbo's, 0.24 in the mean; 17 % of
-//! all values differ. Of 114 cuts, at every twentieth of six files, it refuses none; in its strict mode all,
-//! but then files with bytes between segments too, and 18 of 2,179 cuts of two small files still pass. Of
-//! the 47 colour files in `tests/data/jpeg` it refuses 5, panics at 1, and makes another picture of 6
-//! (unusual samplings, components in separate scans). libjpeg-turbo's pixels are ours on all of them; it
-//! tells of a cut by a warning, and would bring a C compiler and an assembler into the build.
+//! On these files zune-jpeg's pixels are up to 7 grey levels off libjpeg-turbo's, 0.24 in the mean;
+//! 17 % of all values differ. Of 114 cuts, at every twentieth of six files, it refuses none; in its
+//! strict mode all, but then files with bytes between segments too, and 18 of 2,179 cuts of two
+//! small files still pass. Of the 47 colour files in `tests/data/jpeg` it refuses 5, panics at 1,
+//! and makes another picture of 6 (unusual samplings, components in separate scans).
+//! libjpeg-turbo's pixels are ours on all of them; it tells of a cut by a warning, and would bring
+//! a C compiler and an assembler into the build.
 //!
-//! About three quarters of the time for baseline photographs go to Huffman codes, which come one after
-//! the other.
+//! About three quarters of the time for baseline photographs go to Huffman codes, which come one
+//! after the other.
 //!
 //! # When it goes
 //!
-//! Once a maintained crate gives libjpeg-turbo's bits on the files of `tests/data/jpeg`, refuses every cut
-//! that the tests make, decodes a window without transforming the rest, and takes at most a tenth longer
-//! than the table says.
+//! Once a maintained crate gives libjpeg-turbo's bits on the files of `tests/data/jpeg`, refuses
+//! every cut that the tests make, decodes a window without transforming the rest, and takes at most
+//! a tenth longer than the table says.
 //!
 //! # Inside
 //!
-//! [`header`] reads segments; [`sequential`] and [`progressive`] read scans from [`bits`] by [`huffman`]
-//! codes; [`idct`] turns coefficients into the samples of [`planes`], and [`color`] those into pixels.
+//! `header` reads segments; `sequential` and `progressive` read scans from `bits` by `huffman` codes;
+//! `idct` turns coefficients into the samples of `planes`, and `color` those into pixels.
 
 mod bits;
 mod color;
@@ -301,7 +305,8 @@ impl<'a> Jpeg<'a> {
         self.transform(planes, coefficients, kernels)
     }
 
-    /// Checks that all components came; of a progressive image, makes samples of their coefficients.
+    /// Checks that all components came; of a progressive image, makes samples of their
+    /// coefficients.
     #[inline(always)]
     fn transform(
         &self,

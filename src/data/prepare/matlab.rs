@@ -27,7 +27,7 @@ pub enum Value {
     Struct {
         /// The fields' names.
         fields: Vec<String>,
-        /// The elements in order, each [fields].
+        /// The elements in order, each `[fields]`.
         elements: Vec<Vec<Value>>,
     },
     /// Characters.

@@ -184,8 +184,8 @@ fn carve(labels: &[u32], classes: usize, fraction: f64, seed: u64) -> Vec<bool> 
     chosen
 }
 
-/// The splits `train` and `val` of training images, some of which become `val` as [`carve`] says; where
-/// that is none, there is no `val`.
+/// The splits `train` and `val` of training images, some of which become `val` as [`carve`] says;
+/// where that is none, there is no `val`.
 fn carved(images: Vec<Item>, classes: usize, fraction: f64, seed: u64) -> Vec<(String, Vec<Item>)> {
     let labels: Vec<u32> = images.iter().map(|item| item.label).collect();
     let chosen = carve(&labels, classes, fraction, seed);

@@ -1,12 +1,14 @@
-//! Images as JPEG files: a data set of a sixth to an eighth of the size, for a little loss and some time.
+//! Images as JPEG files: a data set of a sixth to an eighth of the size, for a little loss and some
+//! time.
 //!
-//! Baseline JPEG with the colours at half resolution in both directions (4:2:0), each the average of four
-//! pixels' as libjpeg takes it, and the standard's Huffman tables (tables made for the image would save
-//! little). What a reader gets is what the encoder lost something of, so mean image and colour components
-//! are summed up over the decoded pixels.
+//! Baseline JPEG with the colours at half resolution in both directions (4:2:0), each the average
+//! of four pixels' as libjpeg takes it, and the standard's Huffman tables (tables made for the
+//! image would save little). What a reader gets is what the encoder lost something of, so mean
+//! image and colour components are summed up over the decoded pixels.
 //!
-//! 60 pieces of seven photographs, 256×256 pixels, at quality 95: 7.5 times smaller in all, half of them 6.7
-//! to 8.0 times and nine of ten more than 5.7; 1.64 grey levels off in the mean, as libjpeg's at that quality.
+//! 60 pieces of seven photographs, 256×256 pixels, at quality 95: 7.5 times smaller in all, half of
+//! them 6.7 to 8.0 times and nine of ten more than 5.7; 1.64 grey levels off in the mean, as
+//! libjpeg's at that quality.
 //!
 //! A reader makes only those pixels that its crop needs: it stops below it, and left and right of it and
 //! above blocks' codes are read but not transformed.
@@ -97,8 +99,8 @@ mod tests {
         }
     }
 
-    /// Two colours of one brightness in columns, in rows and as a chequerboard, either first: what is stored
-    /// is the colour between them, where one of two points would give one of the two.
+    /// Two colours of one brightness in columns, in rows and as a chequerboard, either first: what
+    /// is stored is the colour between them, where one of two points would give one of the two.
     #[test]
     fn colours_are_halved_by_their_average() {
         let shape = RecordShape { store: Store::Jpeg, height: 32, width: 32, channels: 3 };

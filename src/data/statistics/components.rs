@@ -63,8 +63,8 @@ fn eigen(mut a: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     (values, rows.collect())
 }
 
-/// Turns the plane of the axes p and q so that `a` [n, n] becomes 0 at (p, q) and (q, p); the rows of
-/// `vectors` [n, n] turn along.
+/// Turns the plane of the axes p and q so that `a` [n, n] becomes 0 at (p, q) and (q, p); the rows
+/// of `vectors` [n, n] turn along.
 fn rotate(a: &mut [f64], vectors: &mut [f64], n: usize, (p, q): (usize, usize)) {
     let theta = (a[q * n + q] - a[p * n + p]) / (2.0 * a[p * n + q]);
     let t = theta.signum() / (theta.abs() + theta.hypot(1.0));

@@ -5,10 +5,10 @@
 //! components and the standard deviations along them scale the colour noise (section 4.1).
 //!
 //! On disk, `statistics.safetensors`: `mean` [h, w, c] f32; `pixel_sum` [h, w, c] u64 (divided by
-//! the number of images it is `mean`); `covariance` [c, c] f64; `components` [c, c] f32, a row each;
-//! `deviations` [c] f32; checksums as in [`tensors`](crate::files::tensors). Files of a first form, which
-//! are read too, have the metadata entry `crc32` instead: eight hex digits, over the tensors' bytes in
-//! the order components, covariance, deviations, mean, pixel_sum.
+//! the number of images it is `mean`); `covariance` [c, c] f64; `components` [c, c] f32, a row
+//! each; `deviations` `[c]` f32; checksums as in [`tensors`](crate::files::tensors). Files of a first
+//! form, which are read too, have the metadata entry `crc32` instead: eight hex digits, over the
+//! tensors' bytes in the order components, covariance, deviations, mean, pixel_sum.
 
 mod components;
 mod file;
@@ -24,13 +24,13 @@ pub struct Statistics {
     /// [c, c]: row i is the i-th principal component of the colours, of length 1, that with the
     /// largest variance first, its entry of largest magnitude positive.
     pub components: Vec<f32>,
-    /// [c]: the standard deviation along each component, grey levels (the eigenvalue's square root).
+    /// `[c]`: the standard deviation along each component, grey levels (the eigenvalue's square root).
     pub deviations: Vec<f32>,
 }
 
 impl Statistics {
-    /// For each component, as a row of [c, c], its direction times `length` of its deviation: what colour
-    /// noise adds multiples of.
+    /// For each component, as a row of [c, c], its direction times `length` of its deviation: what
+    /// colour noise adds multiples of.
     pub fn color_vectors(&self, length: impl Fn(f32) -> f32) -> Vec<f32> {
         let c = self.deviations.len();
         let entries = self.components.iter().enumerate();

@@ -1,6 +1,7 @@
 //! Sums of pixels and of products of channels, over many images.
 
-/// Sums over images, from which the [`Statistics`](super::Statistics) come. Sums of parts can be merged.
+/// Sums over images, from which the [`Statistics`](super::Statistics) come. Sums of parts can be
+/// merged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sums {
     pub(super) shape: [usize; 3],
