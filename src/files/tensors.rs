@@ -190,7 +190,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens a file that [`write`] wrote. Err: it is damaged or something else, and how.
+    /// Opens a file that [`write()`] wrote. Err: it is damaged or something else, and how.
     pub fn open(path: &Path, subject: Subject) -> Result<Reader> {
         Reader::read_header(path, subject).with_context(|| path.display().to_string())
     }

@@ -3,7 +3,7 @@
 //!
 //! Tensors: each parameter by name (`conv1.weight` [out, in per group, height, width], …), its
 //! momentum as `momentum/NAME`, `data.mean` [channel, height, width], `data.components` [component,
-//! channel] and `data.deviations` [component]. Metadata: `config`, `classes`, `seed`, `step`,
+//! channel] and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
 //! `preparation`, `state`, `format`, `checksums`.
 
 use super::schedule;
