@@ -110,8 +110,8 @@ impl Drop for Progress {
     }
 }
 
-/// A plain line after `time` of this run:
-/// `epoch 3/90: 500/2000 images, 100 images/s, 15 s left  …`.
+/// A plain line after `time` of this run: `epoch 3/90: 500/2000 images, 100 images/s, 15 s left
+/// …`.
 fn line(what: &str, total: u64, plain: &Plain, time: Duration) -> String {
     let rate = plain.done as f64 / time.as_secs_f64();
     let position = plain.before + plain.done;

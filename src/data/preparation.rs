@@ -129,11 +129,13 @@ mod tests {
         for (preparation, text) in [
             (
                 photographs,
-                r#"{"size":[256,256],"resize":"shorter-side","filter":"triangle","crop":"centre","orientation":"apply"}"#,
+                "{\"size\":[256,256],\"resize\":\"shorter-side\",\"filter\":\"triangle\",\
+                 \"crop\":\"centre\",\"orientation\":\"apply\"}",
             ),
             (
                 stored,
-                r#"{"size":[28,30],"resize":"none","filter":"none","crop":"none","orientation":"ignore"}"#,
+                "{\"size\":[28,30],\"resize\":\"none\",\"filter\":\"none\",\
+                 \"crop\":\"none\",\"orientation\":\"ignore\"}",
             ),
         ] {
             assert_eq!(serde_json::to_string(&preparation).unwrap(), text);
@@ -144,26 +146,17 @@ mod tests {
     #[test]
     fn an_unknown_rule_is_named_with_those_that_are_known() {
         let text = serde_json::to_string(&Preparation::as_stored(2, 2)).unwrap();
-        for (key, sentence) in [
-            (
-                "resize",
-                "the resize rule `x` is unknown to this version of alexnet, which knows \
-                 shorter-side and none",
-            ),
-            (
-                "filter",
-                "the resize filter `x` is unknown to this version of alexnet, which knows triangle \
-                 and none",
-            ),
-            (
-                "crop",
-                "the crop rule `x` is unknown to this version of alexnet, which knows centre and \
-                 none",
-            ),
+        for (key, what, known) in [
+            ("resize", "resize rule", "shorter-side and none"),
+            ("filter", "resize filter", "triangle and none"),
+            ("crop", "crop rule", "centre and none"),
         ] {
+            let sentence = format!(
+                "the {what} `x` is unknown to this version of alexnet, which knows {known}"
+            );
             let text = text.replace(&format!("\"{key}\":\"none\""), &format!("\"{key}\":\"x\""));
             let error = serde_json::from_str::<Preparation>(&text).unwrap_err().to_string();
-            assert!(error.starts_with(sentence), "{error}");
+            assert!(error.starts_with(&sentence), "{error}");
         }
     }
 }

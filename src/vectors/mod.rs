@@ -11,7 +11,8 @@
 //! rounded before it is added.
 //!
 //! - `levels`: the table of levels for each kind of processor, and which one is in use.
-//! - `operations`: [`Simd`], [`Work`] and [`Fill`], loads and stores of parts of a vector, prefetching.
+//! - `operations`: [`Simd`], [`Work`] and [`Fill`], loads and stores of parts of a vector,
+//!   prefetching.
 //! - `x86`, `plain`: the operations of each level. A new level (NEON, say) is an implementation of
 //!   [`Simd`] and a line of the table.
 //! - `dispatch`: from a work to the function for the level.

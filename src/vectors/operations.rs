@@ -56,8 +56,8 @@ pub unsafe trait Simd: Copy {
 pub trait Work {
     /// What comes of it.
     type Out;
-    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is inlined
-    /// into [`dispatch`](super::dispatch())'s functions is compiled for their level.
+    /// Has to be `#[inline(always)]`, as must be all that it calls with `simd`: only what is
+    /// inlined into [`dispatch`](super::dispatch())'s functions is compiled for their level.
     fn run<S: Simd>(self, simd: S) -> Self::Out;
 }
 

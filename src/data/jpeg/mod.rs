@@ -22,13 +22,14 @@
 //!
 //! # What it buys
 //!
-//! Milliseconds a file, 60 files each of 500×375 pixels, 4:2:0, some 105 KB, on one core of an AMD
-//! EPYC (Zen 3, AVX2), 2026-11-25, best of 25 rounds in turn:
+//! 60 files each of 500×375 pixels, 4:2:0, some 105 KB, on one core of an AMD EPYC (Zen 3, AVX2),
+//! 2026-11-25: this decoder's milliseconds a file (best of 25 rounds), and the others' time by its
+//! own (medians of 25 rounds in turn, two runs):
 //!
-//! | | this | zune-jpeg 0.5.15 | libjpeg-turbo 2.1.5 |
+//! | | this, ms | zune-jpeg 0.5.15 | libjpeg-turbo 2.1.5 |
 //! | --- | ---: | ---: | ---: |
-//! | baseline | 1.53 | 2.29 | 1.69 |
-//! | progressive | 5.53 | 6.09 | 5.69 |
+//! | baseline | 1.5 | 1.33 and 1.27 | 1.02 and 1.04 |
+//! | progressive | 5.5 | 1.23 and 1.19 | 1.06 and 1.00 |
 //! | baseline, the middle 224×224 | 0.97 | | |
 //!
 //! On these files zune-jpeg's pixels are up to 7 grey levels off libjpeg-turbo's, 0.24 in the mean;
@@ -46,13 +47,12 @@
 //!
 //! Once a maintained crate gives libjpeg-turbo's bits on the files of `tests/data/jpeg`, refuses
 //! every cut that the tests make, decodes a window without transforming the rest, and takes at most
-//! a tenth longer than the table says.
+//! a tenth longer than this.
 //!
 //! # Inside
 //!
-//! [`header`] reads segments; [`sequential`] and [`progressive`] read scans from [`bits`] by
-//! [`huffman`] codes; [`idct`] turns coefficients into the samples of [`planes`], and [`color`]
-//! those into pixels.
+//! `header` reads segments; `sequential` and `progressive` read scans from `bits` by `huffman`
+//! codes; `idct` turns coefficients into the samples of `planes`, and `color` those into pixels.
 
 mod bits;
 mod color;

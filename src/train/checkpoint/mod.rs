@@ -1,10 +1,10 @@
 //! A checkpoint: one safetensors file, enough to evaluate, predict, go on training, or be read by
 //! another tool. The README documents its content.
 //!
-//! Tensors: each parameter by name (`conv1.weight` `[out, in per group, height, width]`, …), its
-//! momentum as `momentum/NAME`, `data.mean` `[channel, height, width]`, `data.components`
-//! `[component, channel]` and `data.deviations` `[component]`. Metadata: `config`, `classes`,
-//! `seed`, `step`, `preparation`, `state`, `format`, `checksums`.
+//! Tensors: each parameter by name (`conv1.weight` [out, in per group, height, width], …), its
+//! momentum as `momentum/NAME`, `data.mean` [channel, height, width], `data.components` [component,
+//! channel] and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
+//! `preparation`, `state`, `format`, `checksums`.
 
 use crate::config::Config;
 use crate::data::dataset::{Class, Dataset};
