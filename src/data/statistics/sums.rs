@@ -1,8 +1,9 @@
 //! Sums of pixels and of products of channels, over many images: the same loops at every level of
 //! vectors, of which the compiler makes what the level has.
 
-/// Sums over images, from which the [`Statistics`](super::Statistics) come. Sums of parts can be
-/// merged.
+use crate::vectors::{Simd, Work, dispatch};
+
+/// Sums over images, from which the [`Statistics`] come. Sums of parts can be merged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sums {
     pub(super) shape: [usize; 3],
