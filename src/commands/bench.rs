@@ -9,6 +9,7 @@ use crate::engine::profile::Profile;
 use crate::engine::{Choice, Engine, LayerTime, Rates};
 use crate::layers::{Classes, Run, Shape};
 use crate::network::{Mode, Plan};
+use crate::note;
 use crate::random::{self, Stream};
 use crate::train::initial;
 use crate::vectors::peak;
@@ -73,6 +74,9 @@ pub fn run(args: Args) -> Result<()> {
     let peak = before.zip(measure()).map(|(before, after)| before.max(after));
     let report =
         Report { plan: evaluation.engine.plan(), times, steps: args.steps, train, eval, peak };
+    if args.json && report.plan.assumes_classes {
+        note!("{} classes assumed: the data set says how many", report.plan.classes);
+    }
     print(&if args.json { report.json()? } else { report.table(&config.name, &place.words) })
 }
 
@@ -180,8 +184,6 @@ impl Report<'_> {
             "gflops": self.operations() / self.train / 1e9,
             "peak_gflops": self.peak.map(|peak| peak / 1e9),
             "batch": self.plan.batch,
-            "classes": self.plan.classes,
-            "classes_assumed": self.plan.assumes_classes,
             "layers": layers,
         }))?)
     }

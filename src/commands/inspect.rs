@@ -74,17 +74,18 @@ fn as_json(plan: &Plan) -> String {
             "multiply_adds": layer.multiply_adds(),
         })
     });
-    let document = json!({
+    let mut document = json!({
         "parameters": plan.parameters(),
         "neurons": plan.neurons(),
         "multiply_adds": plan.multiply_adds(),
         "towers": plan.devices.len(),
-        "classes": plan.classes,
-        "classes_assumed": plan.assumes_classes,
         "layers": layers.collect::<Vec<_>>(),
         "crossings": plan.crossings(),
         "memory_bytes": plan.memory_bytes(),
     });
+    if plan.assumes_classes {
+        document["assumed_classes"] = plan.classes.into();
+    }
     serde_json::to_string_pretty(&document).expect("plain data")
 }
 
