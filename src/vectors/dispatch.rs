@@ -3,9 +3,9 @@
 use super::levels::{Level, level, table};
 use super::operations::{Fill, Simd, Work};
 #[cfg(not(target_arch = "x86_64"))]
-use super::plain::Plain;
+use super::plain::*;
 #[cfg(target_arch = "x86_64")]
-use super::x86::{Avx2, Avx512, Sse2};
+use super::x86::*;
 
 /// A function for each level, compiled for the features of its line in the table. None is inlined:
 /// callers stay small, and few of them are compiled for the same features anyway.

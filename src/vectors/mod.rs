@@ -47,4 +47,4 @@ mod x86;
 pub(crate) use dispatch::tests::at_each_level;
 pub use dispatch::{dispatch, fill, panel};
 pub use levels::{Level, asked, features, level, levels};
-pub use operations::{Cache, Fill, MOST_LANES, Simd, Work, load_some, prefetch, store_some};
+pub use operations::{Cache, Fill, Simd, Work, load_some, prefetch, store_some};

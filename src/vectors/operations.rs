@@ -10,7 +10,7 @@ use super::levels::Level;
 pub unsafe trait Simd: Copy {
     /// The level, for steps that are written for one by hand.
     const LEVEL: Level;
-    /// Values of one vector, at most [`MOST_LANES`].
+    /// Values of one vector, at most `MOST_LANES`.
     const LANES: usize;
     /// Rows that a product's kernel keeps in registers: with [`PANEL`](Simd::PANEL) vectors of
     /// columns their product, and the vectors and a value more. Sixteen registers are short of
@@ -99,7 +99,7 @@ pub fn prefetch(from: *const f32, to: Cache) {
 }
 
 /// Most lanes of a level.
-pub const MOST_LANES: usize = 16;
+const MOST_LANES: usize = 16;
 
 /// The first vector of `values`, zeros where they end.
 #[inline(always)]
