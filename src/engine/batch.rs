@@ -14,12 +14,13 @@ pub(super) fn check_images(plan: &Plan, run: &Run, given: &[(&str, usize, usize)
     let list = |text: &dyn Fn(&(&str, usize, usize)) -> String| {
         given.iter().map(text).collect::<Vec<_>>().join(" and ")
     };
+    // What the numbers of an image are follows from those of the batch.
     bail!(
         "a batch of {} images with {} does not fit the plan: at most {} of {}",
         run.batch,
         list(&|(name, all, _)| format!("{all} {name}")),
         plan.batch,
-        list(&|(name, _, each)| format!("{each} {name}"))
+        list(&|(_, _, each)| each.to_string())
     )
 }
 
