@@ -3,7 +3,7 @@
 
 use crate::vectors::{Simd, Work, dispatch};
 
-/// Sums over images, from which the [`Statistics`] come. Sums of parts can be merged.
+/// Sums over images, from which the [`Statistics`](super::Statistics) come. Sums of parts can be merged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sums {
     pub(super) shape: [usize; 3],
