@@ -9,6 +9,7 @@
 mod read;
 
 use crate::config_error;
+use crate::gpu::product::GpuOptions;
 use crate::keys::{self, to_table, to_value};
 use crate::layers::conv::CpuOptions;
 use crate::layers::{KINDS, Kind, Settings, Weights};
@@ -36,6 +37,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// `[cpu]`
     pub cpu: CpuOptions,
+    /// `[gpu]`
+    pub gpu: GpuOptions,
     /// `[[layer]]`, from the input to the loss.
     pub layers: Vec<LayerConfig>,
 }
@@ -225,6 +228,7 @@ impl Config {
         top.insert("train".into(), to_value(&self.train));
         top.insert("schedule".into(), self.schedule.to_table().into());
         top.insert("cpu".into(), to_value(&self.cpu));
+        top.insert("gpu".into(), to_value(&self.gpu));
         let layers = self.layers.iter().map(|layer| {
             let mut table = toml::Table::new();
             table.insert("name".into(), layer.name.clone().into());

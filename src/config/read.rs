@@ -6,6 +6,7 @@
 
 use super::{Config, Data, LayerConfig, LayerHead, Prepare, Train, kind_named};
 use crate::config_error;
+use crate::gpu::product::GpuOptions;
 use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
 use crate::layers::{Family, Weights};
@@ -16,7 +17,8 @@ use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-const TOP: [&str; 8] = ["name", "seed", "towers", "data", "train", "schedule", "cpu", "layer"];
+const TOP: [&str; 9] =
+    ["name", "seed", "towers", "data", "train", "schedule", "cpu", "gpu", "layer"];
 
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
@@ -63,6 +65,7 @@ impl Config {
                 (section, true) => Schedule::read_mixed(&section)?,
             },
             cpu: section::<CpuOptions>(&mut top, "cpu")?,
+            gpu: section::<GpuOptions>(&mut top, "gpu")?,
             layers,
         };
         if config.name.is_empty()

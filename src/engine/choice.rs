@@ -19,7 +19,8 @@ pub enum Choice {
     Auto,
     /// All towers in main memory.
     Cpu,
-    /// GPUs by number: one for all towers, or one a tower.
+    /// GPUs by number: one for all towers, or one a tower. The same number twice gives each tower a
+    /// worker and streams of its own on one GPU, a rehearsal of two.
     Cuda(Vec<usize>),
 }
 
@@ -37,12 +38,14 @@ impl FromStr for Choice {
                     .split(',')
                     .map(|n| n.parse().map_err(|_| wrong()))
                     .collect::<Result<_>>()?;
-                let twice = gpus.len() == 2 && gpus[0] == gpus[1];
-                if gpus.len() > 2 || twice { Err(wrong()) } else { Ok(Choice::Cuda(gpus)) }
+                if gpus.len() > 2 { Err(wrong()) } else { Ok(Choice::Cuda(gpus)) }
             }
         }
     }
 }
+
+/// What is said where both towers are told to go to one GPU as if it were two.
+const REHEARSAL: &str = "a worker each on the same one: a rehearsal of two";
 
 /// Where a network's towers go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,8 @@ impl Choice {
             )),
             Choice::Cuda(gpus) => {
                 let names = usable(gpus)?;
-                Ok(Placement::cuda(towers, gpus, &names, ""))
+                let why = if gpus.len() == 2 && gpus[0] == gpus[1] { REHEARSAL } else { "" };
+                Ok(Placement::cuda(towers, gpus, &names, why))
             }
             Choice::Auto => Ok(automatic(towers)),
         }
@@ -151,7 +155,7 @@ mod tests {
     fn devices_are_read() {
         assert_eq!("cuda:0,1".parse::<Choice>().unwrap(), Choice::Cuda(vec![0, 1]));
         assert_eq!("cuda:3".parse::<Choice>().unwrap(), Choice::Cuda(vec![3]));
-        for wrong in ["gpu", "cuda", "cuda:", "cuda:x", "cuda:0,0", "cuda:0,1,2"] {
+        for wrong in ["gpu", "cuda", "cuda:", "cuda:x", "cuda:0,1,2"] {
             assert!(wrong.parse::<Choice>().is_err(), "{wrong}");
         }
     }

@@ -92,6 +92,7 @@ impl Plan {
             mode,
             seed: config.seed,
             devices: devices.to_vec(),
+            precision: config.gpu.precision,
             input,
             classes: 0,
             assumes_classes: false,

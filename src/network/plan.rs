@@ -2,6 +2,7 @@
 //! crosses between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested
 //! without a device.
 
+use crate::gpu::product::Precision;
 use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
 
@@ -16,6 +17,8 @@ pub struct Plan {
     pub seed: u64,
     /// For each tower, the device it belongs to.
     pub devices: Vec<usize>,
+    /// Of the factors in products, where the devices are GPUs.
+    pub precision: Precision,
     /// One image as the network sees it.
     pub input: Shape,
     /// Outputs of the last layer.

@@ -67,6 +67,7 @@ impl Cuda {
             .map(|&gpu| Ok(Arc::new(Device::open(gpu, compiler.clone())?)))
             .collect::<Result<Vec<_>>>()?;
         let devices = devices[..plan.data.len()].to_vec();
+        check_precision(&plan, &devices)?;
         let multiprocessors: Vec<usize> = devices.iter().map(|d| d.multiprocessors).collect();
         let layout = Layout::new(&plan, plan.batch, &multiprocessors)?;
         check_memory(&plan, &devices, &layout, &multiprocessors)?;
@@ -111,7 +112,7 @@ impl Cuda {
                 device.upload.write_later(pixels, &input.crops)?;
                 device.upload.write_later(&host_colours[..colours.len()], &input.colours)?;
                 // The step before has read its labels: its loss has been waited for.
-                if labels.is_some() && device.index == self.network.last().index {
+                if labels.is_some() && Arc::ptr_eq(device, self.network.last()) {
                     device.upload.write_later(host_labels, &self.network.loss.labels)?;
                 }
             }
@@ -249,6 +250,29 @@ fn all_or_cause<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
     answers.into_iter().chain(gave_up).collect()
 }
 
+/// Refuses a precision that a GPU does not have.
+fn check_precision(plan: &Plan, devices: &[Arc<Device>]) -> Result<()> {
+    let needs = plan.precision.needs();
+    let Some(old) = devices.iter().find(|device| device.capability < needs) else { return Ok(()) };
+    Err(config_error!(
+        "[gpu] precision = {:?}: GPU {} ({}) has compute capability {}.{}, and tensor cores take \
+         TF32 from {}.{} on; use --set gpu.precision=f32",
+        plan.precision.name(),
+        old.index,
+        old.name,
+        old.capability.0,
+        old.capability.1,
+        needs.0,
+        needs.1
+    ))
+}
+
+/// For each device what is taken of its GPU: `bytes`, or more where one GPU plays several devices.
+fn need_of_gpus(devices: &[Arc<Device>], bytes: &[usize]) -> Vec<usize> {
+    let all = |gpu| devices.iter().zip(bytes).filter(move |(d, _)| d.index == gpu);
+    devices.iter().map(|d| all(d.index).map(|(_, bytes)| bytes).sum()).collect()
+}
+
 /// Refuses a batch for which there is too little memory; says how large a one would fit.
 fn check_memory(
     plan: &Plan,
@@ -259,9 +283,9 @@ fn check_memory(
     // The driver's own and the kernels' code.
     const SPARE: usize = 64 << 20;
     let free = devices.iter().map(|d| d.memory()).collect::<Result<Vec<_>>>()?;
+    let need = |layout: &Layout| need_of_gpus(devices, &layout.bytes(plan));
     let fits = |layout: &Layout| {
-        let need = layout.bytes(plan);
-        need.iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
+        need(layout).iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
     };
     if fits(layout) {
         return Ok(());
@@ -273,7 +297,7 @@ fn check_memory(
         *(if fitting { &mut most } else { &mut too_many }) = middle;
     }
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-    let each = devices.iter().zip(layout.bytes(plan)).zip(&free).map(|((d, need), (free, all))| {
+    let each = devices.iter().zip(need(layout)).zip(&free).map(|((d, need), (free, all))| {
         let (need, free, all) = (mib(need), mib(*free), mib(*all));
         format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
     });
