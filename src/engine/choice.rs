@@ -9,6 +9,7 @@ use crate::gpu::device::Device;
 use crate::gpu::library::{self, Missing};
 use crate::network::Plan;
 use anyhow::{Error, Result};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -21,6 +22,20 @@ pub enum Choice {
     Cpu,
     /// GPUs by number: one for all towers, or one a tower.
     Cuda(Vec<usize>),
+}
+
+/// As it is written on the command line.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Auto => f.write_str("auto"),
+            Choice::Cpu => f.write_str("cpu"),
+            Choice::Cuda(devices) => {
+                let numbers: Vec<String> = devices.iter().map(usize::to_string).collect();
+                write!(f, "cuda:{}", numbers.join(","))
+            }
+        }
+    }
 }
 
 impl FromStr for Choice {
