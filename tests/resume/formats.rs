@@ -23,7 +23,7 @@ fn a_run_of_the_first_version_is_evaluated_and_inspected() {
     let errors = world.json("eval run/last.safetensors --data set --json");
     assert_eq!(errors["images"], 6);
     assert!((errors["log_loss"].as_f64().unwrap() - 0.931704).abs() < 1e-4, "{errors}");
-    assert_eq!(world.json("inspect run/best.safetensors --json")["parameters"], 2003);
+    assert_eq!(world.json("inspect run/best.safetensors --json")["parameters"], 2027);
     let labels = world.ok("predict 001.png --checkpoint run/last.safetensors");
     assert!(labels.contains("slant") && labels.contains("41.7 %"), "{labels}");
     // Its config is one to begin a run with.
