@@ -22,6 +22,7 @@
 //! - [`files`]: files that are whole or absent, and numbers used where they lie in a file.
 //! - [`progress`]: how far a long piece of work is, on standard error.
 //! - [`random`]: every random number, as a function of what it is for.
+//! - [`quoting`]: commands that are printed to be typed, quoted as a shell wants it.
 //! - [`errors`]: what decides the exit code, and lines for people on standard error.
 
 pub mod commands;
@@ -36,6 +37,7 @@ pub mod layers;
 pub mod network;
 pub mod pictures;
 pub mod progress;
+pub mod quoting;
 pub mod random;
 pub mod schedules;
 pub mod train;

@@ -6,7 +6,12 @@
 //! [`Config::to_toml`] gives it back with all defaults filled in, as it is kept beside a run and
 //! inside a checkpoint.
 
+mod changes;
 mod read;
+mod stack;
+
+pub use changes::{Change, changes};
+pub use stack::Stack;
 
 use crate::config_error;
 use crate::gpu::product::GpuOptions;
@@ -19,6 +24,10 @@ use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
+
+/// The version of config files that this program writes and reads, under the key `format`; a file
+/// without it is of version 1.
+pub const FORMAT: u32 = 1;
 
 /// A whole experiment.
 #[derive(Debug)]
@@ -220,7 +229,12 @@ pub(crate) struct LayerHead {
 impl Config {
     /// The config with every default filled in, as TOML that [`Config::parse`] reads again.
     pub fn to_toml(&self) -> String {
+        toml::to_string(&self.to_table()).expect("a config is plain data")
+    }
+
+    fn to_table(&self) -> toml::Table {
         let mut top = toml::Table::new();
+        top.insert("format".into(), i64::from(FORMAT).into());
         top.insert("name".into(), self.name.clone().into());
         top.insert("seed".into(), (self.seed as i64).into());
         top.insert("towers".into(), (self.towers as i64).into());
@@ -243,7 +257,7 @@ impl Config {
             toml::Value::Table(table)
         });
         top.insert("layer".into(), toml::Value::Array(layers.collect()));
-        toml::to_string(&top).expect("a config is plain data")
+        top
     }
 
     /// Checks values that serde cannot: ranges, and layers named in the schedule.

@@ -10,6 +10,7 @@ pub mod augment;
 pub mod dataset;
 pub mod decode;
 pub mod form;
+pub mod identity;
 pub mod jpeg;
 pub mod loader;
 pub mod order;

@@ -9,6 +9,7 @@ use crate::gpu::device::Device;
 use crate::gpu::library::{self, Missing};
 use crate::network::Plan;
 use anyhow::{Error, Result};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -22,6 +23,20 @@ pub enum Choice {
     /// GPUs by number: one for all towers, or one a tower. The same number twice gives each tower a
     /// worker and streams of its own on one GPU, a rehearsal of two.
     Cuda(Vec<usize>),
+}
+
+/// As it is written on the command line.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Auto => f.write_str("auto"),
+            Choice::Cpu => f.write_str("cpu"),
+            Choice::Cuda(devices) => {
+                let numbers: Vec<String> = devices.iter().map(usize::to_string).collect();
+                write!(f, "cuda:{}", numbers.join(","))
+            }
+        }
+    }
 }
 
 impl FromStr for Choice {

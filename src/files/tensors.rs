@@ -241,14 +241,19 @@ impl Reader {
             .with_context(|| format!("{}: it has no entry {key:?}", self.path.display()))
     }
 
+    /// Whether there is a metadata entry `key`.
+    pub fn has_entry(&self, key: &str) -> bool {
+        self.metadata.contains_key(key)
+    }
+
     /// The names of all tensors.
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
 
-    /// Whether there is a tensor `name`.
-    pub fn has(&self, name: &str) -> bool {
-        self.header.info(name).is_some()
+    /// The shape of the tensor `name`, unread; None: there is none.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.header.info(name).map(|info| &info.shape[..])
     }
 
     /// Compares the checksums of all tensors.

@@ -1,10 +1,11 @@
 //! `metrics.jsonl`: one JSON object a line, one line a step and one an epoch.
 
+use super::mend::mend;
 use crate::layers::softmax::Tally;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A line. Errors are fractions, losses nats; epochs and steps count from 1.
@@ -61,32 +62,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Begins the file or goes on with it: lines of steps after `step`, which a run that was killed
-    /// left behind, are taken out; of the epoch lines those of epochs after `epochs` finished ones.
+    /// Begins the file or goes on with it, after what [`mend`] leaves of it: lines up to `step`
+    /// and of the first `epochs` epochs.
     pub fn open(path: &Path, step: u64, epochs: u32) -> Result<Metrics> {
-        let context = || format!("{} cannot be written", path.display());
+        mend(path, step, epochs)?;
         let file = OpenOptions::new()
             .create(true)
-            .read(true)
             .append(true)
             .open(path)
-            .with_context(context)?;
-        let mut keep = 0;
-        let mut lines = BufReader::new(&file);
-        let mut line = String::new();
-        while lines.read_line(&mut line).unwrap_or(0) > 0 {
-            let parsed: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            let past = match parsed["kind"].as_str() {
-                Some("epoch") => parsed["epoch"].as_u64().is_none_or(|e| e > u64::from(epochs)),
-                _ => parsed["step"].as_u64().is_none_or(|s| s > step),
-            };
-            if past || !line.ends_with('\n') {
-                break;
-            }
-            keep += line.len() as u64;
-            line.clear();
-        }
-        file.set_len(keep).with_context(context)?;
+            .with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(Metrics { path: path.to_path_buf(), file })
     }
 

@@ -6,6 +6,7 @@ pub mod evaluate;
 pub mod feed;
 pub mod initial;
 pub mod interrupt;
+pub mod mend;
 pub mod metrics;
 pub mod rates;
 pub mod runs;

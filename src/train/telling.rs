@@ -63,11 +63,8 @@ pub fn diverged(run: &RunFolder, rate: f64) -> String {
     // Two digits of a tenth, without the tail of binary fractions.
     let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
     let way_out = if run.last().exists() {
-        let run = run.0.display();
-        format!(
-            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {run} \
-            --set schedule.rate={smaller:?}"
-        )
+        let command = run.resume().set("schedule.rate", format!("{smaller:?}"));
+        format!("go on from the last checkpoint with a smaller one: {command}")
     } else {
         format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
     };

@@ -1,6 +1,7 @@
 //! `alexnet train`: a new run, or an old one taken further.
 
 mod data;
+mod other_data;
 mod resume;
 
 use super::print;
@@ -12,12 +13,14 @@ use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
+use crate::quoting::Typed;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState};
 use crate::train::feed;
 use crate::train::interrupt::Interrupt;
 use crate::train::runs::RunFolder;
 use crate::train::trainer::{End, Trainer};
 use anyhow::{Context, Result, bail};
+use resume::Old;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -56,32 +59,39 @@ pub struct Args {
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(args: Args) -> Result<()> {
     let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
-    let (mut config, source) = read_config(&args, old.as_ref().map(|(_, checkpoint)| checkpoint))?;
+    let (mut config, source) = read_config(&args, old.as_ref())?;
     let place = args.device.resolve(config.towers)?;
     check_network(&config).with_context(|| source.clone())?;
     let dataset = data::open(&mut config, args.data.as_deref())?;
-    let facts = DataFacts::of(&dataset);
+    let mut facts = DataFacts::of(&dataset);
     config.data.channels.get_or_insert(facts.channels);
+    if let Some(old) = &old {
+        other_data::check_kind(&old.checkpoint, &dataset.path, &facts)?;
+    }
     let plan = fitted(&config, &facts, &place).with_context(|| source.clone())?;
-    let images = data::splits(&dataset)?;
-    let has_validation = images.validation.is_some();
-    config.schedule.check_training(has_validation).with_context(|| source)?;
+    if let Some(old) = &old {
+        resume::check_network(old, &config, &plan)?;
+    }
+    let (images, identity) = data::splits(&dataset)?;
+    facts.identity = Some(identity);
+    config.schedule.check_training(images.validation.is_some()).with_context(|| source)?;
+    let count = images.train.len();
+    let gone_on = old.as_ref().map(|old| {
+        let again = again(&args).option("--run", &old.run.0);
+        resume::state(old, &config, &facts, count as u64, &again, &args.set)
+    });
+    let state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
     let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
     let engine = place.engine(plan)?;
 
-    let (run, state, checkpoint) = match old {
-        None => (
-            RunFolder::create(args.run.as_deref(), &config.name)?,
-            TrainingState::new(&config),
-            None,
-        ),
-        Some((run, checkpoint)) => {
-            let images = images.train.len() as u64;
-            let state = resume::state(&config, &facts, &checkpoint, &run, images)?;
-            (run, state, Some(checkpoint))
+    let (run, _lock, checkpoint) = match old {
+        None => {
+            let (run, lock) = RunFolder::create(args.run.as_deref(), &config.name, &again(&args))?;
+            (run, lock, None)
         }
+        Some(Old { run, checkpoint, lock }) => (run, lock, Some(checkpoint)),
     };
-    greet(&config, &size, &place, images.train.len(), &run);
+    greet(&config, &size, &place, count, &run);
     let trainer = Trainer {
         config: &config,
         facts,
@@ -95,14 +105,30 @@ pub fn run(args: Args) -> Result<()> {
     train(trainer, checkpoint)
 }
 
+/// The command at hand, to be typed with something else in it; without its folder.
+fn again(args: &Args) -> Typed {
+    let mut typed = Typed::new(if args.resume { "train --resume" } else { "train" });
+    if let Some(config) = &args.config {
+        typed = typed.option("--config", config);
+    }
+    if args.device != Choice::Auto {
+        typed = typed.word("--device").word(&args.device.to_string());
+    }
+    if let Some(data) = &args.data {
+        typed = typed.option("--data", data);
+    }
+    for set in &args.set {
+        let (key, value) = set.split_once('=').unwrap_or((set, ""));
+        typed = typed.set(key.trim(), value.trim());
+    }
+    typed
+}
+
 /// The config with what the command line changes in it, and the file that it comes from.
-fn read_config(args: &Args, old: Option<&Checkpoint>) -> Result<(Config, String)> {
+fn read_config(args: &Args, old: Option<&Old>) -> Result<(Config, String)> {
     let (mut config, source) = match (&args.config, old) {
-        (Some(file), _) => (Config::read(file, &args.set)?, file.display().to_string()),
-        (None, Some(checkpoint)) => {
-            let source = checkpoint.path.display().to_string();
-            (Config::parse(&checkpoint.config, &args.set, &source)?, source)
-        }
+        (file, Some(old)) => resume::config(old, file.as_deref(), &args.set)?,
+        (Some(file), None) => (Config::read(file, &args.set)?, file.display().to_string()),
         (None, None) => return Err(config_error!("--config FILE is missing")),
     };
     if let Some(data) = &args.data {
@@ -141,7 +167,6 @@ fn greet(config: &Config, size: &Size, place: &Placement, images: usize, run: &R
 /// Trains from the start, or from where `checkpoint` stands.
 fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()> {
     let run = trainer.run.clone();
-    let _lock = run.lock()?;
     let is_new = checkpoint.is_none();
     match checkpoint {
         Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,
@@ -152,9 +177,9 @@ fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()>
     let begun = Instant::now();
     match trainer.train()? {
         End::Interrupted => bail!(
-            "interrupted; all is kept in {}, go on with: alexnet train --resume --run {}",
+            "interrupted; all is kept in {}, go on with: {}",
             run.last().display(),
-            run.0.display()
+            run.resume()
         ),
         End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64())),
     }
@@ -178,8 +203,10 @@ fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
     };
     let time = seconds.map_or(String::new(), |s| format!(" in {}", duration(s)));
     print(&format!(
-        "trained{time}: {result}\ncheckpoint: {best}\ntry next:\n  alexnet eval {best} \
-        --ten-crop\n  alexnet predict IMAGE --checkpoint {best}\n  alexnet inspect {best}",
-        best = best.display()
+        "trained{time}: {result}\ncheckpoint: {}\ntry next:\n  {}\n  {}\n  {}",
+        best.display(),
+        Typed::new("eval").path(&best).word("--ten-crop"),
+        Typed::new("predict IMAGE").option("--checkpoint", &best),
+        Typed::new("inspect").path(&best)
     ))
 }

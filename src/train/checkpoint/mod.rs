@@ -4,15 +4,17 @@
 //! Tensors: each parameter by name (`conv1.weight` [out, in per group, height, width], …), its
 //! momentum as `momentum/NAME`, `data.mean` [channel, height, width], `data.components` [component,
 //! channel] and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
-//! `preparation`, `state`, `format`, `checksums`.
+//! `preparation`, `state`, `data`, `format`, `checksums`.
 
 use crate::config::Config;
 use crate::data::dataset::{Class, Dataset};
+use crate::data::identity::Identity;
 use crate::data::preparation::Preparation;
 use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
 use crate::files::tensors::{self, Description, Reader, Subject, Values};
 use crate::layers::softmax::Tally;
+use crate::network::{Plan, TensorPlan};
 use crate::schedules;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -55,16 +57,19 @@ pub struct DataFacts {
     pub channels: usize,
     /// Mean image and colours of the training split.
     pub statistics: Statistics,
+    /// The splits that are trained and validated on; none in checkpoints from before it was kept.
+    pub identity: Option<Identity>,
 }
 
 impl DataFacts {
-    /// Those of an opened data set.
+    /// Those of an opened data set, without its splits.
     pub fn of(dataset: &Dataset) -> DataFacts {
         DataFacts {
             classes: dataset.header.classes.clone(),
             preparation: dataset.header.preparation.clone(),
             channels: dataset.header.channels,
             statistics: dataset.statistics.clone(),
+            identity: None,
         }
     }
 }
@@ -79,7 +84,7 @@ pub fn save(
 ) -> Result<()> {
     let [height, width] = facts.preparation.size;
     let channels = facts.channels;
-    let metadata = [
+    let mut metadata = vec![
         ("format", FORMAT.to_string()),
         ("config", config.to_toml()),
         ("classes", serde_json::to_string(&facts.classes)?),
@@ -88,6 +93,9 @@ pub fn save(
         ("preparation", serde_json::to_string(&facts.preparation)?),
         ("state", serde_json::to_string(state)?),
     ];
+    if let Some(identity) = &facts.identity {
+        metadata.push(("data", serde_json::to_string(identity)?));
+    }
     let parameters = engine.plan().tensors();
     let values = parameters.iter().map(|t| Description::floats(&t.name, &t.shape[..]));
     let momenta = parameters
@@ -147,7 +155,11 @@ impl Checkpoint {
 
     fn from_reader(path: &Path, reader: Reader) -> Result<Checkpoint> {
         let format = reader.entry("format")?;
-        ensure!(format == FORMAT, "its format is {format:?}; this version reads {FORMAT:?}");
+        ensure!(
+            format == FORMAT,
+            "its format is {format:?}; this version of alexnet reads {FORMAT:?}, and newer ones \
+             come from a newer version"
+        );
         let preparation: Preparation = serde_json::from_str(reader.entry("preparation")?)?;
         let (shape, mean) = reader.tensor("data.mean")?;
         let [height, width] = preparation.size;
@@ -171,6 +183,11 @@ impl Checkpoint {
                 preparation,
                 channels,
                 statistics: Statistics { mean, components, deviations },
+                identity: match reader.has_entry("data") {
+                    false => None,
+                    true => serde_json::from_str(reader.entry("data")?)
+                        .context("what it says of its data set cannot be read")?,
+                },
             },
             state: serde_json::from_str(reader.entry("state")?)
                 .context("the training state cannot be read")?,
@@ -181,32 +198,40 @@ impl Checkpoint {
     /// Puts the parameters (and, to go on training, the momenta) into `engine`.
     pub fn load(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
         let tensors = engine.plan().tensors();
+        self.check_tensors(&tensors, momenta)?;
         for (index, tensor) in tensors.iter().enumerate() {
-            for (slot, prefix) in [(Slot::Value, ""), (Slot::Momentum, "momentum/")] {
-                if slot == Slot::Momentum && !momenta {
-                    continue;
+            for (slot, name) in slots(&tensor.name, momenta) {
+                match self.reader.mapped(&name)?.1 {
+                    Some(values) if slot == Slot::Value => engine.adopt(index, &values)?,
+                    Some(values) => engine.write(slot, index, &values)?,
+                    None => engine.write(slot, index, &self.reader.tensor(&name)?.1)?,
                 }
-                let name = format!("{prefix}{}", tensor.name);
-                if !self.reader.has(&name) {
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a network whose parameters are others than the file's, or of other shapes.
+    pub fn check_network(&self, plan: &Plan) -> Result<()> {
+        self.check_tensors(&plan.tensors(), true)
+    }
+
+    fn check_tensors(&self, tensors: &[TensorPlan], momenta: bool) -> Result<()> {
+        for tensor in tensors {
+            for (_, name) in slots(&tensor.name, momenta) {
+                let Some(shape) = self.reader.shape(&name) else {
                     bail!(
                         "{}: it has no {name}; the network of the config is another one than it \
                          was trained with",
                         self.path.display()
                     );
-                }
-                let (shape, mapped) = self.reader.mapped(&name)?;
-                if shape != tensor.shape {
-                    bail!(
-                        "{}: {name} has the shape {shape:?}, the network needs {:?}",
-                        self.path.display(),
-                        tensor.shape
-                    );
-                }
-                match mapped {
-                    Some(values) if slot == Slot::Value => engine.adopt(index, &values)?,
-                    Some(values) => engine.write(slot, index, &values)?,
-                    None => engine.write(slot, index, &self.reader.tensor(&name)?.1)?,
-                }
+                };
+                ensure!(
+                    shape == tensor.shape,
+                    "{}: {name} has the shape {shape:?}, the network needs {:?}",
+                    self.path.display(),
+                    tensor.shape
+                );
             }
         }
         let extra = self.reader.names().into_iter().find(|name| {
@@ -225,6 +250,13 @@ impl Checkpoint {
         let (shape, values) = self.reader.tensor(name)?;
         Ok(Tensor { shape, values })
     }
+}
+
+/// A parameter's value and, with `momenta`, its momentum: where the engine has them and what they
+/// are called in the file.
+fn slots(name: &str, momenta: bool) -> impl Iterator<Item = (Slot, String)> + use<> {
+    let value = (Slot::Value, name.to_string());
+    std::iter::once(value).chain(momenta.then(|| (Slot::Momentum, format!("momentum/{name}"))))
 }
 
 /// Refuses two class tables that differ, naming the first difference; `a` and `b` say whose they
