@@ -7,7 +7,6 @@ use super::print;
 use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
-use crate::files;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
@@ -82,6 +81,7 @@ pub fn run(args: Args) -> Result<()> {
         }
     };
     greet(&config, &size, &place, images.train.len(), &run);
+    let last = run.last();
     let trainer = Trainer {
         config: &config,
         facts,
@@ -89,6 +89,7 @@ pub fn run(args: Args) -> Result<()> {
         engine,
         run,
         state,
+        saved: checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == last),
         interrupt: Interrupt::listen()?,
         profile: args.profile,
     };
@@ -148,7 +149,6 @@ fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()>
         None => trainer.initialise()?,
     }
     run.remove_leftovers();
-    files::write_text(&run.config(), &trainer.config.to_toml())?;
     let begun = Instant::now();
     match trainer.train()? {
         End::Interrupted => bail!(
