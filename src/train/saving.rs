@@ -76,6 +76,12 @@ pub struct Saver {
 impl Saver {
     /// For `run`, which stands after `step` steps; `config` is to become its `config.toml`.
     pub fn new(run: &RunFolder, step: u64, config: String) -> Saver {
+        // A limit on the size of files is then an error like others, and ends no process.
+        #[cfg(unix)]
+        let _ = signal_hook::flag::register(
+            signal_hook::consts::SIGXFSZ,
+            std::sync::Arc::<std::sync::atomic::AtomicBool>::default(),
+        );
         let mut saver = Saver {
             run: run.clone(),
             config: Some(config),
@@ -283,4 +289,43 @@ fn may_pass(error: &Error) -> bool {
         // EIO, which has no kind of its own.
         _ => cause.raw_os_error() == Some(5),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_is_due_after_minutes_or_steps_and_a_failed_write_after_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder(folder.path().to_path_buf());
+        let mut saver = Saver::new(&run, 100, "name = \"x\"".into());
+        let train = |minutes: u32, steps: u32| -> Train {
+            let keys = format!("checkpoint_minutes = {minutes}\ncheckpoint_steps = {steps}");
+            toml::from_str(&keys).unwrap()
+        };
+        let after = Duration::from_secs;
+        assert!(!saver.is_time(&train(15, 0), 5000, after(899)));
+        assert!(saver.is_time(&train(15, 0), 101, after(900)));
+        assert!(!saver.is_time(&train(0, 0), 5000, after(90_000)));
+        assert!(!saver.is_time(&train(0, 10), 109, after(90_000)));
+        assert!(saver.is_time(&train(0, 10), 110, after(0)));
+        saver.failure = Some(anyhow!("no room"));
+        assert!(!saver.is_time(&train(15, 0), 101, after(59)));
+        assert!(saver.is_time(&train(0, 0), 101, after(60)));
+        saver.failure = None;
+        saver.want();
+        assert!(saver.is_time(&train(0, 0), 101, after(0)));
+    }
+
+    #[test]
+    fn a_full_disk_passes_and_a_folder_that_is_none_does_not() {
+        let of = |code| Error::new(io::Error::from_raw_os_error(code)).context("writing x");
+        // ENOSPC, EDQUOT, EFBIG, EIO on Linux.
+        if cfg!(target_os = "linux") {
+            assert!([28, 122, 27, 5].into_iter().all(|code| may_pass(&of(code))));
+            assert!([2, 13, 20, 21, 30].into_iter().all(|code| !may_pass(&of(code))));
+        }
+        assert!(!may_pass(&anyhow!("something else")));
+    }
 }

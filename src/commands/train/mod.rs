@@ -168,7 +168,7 @@ fn check_network(config: &Config) -> Result<()> {
 
 /// The last words: where the result is and what to try with it.
 fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
-    let best = run.best_or_last();
+    let best = run.best();
     let checkpoint = Checkpoint::open(&best)?;
     let result = match checkpoint.state.best {
         Some((epoch, error)) => {

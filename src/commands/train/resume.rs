@@ -4,25 +4,25 @@ use crate::config::Config;
 use crate::config_error;
 use crate::note;
 use crate::schedules::Past;
-use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, same_classes};
+use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound, same_classes};
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
-/// The run to go on with, and its last checkpoint.
+/// The run to go on with, and its last checkpoint; where that is damaged, its newest sound one.
 pub fn open(run: Option<&Path>) -> Result<(RunFolder, Checkpoint)> {
     let run = match run {
         Some(path) => RunFolder(path.to_path_buf()),
         None => RunFolder::newest()?,
     };
-    if !run.last().exists() {
+    if !run.last().exists() && !run.best().exists() && run.kept().is_empty() {
         let run = run.0.display();
         bail!(
-            "{run}: there is no last.safetensors to go on from; the first is written after an \
-            epoch, or when a run is interrupted; start anew in another folder"
+            "{run}: there is no last.safetensors to go on from; the first is written before the \
+            first step; start anew in another folder"
         );
     }
-    let checkpoint = Checkpoint::open(&run.last())?;
+    let checkpoint = open_sound(&run, &run.last())?;
     Ok((run, checkpoint))
 }
 

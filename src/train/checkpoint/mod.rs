@@ -7,6 +7,7 @@
 //! `preparation`, `state`, `format`, `checksums`.
 
 mod snapshot;
+mod sound;
 
 use crate::data::dataset::{Class, Dataset};
 use crate::data::preparation::Preparation;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use snapshot::Snapshot;
+pub use sound::open_sound;
 
 /// The format's version, in the metadata entry `format`.
 const FORMAT: &str = "alexnet 1";
