@@ -238,6 +238,8 @@ impl Saver {
             self.take_in(left);
         }
         let Some(error) = self.failure.take() else { return self.without_failure() };
+        // The error says it, and nothing goes on.
+        self.news.clear();
         let files = self.failed.iter().flat_map(|job| &job.files).chain(&self.lost);
         let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
         let kept = Checkpoint::open(&self.run.last()).ok().map(|c| c.state.step);
@@ -246,12 +248,12 @@ impl Saver {
                 kept + 1,
                 format!("go on with: alexnet train --resume --run {}", self.run.0.display()),
             ),
-            None => (1, "begin anew".to_string()),
+            None => (1, "begin anew in another folder".to_string()),
         };
         let steps =
             if from <= step { format!(" with steps {from} to {step}") } else { String::new() };
         Err(anyhow!(
-            "{}; lost is {}{steps}; {}; make room and {way_out}",
+            "{}; lost: {}{steps}; {}; make room and {way_out}",
             sentence(&error),
             files.join(", "),
             self.there()

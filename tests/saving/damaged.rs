@@ -1,6 +1,6 @@
 //! A damaged checkpoint: the run's newest sound one takes its place.
 
-use super::{SHORT, assert_same, start, wait_until};
+use super::{SHORT, assert_same_end, start, wait_until};
 use crate::common::{World, stderr};
 use std::fs;
 
@@ -46,7 +46,7 @@ fn a_damaged_newest_checkpoint_falls_back_to_the_newest_sound_one() {
         let line = said.lines().find(|line| line.contains("in its place")).expect(&what);
         assert!(line.contains("cut/last.safetensors"), "{what}: {line}");
         assert!(line.contains("cut/epoch-0002.safetensors, after step 18"), "{what}: {line}");
-        assert_same(&world, "cut", "whole");
+        assert_same_end(&world, "cut", "whole");
     }
     // Nor does it need to be there; the best may be all there is.
     copy_run(&world, "old", "cut");
@@ -58,7 +58,7 @@ fn a_damaged_newest_checkpoint_falls_back_to_the_newest_sound_one() {
     let output = world.run("train --resume --run cut --set train.epochs=4");
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("in its place: cut/best.safetensors"));
-    assert_same(&world, "cut", "whole");
+    assert_same_end(&world, "cut", "whole");
 }
 
 /// `last` and `best` of one epoch are two files: what happens to one leaves the other alone.
@@ -73,7 +73,7 @@ fn the_last_and_the_best_of_an_epoch_are_damaged_apart() {
     fs::write(world.path("cut/last.safetensors"), "damage").unwrap();
     assert!(world.bytes("cut/best.safetensors") == best);
     world.ok("train --resume --run cut --set train.epochs=3");
-    assert_same(&world, "cut", "whole");
+    assert_same_end(&world, "cut", "whole");
 }
 
 /// What was fallen back to becomes `last` before the next step.

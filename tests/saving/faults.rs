@@ -1,7 +1,7 @@
 //! Reads and writes that fail as on a bad or full device, and damaged records: `faults.c` is loaded
 //! before the C library. Where there is no C compiler the tests say so and pass.
 
-use super::{LONG, SHORT, assert_same, assert_same_checkpoints, step};
+use super::{LONG, SHORT, assert_same, assert_same_checkpoints, assert_same_end, step};
 use crate::common::{World, sentence, stderr};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ fn a_checkpoint_that_can_never_be_written_is_told_at_the_end() {
     assert!(world.bytes("old/last.safetensors") == before);
     world.ok(&format!("{SHORT} --run whole"));
     world.ok(more);
-    assert_same(&world, "old", "whole");
+    assert_same_end(&world, "old", "whole");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
-use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState};
+use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
 use crate::train::feed;
 use crate::train::interrupt::Interrupt;
 use crate::train::runs::RunFolder;
@@ -168,8 +168,7 @@ fn check_network(config: &Config) -> Result<()> {
 
 /// The last words: where the result is and what to try with it.
 fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
-    let best = run.best();
-    let checkpoint = Checkpoint::open(&best)?;
+    let checkpoint = open_sound(run, &run.best())?;
     let result = match checkpoint.state.best {
         Some((epoch, error)) => {
             format!("best top-1 error {:.2} % on validation, after epoch {epoch}", 100.0 * error)
@@ -180,6 +179,6 @@ fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
     print(&format!(
         "trained{time}: {result}\ncheckpoint: {best}\ntry next:\n  alexnet eval {best} \
         --ten-crop\n  alexnet predict IMAGE --checkpoint {best}\n  alexnet inspect {best}",
-        best = best.display()
+        best = checkpoint.path.display()
     ))
 }
