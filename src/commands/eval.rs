@@ -1,6 +1,6 @@
 //! `alexnet eval`: errors of one checkpoint or of several averaged.
 
-use super::model::{Model, or_newest};
+use super::model::{self, Model};
 use super::print;
 use crate::config_error;
 use crate::data::dataset::Dataset;
@@ -47,12 +47,9 @@ pub struct Args {
 
 /// Opens checkpoints and data, evaluates, prints.
 pub fn run(args: Args) -> Result<()> {
-    let paths = or_newest(&args.checkpoints)?;
+    let mut models = model::open(&args.checkpoints, &args.device, None)?;
+    let paths: Vec<PathBuf> = models.iter().map(|model| model.checkpoint.path.clone()).collect();
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
-    let mut models = paths
-        .iter()
-        .map(|path| Model::open(path, &args.device, None))
-        .collect::<Result<Vec<_>>>()?;
     let dataset = open_data(args.data.as_deref(), &models[0], &paths[0])?;
     for (model, path) in models.iter().zip(&paths) {
         check(model, &path.display().to_string(), &dataset)?;

@@ -6,7 +6,7 @@ use crate::gpu::library;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
-use crate::train::checkpoint::Checkpoint;
+use crate::train::checkpoint::{Checkpoint, open_sound};
 use crate::train::feed::Cropping;
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result};
@@ -45,12 +45,21 @@ impl Model {
     }
 }
 
-/// The checkpoints named, or the best of the newest run, which is said.
-pub fn or_newest(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// Opens the checkpoints named, or the best of the newest run, which is said; where that is damaged,
+/// the run's newest sound one, which is said too.
+pub fn open(named: &[PathBuf], device: &Choice, batch: Option<usize>) -> Result<Vec<Model>> {
     if !named.is_empty() {
-        return Ok(named.to_vec());
+        return named.iter().map(|path| Model::open(path, device, batch)).collect();
     }
-    let newest = RunFolder::newest()?.best_or_last();
-    note!("checkpoint: {}", newest.display());
-    Ok(vec![newest])
+    let run = RunFolder::newest_with_best()?;
+    let best = run.best();
+    note!("checkpoint: {}", best.display());
+    let model = Model::open(&best, device, batch).or_else(|error| {
+        // Verified only here, where something is wrong: it takes as long as a prediction.
+        match open_sound(&run, &best)?.path {
+            other if other == best => Err(error),
+            other => Model::open(&other, device, batch),
+        }
+    })?;
+    Ok(vec![model])
 }

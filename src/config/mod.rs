@@ -200,6 +200,9 @@ pub struct Train {
     /// Writes `last.safetensors` inside an epoch too, when so many minutes have passed; 0: never.
     #[serde(default = "quarter")]
     pub checkpoint_minutes: u32,
+    /// As well when so many steps have passed; 0: never.
+    #[serde(default)]
+    pub checkpoint_steps: u32,
 }
 
 /// One `[[layer]]`.

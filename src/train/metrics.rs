@@ -1,12 +1,12 @@
 //! `metrics.jsonl`: one JSON object a line, one line a step and one an epoch.
 
+use super::lines::Lines;
 use super::mend::mend;
 use crate::layers::softmax::Tally;
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::path::Path;
 
 /// A line. Errors are fractions, losses nats; epochs and steps count from 1.
 #[derive(Debug, Serialize)]
@@ -57,8 +57,7 @@ impl From<Tally> for Validation {
 
 /// The file, open for further lines.
 pub struct Metrics {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
 }
 
 impl Metrics {
@@ -71,15 +70,16 @@ impl Metrics {
             .append(true)
             .open(path)
             .with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(Metrics { path: path.to_path_buf(), file })
+        Ok(Metrics { lines: Lines::new(path, file)? })
     }
 
-    /// Adds a line.
-    pub fn write(&mut self, line: &Line) -> Result<()> {
-        let mut text = serde_json::to_string(line)?;
-        text.push('\n');
-        self.file
-            .write_all(text.as_bytes())
-            .with_context(|| format!("{} cannot be written", self.path.display()))
+    /// Adds a line, now or once there is room. What is to be said of it.
+    pub fn write(&mut self, line: &Line) -> Result<Option<String>> {
+        Ok(self.lines.add(&serde_json::to_string(line)?))
+    }
+
+    /// Writes what had no room before. Err: there is none yet.
+    pub fn finish(&mut self) -> Result<()> {
+        self.lines.finish()
     }
 }

@@ -42,6 +42,18 @@ impl RunFolder {
         self.0.join(format!("epoch-{epoch:04}.safetensors"))
     }
 
+    /// The checkpoints that `keep` has left, in no order.
+    pub fn kept(&self) -> Vec<PathBuf> {
+        self.files(|name| name.starts_with("epoch-") && name.ends_with(".safetensors"))
+    }
+
+    /// Its files whose name is as `wanted`.
+    fn files(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(&wanted));
+        named.map(|entry| entry.path()).collect()
+    }
+
     /// Whether a run has been here.
     fn is_taken(&self) -> bool {
         [self.config(), self.metrics(), self.last(), self.best()].iter().any(|f| f.exists())
@@ -49,8 +61,9 @@ impl RunFolder {
 
     /// Takes away what a killed run left half written.
     pub fn remove_leftovers(&self) {
-        for file in [self.config(), self.last(), self.best()] {
-            let _ = fs::remove_file(temporary_name(&file));
+        let _ = fs::remove_file(temporary_name(&self.config()));
+        for file in self.files(|name| name.ends_with(".safetensors.tmp")) {
+            let _ = fs::remove_file(file);
         }
     }
 
@@ -143,21 +156,8 @@ impl RunFolder {
 
     /// The newest run in `runs/` that has a checkpoint.
     pub fn newest() -> Result<RunFolder> {
-        let mut newest: Option<(SystemTime, PathBuf)> = None;
-        for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
-            let run = RunFolder(entry.path());
-            let changed = [run.last(), run.best()]
-                .iter()
-                .filter_map(|file| fs::metadata(file).and_then(|m| m.modified()).ok())
-                .max();
-            if let Some(changed) = changed
-                && newest.as_ref().is_none_or(|(time, _)| changed > *time)
-            {
-                newest = Some((changed, run.0));
-            }
-        }
-        match newest {
-            Some((_, path)) => Ok(RunFolder(path)),
+        match newest(|run| vec![run.last(), run.best()]) {
+            Some(run) => Ok(run),
             None => bail!(
                 "no run with a checkpoint in {FOLDER}/ of this folder; train first (alexnet train \
                  --config configs/demo.toml) or name a checkpoint"
@@ -165,9 +165,17 @@ impl RunFolder {
         }
     }
 
-    /// Its best checkpoint, or the last where validation has chosen none yet.
-    pub fn best_or_last(&self) -> PathBuf {
-        if self.best().exists() { self.best() } else { self.last() }
+    /// The newest run in `runs/` that has ended an epoch, and so has a best checkpoint.
+    pub fn newest_with_best() -> Result<RunFolder> {
+        if let Some(run) = newest(|run| vec![run.best()]) {
+            return Ok(run);
+        }
+        let begun = RunFolder::newest()?;
+        bail!(
+            "no run in {FOLDER}/ of this folder has ended an epoch yet; {} is what the newest has \
+             come to: name it to use it",
+            begun.last().display()
+        )
     }
 }
 
@@ -179,4 +187,19 @@ fn numbered(path: &Path, n: u32) -> PathBuf {
     let mut name = path.file_name().unwrap_or("run".as_ref()).to_os_string();
     name.push(format!("-{n}"));
     path.with_file_name(name)
+}
+
+/// The run in `runs/` with the latest change of one of the files that `of` gives.
+fn newest(of: impl Fn(&RunFolder) -> Vec<PathBuf>) -> Option<RunFolder> {
+    let changed = |file: &PathBuf| fs::metadata(file).and_then(|m| m.modified()).ok();
+    let mut newest: Option<(SystemTime, RunFolder)> = None;
+    for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
+        let run = RunFolder(entry.path());
+        if let Some(changed) = of(&run).iter().filter_map(changed).max()
+            && newest.as_ref().is_none_or(|(time, _)| changed > *time)
+        {
+            newest = Some((changed, run));
+        }
+    }
+    newest.map(|(_, run)| run)
 }

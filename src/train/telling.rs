@@ -58,6 +58,16 @@ pub fn profile(engine: &dyn Engine, clock: &Clock) {
     );
 }
 
+/// An error that leaves the network alone has ended training; the error itself is said next.
+pub fn kept(run: &RunFolder, step: u64) {
+    note!(
+        "all up to step {step} is kept in {}; once the error below is mended go on with: alexnet \
+         train --resume --run {}",
+        run.last().display(),
+        run.0.display()
+    );
+}
+
 /// What has happened and what to do about it.
 pub fn diverged(run: &RunFolder, rate: f64) -> String {
     // Two digits of a tenth, without the tail of binary fractions.

@@ -8,13 +8,12 @@ use super::print;
 use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
-use crate::files;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
 use crate::quoting::Typed;
-use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState};
+use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
 use crate::train::feed;
 use crate::train::interrupt::Interrupt;
 use crate::train::runs::RunFolder;
@@ -92,6 +91,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(Old { run, checkpoint, lock }) => (run, lock, Some(checkpoint)),
     };
     greet(&config, &size, &place, count, &run);
+    let last = run.last();
     let trainer = Trainer {
         config: &config,
         facts,
@@ -99,6 +99,7 @@ pub fn run(args: Args) -> Result<()> {
         engine,
         run,
         state,
+        saved: checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == last),
         interrupt: Interrupt::listen()?,
         profile: args.profile,
     };
@@ -173,7 +174,6 @@ fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()>
         None => trainer.initialise()?,
     }
     run.remove_leftovers();
-    files::write_text(&run.config(), &trainer.config.to_toml())?;
     let begun = Instant::now();
     match trainer.train()? {
         End::Interrupted => bail!(
@@ -193,20 +193,20 @@ fn check_network(config: &Config) -> Result<()> {
 
 /// The last words: where the result is and what to try with it.
 fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
-    let best = run.best_or_last();
-    let checkpoint = Checkpoint::open(&best)?;
+    let checkpoint = open_sound(run, &run.best())?;
     let result = match checkpoint.state.best {
         Some((epoch, error)) => {
             format!("best top-1 error {:.2} % on validation, after epoch {epoch}", 100.0 * error)
         }
         None => "no validation".to_string(),
     };
+    let best = &checkpoint.path;
     let time = seconds.map_or(String::new(), |s| format!(" in {}", duration(s)));
     print(&format!(
         "trained{time}: {result}\ncheckpoint: {}\ntry next:\n  {}\n  {}\n  {}",
         best.display(),
-        Typed::new("eval").path(&best).word("--ten-crop"),
-        Typed::new("predict IMAGE").option("--checkpoint", &best),
-        Typed::new("inspect").path(&best)
+        Typed::new("eval").path(best).word("--ten-crop"),
+        Typed::new("predict IMAGE").option("--checkpoint", best),
+        Typed::new("inspect").path(best)
     ))
 }

@@ -9,7 +9,7 @@ use crate::network::Plan;
 use crate::note;
 use crate::quoting::Typed;
 use crate::schedules::Past;
-use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState};
+use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -24,7 +24,8 @@ pub struct Old {
     pub lock: Lock,
 }
 
-/// The run to go on with, locked, and its last checkpoint.
+/// The run to go on with, locked, and its last checkpoint; where that is damaged, its newest sound
+/// one.
 pub fn open(run: Option<&Path>) -> Result<Old> {
     let run = match run {
         Some(path) => RunFolder(path.to_path_buf()),
@@ -32,13 +33,15 @@ pub fn open(run: Option<&Path>) -> Result<Old> {
     };
     // The lock comes first: what a checkpoint is, and whether, may be changing right now.
     let lock = if run.0.is_dir() { Some(run.lock()?) } else { None };
-    match lock {
-        Some(lock) if run.last().exists() => {
-            let checkpoint = Checkpoint::open(&run.last())?;
+    let has_some = run.last().exists() || run.best().exists() || !run.kept().is_empty();
+    match lock.filter(|_| has_some) {
+        Some(lock) => {
+            let checkpoint = open_sound(&run, &run.last())?;
             Ok(Old { run, checkpoint, lock })
         }
-        _ => bail!(
-            "{}: there is no last.safetensors to go on from; start anew in another folder",
+        None => bail!(
+            "{}: there is no last.safetensors to go on from; the first is written before the \
+             first step; start anew in another folder",
             run.0.display()
         ),
     }

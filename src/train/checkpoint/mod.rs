@@ -6,19 +6,24 @@
 //! channel] and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
 //! `preparation`, `state`, `data`, `format`, `checksums`.
 
-use crate::config::Config;
+mod snapshot;
+mod sound;
+
 use crate::data::dataset::{Class, Dataset};
 use crate::data::identity::Identity;
 use crate::data::preparation::Preparation;
 use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
-use crate::files::tensors::{self, Description, Reader, Subject, Values};
+use crate::files::tensors::{Reader, Subject};
 use crate::layers::softmax::Tally;
 use crate::network::{Plan, TensorPlan};
 use crate::schedules;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+pub use snapshot::Snapshot;
+pub use sound::open_sound;
 
 /// The format's version, in the metadata entry `format`.
 const FORMAT: &str = "alexnet 1";
@@ -72,58 +77,6 @@ impl DataFacts {
             identity: None,
         }
     }
-}
-
-/// Writes a checkpoint, whole or not at all.
-pub fn save(
-    path: &Path,
-    config: &Config,
-    facts: &DataFacts,
-    state: &TrainingState,
-    engine: &dyn Engine,
-) -> Result<()> {
-    let [height, width] = facts.preparation.size;
-    let channels = facts.channels;
-    let mut metadata = vec![
-        ("format", FORMAT.to_string()),
-        ("config", config.to_toml()),
-        ("classes", serde_json::to_string(&facts.classes)?),
-        ("seed", config.seed.to_string()),
-        ("step", state.step.to_string()),
-        ("preparation", serde_json::to_string(&facts.preparation)?),
-        ("state", serde_json::to_string(state)?),
-    ];
-    if let Some(identity) = &facts.identity {
-        metadata.push(("data", serde_json::to_string(identity)?));
-    }
-    let parameters = engine.plan().tensors();
-    let values = parameters.iter().map(|t| Description::floats(&t.name, &t.shape[..]));
-    let momenta = parameters
-        .iter()
-        .map(|t| Description::floats(format!("momentum/{}", t.name), &t.shape[..]));
-    let data = [
-        Description::floats("data.mean", [channels, height, width]),
-        Description::floats("data.components", [channels, channels]),
-        Description::floats("data.deviations", [channels]),
-    ];
-    let described: Vec<Description> = values.chain(momenta).chain(data).collect();
-    let n = parameters.len();
-    tensors::write(path, &metadata, &described, |index| {
-        let values = match index {
-            i if i < n => engine.read(Slot::Value, i)?.values,
-            i if i < 2 * n => engine.read(Slot::Momentum, i - n)?.values,
-            i if i == 2 * n => planes(&facts.statistics.mean, channels),
-            i if i == 2 * n + 1 => facts.statistics.components.clone(),
-            _ => facts.statistics.deviations.clone(),
-        };
-        Ok(Values::F32(values))
-    })
-}
-
-/// `[pixel][channel]` to `[channel][pixel]`.
-fn planes(interleaved: &[f32], channels: usize) -> Vec<f32> {
-    let pixels = interleaved.len() / channels;
-    (0..interleaved.len()).map(|i| interleaved[i % pixels * channels + i / pixels]).collect()
 }
 
 /// `[channel][pixel]` to `[pixel][channel]`.
@@ -243,6 +196,11 @@ impl Checkpoint {
             bail!("{}: the network of the config has no place for its {name}", self.path.display());
         }
         Ok(())
+    }
+
+    /// Compares the checksums of all tensors. Err: which is damaged.
+    pub fn verify(&self) -> Result<()> {
+        self.reader.verify()
     }
 
     /// One tensor, its checksum verified.
