@@ -20,6 +20,7 @@
 //!   layer.
 //! - [`keys`]: sections of a config as structs, and what is wrong with a value in a person's words.
 //! - [`files`]: files that are whole or absent, and numbers used where they lie in a file.
+//! - [`interrupt`]: signals that ask the program to end, or to save.
 //! - [`progress`]: how far a long piece of work is, on standard error.
 //! - [`random`]: every random number, as a function of what it is for.
 //! - [`errors`]: what decides the exit code, and lines for people on standard error.
@@ -31,6 +32,7 @@ pub mod engine;
 pub mod errors;
 pub mod files;
 pub mod gpu;
+pub mod interrupt;
 pub mod keys;
 pub mod layers;
 pub mod network;

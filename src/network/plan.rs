@@ -199,6 +199,11 @@ impl Plan {
         self.layers.last().expect("a plan ends in softmax").parts[0].y
     }
 
+    /// What softmax makes them of [batch, classes].
+    pub fn logits(&self) -> BufferId {
+        self.layers.last().expect("a plan ends in softmax").parts[0].x
+    }
+
     /// Every parameter in the outside world's order and shape.
     pub fn tensors(&self) -> Vec<TensorPlan> {
         let mut tensors = Vec::new();

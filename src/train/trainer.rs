@@ -3,10 +3,10 @@
 
 use super::checkpoint::{self, DataFacts, TrainingState};
 use super::clock::Clock;
-use super::evaluate::{evaluate, images_per_batch};
+use super::evaluate::{self, images_per_batch};
 use super::feed::{self, Cropping};
+use super::finite::first_not_finite;
 use super::initial;
-use super::interrupt::Interrupt;
 use super::metrics::{Line, Metrics, Validation};
 use super::rates::rates;
 use super::runs::RunFolder;
@@ -14,9 +14,10 @@ use super::telling::{self, Recent, diverged};
 use crate::config::Config;
 use crate::data::loader::{Batch, Crops, Images};
 use crate::engine::{Engine, Slot};
+use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::schedules::Verdict;
 use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
@@ -97,6 +98,9 @@ impl Trainer<'_> {
     pub fn train(mut self) -> Result<End> {
         let config = self.config;
         self.state.training_images = self.images.train.len() as u64;
+        if self.run.last().exists() {
+            self.interrupt.keeps(telling::kept(&self.run, self.state.step));
+        }
         let mut session = self.open()?;
         let mut batches = feed::training(
             &config.data,
@@ -107,6 +111,10 @@ impl Trainer<'_> {
             self.state.epoch..config.train.epochs + 1,
             self.state.batches,
         )?;
+        self.heed()?;
+        if self.interrupt.wanted() {
+            return self.interrupted(!self.run.last().exists());
+        }
         // The run before was interrupted in the validation that ends an epoch.
         if self.state.tally.images == self.state.training_images {
             let ended = self.end_epoch(&mut session)?;
@@ -123,8 +131,10 @@ impl Trainer<'_> {
             self.train_on(&batch, batches.waited(), &progress, &mut session)?;
             let ends_epoch = batch.last;
             batches.recycle(batch);
+            self.heed()?;
             if ends_epoch {
                 progress.finish();
+                session.recent.check_end(&self.run, self.config, &self.state)?;
                 if self.profile {
                     telling::profile(self.engine.as_ref(), &session.clock);
                 }
@@ -154,7 +164,7 @@ impl Trainer<'_> {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
             metrics: Metrics::open(&self.run.metrics(), self.state.step, epochs)?,
             clock: Clock::start(),
-            recent: Recent::default(),
+            recent: Recent::new(self.engine.plan().classes),
             saved: Instant::now(),
         })
     }
@@ -163,6 +173,17 @@ impl Trainer<'_> {
     fn is_due(&self, saved: Instant) -> bool {
         let minutes = u64::from(self.config.train.checkpoint_minutes);
         minutes > 0 && saved.elapsed() >= Duration::from_secs(60 * minutes)
+    }
+
+    /// Saves at a step's border, where a signal asks for that and not for the end.
+    fn heed(&self) -> Result<()> {
+        if !self.interrupt.take_save() || self.interrupt.wanted() {
+            return Ok(());
+        }
+        let last = self.run.last();
+        self.save(&last)?;
+        progress::say(&format!("saved as asked: {}, step {}", last.display(), self.state.step));
+        Ok(())
     }
 
     fn interrupted(&self, unsaved: bool) -> Result<End> {
@@ -198,8 +219,8 @@ impl Trainer<'_> {
         let (loss, error) = (self.state.tally.mean_loss(), self.state.tally.top1_error());
         progress.message(format!("loss {loss:.3}  top-1 error {:.1} %", 100.0 * error));
         progress.advance(tally.images);
-        session.recent.add(&tally, self.state.step, self.engine.plan().classes, progress);
-        Ok(())
+        session.recent.add(tally, self.state.step, progress);
+        session.recent.check(&self.run, &self.state)
     }
 
     /// One batch through the network and the update rule.
@@ -221,12 +242,14 @@ impl Trainer<'_> {
         let momentum = self.config.train.momentum as f32;
         let (images, labels) = (batch.images.view(), &batch.labels);
         let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
-        ensure!(
-            tally.loss.is_finite(),
-            "the loss is no number any more at step {}: {}",
-            state.step + 1,
-            diverged(&self.run, state.schedule.rate)
-        );
+        if !tally.loss.is_finite() {
+            let (step, rate) = (state.step + 1, state.schedule.rate);
+            let place = first_not_finite(self.engine.as_ref())?;
+            bail!(
+                "the loss is no number any more at step {step}{place}: {}",
+                diverged(&self.run, rate)
+            );
+        }
         state.step += 1;
         state.batches += 1;
         state.tally.add(tally);
@@ -310,18 +333,28 @@ impl Trainer<'_> {
         let crops = Crops::Centre;
         let batch = images_per_batch(self.engine.plan().batch, crops);
         let progress = Progress::new("validation", images.len() as u64);
-        let loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
-        let engine = self.engine.as_mut();
-        let tally = evaluate(&mut [(engine, loader)], crops, &progress, &self.interrupt)?;
-        if let Some(tally) = tally.filter(|tally| !tally.loss.is_finite()) {
+        let mut loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
+        let mut tally = Tally::default();
+        loop {
+            let member: evaluate::Member<'_> = (self.engine.as_mut(), &mut loader);
+            let Some(more) = evaluate::next(&mut [member], crops)? else { break };
+            tally.add(more);
+            progress.advance(more.images);
+            if self.interrupt.wanted() {
+                return Ok(None);
+            }
+            self.heed()?;
+        }
+        if !tally.loss.is_finite() {
             bail!(
-                "the validation loss is {} after step {}: {}",
+                "the validation loss is {} after step {}{}: {}",
                 tally.mean_loss(),
                 self.state.step,
+                first_not_finite(self.engine.as_ref())?,
                 diverged(&self.run, self.state.schedule.rate)
             );
         }
-        Ok(tally)
+        Ok(Some(tally))
     }
 
     /// Writes a checkpoint, but none of a network that can do nothing any more.
@@ -336,6 +369,10 @@ impl Trainer<'_> {
                 diverged(&self.run, self.state.schedule.rate)
             );
         }
-        checkpoint::save(path, self.config, &self.facts, &self.state, self.engine.as_ref())
+        checkpoint::save(path, self.config, &self.facts, &self.state, self.engine.as_ref())?;
+        if path == self.run.last() {
+            self.interrupt.keeps(telling::kept(&self.run, self.state.step));
+        }
+        Ok(())
     }
 }

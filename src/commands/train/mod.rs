@@ -7,17 +7,18 @@ use super::print;
 use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
+use crate::errors::{Stopped, typed};
 use crate::files;
+use crate::interrupt::{self, Interrupt};
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState};
 use crate::train::feed;
-use crate::train::interrupt::Interrupt;
 use crate::train::runs::RunFolder;
 use crate::train::trainer::{End, Trainer};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,8 +26,9 @@ use std::time::Instant;
 ///
 /// Writes a folder with config.toml (all defaults filled in), metrics.jsonl (a line a step and an
 /// epoch), last.safetensors and best.safetensors (the lowest validation top-1 error). Ctrl-C
-/// finishes the step, writes last.safetensors and ends; --resume goes on from there as if nothing
-/// had happened.
+/// finishes the step, writes last.safetensors and ends, as do SIGTERM, SIGHUP, SIGQUIT and SIGXCPU;
+/// --resume goes on from there as if nothing had happened. SIGUSR1 writes last.safetensors and goes
+/// on. A run that a signal has ended has the exit code 128 and the signal's number.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What to train: network, data, schedule.
@@ -55,6 +57,7 @@ pub struct Args {
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(args: Args) -> Result<()> {
+    interrupt::at_once("no step had been done");
     let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
     let (mut config, source) = read_config(&args, old.as_ref().map(|(_, checkpoint)| checkpoint))?;
     let place = args.device.resolve(config.towers)?;
@@ -89,7 +92,7 @@ pub fn run(args: Args) -> Result<()> {
         engine,
         run,
         state,
-        interrupt: Interrupt::listen()?,
+        interrupt: Interrupt::listen(),
         profile: args.profile,
     };
     train(trainer, checkpoint)
@@ -140,7 +143,7 @@ fn greet(config: &Config, size: &Size, place: &Placement, images: usize, run: &R
 
 /// Trains from the start, or from where `checkpoint` stands.
 fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()> {
-    let run = trainer.run.clone();
+    let (run, interrupt) = (trainer.run.clone(), trainer.interrupt);
     let _lock = run.lock()?;
     let is_new = checkpoint.is_none();
     match checkpoint {
@@ -151,11 +154,14 @@ fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()>
     files::write_text(&run.config(), &trainer.config.to_toml())?;
     let begun = Instant::now();
     match trainer.train()? {
-        End::Interrupted => bail!(
-            "interrupted; all is kept in {}, go on with: alexnet train --resume --run {}",
-            run.last().display(),
-            run.0.display()
-        ),
+        End::Interrupted => Err(Error::new(Stopped {
+            signal: interrupt.signal().unwrap_or_default(),
+            sentence: format!(
+                "interrupted; all is kept in {}, go on with: alexnet train --resume --run {}",
+                run.last().display(),
+                typed(&run.0)
+            ),
+        })),
         End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64())),
     }
 }

@@ -13,7 +13,7 @@ use crate::files::mapped::MappedFloats;
 use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Rule, Run};
-use crate::network::{Fusion, Mode, Part, Plan, Task};
+use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
 use anyhow::{Result, bail};
 use parameters::Parameters;
 use std::time::Instant;
@@ -71,8 +71,9 @@ impl Cpu {
     fn loss(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.plan, run, labels)?;
         self.forward(run, images)?;
-        let probabilities = &self.buffers[self.plan.probabilities()];
-        Ok(tally(&probabilities[..run.batch * self.plan.classes], labels))
+        let values = run.batch * self.plan.classes;
+        let [probabilities, logits] = [self.plan.probabilities(), self.plan.logits()];
+        Ok(tally(&self.buffers[probabilities][..values], &self.buffers[logits][..values], labels))
     }
 
     fn backward(&mut self, run: &Run, labels: &[u32]) {
@@ -160,6 +161,12 @@ impl Engine for Cpu {
 
     fn probabilities(&self) -> Result<Vec<f32>> {
         Ok(self.buffers[self.plan.probabilities()][..self.last_batch * self.plan.classes].to_vec())
+    }
+
+    fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
+        let all = &self.buffers[buffer];
+        let values = self.last_batch * self.plan.buffers[buffer].values;
+        Ok(all[..values.min(all.len())].to_vec())
     }
 
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {

@@ -25,7 +25,7 @@ use crate::gpu::library;
 use crate::gpu::memory::{Buffer, Pinned};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::network::{Plan, TensorPlan};
+use crate::network::{BufferId, Plan, TensorPlan};
 use crate::{config_error, note};
 use anyhow::{Context, Result, bail};
 use layout::Layout;
@@ -211,6 +211,14 @@ impl Engine for Cuda {
         let buffer = self.network.probabilities();
         let mut values = vec![0.0; self.last_batch * self.network.plan.classes];
         self.network.last().compute.read(buffer, &mut values)?;
+        Ok(values)
+    }
+
+    fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
+        let planned = &self.network.plan.buffers[buffer];
+        let mut values = vec![0.0; self.last_batch * planned.values];
+        let own = &self.network.buffers[buffer];
+        self.network.devices[planned.device].compute.read(own, &mut values)?;
         Ok(values)
     }
 
