@@ -47,6 +47,36 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
+/// A network does not fit into the memory: exit code 2.
+#[derive(Debug)]
+pub struct TooLarge {
+    /// Images that were wanted at once.
+    pub batch: usize,
+    /// What is needed and what there is.
+    pub why: String,
+    /// Images at once that would fit; 0: not even one.
+    pub fits: usize,
+    /// What to do where not even one fits.
+    pub none_fits: &'static str,
+    /// How the user says the batch.
+    pub option: &'static str,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a batch of {} does not fit into the memory: {}; ", self.batch, self.why)?;
+        match self.fits {
+            0 => write!(f, "not even one image fits; {}", self.none_fits),
+            n => write!(f, "a batch of {n} would fit ({}{n})", self.option),
+        }
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+/// How the batch is said in most commands.
+pub const BATCH_OPTION: &str = "--set train.batch=";
+
 /// A line on standard error, for progress and logs; arguments as for `format!`. A reader that has
 /// gone away (`2>&1 | head`) ends no training, as `eprintln!` would.
 #[macro_export]
@@ -65,7 +95,7 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
     if let Some(stopped) = error.downcast_ref::<Stopped>() {
         return 128 + stopped.signal;
     }
-    if error.is::<ConfigError>() { 2 } else { 1 }
+    if error.is::<ConfigError>() || error.is::<TooLarge>() { 2 } else { 1 }
 }
 
 /// The exit code for an error in the program: BSD's EX_SOFTWARE.

@@ -22,6 +22,7 @@
 //! - [`files`]: files that are whole or absent, and numbers used where they lie in a file.
 //! - [`interrupt`]: signals that ask the program to end, or to save.
 //! - [`progress`]: how far a long piece of work is, on standard error.
+//! - [`machine`]: what the machine has to give: memory and threads.
 //! - [`random`]: every random number, as a function of what it is for.
 //! - [`errors`]: what decides the exit code, and lines for people on standard error.
 
@@ -35,6 +36,7 @@ pub mod gpu;
 pub mod interrupt;
 pub mod keys;
 pub mod layers;
+pub mod machine;
 pub mod network;
 pub mod pictures;
 pub mod progress;

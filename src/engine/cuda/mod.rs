@@ -19,6 +19,7 @@ use crate::data::form::{Bytes, CropView, Form};
 use crate::engine::batch::{check_images, check_labels};
 use crate::engine::tensors::{self, pair, pair_mut};
 use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor};
+use crate::errors::{BATCH_OPTION, TooLarge};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
@@ -26,8 +27,8 @@ use crate::gpu::memory::{Buffer, Pinned};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::network::{BufferId, Plan, TensorPlan};
-use crate::{config_error, note};
-use anyhow::{Context, Result, bail};
+use crate::note;
+use anyhow::{Context, Error, Result, bail};
 use layout::Layout;
 use network::Network;
 use rayon::prelude::*;
@@ -285,14 +286,14 @@ fn check_memory(
         let (need, free, all) = (mib(need), mib(*free), mib(*all));
         format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
     });
-    let each = each.collect::<Vec<_>>().join(", ");
-    let way_out = match most {
-        0 => {
-            "not even one image fits; use a GPU with more memory, two GPUs, or --device cpu".into()
-        }
-        n => format!("a batch of {n} would fit (--set train.batch={n})"),
-    };
-    Err(config_error!("a batch of {} does not fit into the memory: {each}; {way_out}", plan.batch))
+    let each: Vec<String> = each.collect();
+    Err(Error::new(TooLarge {
+        batch: plan.batch,
+        why: each.join(", "),
+        fits: most,
+        none_fits: "use a GPU with more memory, two GPUs, or --device cpu",
+        option: BATCH_OPTION,
+    }))
 }
 
 /// Compiles and loads every kernel, different ones side by side.
