@@ -67,7 +67,7 @@ fn to(hand: &Sender<ThreadBuilder>, thread: ThreadBuilder) -> io::Result<()> {
 }
 
 /// Threads that are there already and wait for what they shall be: a pool that finds no thread for
-/// itself could not be tried again with fewer. Those that are handed nothing end.
+/// itself could not be tried again with fewer.
 struct Waiting {
     /// How many are to be used.
     count: usize,
@@ -75,30 +75,41 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// `wanted` threads, or fewer with a note where the system does not give so many.
     fn start(name: &str, wanted: usize) -> Result<Waiting> {
+        let (started, error) = match Waiting::start_all(name, wanted) {
+            Ok(waiting) => return Ok(waiting),
+            Err(refusal) => refusal,
+        };
+        if started == 0 {
+            let limits = "see what ulimit -u and ulimit -v allow";
+            return Err(error)
+                .with_context(|| format!("the system gives no thread for {name}; {limits}"));
+        }
+        // Others need some too: the loader of training, that of validation.
+        let count = (started / 3).max(1);
+        note!(
+            "the system gives {started} threads for {name} instead of {wanted} ({error}); going on \
+             with {count}"
+        );
+        Waiting::start(name, count)
+    }
+
+    /// Err: how many could be started, and why no more. They have ended.
+    fn start_all(name: &str, wanted: usize) -> std::result::Result<Waiting, (usize, io::Error)> {
         let (hand, handed) = mpsc::channel();
         let handed = Arc::new(Mutex::new(handed));
+        let mut threads = Vec::new();
         for started in 0..wanted {
             let handed = Arc::clone(&handed);
             let thread = Builder::new().name(format!("{name}-{started}"));
             match thread.spawn(move || serve(&handed)) {
-                Ok(_) => {}
-                Err(error) if started == 0 => {
-                    return Err(error).with_context(|| {
-                        format!(
-                            "the system gives no thread for {name}; see what ulimit -u and ulimit \
-                             -v allow"
-                        )
-                    });
-                }
+                Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    // Others need some too: the loader of training, that of validation.
-                    let count = (started / 3).max(1);
-                    note!(
-                        "the system gives {started} threads for {name} instead of {wanted} \
-                         ({error}); going on with {count}"
-                    );
-                    return Ok(Waiting { count, hand });
+                    drop(hand);
+                    // A panic in one has been told by the hook.
+                    threads.into_iter().for_each(|thread| drop(thread.join()));
+                    return Err((started, error));
                 }
             }
         }

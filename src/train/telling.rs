@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 const STUCK_AFTER: u64 = 400;
 const OVER: usize = 100;
 /// Steps of a whole run, at least, whose loss says that it has diverged.
-const FEWEST: usize = 20;
+const FEWEST: usize = 5;
 /// A mean loss so many times that of chance is one of a run that has diverged.
 const DIVERGED: f64 = 10.0;
 
