@@ -85,7 +85,7 @@ fn on_cpu(case: &Case, layer: &dyn Layer, feed: &Feed) -> Outcome {
         Role::Loss(softmax) => {
             softmax.forward(&run, &mut out.y, &feed.x);
             softmax.backward(&run, &mut out.dx, &out.y, &feed.labels);
-            let sums = tally(&out.y, &feed.labels);
+            let sums = tally(&out.y, &feed.x, &feed.labels);
             out.totals = vec![sums.loss as f32, sums.top1_wrong as f32, sums.top5_wrong as f32];
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::engine::{Choice, Engine};
+use crate::errors::TooLarge;
 use crate::gpu::library;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
@@ -36,9 +37,18 @@ impl Model {
             note!("computing {}", place.words);
         }
         let classes = Classes::Known(checkpoint.facts.classes.len());
-        let plan = Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes)
-            .with_context(|| path.display().to_string())?;
-        let mut engine = place.engine(plan)?;
+        let engine = |batch| {
+            let plan = Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes);
+            place.engine(plan?).with_context(|| path.display().to_string())
+        };
+        let mut engine = engine(batch).or_else(|error| match error.downcast_ref::<TooLarge>() {
+            // The result does not depend on how many images go at once.
+            Some(TooLarge { fits, why, .. }) if *fits > 0 => {
+                note!("{fits} images at once instead of {batch}: {why}");
+                engine(*fits)
+            }
+            _ => Err(error),
+        })?;
         checkpoint.load(engine.as_mut(), false)?;
         let cropping = Cropping::new(&config.data, &checkpoint.facts, engine.as_mut())?;
         Ok(Model { checkpoint, config, engine, cropping })

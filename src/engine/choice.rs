@@ -156,7 +156,7 @@ impl Placement {
     /// The network in the devices' memory, its parameters still zero.
     pub fn engine(&self, plan: Plan) -> Result<Box<dyn Engine>> {
         if self.gpus.is_empty() {
-            return Ok(Box::new(Cpu::new(plan)));
+            return Ok(Box::new(Cpu::new(plan)?));
         }
         Ok(Box::new(Cuda::new(plan, &self.gpus)?))
     }

@@ -2,7 +2,7 @@
 
 use super::cuda::{LaunchContext, Launches};
 use super::{Rule, lrn, pool, softmax};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use std::fmt::Debug;
 
@@ -15,6 +15,23 @@ pub struct Shape {
     pub width: usize,
     /// Kernel maps.
     pub channels: usize,
+}
+
+/// Values that one image's activations on a tower, or a layer's weights there, have at most: 4 TiB
+/// of floats. Sums over layers and batches are then far from the ends of their types.
+pub const MOST_VALUES: u128 = 1 << 40;
+
+/// Refuses more than [`MOST_VALUES`]: `what`, as in `its weights`, of these sizes.
+pub(crate) fn check_values(what: &str, sizes: &[usize]) -> Result<()> {
+    let values = sizes.iter().fold(1u128, |all, &size| all.saturating_mul(size as u128));
+    if values <= MOST_VALUES {
+        return Ok(());
+    }
+    let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    bail!(
+        "{what}, {sizes}, would be more than the {} TiB that a machine may have",
+        MOST_VALUES >> 38
+    )
 }
 
 impl Shape {

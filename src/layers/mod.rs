@@ -35,6 +35,7 @@ pub use layer::{
 pub use weights::{Input, Weights};
 
 use kind::read_as;
+pub(crate) use layer::check_values;
 
 /// Every layer kind, one line each.
 pub static KINDS: &[Kind] = &[

@@ -202,6 +202,11 @@ impl Plan {
         self.layers.last().expect("a plan ends in softmax").parts[0].y
     }
 
+    /// What softmax makes them of [batch, classes].
+    pub fn logits(&self) -> BufferId {
+        self.layers.last().expect("a plan ends in softmax").parts[0].x
+    }
+
     /// Every parameter in the outside world's order and shape.
     pub fn tensors(&self) -> Vec<TensorPlan> {
         let mut tensors = Vec::new();
@@ -239,22 +244,28 @@ impl Plan {
         (0..devices)
             .map(|device| {
                 let buffers = self.buffers.iter().filter(|b| b.device == device);
-                let values: u64 = buffers.map(|b| (b.values * self.batch) as u64).sum();
+                let values = buffers.map(|b| (b.values * self.batch) as u64);
+                let values = values.fold(0, u64::saturating_add);
                 let parts =
                     || self.layers.iter().flat_map(|l| &l.parts).filter(|p| p.device == device);
                 let parameters: u64 = parts().map(Part::parameters).sum();
                 let copies = if self.mode == Mode::Training { 3 } else { 1 };
                 let scratch = if self.mode == Mode::Training { self.workspace(device) } else { 0 };
-                4 * (values + copies * parameters + scratch as u64)
+                values.saturating_add(copies * parameters + scratch as u64).saturating_mul(4)
             })
             .collect()
     }
 
     /// Values of scratch space that one device needs, shared by all its layers.
     pub fn workspace(&self, device: usize) -> usize {
+        self.workspace_of(device, self.batch)
+    }
+
+    /// The same for so many images at once.
+    pub fn workspace_of(&self, device: usize, batch: usize) -> usize {
         let parts = self.layers.iter().flat_map(|l| &l.parts).filter(|p| p.device == device);
         let need = |p: &Part| match p.layer.role() {
-            Role::Learn(layer) => layer.workspace(self.batch),
+            Role::Learn(layer) => layer.workspace(batch),
             _ => 0,
         };
         parts.map(need).max().unwrap_or(0)

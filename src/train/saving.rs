@@ -66,6 +66,8 @@ pub struct Saver {
     failure: Option<Error>,
     /// When the last try began, and after which step.
     begun: (Instant, u64),
+    /// The step of what `last` holds, where it was written here.
+    held: Option<u64>,
     /// `last` is to be written as soon as there is no other write under way.
     wanted: bool,
     /// Files of states that had to make room for newer ones in memory.
@@ -89,6 +91,7 @@ impl Saver {
             failed: Vec::new(),
             failure: None,
             begun: (Instant::now(), step),
+            held: None,
             wanted: false,
             lost: Vec::new(),
             news: Vec::new(),
@@ -174,6 +177,10 @@ impl Saver {
     }
 
     fn take_in(&mut self, (failed, failure): Left) {
+        if failed.is_empty() {
+            // Every state that is written is `last`'s too.
+            self.held = Some(self.begun.1);
+        }
         match (&failure, &self.failure) {
             (Some(error), None) => {
                 let text = format!(
@@ -210,6 +217,11 @@ impl Saver {
             }
             None => format!("{} holds no checkpoint yet", self.run.0.display()),
         }
+    }
+
+    /// The step of what `last` holds, where that was written by this process.
+    pub fn held(&self) -> Option<u64> {
+        self.held
     }
 
     /// What there is to be said since it was last asked for.

@@ -3,10 +3,10 @@
 
 use super::checkpoint::{DataFacts, Snapshot, TrainingState};
 use super::clock::Clock;
-use super::evaluate::{evaluate, images_per_batch};
+use super::evaluate::{self, images_per_batch};
 use super::feed::{self, Cropping};
+use super::finite::first_not_finite;
 use super::initial;
-use super::interrupt::Interrupt;
 use super::metrics::{Line, Metrics, Validation};
 use super::rates::rates;
 use super::runs::RunFolder;
@@ -17,12 +17,13 @@ use crate::config::Config;
 use crate::data::loader::{Batch, Crops, Images};
 use crate::engine::Engine;
 use crate::errors::sentence;
+use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::note;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::schedules::Verdict;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +91,9 @@ impl Trainer<'_> {
     /// Trains from where the state stands to the end. However it ends, what is worth it is saved.
     pub fn train(mut self) -> Result<End> {
         self.state.training_images = self.images.train.len() as u64;
+        if self.run.last().exists() {
+            self.interrupt.keeps(telling::kept(&self.run, self.state.step));
+        }
         let mut session = self.open()?;
         if !self.saved {
             self.save_last(&mut session)?;
@@ -104,7 +108,9 @@ impl Trainer<'_> {
         let saved = saved.and_then(|()| session.finish(self.state.step));
         match (&end, saved) {
             (Ok(_), saved) => saved?,
-            (Err(_), Ok(())) if session.sound => telling::kept(&self.run, self.state.step),
+            (Err(_), Ok(())) if session.sound => {
+                telling::kept_before_error(&self.run, self.state.step);
+            }
             (Err(_), Ok(())) => {}
             (Err(_), Err(unsaved)) => note!("{}", sentence(&unsaved)),
         }
@@ -123,6 +129,10 @@ impl Trainer<'_> {
             self.state.epoch..config.train.epochs + 1,
             self.state.batches,
         )?;
+        self.heed(session)?;
+        if self.interrupt.wanted() {
+            return self.interrupted(false, session);
+        }
         // The run before was interrupted in the validation that ends an epoch.
         if self.state.tally.images == self.state.training_images {
             let ended = self.end_epoch(session)?;
@@ -139,8 +149,10 @@ impl Trainer<'_> {
             self.train_on(&batch, batches.waited(), &progress, session)?;
             let ends_epoch = batch.last;
             batches.recycle(batch);
+            self.heed(session)?;
             if ends_epoch {
                 progress.finish();
+                self.check_loss(session, true)?;
                 if self.profile {
                     telling::profile(self.engine.as_ref(), &session.clock);
                 }
@@ -168,10 +180,28 @@ impl Trainer<'_> {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
             metrics: Metrics::open(&self.run.metrics(), self.state.step, epochs)?,
             clock: Clock::start(),
-            recent: Recent::default(),
+            recent: Recent::new(self.engine.plan().classes),
             saver: Saver::new(&self.run, self.state.step, self.config.to_toml()),
             sound: true,
         })
+    }
+
+    /// At a step's border: saves where a signal asks for that and not for the end, and keeps in
+    /// mind what the disk holds, for a second signal's answer.
+    fn heed(&self, session: &mut Session) -> Result<()> {
+        if self.interrupt.take_save() && !self.interrupt.wanted() {
+            self.save_now(session)?;
+            session.saver.wait();
+            if session.saver.held() == Some(self.state.step) {
+                let last = self.run.last();
+                let step = self.state.step;
+                progress::say(&format!("saved as asked: {}, step {step}", last.display()));
+            }
+        }
+        if let Some(step) = session.saver.held() {
+            self.interrupt.keeps(telling::kept(&self.run, step));
+        }
+        Ok(())
     }
 
     fn interrupted(&self, unsaved: bool, session: &mut Session) -> Result<End> {
@@ -209,8 +239,19 @@ impl Trainer<'_> {
         let (loss, error) = (self.state.tally.mean_loss(), self.state.tally.top1_error());
         progress.message(format!("loss {loss:.3}  top-1 error {:.1} %", 100.0 * error));
         progress.advance(tally.images);
-        session.recent.add(&tally, self.state.step, self.engine.plan().classes, progress);
-        Ok(())
+        session.recent.add(tally, self.state.step, progress);
+        self.check_loss(session, false)
+    }
+
+    /// Err: training has diverged, and its weights are not worth being saved. `end`: of an epoch.
+    fn check_loss(&self, session: &mut Session, end: bool) -> Result<()> {
+        let (run, state) = (&self.run, &self.state);
+        let checked = match end {
+            true => session.recent.check_end(run, self.config, state),
+            false => session.recent.check(run, state),
+        };
+        session.sound &= checked.is_ok();
+        checked
     }
 
     /// One batch through the network and the update rule.
@@ -232,12 +273,14 @@ impl Trainer<'_> {
         let momentum = self.config.train.momentum as f32;
         let (images, labels) = (batch.images.view(), &batch.labels);
         let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
-        ensure!(
-            tally.loss.is_finite(),
-            "the loss is no number any more at step {}: {}",
-            state.step + 1,
-            diverged(&self.run, state.schedule.rate)
-        );
+        if !tally.loss.is_finite() {
+            let (step, rate) = (state.step + 1, state.schedule.rate);
+            let place = first_not_finite(self.engine.as_ref())?;
+            bail!(
+                "the loss is no number any more at step {step}{place}: {}",
+                diverged(&self.run, rate)
+            );
+        }
         state.step += 1;
         state.batches += 1;
         state.tally.add(tally);
@@ -364,18 +407,29 @@ impl Trainer<'_> {
         let crops = Crops::Centre;
         let batch = images_per_batch(self.engine.plan().batch, crops);
         let progress = Progress::new("validation", images.len() as u64);
-        let loader = feed::evaluation(&self.config.data, images, &session.cropping, crops, batch)?;
-        let engine = self.engine.as_mut();
-        let tally = evaluate(&mut [(engine, loader)], crops, &progress, &self.interrupt)?;
-        if let Some(tally) = tally.filter(|tally| !tally.loss.is_finite()) {
+        let cropping = &session.cropping;
+        let mut loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
+        let mut tally = Tally::default();
+        loop {
+            let member: evaluate::Member<'_> = (self.engine.as_mut(), &mut loader);
+            let Some(more) = evaluate::next(&mut [member], crops)? else { break };
+            tally.add(more);
+            progress.advance(more.images);
+            if self.interrupt.wanted() {
+                return Ok(None);
+            }
+            self.heed(session)?;
+        }
+        if !tally.loss.is_finite() {
             session.sound = false;
             bail!(
-                "the validation loss is {} after step {}: {}",
+                "the validation loss is {} after step {}{}: {}",
                 tally.mean_loss(),
                 self.state.step,
+                first_not_finite(self.engine.as_ref())?,
                 diverged(&self.run, self.state.schedule.rate)
             );
         }
-        Ok(tally)
+        Ok(Some(tally))
     }
 }

@@ -8,6 +8,8 @@ use super::print;
 use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
+use crate::errors::Stopped;
+use crate::interrupt::{self, Interrupt};
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
@@ -15,10 +17,9 @@ use crate::progress::duration;
 use crate::quoting::Typed;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
 use crate::train::feed;
-use crate::train::interrupt::Interrupt;
 use crate::train::runs::RunFolder;
 use crate::train::trainer::{End, Trainer};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result};
 use resume::Old;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,8 +28,9 @@ use std::time::Instant;
 ///
 /// Writes a folder with config.toml (all defaults filled in), metrics.jsonl (a line a step and an
 /// epoch), last.safetensors and best.safetensors (the lowest validation top-1 error). Ctrl-C
-/// finishes the step, writes last.safetensors and ends; --resume goes on from there as if nothing
-/// had happened.
+/// finishes the step, writes last.safetensors and ends, as do SIGTERM, SIGHUP, SIGQUIT and SIGXCPU;
+/// --resume goes on from there as if nothing had happened. SIGUSR1 writes last.safetensors and goes
+/// on. A run that a signal has ended has the exit code 128 and the signal's number.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What to train: network, data, schedule.
@@ -57,6 +59,7 @@ pub struct Args {
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(args: Args) -> Result<()> {
+    interrupt::at_once("no step had been done");
     let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
     let (mut config, source) = read_config(&args, old.as_ref())?;
     let place = args.device.resolve(config.towers)?;
@@ -100,7 +103,7 @@ pub fn run(args: Args) -> Result<()> {
         run,
         state,
         saved: checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == last),
-        interrupt: Interrupt::listen()?,
+        interrupt: Interrupt::listen(),
         profile: args.profile,
     };
     train(trainer, checkpoint)
@@ -167,7 +170,7 @@ fn greet(config: &Config, size: &Size, place: &Placement, images: usize, run: &R
 
 /// Trains from the start, or from where `checkpoint` stands.
 fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()> {
-    let run = trainer.run.clone();
+    let (run, interrupt) = (trainer.run.clone(), trainer.interrupt);
     let is_new = checkpoint.is_none();
     match checkpoint {
         Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,
@@ -176,11 +179,14 @@ fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()>
     run.remove_leftovers();
     let begun = Instant::now();
     match trainer.train()? {
-        End::Interrupted => bail!(
-            "interrupted; all is kept in {}, go on with: {}",
-            run.last().display(),
-            run.resume()
-        ),
+        End::Interrupted => Err(Error::new(Stopped {
+            signal: interrupt.signal().unwrap_or_default(),
+            sentence: format!(
+                "interrupted; all is kept in {}, go on with: {}",
+                run.last().display(),
+                run.resume()
+            ),
+        })),
         End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64())),
     }
 }

@@ -19,15 +19,16 @@ use crate::data::form::{Bytes, CropView, Form};
 use crate::engine::batch::{check_images, check_labels};
 use crate::engine::tensors::{self, pair, pair_mut};
 use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor};
+use crate::errors::{BATCH_OPTION, TooLarge};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
 use crate::gpu::memory::{Buffer, Pinned};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::network::{Plan, TensorPlan};
+use crate::network::{BufferId, Plan, TensorPlan};
 use crate::{config_error, note};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use layout::Layout;
 use network::Network;
 use rayon::prelude::*;
@@ -215,6 +216,14 @@ impl Engine for Cuda {
         Ok(values)
     }
 
+    fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
+        let planned = &self.network.plan.buffers[buffer];
+        let mut values = vec![0.0; self.last_batch * planned.values];
+        let own = &self.network.buffers[buffer];
+        self.network.devices[planned.device].compute.read(own, &mut values)?;
+        Ok(values)
+    }
+
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.network.plan, run, labels)?;
         self.step(run, images, Some(labels))?;
@@ -301,14 +310,14 @@ fn check_memory(
         let (need, free, all) = (mib(need), mib(*free), mib(*all));
         format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
     });
-    let each = each.collect::<Vec<_>>().join(", ");
-    let way_out = match most {
-        0 => {
-            "not even one image fits; use a GPU with more memory, two GPUs, or --device cpu".into()
-        }
-        n => format!("a batch of {n} would fit (--set train.batch={n})"),
-    };
-    Err(config_error!("a batch of {} does not fit into the memory: {each}; {way_out}", plan.batch))
+    let each: Vec<String> = each.collect();
+    Err(Error::new(TooLarge {
+        batch: plan.batch,
+        why: each.join(", "),
+        fits: most,
+        none_fits: "use a GPU with more memory, two GPUs, or --device cpu",
+        option: BATCH_OPTION,
+    }))
 }
 
 /// Compiles and loads every kernel, different ones side by side.

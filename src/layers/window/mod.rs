@@ -2,7 +2,7 @@
 
 pub mod cuda;
 
-use super::{Layer, Outputs, Place, Settings, Shape, read_as};
+use super::{Layer, Outputs, Place, Settings, Shape, check_values, read_as};
 use crate::keys::to_table;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,10 @@ pub struct Window {
     pub groups: usize,
 }
 
+/// Multiply-adds of one image that a layer has at most; sums over layers are then far from the ends
+/// of their type.
+const MOST_WORK: u128 = 1 << 52;
+
 impl Kernels {
     /// Refuses values that no input could suit.
     pub fn check(&self) -> Result<()> {
@@ -134,6 +138,15 @@ impl Kernels {
             channels,
         };
         let groups = self.groups;
+        let under = [self.size, self.size, input.channels / groups];
+        let places = [output.height, output.width, channels];
+        check_values("its output", &places)?;
+        check_values("its kernels", &[&[channels], &under[..]].concat())?;
+        let work = [&places[..], &under[..]].concat();
+        let work = work.iter().fold(1u128, |all, &size| all.saturating_mul(size as u128));
+        if work > MOST_WORK {
+            bail!("its {work} multiply-adds would take hours for one image");
+        }
         Ok(Window { input, output, size: self.size, stride: self.stride, top, left, groups })
     }
 }
