@@ -39,6 +39,19 @@ struct Place {
     epoch: u64,
 }
 
+impl Place {
+    /// Whether it is what comes right after `other`.
+    fn follows(&self, other: &Place) -> bool {
+        match self.is_epoch {
+            true => (self.step, self.epoch, false) == (other.step, other.epoch, other.is_epoch),
+            false => {
+                let epoch = other.epoch + u64::from(other.is_epoch);
+                (self.step, self.epoch) == (other.step + 1, epoch)
+            }
+        }
+    }
+}
+
 /// What a line is.
 enum Line {
     /// One of the run's, up to the checkpoint.
@@ -59,22 +72,7 @@ pub fn mend(path: &Path, step: u64, epochs: u32) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         read => read.with_context(|| format!("{} cannot be read", path.display()))?,
     };
-    let text = old.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&old);
-    let pieces: Vec<&[u8]> = text.split_inclusive(|&byte| byte == b'\n').collect();
-    let mut lines = Vec::with_capacity(pieces.len());
-    for piece in &pieces {
-        lines.push(
-            classify(piece, step, epochs.into()).with_context(|| path.display().to_string())?,
-        );
-    }
-    part_those_out_of_place(&mut lines);
-    let mut kept = Vec::with_capacity(text.len());
-    for (piece, _) in pieces.iter().zip(&lines).filter(|(_, line)| matches!(line, Line::Kept(_))) {
-        kept.extend_from_slice(piece.strip_suffix(b"\n").unwrap_or(piece));
-        kept.push(b'\n');
-    }
-    let numbered = lines.iter().enumerate().filter(|(_, line)| matches!(line, Line::Odd));
-    let odd: Vec<usize> = numbered.map(|(index, _)| index + 1).collect();
+    let (kept, odd) = sort_out(&old, step, epochs).with_context(|| path.display().to_string())?;
     if !odd.is_empty() {
         let beside = keep_beside(path, &old)?;
         note!(
@@ -86,6 +84,28 @@ pub fn mend(path: &Path, step: u64, epochs: u32) -> Result<()> {
         );
     }
     replace(path, &old, &kept).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// What stays of the log `old`, and the numbers of the odd lines, from 1. Err: it is of a newer
+/// version.
+fn sort_out(old: &[u8], step: u64, epochs: u32) -> Result<(Vec<u8>, Vec<usize>)> {
+    let text = old.strip_prefix(BYTE_ORDER_MARK).unwrap_or(old);
+    let pieces: Vec<&[u8]> = text.split_inclusive(|&byte| byte == b'\n').collect();
+    let lines = pieces.iter().map(|piece| classify(piece, step, epochs.into()));
+    let mut lines: Vec<Line> = lines.collect::<Result<_>>()?;
+    part_those_out_of_place(&mut lines);
+    let (mut kept, mut odd) = (Vec::with_capacity(text.len()), Vec::new());
+    for (index, (piece, line)) in pieces.iter().zip(&lines).enumerate() {
+        match line {
+            Line::Kept(_) => {
+                kept.extend_from_slice(piece.strip_suffix(b"\n").unwrap_or(piece));
+                kept.push(b'\n');
+            }
+            Line::Odd => odd.push(index + 1),
+            Line::Past | Line::Torn => {}
+        }
+    }
+    Ok((kept, odd))
 }
 
 /// What `piece` is, in a run that stands at `step`, `epochs` epochs being finished. Err: it is of a
@@ -149,37 +169,61 @@ fn part_those_out_of_place(lines: &mut [Line]) {
     }
 }
 
-/// Marks as odd all lines to keep but a longest run of them whose keys rise.
-fn keep_rising<K: Ord>(lines: &mut [Line], mut key: impl FnMut(&Place) -> K) {
+/// Marks as odd all lines to keep but a longest run of them whose keys rise; of several such runs
+/// one with the most lines that go on from a neighbour.
+fn keep_rising<K: Ord>(lines: &mut [Line], key: impl FnMut(&Place) -> K) {
     let kept = lines.iter().enumerate();
-    let (places, keys): (Vec<usize>, Vec<K>) = kept
+    let (at, places): (Vec<usize>, Vec<Place>) = kept
         .filter_map(|(index, line)| match line {
-            Line::Kept(place) => Some((index, key(place))),
+            Line::Kept(place) => Some((index, *place)),
             _ => None,
         })
         .unzip();
+    let one = 2 * places.len() as u64 + 1;
+    let mut weights = vec![one; places.len()];
+    for index in 1..places.len() {
+        if places[index].follows(&places[index - 1]) {
+            weights[index - 1] += 1;
+            weights[index] += 1;
+        }
+    }
+    let keys: Vec<K> = places.iter().map(key).collect();
     let mut stays = vec![false; places.len()];
-    longest_rising(&keys).into_iter().for_each(|index| stays[index] = true);
-    for (place, _) in places.into_iter().zip(stays).filter(|(_, stays)| !stays) {
-        lines[place] = Line::Odd;
+    heaviest_rising(&keys, &weights).into_iter().for_each(|index| stays[index] = true);
+    for (index, _) in at.into_iter().zip(stays).filter(|(_, stays)| !stays) {
+        lines[index] = Line::Odd;
     }
 }
 
-/// The indices of a longest subsequence that rises; of equal keys the first.
-fn longest_rising<K: Ord>(keys: &[K]) -> Vec<usize> {
-    // `ends[n]` is where the subsequence of n + 1 keys with the smallest end does end.
-    let (mut ends, mut before) = (Vec::<usize>::new(), Vec::with_capacity(keys.len()));
+/// The indices of a subsequence of keys that rises, of the largest sum of weights.
+fn heaviest_rising<K: Ord>(keys: &[K], weights: &[u64]) -> Vec<usize> {
+    let mut ranked: Vec<&K> = keys.iter().collect();
+    ranked.sort();
+    ranked.dedup();
+    // A Fenwick tree over the keys' ranks: the heaviest subsequence up to a rank, and its end.
+    let mut tree: Vec<(u64, Option<usize>)> = vec![(0, None); ranked.len() + 1];
+    let up_to = |tree: &[(u64, Option<usize>)], mut rank: usize| {
+        let mut best = (0, None);
+        while rank > 0 {
+            best = if tree[rank].0 > best.0 { tree[rank] } else { best };
+            rank -= rank & rank.wrapping_neg();
+        }
+        best
+    };
+    let mut before = Vec::with_capacity(keys.len());
     for (index, key) in keys.iter().enumerate() {
-        let n = ends.partition_point(|&end| keys[end] < *key);
-        before.push(n.checked_sub(1).map(|shorter| ends[shorter]));
-        match ends.get(n) {
-            None => ends.push(index),
-            Some(&end) if keys[end] > *key => ends[n] = index,
-            Some(_) => {}
+        let smaller = ranked.partition_point(|other| *other < key);
+        let (weight, end) = up_to(&tree, smaller);
+        before.push(end);
+        let own = (weight + weights[index], Some(index));
+        let mut rank = smaller + 1;
+        while rank < tree.len() {
+            tree[rank] = if own.0 > tree[rank].0 { own } else { tree[rank] };
+            rank += rank & rank.wrapping_neg();
         }
     }
-    let mut found: Vec<usize> =
-        std::iter::successors(ends.last().copied(), |&index| before[index]).collect();
+    let end = up_to(&tree, ranked.len()).1;
+    let mut found: Vec<usize> = std::iter::successors(end, |&index| before[index]).collect();
     found.reverse();
     found
 }
@@ -222,12 +266,12 @@ mod tests {
     /// A log of `epochs` epochs of three steps each.
     fn log(epochs: u64) -> Vec<String> {
         let line = |kind: &str, step: u64, epoch: u64| {
-            let numbers = r#""learning_rate":0.01,"loss":1.5,"top1_error":0.5,"top5_error":0.0,"#;
-            let speed = r#""images_per_second":9.0,"wait_seconds":0.0"#;
+            let numbers = r#""learning_rate":0.01,"top1_error":0.5,"top5_error":0.0,"loss":1."#;
+            let speed = r#","images_per_second":9.0,"wait_seconds":0.0"#;
             let validation = r#","val_loss":1.0,"val_top1_error":0.5,"val_top5_error":0.0"#;
             let validation = if kind == "epoch" { validation } else { "" };
             format!(
-                r#"{{"kind":"{kind}","step":{step},"epoch":{epoch},{numbers}{speed}{validation}}}"#
+                r#"{{"kind":"{kind}","step":{step},"epoch":{epoch},{numbers}{step}{speed}{validation}}}"#
             )
         };
         let of_epoch = |e| {
@@ -237,17 +281,10 @@ mod tests {
         (1..=epochs).flat_map(of_epoch).collect()
     }
 
-    /// The log that is left of `text`, and the names beside it.
+    /// The log that is left of `text`, and how many lines were odd.
     fn mended(text: &[u8], step: u64, epochs: u32) -> (Vec<u8>, usize) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        fs::write(&path, text).unwrap();
-        mend(&path, step, epochs).unwrap();
-        let others = fs::read_dir(folder.path()).unwrap().count() - 1;
-        if others > 0 {
-            assert_eq!(fs::read(folder.path().join("metrics.jsonl.odd-1")).unwrap(), text);
-        }
-        (fs::read(&path).unwrap(), others)
+        let (kept, odd) = sort_out(text, step, epochs).unwrap();
+        (kept, odd.len())
     }
 
     fn joined(lines: &[String]) -> Vec<u8> {
@@ -262,10 +299,10 @@ mod tests {
             assert_eq!(mended(&all, step, epochs), (joined(&lines[..keep]), 0), "{step} {epochs}");
         }
         for cut in 0..all.len() {
-            let (left, others) = mended(&all[..cut], 9, 3);
+            let (left, odd) = mended(&all[..cut], 9, 3);
             // A whole line that lacks its end only is a line.
             let whole = all[..cut + 1].iter().filter(|&&byte| byte == b'\n').count();
-            assert_eq!((left, others), (joined(&lines[..whole]), 0), "{cut} bytes");
+            assert_eq!((left, odd), (joined(&lines[..whole]), 0), "{cut} bytes");
         }
         let marked = [BYTE_ORDER_MARK, &all].concat();
         assert_eq!(mended(&marked, 9, 3), (all, 0));
@@ -275,12 +312,10 @@ mod tests {
     fn whatever_is_put_in_is_left_out_and_kept_beside() {
         let lines = log(3);
         for at in 0..=lines.len() {
-            for odd in ["", "{}", "null", "# a note", "\0\0\0", &lines[0], &lines[11], &lines[3]] {
+            for more in ["", "{}", "null", "# a note", "\0\0\0", &lines[0], &lines[11], &lines[3]] {
                 let mut with = lines.clone();
-                with.insert(at, odd.to_string());
-                let (left, others) = mended(&joined(&with), 9, 3);
-                assert_eq!(left, joined(&lines), "{odd:?} at {at}");
-                assert_eq!(others, 1, "{odd:?} at {at}");
+                with.insert(at, more.to_string());
+                assert_eq!(mended(&joined(&with), 9, 3), (joined(&lines), 1), "{more:?} at {at}");
             }
         }
     }
@@ -292,14 +327,14 @@ mod tests {
         for bit in 0..8 * all.len() {
             let mut bad = all.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let (left, others) = mended(&bad, 9, 3);
+            let (left, odd) = mended(&bad, 9, 3);
             let left: Vec<String> =
                 String::from_utf8(left).unwrap().lines().map(String::from).collect();
             let ended = all[bit / 8] == b'\n';
             let gone = lines.iter().filter(|line| !left.contains(line)).count();
             assert!(gone <= 1 + usize::from(ended), "bit {bit}: {gone} lines gone");
-            // What is still a line of its place may stay; all else is beside.
-            assert!(others == 1 || left.len() == lines.len(), "bit {bit}: {left:?}");
+            // What is still a line of its place may stay; all else is odd.
+            assert!(odd > 0 || left.len() == lines.len(), "bit {bit}: {left:?}");
         }
     }
 

@@ -49,7 +49,8 @@ pub struct Args {
     /// The run's folder; by default runs/NAME, or runs/NAME-2 … where that is taken.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Go on with the run of --run, or with the newest.
+    /// Go on with the run of --run, or with the newest. What --set says counts first, then --config,
+    /// then the folder's config.toml, then the checkpoint.
     #[arg(long)]
     resume: bool,
     /// After each epoch print the time of each layer and direction, on GPUs from their own clocks.
