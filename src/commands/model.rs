@@ -7,7 +7,7 @@ use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::train::checkpoint::Checkpoint;
-use crate::train::feed::Cropping;
+use crate::train::feed::{self, Cropping};
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,10 @@ impl Model {
         }
         let classes = Classes::Known(checkpoint.facts.classes.len());
         let plan = Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes)
+            .with_context(|| path.display().to_string())?;
+        // Before any memory is taken.
+        checkpoint.fits(&plan, false)?;
+        feed::augmentation(&config.data, &checkpoint.facts)
             .with_context(|| path.display().to_string())?;
         let mut engine = place.engine(plan)?;
         checkpoint.load(engine.as_mut(), false)?;

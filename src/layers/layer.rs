@@ -2,7 +2,7 @@
 
 use super::cuda::{LaunchContext, Launches};
 use super::{Rule, lrn, pool, softmax};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use std::fmt::Debug;
 
@@ -37,6 +37,24 @@ impl std::fmt::Display for Shape {
         write!(f, "{}×{}×{}", self.height, self.width, self.channels)
     }
 }
+
+/// Refuses a layer whose sizes multiply to more than 2^42, its multiply-adds of one image among
+/// them (the paper's whole network has 2^30). So no count of values, bytes or operations of a
+/// batch overflows 64 bits.
+///
+/// # Errors
+/// A sentence with the largest number that is allowed.
+pub fn check_size(factors: &[usize]) -> Result<()> {
+    let product = factors.iter().try_fold(1usize, |product, &factor| product.checked_mul(factor));
+    ensure!(
+        product.is_some_and(|product| product <= MOST),
+        "it is too large: it would multiply more than {MOST} times for one image"
+    );
+    Ok(())
+}
+
+/// See [`check_size`].
+const MOST: usize = 1 << 42;
 
 /// Sizes of a layer's parameters on one tower, in the order of the outside world. The first
 /// dimension of both is the one along which towers are joined.

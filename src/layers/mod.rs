@@ -30,7 +30,7 @@ pub use crate::vectors::kernel::Rule;
 pub use kind::{Classes, Family, Kind, Outputs, Place, Settings};
 pub use layer::{
     ForwardFew, Layer, Learn, Map, ParameterShapes, Pointwise, Role, Run, Shape, Stage,
-    UpdateAtOnce,
+    UpdateAtOnce, check_size,
 };
 pub use weights::{Input, Weights};
 

@@ -2,7 +2,7 @@
 
 pub mod cuda;
 
-use super::{Layer, Outputs, Place, Settings, Shape, read_as};
+use super::{Layer, Outputs, Place, Settings, Shape, check_size, read_as};
 use crate::keys::to_table;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,8 @@ impl Kernels {
             channels,
         };
         let groups = self.groups;
+        let Shape { height, width, channels } = output;
+        check_size(&[height, width, channels, self.size, self.size, input.channels / groups])?;
         Ok(Window { input, output, size: self.size, stride: self.stride, top, left, groups })
     }
 }

@@ -6,6 +6,8 @@
 //! channel] and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
 //! `preparation`, `state`, `format`, `checksums`.
 
+mod fit;
+
 use crate::config::Config;
 use crate::data::dataset::{Class, Dataset};
 use crate::data::preparation::Preparation;
@@ -124,6 +126,11 @@ fn interleaved(planes: &[f32], channels: usize) -> Vec<f32> {
     (0..planes.len()).map(|i| planes[i % channels * pixels + i / channels]).collect()
 }
 
+/// What is kept of a parameter, and what stands before its name there.
+fn slots(momenta: bool) -> impl Iterator<Item = (Slot, &'static str)> {
+    [(Slot::Value, ""), (Slot::Momentum, "momentum/")].into_iter().take(1 + usize::from(momenta))
+}
+
 /// An opened checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -180,42 +187,17 @@ impl Checkpoint {
 
     /// Puts the parameters (and, to go on training, the momenta) into `engine`.
     pub fn load(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
+        self.fits(engine.plan(), momenta)?;
         let tensors = engine.plan().tensors();
         for (index, tensor) in tensors.iter().enumerate() {
-            for (slot, prefix) in [(Slot::Value, ""), (Slot::Momentum, "momentum/")] {
-                if slot == Slot::Momentum && !momenta {
-                    continue;
-                }
+            for (slot, prefix) in slots(momenta) {
                 let name = format!("{prefix}{}", tensor.name);
-                if !self.reader.has(&name) {
-                    bail!(
-                        "{}: it has no {name}; the network of the config is another one than it \
-                         was trained with",
-                        self.path.display()
-                    );
-                }
-                let (shape, mapped) = self.reader.mapped(&name)?;
-                if shape != tensor.shape {
-                    bail!(
-                        "{}: {name} has the shape {shape:?}, the network needs {:?}",
-                        self.path.display(),
-                        tensor.shape
-                    );
-                }
-                match mapped {
+                match self.reader.mapped(&name)?.1 {
                     Some(values) if slot == Slot::Value => engine.adopt(index, &values)?,
                     Some(values) => engine.write(slot, index, &values)?,
                     None => engine.write(slot, index, &self.reader.tensor(&name)?.1)?,
                 }
             }
-        }
-        let extra = self.reader.names().into_iter().find(|name| {
-            !name.contains('/')
-                && !name.starts_with("data.")
-                && tensors.iter().all(|t| t.name != *name)
-        });
-        if let Some(name) = extra {
-            bail!("{}: the network of the config has no place for its {name}", self.path.display());
         }
         Ok(())
     }
