@@ -58,6 +58,21 @@ fn each_orientation_mark_turns_its_way() {
     }
 }
 
+/// tests/data/exif says what Pillow makes of one picture, turned by every form of Exif data.
+#[test]
+fn every_form_of_orientation_is_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/exif");
+    let list = std::fs::read_to_string(format!("{folder}/pixels.txt")).unwrap();
+    assert!(list.lines().count() > 15);
+    for line in list.lines() {
+        let name = line.split(' ').next().unwrap();
+        let bytes = std::fs::read(format!("{folder}/{name}")).unwrap();
+        let turned = image(&bytes, Orientation::Apply, 3).unwrap();
+        let crc = crc32fast::hash(&turned.pixels);
+        assert_eq!(format!("{name} {} {} {crc:08x}", turned.width, turned.height), line);
+    }
+}
+
 #[test]
 fn an_image_cut_short_is_an_error() {
     for name in ["baseline420.jpg", "baseline444.jpg", "progressive420.jpg", "plain.png"] {
