@@ -67,6 +67,10 @@ pub fn run(args: Args) -> Result<()> {
     let has_validation = images.validation.is_some();
     config.schedule.check_training(has_validation).with_context(|| source)?;
     let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
+    if let Some((_, checkpoint)) = &old {
+        // Before any memory is taken for what its config says.
+        resume::same_network(checkpoint, &facts, &plan)?;
+    }
     let engine = place.engine(plan)?;
 
     let (run, state, checkpoint) = match old {

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::config_error;
+use crate::network::Plan;
 use crate::note;
 use crate::schedules::Past;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, same_classes};
@@ -72,6 +73,13 @@ pub fn state(
     state.finished = false;
     note!("going on with {} from step {}, epoch {}", run.0.display(), state.step, state.epoch);
     Ok(state)
+}
+
+/// Refuses a network that is not the checkpoint's, or one of other classes.
+pub fn same_network(checkpoint: &Checkpoint, facts: &DataFacts, plan: &Plan) -> Result<()> {
+    let name = checkpoint.path.display().to_string();
+    same_classes((&name, &checkpoint.facts.classes), ("the data set", &facts.classes))?;
+    checkpoint.fits(plan, true)
 }
 
 /// Inside an epoch the order of its images and their batches must stay.

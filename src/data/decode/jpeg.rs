@@ -13,6 +13,7 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<Decoded> {
     let jpeg = Jpeg::open(bytes)?;
     let (width, height, mark) = (jpeg.width(), jpeg.height(), jpeg.orientation());
     let _alone = admit(width, height, jpeg.memory())?;
+    jpeg.check_length()?;
     let stored = jpeg.channels();
     let mut pixels = zeros(width * height * stored)?;
     let notes = jpeg.decode(&Area::all(height, width), false, &mut pixels)?;
@@ -38,6 +39,7 @@ pub(super) fn prepare(
         return Ok(None);
     }
     let _alone = admit(width, height, jpeg.memory())?;
+    jpeg.check_length()?;
     let window = resize::needed([height, width], size)?;
     scratch(width * height * channels, |all| {
         let notes = jpeg.decode(&window, false, all)?;

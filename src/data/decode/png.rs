@@ -2,7 +2,7 @@
 
 use super::{Decoded, MEMORY, admit, chunks, from_grey, from_rgb, zeros};
 use crate::data::resize::Image;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use image::codecs::png::PngDecoder;
 use image::metadata::Orientation as Mark;
 use image::{ColorType, ImageDecoder, Limits};
@@ -18,6 +18,13 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<Decoded> {
     let color = decoder.color_type();
     let bytes_a_pixel = usize::from(color.bytes_per_pixel()) + 3;
     let _alone = admit(width, height, width.saturating_mul(height).saturating_mul(bytes_a_pixel))?;
+    // A pixel has a bit at least, and deflate makes at most 1,032 bytes of one.
+    let most = bytes.len().saturating_mul(8 * 1032);
+    ensure!(
+        width * height <= most,
+        "the file was cut short: {} bytes cannot hold {width}×{height} pixels",
+        bytes.len()
+    );
     let mut pixels = zeros(usize::try_from(decoder.total_bytes())?)?;
     decoder.read_image(&mut pixels)?;
 

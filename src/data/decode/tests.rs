@@ -144,6 +144,23 @@ fn a_bomb_is_refused_by_its_header() {
     assert!(error.contains("100000×100000 pixels are more than"), "{error}");
 }
 
+/// A few bytes that speak of many pixels take no memory for them.
+#[test]
+fn a_file_that_cannot_hold_its_pixels_is_refused_by_its_header() {
+    let mut jpeg = file("baseline420.jpg");
+    let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x3f, 0xff, 0x3f, 0xff]);
+    let mut png = file("plain.png");
+    png[16..20].copy_from_slice(&20_000u32.to_be_bytes());
+    png[20..24].copy_from_slice(&20_000u32.to_be_bytes());
+    let crc = crc32fast::hash(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    for (bytes, size) in [(jpeg, "16383×16383"), (png, "20000×20000")] {
+        let error = format!("{:#}", rgb(&bytes).unwrap_err());
+        assert!(error.contains(&format!("bytes cannot hold {size} pixels")), "{error}");
+    }
+}
+
 #[test]
 fn what_is_no_image_is_named() {
     for (bytes, name) in [(&b"GIF89a"[..], "a GIF"), (b"<html>", "a web page"), (b"", "empty")] {

@@ -365,6 +365,13 @@ impl Frame {
         self.components.iter().all(|component| component.lowest == [0; 64])
     }
 
+    /// Bits that the data have at least.
+    pub(super) fn least_bits(&self) -> usize {
+        let blocks = |c: &Component| c.width.div_ceil(8) * c.height.div_ceil(8);
+        let blocks: usize = self.components.iter().map(blocks).sum();
+        if self.progressive { blocks } else { 2 * blocks }
+    }
+
     /// Bytes that decoding takes beside the pixels: a byte a sample, or the coefficients too.
     pub(super) fn memory(&self) -> usize {
         let samples: usize =

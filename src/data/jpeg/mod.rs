@@ -162,6 +162,23 @@ impl<'a> Jpeg<'a> {
         pixels + frame + self.bytes.len()
     }
 
+    /// Refuses a file that is too short for its pixels, before memory is taken for them: a block has
+    /// two codes at least, one in a progressive image, of a bit each.
+    ///
+    /// # Errors
+    /// If it cannot be whole.
+    pub fn check_length(&self) -> Result<()> {
+        let bits = self.state.frame.as_ref().map_or(0, Frame::least_bits);
+        ensure!(
+            8 * self.bytes.len() >= bits,
+            "the file was cut short: {} bytes cannot hold {}×{} pixels",
+            self.bytes.len(),
+            self.width(),
+            self.height()
+        );
+        Ok(())
+    }
+
     /// Decodes the `window` of the image into `pixels` [height, width, channels], which is all of
     /// the image; what lies outside of the window is left as it was. Where `sound` says that the
     /// file is known to be whole, it is not read further than needed. What was wrong with the file

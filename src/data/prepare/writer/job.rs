@@ -20,7 +20,7 @@ use std::path::Path;
 /// Decoded pixels of the chunk that is in work.
 const CHUNK_BYTES: usize = 48 << 20;
 /// An image file larger than this is refused unread.
-const FILE_LIMIT: u64 = 256 << 20;
+const FILE_LIMIT: u64 = decode::LARGEST_FILE;
 
 /// One split being written.
 pub(super) struct Job<'a> {
