@@ -5,13 +5,15 @@ mod parsers;
 
 use alexnet::data::shard::Store;
 use alexnet::data::shard::{RecordShape, Writer, jpeg};
+use alexnet::random::{Purpose, Stream};
 use alexnet::train::checkpoint::Checkpoint;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 11] = [
     ("shard", parsers::shard),
     ("jpeg", parsers::jpeg),
     ("idx", parsers::idx),
@@ -20,24 +22,33 @@ const TARGETS: [Target; 8] = [
     ("archive", parsers::archive),
     ("config", parsers::config),
     ("checkpoint", parsers::checkpoint),
+    ("exif", parsers::exif),
+    ("image", parsers::image),
+    ("text", parsers::text),
 ];
 
 fn seeds(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target)
 }
 
+/// What a target begins with. The decoders' test files are what their fuzzers began with.
+fn seed_files(target: &str) -> Vec<PathBuf> {
+    let test_files: &[&str] = match target {
+        "jpeg" => &["data/jpeg"],
+        "image" => &["data/exif", "data/hostile/libpng", "data/hostile/pillow"],
+        _ => &[],
+    };
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut folders: Vec<PathBuf> = test_files.iter().map(|name| tests.join(name)).collect();
+    folders.extend(Some(seeds(target)).filter(|folder| folder.is_dir()));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    files.map(|entry| entry.unwrap().path()).collect()
+}
+
 #[test]
 fn every_seed_is_survived() {
     for (name, target) in TARGETS {
-        let mut folders = vec![seeds(name)];
-        if name == "jpeg" {
-            // The decoder's test files are what its fuzzer began with.
-            folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/jpeg"));
-        }
-        let files: Vec<PathBuf> = folders
-            .iter()
-            .flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
-            .collect();
+        let files = seed_files(name);
         assert!(!files.is_empty(), "{name} has no seeds");
         for file in files {
             let bytes = fs::read(&file).unwrap();
@@ -45,6 +56,58 @@ fn every_seed_is_survived() {
             assert!(result.is_ok(), "{} panics", file.display());
         }
     }
+}
+
+/// Random changes of the seeds, where no fuzzer is at hand: `FUZZ_SECONDS=60 cargo test --release
+/// --test fuzz_seeds -- --ignored changes` takes so many seconds for each target.
+#[test]
+#[ignore = "runs as long as it is told to"]
+fn changes_of_seeds_are_survived() {
+    let seconds = std::env::var("FUZZ_SECONDS").map_or(5, |text| text.parse().unwrap());
+    for (name, target) in TARGETS {
+        let seeds: Vec<Vec<u8>> =
+            seed_files(name).iter().map(|file| fs::read(file).unwrap()).collect();
+        let mut stream = Stream::new(u64::from(std::process::id()), Purpose::Test, 0, 0);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut runs = 0;
+        while Instant::now() < end {
+            let bytes = changed(&seeds, &mut stream);
+            if std::panic::catch_unwind(|| target(&bytes)).is_err() {
+                let file = std::env::temp_dir().join(format!("panic-{name}"));
+                fs::write(&file, &bytes).unwrap();
+                panic!("{name} panics with {}", file.display());
+            }
+            runs += 1;
+        }
+        eprintln!("{name}: {runs} runs");
+    }
+}
+
+/// One of `seeds` with a few bytes changed, cut, repeated, or taken from another.
+fn changed(seeds: &[Vec<u8>], stream: &mut Stream) -> Vec<u8> {
+    let seed = |stream: &mut Stream| &seeds[stream.below(seeds.len() as u32) as usize];
+    let mut bytes = seed(stream).clone();
+    for _ in 0..=stream.below(6) {
+        let at = |stream: &mut Stream, bytes: &[u8]| stream.below(bytes.len() as u32 + 1) as usize;
+        let (a, b) = (at(stream, &bytes), at(stream, &bytes));
+        let part = a.min(b)..a.max(b).min(a.min(b) + 64);
+        match stream.below(7) {
+            0 => bytes.truncate(a),
+            1 => _ = bytes.drain(part),
+            2 => _ = bytes.splice(a..a, bytes[part].to_vec()),
+            3 => {
+                let other = seed(stream);
+                let from = at(stream, other);
+                let piece = other[from..].iter().take(64).copied().collect::<Vec<u8>>();
+                _ = bytes.splice(part, piece);
+            }
+            4 if a < bytes.len() => bytes[a] ^= 1 << stream.below(8),
+            5 if a < bytes.len() => bytes[a] = [0, 0xff, 0x7f, 0x80][stream.below(4) as usize],
+            _ if a < bytes.len() => bytes[a] = stream.below(256) as u8,
+            _ => {}
+        }
+    }
+    bytes
 }
 
 /// The targets would prove nothing if their checksums were wrong: a changed header is sealed again.

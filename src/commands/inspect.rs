@@ -35,13 +35,14 @@ pub struct Args {
 
 /// Plans the network and prints the plan.
 pub fn run(args: Args) -> Result<()> {
-    let (mut config, mut classes) = if is_checkpoint(&args.file) {
-        let checkpoint = Checkpoint::open(&args.file)?;
-        let source = args.file.display().to_string();
-        let config = Config::parse(&checkpoint.config, &args.set, &source)?;
-        (config, Classes::Known(checkpoint.facts.classes.len()))
-    } else {
-        (Config::read(&args.file, &args.set)?, Classes::Any)
+    let checkpoint = is_checkpoint(&args.file).then(|| Checkpoint::open(&args.file)).transpose()?;
+    let (mut config, mut classes) = match &checkpoint {
+        Some(checkpoint) => {
+            let source = args.file.display().to_string();
+            let config = Config::parse(&checkpoint.config, &args.set, &source)?;
+            (config, Classes::Known(checkpoint.facts.classes.len()))
+        }
+        None => (Config::read(&args.file, &args.set)?, Classes::Any),
     };
     let data = args.data.as_ref().or(config.data.path.as_ref().filter(|p| p.exists()));
     if let Some(data) = data.filter(|_| classes == Classes::Any) {
@@ -52,6 +53,10 @@ pub fn run(args: Args) -> Result<()> {
     let devices: Vec<usize> = (0..config.towers).collect();
     let plan = Plan::new(&config, config.train.batch, Mode::Training, &devices, classes)
         .with_context(|| args.file.display().to_string())?;
+    // A network that was changed on the way need not be the file's.
+    if let Some(checkpoint) = checkpoint.filter(|_| args.set.is_empty()) {
+        checkpoint.fits(&plan, false)?;
+    }
     print(&if args.json { as_json(&plan) } else { as_table(&config.name, &plan) })
 }
 

@@ -8,7 +8,7 @@ use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::train::checkpoint::{Checkpoint, open_sound};
-use crate::train::feed::Cropping;
+use crate::train::feed::{self, Cropping};
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -37,10 +37,12 @@ impl Model {
             note!("computing {}", place.words);
         }
         let classes = Classes::Known(checkpoint.facts.classes.len());
-        let engine = |batch| {
-            let plan = Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes);
-            place.engine(plan?).with_context(|| path.display().to_string())
-        };
+        // Before any memory is taken for what the config says.
+        let plan = |batch| Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes);
+        let of_file = || path.display().to_string();
+        checkpoint.fits(&plan(1).with_context(of_file)?, false)?;
+        feed::augmentation(&config.data, &checkpoint.facts).with_context(of_file)?;
+        let engine = |batch| place.engine(plan(batch)?).with_context(of_file);
         let mut engine = engine(batch).or_else(|error| match error.downcast_ref::<TooLarge>() {
             // The result does not depend on how many images go at once.
             Some(TooLarge { fits, why, .. }) if *fits > 0 => {

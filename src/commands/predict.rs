@@ -3,16 +3,19 @@
 use super::model::{self, Model};
 use super::print;
 use crate::data::dataset::Class;
-use crate::data::decode::prepare_image;
+use crate::data::decode::{LARGEST_FILE, Prepared, prepare_image};
 use crate::data::form::CropBuffer;
+use crate::data::jpeg::Notes;
 use crate::data::loader::Crops;
 use crate::engine::Choice;
 use crate::errors::sentence;
 use crate::note;
 use crate::train::evaluate::probabilities;
 use crate::train::feed::Cropping;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Name the most probable labels of images.
@@ -57,12 +60,15 @@ pub fn run(args: Args) -> Result<()> {
     let (mut answers, mut failed) = (Vec::new(), 0);
     for path in &args.images {
         let image = path.display().to_string();
-        let answer =
-            predict(&mut model, &mut input, path, crops).map(|p| best(&p, args.top as usize));
+        let answer = predict(&mut model, &mut input, path, crops)
+            .map(|(p, notes)| (best(&p, args.top as usize), notes));
         failed += usize::from(answer.is_err());
         match (args.json, answer) {
             (true, answer) => answers.push(as_json(&image, answer, &classes)),
-            (false, Ok(top)) => print(&as_text(&image, &top, &classes))?,
+            (false, Ok((top, notes))) => {
+                notes.iter().for_each(|note| note!("{image}: {note}"));
+                print(&as_text(&image, &top, &classes))?
+            }
             (false, Err(error)) => note!("{}", sentence(&error)),
         }
     }
@@ -75,11 +81,20 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn as_json(image: &str, answer: Result<Vec<(usize, f64)>>, classes: &[Class]) -> Value {
+/// The most probable classes of an image and how probable they are, and what was wrong with its
+/// file.
+type Answer = (Vec<(usize, f64)>, Notes);
+
+fn as_json(image: &str, answer: Result<Answer>, classes: &[Class]) -> Value {
     let label = |(index, probability): (usize, f64)| json!({"label": classes[index].name, "index": index, "probability": probability});
     match answer {
-        Ok(top) => {
-            json!({"image": image, "top": top.into_iter().map(label).collect::<Vec<_>>()})
+        Ok((top, notes)) => {
+            let top: Vec<Value> = top.into_iter().map(label).collect();
+            let mut answer = json!({"image": image, "top": top});
+            if !notes.is_empty() {
+                answer["notes"] = json!(notes);
+            }
+            answer
         }
         Err(error) => json!({"image": image, "error": sentence(&error)}),
     }
@@ -93,17 +108,19 @@ fn as_text(image: &str, top: &[(usize, f64)], classes: &[Class]) -> String {
     format!("{image}{}", lines.collect::<String>())
 }
 
-/// The class probabilities of one image, which goes through `input`.
+/// The class probabilities of one image, which goes through `input`, and what was wrong with its
+/// file.
 fn predict(
     model: &mut Model,
     input: &mut CropBuffer,
     path: &Path,
     crops: Crops,
-) -> Result<Vec<f64>> {
+) -> Result<(Vec<f64>, Notes)> {
     let facts = &model.checkpoint.facts;
     let context = || path.display().to_string();
-    let bytes = std::fs::read(path).context("the image cannot be read").with_context(context)?;
-    let image = prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
+    let bytes = read_file(path).with_context(context)?;
+    let Prepared { pixels: image, notes } =
+        prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
     let augmentation = &model.cropping.augmentation;
     let draws = match crops {
         Crops::Ten => augmentation.ten().to_vec(),
@@ -113,7 +130,17 @@ fn predict(
     for (crop, draw) in draws.iter().enumerate() {
         input.view_mut().write(crop, &image, draw, augmentation);
     }
-    probabilities(model.engine.as_mut(), input.view(), crops)
+    Ok((probabilities(model.engine.as_mut(), input.view(), crops)?, notes))
+}
+
+/// All of an image file, unless it is larger than any that is read.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).context("the image cannot be read")?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).context("the image cannot be read")?;
+    let most = LARGEST_FILE >> 20;
+    ensure!(bytes.len() as u64 <= LARGEST_FILE, "the file is larger than the {most} MiB read");
+    Ok(bytes)
 }
 
 /// The `n` most probable classes, the most probable first, equal ones in order.

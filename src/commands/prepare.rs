@@ -166,7 +166,7 @@ pub fn run(args: Args) -> Result<()> {
              the first component and holds most of the variance; colour noise may not suit them"
         );
     }
-    print(&report(&summary.dataset, summary.skipped))
+    print(&report(&summary.dataset, summary.skipped, &summary.notes))
 }
 
 fn find(source: From) -> Result<(Source, Common)> {
@@ -191,7 +191,7 @@ fn find(source: From) -> Result<(Source, Common)> {
 }
 
 /// What the data set holds, for a person.
-fn report(dataset: &Dataset, skipped: u64) -> String {
+fn report(dataset: &Dataset, skipped: u64, notes: &[String]) -> String {
     let header = &dataset.header;
     let mut lines = vec![format!(
         "{}: {}×{} {} images in {} classes",
@@ -216,6 +216,7 @@ fn report(dataset: &Dataset, skipped: u64) -> String {
         1 => format!("  1 image was skipped; {SKIPPED_FILE} says why"),
         n => format!("  {n} images were skipped; {SKIPPED_FILE} says why"),
     });
+    lines.extend(notes.iter().map(|note| format!("  used all the same: {note}")));
     if header.channels == 3 {
         let Statistics { components, deviations, .. } = &dataset.statistics;
         lines.push(

@@ -299,7 +299,11 @@ impl Config {
             return fail("data.channels", channels.to_string(), "1 (grey) or 3 (RGB)");
         }
         if self.data.classes.is_some_and(|n| !(2..=1 << 20).contains(&n)) {
-            return fail("data.classes", self.data.classes.unwrap().to_string(), "at least 2");
+            return fail(
+                "data.classes",
+                self.data.classes.unwrap().to_string(),
+                "from 2 to 1048576",
+            );
         }
         let learnt: Vec<&str> =
             self.layers.iter().filter(|l| l.weights.is_some()).map(|l| l.name.as_str()).collect();

@@ -6,6 +6,7 @@
 
 use super::{Config, Data, FORMAT, LayerConfig, LayerHead, Prepare, Train, kind_named};
 use crate::config_error;
+use crate::files::text;
 use crate::gpu::product::GpuOptions;
 use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
@@ -16,6 +17,10 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
+
+/// A config larger than this is refused unread (ten thousand layers take some of it), since TOML
+/// takes many times its size in memory.
+const MOST_TEXT: u64 = 1 << 20;
 
 const TOP: [&str; 10] =
     ["format", "name", "seed", "towers", "data", "train", "schedule", "cpu", "gpu", "layer"];
@@ -30,6 +35,9 @@ impl Config {
 
     /// Reads a config from text, as it is kept in a checkpoint; `source` names it in errors.
     pub fn parse(text: &str, set: &[String], source: &str) -> Result<Config> {
+        if text.len() as u64 > MOST_TEXT {
+            return Err(config_error!("{source}: its config has {} KiB", text.len() >> 10));
+        }
         let mut table = parse_table(text).with_context(|| source.to_string())?;
         let mixed = schedule_of(&mut table).is_some_and(written::from_old);
         Config::from_table(table, mixed, set, "unnamed").with_context(|| source.to_string())
@@ -210,7 +218,7 @@ pub(super) fn parse_table(text: &str) -> Result<Table> {
 /// `children` are the configs on the way to `file`, each of which extends the next. Also says
 /// whether an old file's schedule is mixed.
 pub(super) fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<(Table, bool)> {
-    let text = std::fs::read_to_string(file)
+    let text = text::read(file, MOST_TEXT)
         .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;
     let mut table = parse_table(&text).with_context(|| file.display().to_string())?;
     let folder = file.parent().unwrap_or(Path::new(""));

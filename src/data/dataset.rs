@@ -13,6 +13,7 @@ use super::preparation::Preparation;
 use super::shard::{RecordShape, Shard, ShardInfo, Store};
 use super::statistics::Statistics;
 use crate::config_error;
+use crate::files::text;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -189,8 +190,8 @@ impl Dataset {
 fn read_header(file: &Path) -> Result<Header> {
     let length = fs::metadata(file)?.len();
     ensure!(length <= HEADER_LIMIT, "{length} bytes are too many for a header");
-    let header: Header =
-        serde_json::from_str(&fs::read_to_string(file)?).context("the header cannot be read")?;
+    let header: Header = serde_json::from_str(&text::read(file, HEADER_LIMIT)?)
+        .context("the header cannot be read")?;
     header.check()?;
     Ok(header)
 }

@@ -9,6 +9,7 @@ pub mod area;
 pub mod augment;
 pub mod dataset;
 pub mod decode;
+pub mod exif;
 pub mod form;
 pub mod identity;
 pub mod jpeg;

@@ -135,7 +135,7 @@ mod tests {
             let png = std::fs::read(format!("{folder}/{name}.png")).unwrap();
             let theirs = std::fs::read(format!("{folder}/{name}.32")).unwrap();
             let preparation = Preparation::photographs(32, Orientation::Ignore);
-            let ours = prepare_image(&png, &preparation, 3).unwrap();
+            let ours = prepare_image(&png, &preparation, 3).unwrap().pixels;
             assert_eq!(ours.len(), theirs.len());
             let most = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(most <= Some(1), "{name}: off by {most:?}");

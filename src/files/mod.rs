@@ -4,10 +4,12 @@
 //! too, so that a reader never sees half of it, whenever the program is killed or the disk runs
 //! full.
 
+mod header;
 pub mod lock;
 pub mod mapped;
 pub mod positioned;
 pub mod tensors;
+pub mod text;
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};

@@ -6,6 +6,7 @@
 //! the last entry of the metadata. The header is written by hand, not by the library, because that
 //! orders metadata at random, and two equal runs shall leave equal files.
 
+use super::header;
 use super::mapped::MappedFloats;
 use super::write_whole;
 use anyhow::{Context, Result, bail, ensure};
@@ -21,8 +22,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A larger header is none of ours; also the library's own limit.
-const MOST_HEADER: u64 = 100_000_000;
 const FIELD: &str = "\"checksums\":\"";
 
 /// What a tensor is called and what it holds.
@@ -111,6 +110,7 @@ pub fn write<V: Borrow<Values>>(
         // All checksums have eight digits, so the header's length is known before they are.
         let zeros = vec![0; tensors.len()];
         let length = header(metadata, tensors, &checksums(0, tensors, &zeros)).len() as u64;
+        header::check(length as usize, tensors.len())?;
         out.write_all(&vec![0; 8 + length as usize])?;
         let mut sums = Vec::with_capacity(tensors.len());
         for (index, tensor) in tensors.iter().enumerate() {
@@ -209,24 +209,23 @@ impl Reader {
         let file = Arc::new(unsafe { Mmap::map(&file) }.context("the file cannot be mapped")?);
         let size = u64::from_le_bytes(*file.first_chunk().context("the file was cut short")?);
         ensure!(
-            size <= MOST_HEADER && size <= length - 8,
+            size <= length - 8,
             "this is no {name} (safetensors file), or its first bytes are damaged"
         );
+        ensure!(size <= header::MOST_BYTES, header::too_large(size));
         let bytes = &file[8..8 + size as usize];
-        let header: Metadata =
-            serde_json::from_slice(bytes).context("the header is no safetensors header")?;
+        let (header, metadata) =
+            header::read(bytes).context("the header is no safetensors header")?;
         let data = header.data_len() as u64;
         ensure!(
-            length == 8 + size + data,
+            length - 8 - size == data,
             "the file has {length} bytes, but its header speaks of {}: it was cut short or added \
              to",
-            8 + size + data
+            (8 + size).saturating_add(data)
         );
-        let metadata: BTreeMap<String, String> =
-            header.metadata().clone().unwrap_or_default().into_iter().collect();
-        let sums: BTreeMap<String, String> = match metadata.get("checksums") {
+        let sums = match metadata.get("checksums") {
             None => bail!("it has no checksums, so alexnet did not write it"),
-            Some(text) => serde_json::from_str(text).context("its checksums cannot be read")?,
+            Some(text) => header::read_sums(text).context("its checksums cannot be read")?,
         };
         let own = without_checksums(bytes).map(|(rest, _)| crc32fast::hash(&rest));
         ensure!(
@@ -255,7 +254,7 @@ impl Reader {
         self.header.offset_keys()
     }
 
-    /// The shape of the tensor `name`, unread; None: there is none.
+    /// The shape of the tensor `name`, if there is one; nothing of its values is read.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.header.info(name).map(|info| &info.shape[..])
     }

@@ -4,10 +4,14 @@
 
 use alexnet::config::Config;
 use alexnet::data::area::Area;
+use alexnet::data::decode::prepare_image;
+use alexnet::data::exif as exif_data;
 use alexnet::data::jpeg::Jpeg;
+use alexnet::data::preparation::{Orientation, Preparation};
 use alexnet::data::prepare::{Backing, cifar, idx as idx_files, matlab, tape};
 use alexnet::data::shard::Store;
 use alexnet::data::shard::{RecordShape, Shard};
+use alexnet::files::text as text_files;
 use alexnet::train::checkpoint::Checkpoint;
 use std::fs;
 use std::path::Path;
@@ -79,6 +83,49 @@ pub fn jpeg(bytes: &[u8]) {
             let columns = row(window.columns.start)..row(window.columns.end);
             assert_eq!(part[columns.clone()], whole[columns]);
         }
+    }
+}
+
+/// Exif data: whatever is said in front of them is passed over.
+pub fn exif(bytes: &[u8]) {
+    let found = exif_data::orientation(bytes);
+    if bytes.starts_with(b"Exif") {
+        return;
+    }
+    assert_eq!(exif_data::orientation(&[b"Exif\0\0", bytes].concat()), found);
+}
+
+/// An image file of up to a megapixel, PNG or JPEG, as training and `predict` take it.
+pub fn image(bytes: &[u8]) {
+    let png = bytes.get(16..24).map(|sides| {
+        let [width, height] = [&sides[..4], &sides[4..]]
+            .map(|side| u64::from(u32::from_be_bytes(side.try_into().unwrap())));
+        width * height
+    });
+    let pixels = match Jpeg::open(bytes) {
+        Ok(jpeg) => (jpeg.width() * jpeg.height()) as u64,
+        Err(_) => png.unwrap_or(0),
+    };
+    // What is packed may be of any size.
+    if pixels > 1 << 20 || bytes.starts_with(&[0x1f, 0x8b]) {
+        return;
+    }
+    for orientation in [Orientation::Apply, Orientation::Ignore] {
+        for channels in [1, 3] {
+            let preparation = Preparation::photographs(16, orientation);
+            if let Ok(prepared) = prepare_image(bytes, &preparation, channels) {
+                assert_eq!(prepared.pixels.len(), 16 * 16 * channels);
+            }
+        }
+    }
+}
+
+/// A text file: what was read is read again.
+pub fn text(bytes: &[u8]) {
+    if let Ok(text) = text_files::decoded(bytes) {
+        assert!(
+            text.starts_with('\u{feff}') || text_files::decoded(text.as_bytes()).unwrap() == text
+        );
     }
 }
 

@@ -80,7 +80,7 @@ const AT_THE_START: [&str; 3] = ["name", "weight_sigma", "bias"];
 
 /// Refuses another network than the checkpoint's.
 pub fn check_network(old: &Old, config: &Config, plan: &Plan) -> Result<()> {
-    old.checkpoint.check_network(plan)?;
+    old.checkpoint.fits(plan, true)?;
     let name = old.checkpoint.path.display().to_string();
     let before = Config::parse(&old.checkpoint.config, &[], &name)?;
     let other = changes(&before, config).into_iter().find(|change| {

@@ -1,6 +1,6 @@
 //! JPEG files, through [`crate::data::jpeg`].
 
-use super::{Alone, admit, from_grey, from_rgb, scratch};
+use super::{Decoded, Prepared, admit, from_grey, from_rgb, scratch, zeros};
 use crate::data::area::Area;
 use crate::data::jpeg::Jpeg;
 use crate::data::preparation::Orientation;
@@ -9,18 +9,19 @@ use anyhow::Result;
 use image::metadata::Orientation as Mark;
 
 /// Pixels and orientation mark of the JPEG file `bytes`.
-pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)> {
+pub(super) fn read(bytes: &[u8], channels: usize) -> Result<Decoded> {
     let jpeg = Jpeg::open(bytes)?;
     let (width, height, mark) = (jpeg.width(), jpeg.height(), jpeg.orientation());
-    let alone = admit(width, height, jpeg.memory())?;
+    let _alone = admit(width, height, jpeg.memory())?;
+    jpeg.check_length()?;
     let stored = jpeg.channels();
-    let mut pixels = vec![0; width * height * stored];
-    jpeg.decode(&Area::all(height, width), false, &mut pixels)?;
+    let mut pixels = zeros(width * height * stored)?;
+    let notes = jpeg.decode(&Area::all(height, width), false, &mut pixels)?;
     let pixels = match stored {
-        1 => from_grey(pixels, channels),
+        1 => from_grey(pixels, channels)?,
         _ => from_rgb(pixels, channels),
     };
-    Ok((Image { height, width, channels, pixels }, mark, alone))
+    Ok(Decoded { image: Image { height, width, channels, pixels }, mark, notes, _alone })
 }
 
 /// The JPEG file `bytes` scaled and cropped to `size` [height, width], of which only those pixels
@@ -30,7 +31,7 @@ pub(super) fn prepare(
     orientation: Orientation,
     size: [usize; 2],
     channels: usize,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<Prepared>> {
     let jpeg = Jpeg::open(bytes)?;
     let (width, height) = (jpeg.width(), jpeg.height());
     let upright = orientation == Orientation::Ignore || jpeg.orientation() == Mark::NoTransforms;
@@ -38,9 +39,11 @@ pub(super) fn prepare(
         return Ok(None);
     }
     let _alone = admit(width, height, jpeg.memory())?;
+    jpeg.check_length()?;
     let window = resize::needed([height, width], size)?;
-    scratch(width * height * channels, |pixels| {
-        jpeg.decode(&window, false, pixels)?;
-        resize::cover_centre(pixels, [height, width, channels], size).map(Some)
+    scratch(width * height * channels, |all| {
+        let notes = jpeg.decode(&window, false, all)?;
+        let pixels = resize::cover_centre(all, [height, width, channels], size)?;
+        Ok(Some(Prepared { pixels, notes }))
     })
 }

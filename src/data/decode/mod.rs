@@ -5,13 +5,17 @@
 //! grey, which Pillow clips. A file that is cut short is an error, never filled up with grey. Files
 //! gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
 //!
-//! Sizes are checked by the file's header before anything is allocated.
+//! A file with something wrong that costs no pixel is read, with a note ([`Prepared::notes`]).
+//!
+//! Sizes are checked by the file's header before anything is allocated; what turns out not to fit
+//! into memory is an error of that file.
 //!
 //! JPEG could be decoded at half the size where an image has twice the wanted one. It is not: on
 //! six photographs of 0.5 to 2 megapixels libjpeg-turbo's took 1.3 times less time at best, and the
 //! prepared images differed by 0.4 to 0.7 grey levels in the mean and by 7 to 33 at most from those
 //! of a full decode; and ImageNet's usual 500×375 are too small for it.
 
+mod chunks;
 mod jpeg;
 mod png;
 mod turn;
@@ -19,18 +23,25 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
+use super::jpeg::Notes;
 use super::preparation::{Orientation, Preparation};
 use super::resize::{self, Image};
 use super::unpack::{GZIP, unpack};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::read::GzDecoder;
+use image::metadata::Orientation as Mark;
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Images with more pixels are refused (ImageNet's largest have some tens of millions).
-pub const LARGEST: usize = 100_000_000;
-/// A decoder may need this much memory for one image.
-const MEMORY: usize = 640 << 20;
+/// Images with more pixels are refused. (ImageNet's largest have some tens of millions, cameras of
+/// telephones 200.)
+pub const LARGEST: usize = 512_000_000;
+/// A larger image file is refused unread.
+pub const LARGEST_FILE: u64 = 256 << 20;
+/// A decoder may need this much memory for one image: 15 bytes a pixel, for a progressive one in
+/// four colours, are the most. A photograph of 108 megapixels, 4:2:0, takes 490 MB, or 810 MB where
+/// it is progressive.
+const MEMORY: usize = 15 * LARGEST + (512 << 20);
 /// Images that need more than this are decoded one at a time, whatever the number of threads.
 const LARGE: usize = 64 << 20;
 /// A gzip-compressed image may unpack to this many bytes.
@@ -41,30 +52,49 @@ const KEPT: usize = 16 << 20;
 
 static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 
+/// An image as a network takes it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// [height, width, channels] bytes.
+    pub pixels: Vec<u8>,
+    /// What was wrong with the file without any harm to its pixels, a sentence each.
+    pub notes: Notes,
+}
+
+/// An image as it is stored in its file.
+struct Decoded {
+    image: Image,
+    /// How it is to be turned.
+    mark: Mark,
+    notes: Notes,
+    _alone: Alone,
+}
+
 /// Decodes the image file `bytes` and does to it what `preparation` says: turn, scale, crop. The
-/// result is [height, width, channels] bytes with the preparation's size; `channels` is 1 (grey, as
-/// Pillow's `convert("L")`) or 3 (RGB).
+/// result has the preparation's size; `channels` is 1 (grey, as Pillow's `convert("L")`) or 3
+/// (RGB).
 ///
 /// Where the preparation scales nothing (its images came in one size), an image of another size is
 /// still scaled and cropped to that size, so that `predict` can look at any picture.
-pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -> Result<Vec<u8>> {
+pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -> Result<Prepared> {
     let Preparation { orientation, size, .. } = *preparation;
     if is_jpeg(bytes)
-        && let Some(pixels) =
+        && let Some(prepared) =
             jpeg::prepare(bytes, orientation, size, channels).context("as a JPEG")?
     {
-        return Ok(pixels);
+        return Ok(prepared);
     }
-    let (image, _alone) = decode(bytes, orientation, channels)?;
+    let Decoded { image, notes, _alone, .. } = decode(bytes, orientation, channels)?;
     let Image { height, width, channels, pixels } = image;
-    resize::cover_centre(&pixels, [height, width, channels], size)
+    let pixels = resize::cover_centre(&pixels, [height, width, channels], size)?;
+    Ok(Prepared { pixels, notes })
 }
 
 /// As long as it lives, no other large image is let in.
 type Alone = Option<MutexGuard<'static, ()>>;
 
-/// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel.
-fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Image, Alone)> {
+/// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel and turns it.
+fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Decoded> {
     if bytes.starts_with(&GZIP) {
         let unpacked =
             unpack(GzDecoder::new(bytes), UNPACKED).context("the file is gzip-compressed")?;
@@ -73,18 +103,18 @@ fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Im
     decode_plain(bytes, orientation, channels)
 }
 
-fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<(Image, Alone)> {
-    let (image, mark, alone) = if is_jpeg(bytes) {
+fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Decoded> {
+    let mut decoded = if is_jpeg(bytes) {
         jpeg::read(bytes, channels).context("as a JPEG")?
     } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         png::read(bytes, channels).context("as a PNG")?
     } else {
         bail!("{}", what_else(bytes));
     };
-    match orientation {
-        Orientation::Apply => Ok((turn::turn(image, mark), alone)),
-        Orientation::Ignore => Ok((image, alone)),
+    if orientation == Orientation::Apply {
+        decoded.image = turn::turn(decoded.image, decoded.mark)?;
     }
+    Ok(decoded)
 }
 
 fn is_jpeg(bytes: &[u8]) -> bool {
@@ -97,11 +127,22 @@ fn what_else(bytes: &[u8]) -> String {
         [] => return "the file is empty".into(),
         [b'G', b'I', b'F', b'8', ..] => "a GIF",
         [b'B', b'M', ..] => "a BMP",
+        [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => "a JPEG XL",
+        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => "a JPEG 2000",
+        [b'8', b'B', b'P', b'S', ..] => "a Photoshop file",
+        [b'%', b'P', b'D', b'F', ..] => "a PDF",
+        [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..] => "a PNM",
+        [b'P', b'K', 3, 4, ..] => "a ZIP archive",
+        [0, 0, 1 | 2, 0, ..] => "an icon",
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "a WebP",
         [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => "a TIFF",
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => "an AVIF, HEIC or video file",
         [b'<', ..] => "a web page or SVG",
         [0xff, 0xd8, ..] => "a damaged JPEG",
+        [0x89, b'P', b'N', b'G', ..] => "a damaged PNG",
+        _ if bytes.iter().all(|&byte| byte == 0) => {
+            return "the file holds nothing but zeros".into();
+        }
         _ => "neither",
     };
     format!("only JPEG and PNG images can be read, and by its first bytes this is {kind}")
@@ -127,16 +168,31 @@ fn admit(width: usize, height: usize, memory: usize) -> Result<Alone> {
     Ok((memory > LARGE).then(|| ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
+/// As many zeros. Err: there is no memory for them.
+fn zeros(bytes: usize) -> Result<Vec<u8>> {
+    let mut zeros = Vec::new();
+    grow(&mut zeros, bytes)?;
+    Ok(zeros)
+}
+
+/// Makes `memory` at least `bytes` long.
+fn grow(memory: &mut Vec<u8>, bytes: usize) -> Result<()> {
+    let more = bytes.saturating_sub(memory.len());
+    memory.try_reserve_exact(more).map_err(|_| {
+        anyhow!("there is no room in memory for the {} MiB of its pixels", bytes >> 20)
+    })?;
+    memory.resize(memory.len() + more, 0);
+    Ok(())
+}
+
 /// Calls `work` with `bytes` bytes of memory that is kept from image to image; they are whatever
 /// the image before left there.
-fn scratch<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+fn scratch<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> Result<T>) -> Result<T> {
     thread_local! {
         static PIXELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     PIXELS.with_borrow_mut(|pixels| {
-        if pixels.len() < bytes {
-            pixels.resize(bytes, 0);
-        }
+        grow(pixels, bytes)?;
         let result = work(&mut pixels[..bytes]);
         if bytes > KEPT {
             *pixels = Vec::new();
@@ -145,11 +201,15 @@ fn scratch<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
     })
 }
 
-fn from_grey(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
-    match channels {
-        1 => pixels,
-        _ => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+fn from_grey(pixels: Vec<u8>, channels: usize) -> Result<Vec<u8>> {
+    if channels == 1 {
+        return Ok(pixels);
     }
+    let mut colours = zeros(3 * pixels.len())?;
+    for (colour, grey) in colours.as_chunks_mut().0.iter_mut().zip(pixels) {
+        *colour = [grey; 3];
+    }
+    Ok(colours)
 }
 
 fn from_rgb(pixels: Vec<u8>, channels: usize) -> Vec<u8> {

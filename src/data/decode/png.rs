@@ -1,26 +1,31 @@
 //! PNG files.
 
-use super::{Alone, MEMORY, admit, from_grey, from_rgb};
+use super::{Decoded, MEMORY, admit, chunks, from_grey, from_rgb, zeros};
 use crate::data::resize::Image;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use image::codecs::png::PngDecoder;
 use image::metadata::Orientation as Mark;
 use image::{ColorType, ImageDecoder, Limits};
 use std::io::Cursor;
 
 /// Pixels and orientation mark of the PNG file `bytes`.
-pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)> {
+pub(super) fn read(bytes: &[u8], channels: usize) -> Result<Decoded> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MEMORY as u64);
-    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)?;
+    let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
     let color = decoder.color_type();
     let bytes_a_pixel = usize::from(color.bytes_per_pixel()) + 3;
-    let alone = admit(width, height, width.saturating_mul(height).saturating_mul(bytes_a_pixel))?;
-    let mark = decoder.orientation().unwrap_or(Mark::NoTransforms);
-    let size = usize::try_from(decoder.total_bytes())?;
-    let mut pixels = vec![0; size];
+    let _alone = admit(width, height, width.saturating_mul(height).saturating_mul(bytes_a_pixel))?;
+    // A pixel has a bit at least, and deflate makes at most 1,032 bytes of one.
+    let most = bytes.len().saturating_mul(8 * 1032);
+    ensure!(
+        width * height <= most,
+        "the file was cut short: {} bytes cannot hold {width}×{height} pixels",
+        bytes.len()
+    );
+    let mut pixels = zeros(usize::try_from(decoder.total_bytes())?)?;
     decoder.read_image(&mut pixels)?;
 
     let wide = match color {
@@ -40,8 +45,10 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<(Image, Mark, Alone)
         pixels = pixels.chunks_exact(stored).flat_map(|p| &p[..kept]).copied().collect();
     }
     let pixels = match kept {
-        1 => from_grey(pixels, channels),
+        1 => from_grey(pixels, channels)?,
         _ => from_rgb(pixels, channels),
     };
-    Ok((Image { height, width, channels, pixels }, mark, alone))
+    let mark = chunks::orientation(bytes).unwrap_or(Mark::NoTransforms);
+    let image = Image { height, width, channels, pixels };
+    Ok(Decoded { image, mark, notes: Vec::new(), _alone })
 }

@@ -9,7 +9,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 fn image(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
-    decode(bytes, orientation, channels).map(|(image, _)| image)
+    decode(bytes, orientation, channels).map(|decoded| decoded.image)
 }
 
 fn rgb(bytes: &[u8]) -> Result<Image> {
@@ -52,9 +52,24 @@ fn each_orientation_mark_turns_its_way() {
     let expected: [&[u8]; 8] =
         [b"abcdef", b"cbafed", b"fedcba", b"defabc", b"adbecf", b"daebfc", b"fcebda", b"cfbead"];
     for (exif, expected) in (1..).zip(expected) {
-        let turned = turn(image.clone(), Mark::from_exif(exif).unwrap());
+        let turned = turn(image.clone(), Mark::from_exif(exif).unwrap()).unwrap();
         assert_eq!(turned.pixels, expected, "mark {exif}");
         assert_eq!(turned.height, if exif < 5 { 2 } else { 3 });
+    }
+}
+
+/// tests/data/exif says what Pillow makes of one picture, turned by every form of Exif data.
+#[test]
+fn every_form_of_orientation_is_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/exif");
+    let list = std::fs::read_to_string(format!("{folder}/pixels.txt")).unwrap();
+    assert!(list.lines().count() > 15);
+    for line in list.lines() {
+        let name = line.split(' ').next().unwrap();
+        let bytes = std::fs::read(format!("{folder}/{name}")).unwrap();
+        let turned = image(&bytes, Orientation::Apply, 3).unwrap();
+        let crc = crc32fast::hash(&turned.pixels);
+        assert_eq!(format!("{name} {} {} {crc:08x}", turned.width, turned.height), line);
     }
 }
 
@@ -62,10 +77,14 @@ fn each_orientation_mark_turns_its_way() {
 fn an_image_cut_short_is_an_error() {
     for name in ["baseline420.jpg", "baseline444.jpg", "progressive420.jpg", "plain.png"] {
         let bytes = file(name);
-        // The last four bytes of a PNG are the checksum of an empty chunk.
-        let end = if name == "plain.png" { bytes.len() - 4 } else { bytes.len() };
+        // The last four bytes of a PNG are the checksum of an empty chunk, the last two of a JPEG
+        // the end marker.
+        let end = bytes.len() - if name == "plain.png" { 4 } else { 2 };
         for cut in 0..end {
             assert!(rgb(&bytes[..cut]).is_err(), "{name} with {cut} of {} bytes", bytes.len());
+        }
+        for cut in end..bytes.len() {
+            assert_eq!(rgb(&bytes[..cut]).unwrap(), rgb(&bytes).unwrap(), "{name}, {cut}");
         }
     }
 }
@@ -114,7 +133,7 @@ fn a_bomb_is_refused_by_its_header() {
     let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].fill(0xff);
     let error = format!("{:#}", rgb(&jpeg).unwrap_err());
-    assert!(error.contains("65535×65535 pixels are more than the 100 million"), "{error}");
+    assert!(error.contains("65535×65535 pixels are more than the 512 million"), "{error}");
 
     let mut png = file("plain.png");
     png[16..20].copy_from_slice(&100_000u32.to_be_bytes());
@@ -123,6 +142,23 @@ fn a_bomb_is_refused_by_its_header() {
     png[29..33].copy_from_slice(&crc.to_be_bytes());
     let error = format!("{:#}", rgb(&png).unwrap_err());
     assert!(error.contains("100000×100000 pixels are more than"), "{error}");
+}
+
+/// A few bytes that speak of many pixels take no memory for them.
+#[test]
+fn a_file_that_cannot_hold_its_pixels_is_refused_by_its_header() {
+    let mut jpeg = file("baseline420.jpg");
+    let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x3f, 0xff, 0x3f, 0xff]);
+    let mut png = file("plain.png");
+    png[16..20].copy_from_slice(&20_000u32.to_be_bytes());
+    png[20..24].copy_from_slice(&20_000u32.to_be_bytes());
+    let crc = crc32fast::hash(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    for (bytes, size) in [(jpeg, "16383×16383"), (png, "20000×20000")] {
+        let error = format!("{:#}", rgb(&bytes).unwrap_err());
+        assert!(error.contains(&format!("bytes cannot hold {size} pixels")), "{error}");
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Orientation marks.
 
 use crate::data::resize::Image;
+use anyhow::{Context, Result};
 use image::metadata::Orientation as Mark;
 
-/// The image as an orientation mark says that it is to be shown.
-pub(super) fn turn(image: Image, mark: Mark) -> Image {
+/// The image as an orientation mark says that it is to be shown. Err: there is no memory for both.
+pub(super) fn turn(image: Image, mark: Mark) -> Result<Image> {
     if mark == Mark::NoTransforms {
-        return image;
+        return Ok(image);
     }
     let (h, w, c) = (image.height, image.width, image.channels);
     let sideways = matches!(
@@ -14,7 +15,10 @@ pub(super) fn turn(image: Image, mark: Mark) -> Image {
         Mark::Rotate90 | Mark::Rotate270 | Mark::Rotate90FlipH | Mark::Rotate270FlipH
     );
     let (height, width) = if sideways { (w, h) } else { (h, w) };
-    let mut pixels = Vec::with_capacity(image.pixels.len());
+    let mut pixels = Vec::new();
+    pixels
+        .try_reserve_exact(image.pixels.len())
+        .context("there is no room in memory to turn it as its Exif data say")?;
     for y in 0..height {
         for x in 0..width {
             let (row, column) = match mark {
@@ -31,5 +35,5 @@ pub(super) fn turn(image: Image, mark: Mark) -> Image {
             pixels.extend_from_slice(&image.pixels[at..at + c]);
         }
     }
-    Image { height, width, channels: c, pixels }
+    Ok(Image { height, width, channels: c, pixels })
 }

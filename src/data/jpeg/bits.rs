@@ -3,6 +3,19 @@
 
 use anyhow::{Result, ensure};
 
+/// Where a scan's data ended.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// Where reading goes on: at a marker or the end of the file.
+    pub(super) at: usize,
+    /// Whether the data's last bytes look as if they stood for others: programs that fetch files
+    /// make room first and fill it later.
+    pub(super) filled: bool,
+}
+
+/// So many equal bytes may be data, with more of the same behind them.
+const MOST_EQUAL: usize = 2;
+
 /// Zeros that stand behind the data, so that words of eight bytes can be read to the end.
 const BEHIND: usize = 16;
 
@@ -121,9 +134,18 @@ impl<'a> Bits<'a> {
         found
     }
 
-    /// Where reading has to go on behind this data, at a marker or the end, and the memory.
-    pub(super) fn finish(self) -> (usize, Vec<u8>) {
-        (self.end, self.data)
+    /// Where the data ended, and the memory.
+    pub(super) fn finish(self) -> (End, Vec<u8>) {
+        (End { at: self.end, filled: self.is_filled() }, self.data)
+    }
+
+    /// Whether bits were taken from equal bytes that go on to the end of the file.
+    fn is_filled(&self) -> bool {
+        let data = &self.data[..self.data.len() - BEHIND];
+        let (true, Some(last)) = (self.end >= self.source.len(), data.last()) else { return false };
+        let equal = data.iter().rev().take_while(|&byte| byte == last).count();
+        let taken = (8 * self.at - self.count as usize).div_ceil(8);
+        taken < data.len() && taken > data.len() - equal + MOST_EQUAL
     }
 }
 

@@ -6,6 +6,8 @@
 //! and whatever is no marker between segments is passed over.
 
 use super::huffman::Huffman;
+use super::standard;
+use crate::data::exif;
 use anyhow::{Context, Result, bail, ensure};
 use image::metadata::Orientation as Mark;
 
@@ -26,8 +28,19 @@ pub(super) struct Component {
     /// The table that held at the component's first scan, in the order of [`NATURAL`]; later ones
     /// do not count.
     pub(super) quantisation: Option<[u16; 64]>,
+    /// Of a progressive image the lowest bit that the scans so far bring of each coefficient, in
+    /// zigzag order; [`NOTHING`] at first.
+    lowest: [u8; 64],
+}
+
+/// No scan has brought any bit of a coefficient.
+const NOTHING: u8 = u8::MAX;
+
+impl Component {
     /// Whether a scan has brought its DC coefficients.
-    pub(super) dc: bool,
+    pub(super) fn has_dc(&self) -> bool {
+        self.lowest[0] != NOTHING
+    }
 }
 
 /// The frame header.
@@ -98,8 +111,12 @@ pub(super) struct Header {
     pub(super) ac: [Option<Huffman>; 4],
     /// Minimum coded units between restart markers; 0: there are none.
     pub(super) restart: usize,
+    /// Whether tables of the standard were taken, because the file has none.
+    pub(super) standard_tables: bool,
     jfif: bool,
     adobe: Option<u8>,
+    /// The Exif data of all segments.
+    exif: Vec<u8>,
     pub(super) mark: Option<Mark>,
 }
 
@@ -107,15 +124,21 @@ pub(super) struct Header {
 pub(super) enum Next {
     /// A scan, and where its data begins.
     Scan(Scan, usize),
+    /// The end marker.
     End,
+    /// The end of the file without an end marker, and how it shows.
+    Cut(&'static str),
 }
 
 impl Header {
     /// Reads from byte `at` on to the next scan or the end of the image.
     pub(super) fn advance(&mut self, bytes: &[u8], mut at: usize) -> Result<Next> {
+        // A sequential image whose components have all come needs nothing more.
+        let done = self.frame.as_ref().is_some_and(|f| !f.progressive && f.is_complete());
         loop {
-            let found =
-                next_marker(bytes, at).context("the file was cut short: it has no end marker")?;
+            let Some(found) = next_marker(bytes, at) else {
+                return Ok(Next::Cut("it has no end marker"));
+            };
             let marker = bytes[found + 1];
             at = found + 2;
             // Start, restart and TEM have no length; 0xc8 and 0x02 to 0xbf are reserved, so
@@ -134,9 +157,12 @@ impl Header {
                 let length = usize::from(word(length, 0));
                 bytes.get(at + 2..(at + length).max(at + 2))
             });
-            let segment = segment.context("the file was cut short: it ends inside a segment")?;
+            let Some(segment) = segment else {
+                return Ok(Next::Cut("it ends inside a segment"));
+            };
             at += segment.len() + 2;
             match marker {
+                _ if done && marker != 0xda => {}
                 0xc4 => self.huffman_tables(segment).context("its Huffman tables")?,
                 0xc0..=0xc2 => {
                     ensure!(self.frame.is_none(), "it has two frames");
@@ -158,8 +184,12 @@ impl Header {
                     self.restart = usize::from(word(segment, 0));
                 }
                 0xe0 if segment.starts_with(b"JFIF\0") => self.jfif = true,
-                0xe1 if segment.starts_with(b"Exif\0\0") && self.mark.is_none() => {
-                    self.mark = Mark::from_exif_chunk(&segment[6..]);
+                0xe1 if segment.starts_with(b"Exif\0") && segment.len() > 6 => {
+                    // What does not fit into one segment goes on in the next.
+                    self.exif.extend(&segment[6..]);
+                    self.mark = exif::orientation(&self.exif)
+                        .or(self.mark)
+                        .or_else(|| exif::orientation(&segment[6..]));
                 }
                 0xee if segment.starts_with(b"Adobe") && segment.len() >= 12 => {
                     self.adobe = Some(segment[11]);
@@ -255,10 +285,6 @@ impl Header {
             high: u32::from(bits >> 4),
             low: u32::from(bits & 15),
         };
-        for (component, ..) in &scan.parts {
-            frame.components[*component].dc |=
-                !frame.progressive || (scan.first, scan.high) == (0, 0);
-        }
         if frame.progressive {
             let fits = if scan.first == 0 {
                 scan.last == 0
@@ -271,6 +297,22 @@ impl Header {
                     && (scan.high == 0 || scan.high == scan.low + 1),
                 "its progression ({first} to {last}, bits {bits:#04x}) is not allowed"
             );
+        }
+        let brought = if frame.progressive { scan.first..=scan.last } else { 0..=63 };
+        let low = if frame.progressive { scan.low as u8 } else { 0 };
+        for &(component, dc, ac) in &scan.parts {
+            // A further bit of what has not begun is no beginning.
+            let lowest = &mut frame.components[component].lowest[brought.clone()];
+            let begun = !frame.progressive || scan.high == 0;
+            lowest.iter_mut().filter(|now| begun || **now != NOTHING).for_each(|now| *now = low);
+            if !frame.progressive {
+                for (tables, is_dc, id) in [(&mut self.dc, true, dc), (&mut self.ac, false, ac)] {
+                    if let Some(table) = tables.get_mut(id).filter(|table| table.is_none()) {
+                        *table = standard::table(is_dc, id)?;
+                        self.standard_tables |= table.is_some();
+                    }
+                }
+            }
         }
         Ok(scan)
     }
@@ -311,11 +353,23 @@ impl Frame {
                 blocks_wide: units_wide * own_h,
                 blocks_high: units_high * own_v,
                 quantisation: None,
-                dc: false,
+                lowest: [NOTHING; 64],
             })
         });
         let components = components.collect::<Result<_>>()?;
         Ok(Frame { width, height, progressive, components, h, v, units_wide, units_high })
+    }
+
+    /// Whether the scans so far bring every bit of every coefficient of all components.
+    pub(super) fn is_complete(&self) -> bool {
+        self.components.iter().all(|component| component.lowest == [0; 64])
+    }
+
+    /// Bits that the data have at least.
+    pub(super) fn least_bits(&self) -> usize {
+        let blocks = |c: &Component| c.width.div_ceil(8) * c.height.div_ceil(8);
+        let blocks: usize = self.components.iter().map(blocks).sum();
+        if self.progressive { blocks } else { 2 * blocks }
     }
 
     /// Bytes that decoding takes beside the pixels: a byte a sample, or the coefficients too.

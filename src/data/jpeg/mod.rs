@@ -15,8 +15,10 @@
 //!   range overflow in other ways.
 //! - Cut files refused: data that end early or are no codes are an error, never grey. (Of a
 //!   progressive file every component's DC coefficients have to be there; further scans may be left
-//!   out, as JPEG allows.) Clutter between segments, which some of ImageNet's files have, is passed
-//!   over.
+//!   out before an end marker, as JPEG allows.) A file that lacks its end marker is taken where
+//!   every bit of every coefficient came all the same, one that lacks its Huffman tables with the
+//!   standard's, and both are noted. Clutter between segments, which some of ImageNet's files have,
+//!   is passed over.
 //! - A window: blocks outside are only passed over, which leaves out their transform, upsampling
 //!   and colours, and nothing below the window need be looked at.
 //!
@@ -52,7 +54,7 @@
 //! # Inside
 //!
 //! `header` reads segments; `sequential` and `progressive` read scans from `bits` by `huffman`
-//! codes; `idct` turns coefficients into the samples of `planes`, and `color` those into pixels.
+//! codes (`standard` has those that video frames leave out); `idct` turns coefficients into the samples of `planes`, and `color` those into pixels.
 
 mod bits;
 mod color;
@@ -62,6 +64,7 @@ mod idct;
 mod planes;
 mod progressive;
 mod sequential;
+mod standard;
 
 #[cfg(test)]
 mod tests;
@@ -69,7 +72,7 @@ mod tests;
 use super::area::Area;
 use crate::vectors::{Simd, Work, dispatch};
 use anyhow::{Context, Result, bail, ensure};
-use header::{Coded, Color, Header, Next, Scan};
+use header::{Coded, Color, Frame, Header, Next, Scan};
 use image::metadata::Orientation as Mark;
 use planes::{Line, Plane};
 use progressive::Coefficients;
@@ -78,6 +81,13 @@ use std::cell::RefCell;
 /// A progressive image with more scans is refused: each scan passes over all blocks, so that a
 /// small file could take hours. Encoders write about ten.
 const MOST_SCANS: usize = 200;
+/// What was wrong with a file whose pixels are all there, a sentence each.
+pub type Notes = Vec<&'static str>;
+
+const NO_TABLES: &str = "it has no Huffman tables, as frames of a webcam's video; those of the \
+                         JPEG standard were taken";
+const NO_END: &str = "it has no end marker, but all of its pixels are there";
+
 /// Memory of an image that takes more bytes than this is given back after it.
 const KEPT: usize = 16 << 20;
 
@@ -121,6 +131,7 @@ impl<'a> Jpeg<'a> {
                 Ok(Jpeg { bytes, state, scan, at, color })
             }
             Next::End => bail!("it ends before its pixels"),
+            Next::Cut(how) => bail!("the file was cut short: {how}"),
         }
     }
 
@@ -147,17 +158,35 @@ impl<'a> Jpeg<'a> {
     /// Bytes that decoding takes at most, pixels included.
     pub fn memory(&self) -> usize {
         let pixels = self.width() * self.height() * self.channels();
-        let frame = self.state.frame.as_ref().map_or(0, header::Frame::memory);
+        let frame = self.state.frame.as_ref().map_or(0, Frame::memory);
         pixels + frame + self.bytes.len()
+    }
+
+    /// Refuses a file that is too short for its pixels, before memory is taken for them: a block has
+    /// two codes at least, one in a progressive image, of a bit each.
+    ///
+    /// # Errors
+    /// If it cannot be whole.
+    pub fn check_length(&self) -> Result<()> {
+        let bits = self.state.frame.as_ref().map_or(0, Frame::least_bits);
+        ensure!(
+            8 * self.bytes.len() >= bits,
+            "the file was cut short: {} bytes cannot hold {}×{} pixels",
+            self.bytes.len(),
+            self.width(),
+            self.height()
+        );
+        Ok(())
     }
 
     /// Decodes the `window` of the image into `pixels` [height, width, channels], which is all of
     /// the image; what lies outside of the window is left as it was. Where `sound` says that the
-    /// file is known to be whole, it is not read further than needed.
+    /// file is known to be whole, it is not read further than needed. What was wrong with the file
+    /// without any harm to its pixels is given back, a sentence each.
     ///
     /// # Errors
     /// If the data are cut short or damaged; the pixels are then whatever they are.
-    pub fn decode(self, window: &Area, sound: bool, pixels: &mut [u8]) -> Result<()> {
+    pub fn decode(self, window: &Area, sound: bool, pixels: &mut [u8]) -> Result<Notes> {
         MEMORY.with_borrow_mut(|memory| {
             let large = self.memory() > KEPT;
             let result = self.decode_in(window, sound, memory, pixels);
@@ -174,13 +203,13 @@ impl<'a> Jpeg<'a> {
         sound: bool,
         memory: &mut Memory,
         pixels: &mut [u8],
-    ) -> Result<()> {
+    ) -> Result<Notes> {
         assert_eq!(pixels.len(), self.height() * self.width() * self.channels());
         assert!(window.rows.end <= self.height() && window.columns.end <= self.width());
         dispatch(Decode { jpeg: self, window, sound, memory, pixels })
     }
 
-    /// Reads the scans and makes the planes' samples of them.
+    /// Reads the scans and makes the planes' samples of them; gives what was wrong.
     #[inline(always)]
     fn samples<S: Simd>(
         &mut self,
@@ -188,7 +217,7 @@ impl<'a> Jpeg<'a> {
         window: &Area,
         sound: bool,
         memory: &mut Memory,
-    ) -> Result<()> {
+    ) -> Result<Notes> {
         let frame = self.state.frame.as_ref().context("it has no frame")?;
         let (count, progressive) = (frame.components.len(), frame.progressive);
         memory.planes.resize_with(count.max(memory.planes.len()), Plane::default);
@@ -197,12 +226,13 @@ impl<'a> Jpeg<'a> {
         let coefficients = &mut memory.coefficients[..count];
         let data = &mut memory.data;
         for (i, component) in frame.components.iter().enumerate() {
-            planes[i].fit(frame, component, &window.rows, &window.columns);
+            planes[i].fit(frame, component, &window.rows, &window.columns)?;
             if progressive {
-                coefficients[i].clear(component.blocks_wide, component.blocks_high);
+                coefficients[i].clear(component.blocks_wide, component.blocks_high)?;
             }
         }
         let mut scans = 1;
+        let mut notes = Notes::new();
         loop {
             let state = &self.state;
             let frame = state.frame.as_ref().context("it has no frame")?;
@@ -217,7 +247,7 @@ impl<'a> Jpeg<'a> {
             };
             // A sequential image in one scan has nothing of interest behind it.
             let stop = sound && self.scan.parts.len() == count;
-            self.at = if progressive {
+            let end = if progressive {
                 progressive::decode(&coded, coefficients, data)?
             } else {
                 sequential::decode(s, &coded, planes, stop, data)?
@@ -225,15 +255,26 @@ impl<'a> Jpeg<'a> {
             if stop && !progressive {
                 break;
             }
-            match self.state.advance(self.bytes, self.at)? {
+            match self.state.advance(self.bytes, end.at)? {
                 Next::Scan(scan, at) => (self.scan, self.at) = (scan, at),
                 Next::End => break,
+                Next::Cut(how) => {
+                    let frame = self.state.frame.as_ref();
+                    let whole = frame.is_some_and(Frame::is_complete) && !end.filled;
+                    ensure!(whole, "the file was cut short: {how}");
+                    notes.push(NO_END);
+                    break;
+                }
             }
             scans += 1;
             ensure!(scans <= MOST_SCANS, "it has more than {MOST_SCANS} scans");
         }
 
-        self.transform(s, planes, coefficients)
+        if self.state.standard_tables {
+            notes.push(NO_TABLES);
+        }
+        self.transform(s, planes, coefficients)?;
+        Ok(notes)
     }
 
     /// Checks that all components came; of a progressive image, makes samples of their
@@ -252,7 +293,7 @@ impl<'a> Jpeg<'a> {
                 .as_ref()
                 .context("one of its colour components is missing")?;
             ensure!(
-                component.dc,
+                component.has_dc(),
                 "a scan is missing: the DC coefficients of one of its components"
             );
             if !frame.progressive {
@@ -319,12 +360,13 @@ struct Decode<'a, 'b> {
 }
 
 impl Work for Decode<'_, '_> {
-    type Out = Result<()>;
+    type Out = Result<Notes>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Result<()> {
+    fn run<S: Simd>(self, s: S) -> Result<Notes> {
         let Self { mut jpeg, window, sound, memory, pixels } = self;
-        jpeg.samples(s, window, sound, memory)?;
-        jpeg.pixels(s, window, memory, pixels)
+        let notes = jpeg.samples(s, window, sound, memory)?;
+        jpeg.pixels(s, window, memory, pixels)?;
+        Ok(notes)
     }
 }

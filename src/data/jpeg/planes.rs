@@ -5,7 +5,21 @@
 //! last sample repeated beyond the edges; narrow ones, and other ratios, by repeating samples.
 
 use super::header::{Component, Frame};
+use anyhow::{Result, anyhow};
 use std::ops::Range;
+
+/// Brings `values` to the length `count`; new ones are `value`.
+///
+/// # Errors
+/// If there is no memory for them.
+pub(super) fn room<T: Clone>(values: &mut Vec<T>, count: usize, value: T) -> Result<()> {
+    values.try_reserve(count.saturating_sub(values.len())).map_err(|_| {
+        let bytes = count.saturating_mul(size_of::<T>());
+        anyhow!("there is no room in memory for the {} MiB that decoding takes", bytes >> 20)
+    })?;
+    values.resize(count, value);
+    Ok(())
+}
 
 /// The samples of a component.
 #[derive(Default)]
@@ -25,18 +39,21 @@ pub(super) struct Plane {
 impl Plane {
     /// Makes room for `component`, of which pixels `rows` and `columns` will be wanted. The samples
     /// are whatever they were before.
+    ///
+    /// # Errors
+    /// If there is no memory for them.
     pub(super) fn fit(
         &mut self,
         frame: &Frame,
         component: &Component,
         rows: &Range<usize>,
         columns: &Range<usize>,
-    ) {
+    ) -> Result<()> {
         self.across = frame.h / component.h;
         self.down = frame.v / component.v;
         (self.width, self.height) = (component.width, component.height);
         self.stride = 8 * component.blocks_wide;
-        self.samples.resize(self.stride * 8 * component.blocks_high, 0);
+        room(&mut self.samples, self.stride * 8 * component.blocks_high, 0)?;
         // Upsampling looks at one sample more on either side.
         let blocks = |pixels: &Range<usize>, ratio: usize, length: usize| {
             let first = (pixels.start / ratio).saturating_sub(1);
@@ -45,6 +62,7 @@ impl Plane {
         };
         self.rows = blocks(rows, self.down, self.height);
         self.columns = blocks(columns, self.across, self.width);
+        Ok(())
     }
 
     /// Whether the block in `row` and `column` is wanted.

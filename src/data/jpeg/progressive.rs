@@ -1,9 +1,10 @@
 //! Progressive scans: parts of the coefficients, or further bits of them (ITU-T T.81, annex G).
 
-use super::bits::{Bits, Restarts};
+use super::bits::{Bits, End, Restarts};
 use super::header::{Coded, NATURAL, Scan};
 use super::huffman::Huffman;
 use super::idct::Block;
+use super::planes::room;
 use super::sequential::{difference, table};
 use anyhow::{Result, ensure};
 
@@ -16,10 +17,13 @@ pub(super) struct Coefficients {
 
 impl Coefficients {
     /// Makes room for the blocks of a component, all zeros.
-    pub(super) fn clear(&mut self, blocks_wide: usize, blocks_high: usize) {
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub(super) fn clear(&mut self, blocks_wide: usize, blocks_high: usize) -> Result<()> {
         self.blocks_wide = blocks_wide;
         self.values.clear();
-        self.values.resize(blocks_wide * blocks_high, Block([0; 64]));
+        room(&mut self.values, blocks_wide * blocks_high, Block([0; 64]))
     }
 
     #[inline(always)]
@@ -42,7 +46,7 @@ pub(super) fn decode(
     coded: &Coded,
     coefficients: &mut [Coefficients],
     memory: &mut Vec<u8>,
-) -> Result<usize> {
+) -> Result<End> {
     let Coded { bytes, at, frame, scan, .. } = *coded;
     let mut bits = Bits::new(bytes, at, std::mem::take(memory));
     let restarts = Restarts::new(coded.restart);

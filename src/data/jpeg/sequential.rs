@@ -1,6 +1,6 @@
 //! Baseline and extended sequential scans: every block's coefficients at once (ITU-T T.81, F.2).
 
-use super::bits::{Bits, Restarts};
+use super::bits::{Bits, End, Restarts};
 use super::header::{Coded, NATURAL};
 use super::huffman::Huffman;
 use super::idct::{self, Block};
@@ -34,7 +34,7 @@ pub(super) fn decode<S: Simd>(
     planes: &mut [Plane],
     stop: bool,
     memory: &mut Vec<u8>,
-) -> Result<usize> {
+) -> Result<End> {
     let Coded { bytes, at, frame, scan, .. } = *coded;
     let single = scan.parts.len() == 1;
     let mut parts = Vec::with_capacity(scan.parts.len());

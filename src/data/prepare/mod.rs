@@ -19,12 +19,16 @@ use super::preparation::Preparation;
 use super::unpack::{GZIP, unpack};
 use crate::config_error;
 use crate::files::positioned::read_exact_at;
+use crate::files::text;
 use crate::random::{Purpose, Stream};
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// A text file of names or labels that is larger is none (ImageNet's largest has 2 MB).
+const MOST_TEXT: u64 = 256 << 20;
 
 /// All that the writer has to know about a source.
 pub struct Source {
@@ -250,14 +254,18 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The lines of a small text file, without those that are blank.
 pub fn lines(path: &Path) -> Result<Vec<String>> {
-    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    text_lines(&bytes).with_context(|| path.display().to_string())
+    let text = text::read(path, MOST_TEXT)
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(full_lines(&text))
 }
 
 /// The lines of `bytes`, without those that are blank.
 pub fn text_lines(bytes: &[u8]) -> Result<Vec<String>> {
-    let text = std::str::from_utf8(bytes).context("this is no UTF-8 text")?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+    Ok(full_lines(&text::decoded(bytes)?))
+}
+
+fn full_lines(text: &str) -> Vec<String> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
 }
 
 /// Classes that have a name only.

@@ -61,7 +61,7 @@ pub fn decode(bytes: &[u8], shape: &RecordShape, window: &Area, pixels: &mut [u8
         shape.width,
         shape.channels
     );
-    jpeg.decode(window, true, pixels)
+    jpeg.decode(window, true, pixels).map(|_| ())
 }
 
 #[cfg(test)]

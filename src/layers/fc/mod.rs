@@ -29,7 +29,7 @@ pub const KIND: Kind = Kind {
         let settings: FcSettings = read_as(table)?;
         match &settings.outputs {
             Outputs::Count(n) if !(1..=1 << 24).contains(n) => {
-                bail!("outputs = {n}: it must be at least 1")
+                bail!("outputs = {n}: it must be at least 1 and at most {}", 1 << 24)
             }
             _ => Ok(Box::new(settings)),
         }

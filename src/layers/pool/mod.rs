@@ -54,7 +54,7 @@ fn read(table: &Table, kernel: Kernel) -> Result<Box<dyn Settings>> {
     let keys: PoolKeys = read_as(table)?;
     for (key, value) in [("size", keys.size), ("stride", keys.stride)] {
         if !(1..=1 << 14).contains(&value) {
-            bail!("{key} = {value}: it must be at least 1");
+            bail!("{key} = {value}: it must be at least 1 and at most {}", 1 << 14);
         }
     }
     Ok(Box::new(PoolSettings(keys, kernel)))

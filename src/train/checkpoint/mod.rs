@@ -6,6 +6,7 @@
 //! channel] and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
 //! `preparation`, `state`, `data`, `format`, `checksums`.
 
+mod fit;
 mod snapshot;
 mod sound;
 
@@ -16,7 +17,6 @@ use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
 use crate::files::tensors::{Reader, Subject};
 use crate::layers::softmax::Tally;
-use crate::network::{Plan, TensorPlan};
 use crate::schedules;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,11 @@ fn interleaved(planes: &[f32], channels: usize) -> Vec<f32> {
     (0..planes.len()).map(|i| planes[i % channels * pixels + i / channels]).collect()
 }
 
+/// What is kept of a parameter, and what stands before its name there.
+fn slots(momenta: bool) -> impl Iterator<Item = (Slot, &'static str)> {
+    [(Slot::Value, ""), (Slot::Momentum, "momentum/")].into_iter().take(1 + usize::from(momenta))
+}
+
 /// An opened checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -150,50 +155,17 @@ impl Checkpoint {
 
     /// Puts the parameters (and, to go on training, the momenta) into `engine`.
     pub fn load(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
+        self.fits(engine.plan(), momenta)?;
         let tensors = engine.plan().tensors();
-        self.check_tensors(&tensors, momenta)?;
         for (index, tensor) in tensors.iter().enumerate() {
-            for (slot, name) in slots(&tensor.name, momenta) {
+            for (slot, prefix) in slots(momenta) {
+                let name = format!("{prefix}{}", tensor.name);
                 match self.reader.mapped(&name)?.1 {
                     Some(values) if slot == Slot::Value => engine.adopt(index, &values)?,
                     Some(values) => engine.write(slot, index, &values)?,
                     None => engine.write(slot, index, &self.reader.tensor(&name)?.1)?,
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Refuses a network whose parameters are others than the file's, or of other shapes.
-    pub fn check_network(&self, plan: &Plan) -> Result<()> {
-        self.check_tensors(&plan.tensors(), true)
-    }
-
-    fn check_tensors(&self, tensors: &[TensorPlan], momenta: bool) -> Result<()> {
-        for tensor in tensors {
-            for (_, name) in slots(&tensor.name, momenta) {
-                let Some(shape) = self.reader.shape(&name) else {
-                    bail!(
-                        "{}: it has no {name}; the network of the config is another one than it \
-                         was trained with",
-                        self.path.display()
-                    );
-                };
-                ensure!(
-                    shape == tensor.shape,
-                    "{}: {name} has the shape {shape:?}, the network needs {:?}",
-                    self.path.display(),
-                    tensor.shape
-                );
-            }
-        }
-        let extra = self.reader.names().into_iter().find(|name| {
-            !name.contains('/')
-                && !name.starts_with("data.")
-                && tensors.iter().all(|t| t.name != *name)
-        });
-        if let Some(name) = extra {
-            bail!("{}: the network of the config has no place for its {name}", self.path.display());
         }
         Ok(())
     }
@@ -208,13 +180,6 @@ impl Checkpoint {
         let (shape, values) = self.reader.tensor(name)?;
         Ok(Tensor { shape, values })
     }
-}
-
-/// A parameter's value and, with `momenta`, its momentum: where the engine has them and what they
-/// are called in the file.
-fn slots(name: &str, momenta: bool) -> impl Iterator<Item = (Slot, String)> + use<> {
-    let value = (Slot::Value, name.to_string());
-    std::iter::once(value).chain(momenta.then(|| (Slot::Momentum, format!("momentum/{name}"))))
 }
 
 /// Refuses two class tables that differ, naming the first difference; `a` and `b` say whose they

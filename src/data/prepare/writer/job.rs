@@ -4,7 +4,8 @@ use super::Skipped;
 use super::resume::{self, SplitState, Unfinished};
 use crate::data::area::Area;
 use crate::data::dataset::UNFINISHED_FILE;
-use crate::data::decode;
+use crate::data::decode::{self, Prepared};
+use crate::data::jpeg::Notes;
 use crate::data::prepare::{Content, Item, Source, Stored};
 use crate::data::shard::{RecordShape, Shard, ShardInfo, Writer, jpeg};
 use crate::data::statistics::Sums;
@@ -19,7 +20,7 @@ use std::path::Path;
 /// Decoded pixels of the chunk that is in work.
 const CHUNK_BYTES: usize = 48 << 20;
 /// An image file larger than this is refused unread.
-const FILE_LIMIT: u64 = 256 << 20;
+const FILE_LIMIT: u64 = decode::LARGEST_FILE;
 
 /// One split being written.
 pub(super) struct Job<'a> {
@@ -39,6 +40,8 @@ struct Ready {
     pixels: Vec<u8>,
     /// What is stored, where that is not the pixels.
     record: Option<Vec<u8>>,
+    /// What was wrong with its file all the same.
+    notes: Notes,
 }
 
 /// The items of a chunk, each decoded, or why it is skipped.
@@ -94,19 +97,21 @@ impl Job<'_> {
 
     /// An item made ready to be stored; errors as those of [`Job::pixels`].
     fn ready(&self, item: &Item) -> Result<std::result::Result<Ready, String>> {
-        let mut pixels = match self.pixels(item)? {
-            Ok(pixels) => pixels,
+        let Prepared { mut pixels, notes } = match self.pixels(item)? {
+            Ok(prepared) => prepared,
             Err(reason) => return Ok(Err(reason)),
         };
-        let Some(quality) = self.quality else { return Ok(Ok(Ready { pixels, record: None })) };
+        let Some(quality) = self.quality else {
+            return Ok(Ok(Ready { pixels, record: None, notes }));
+        };
         let record = jpeg::encode(&pixels, &self.shape, quality)?;
         jpeg::decode(&record, &self.shape, &self.all(), &mut pixels)
             .with_context(|| format!("{}, stored as JPEG, cannot be read again", item.name))?;
-        Ok(Ok(Ready { pixels, record: Some(record) }))
+        Ok(Ok(Ready { pixels, record: Some(record), notes }))
     }
 
     /// The pixels of an item; the inner error means that it is skipped, the outer one ends it all.
-    fn pixels(&self, item: &Item) -> Result<std::result::Result<Vec<u8>, String>> {
+    fn pixels(&self, item: &Item) -> Result<std::result::Result<Prepared, String>> {
         let bytes = match &item.content {
             Content::File(path) => match read_file(path) {
                 Ok(bytes) => bytes,
@@ -125,12 +130,13 @@ impl Job<'_> {
         };
         let (preparation, channels) = (&self.source.preparation, self.source.channels);
         Ok(match self.source.stored {
-            Stored::Interleaved => Ok(bytes),
+            Stored::Interleaved => Ok(Prepared { pixels: bytes, notes: Notes::new() }),
             Stored::Planar => {
                 let plane = bytes.len() / channels;
-                Ok((0..bytes.len())
+                let pixels = (0..bytes.len())
                     .map(|at| bytes[at % channels * plane + at / channels])
-                    .collect())
+                    .collect();
+                Ok(Prepared { pixels, notes: Notes::new() })
             }
             Stored::Encoded => {
                 let decode = || decode::prepare_image(&bytes, preparation, channels);
@@ -174,7 +180,7 @@ impl Job<'_> {
                 .map(|record| {
                     let mut pixels = vec![0; self.shape.image_bytes()];
                     shard.read(record, &self.all(), &mut pixels, true)?;
-                    Ok(Ok(Ready { pixels, record: None }))
+                    Ok(Ok(Ready { pixels, record: None, notes: Notes::new() }))
                 })
                 .collect::<Result<Decoded>>()?;
             self.sum(&decoded, sums);
@@ -209,7 +215,8 @@ impl Output<'_> {
         for (item, image) in items.iter().zip(decoded) {
             self.done.items += 1;
             match image {
-                Ok(Ready { pixels, record }) => {
+                Ok(Ready { pixels, record, notes }) => {
+                    notes.into_iter().for_each(|note| self.done.note(note, &item.name));
                     let writer = match &mut self.writer {
                         Some(writer) => writer,
                         none => none.insert(self.job.next_shard(self.done.shards.len())?),

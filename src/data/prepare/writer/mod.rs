@@ -23,6 +23,7 @@ use anyhow::{Result, bail, ensure};
 use job::Job;
 use resume::Unfinished;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ pub struct Summary {
     pub dataset: Dataset,
     /// Images that were skipped.
     pub skipped: u64,
+    /// What was wrong with images that could be used all the same, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// An image that could not be used: a line of `skipped.jsonl`.
@@ -124,6 +127,7 @@ fn finish(
 
     sums.write(&out.join(STATISTICS_FILE))?;
     let [height, width] = source.preparation.size;
+    let notes = notes(source, &state);
     let splits = state.splits.into_iter().map(|(name, split)| {
         let images = split.shards.iter().map(|shard| shard.records).sum();
         (name, SplitInfo { images, shards: split.shards })
@@ -144,5 +148,18 @@ fn finish(
     text.push('\n');
     files::write_text(&out.join(HEADER_FILE), &text)?;
     fs::remove_file(out.join(UNFINISHED_FILE))?;
-    Ok(Summary { dataset: Dataset::open(out)?, skipped: bad })
+    Ok(Summary { dataset: Dataset::open(out)?, skipped: bad, notes })
+}
+
+/// What was wrong with images that were used, with how many they are and the first of them.
+fn notes(source: &Source, state: &Unfinished) -> Vec<String> {
+    let mut all: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+    for (what, noted) in source.splits.iter().flat_map(|(split, _)| &state.splits[split].noted) {
+        all.entry(what).or_insert((0, &noted.first)).0 += noted.images;
+    }
+    let line = |(what, (images, first)): (&str, (u64, &str))| match images {
+        1 => format!("{first}: {what}"),
+        _ => format!("{first} and {} more: {what}", images - 1),
+    };
+    all.into_iter().map(line).collect()
 }

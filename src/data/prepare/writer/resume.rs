@@ -6,12 +6,15 @@ use crate::data::dataset::{FORMAT, HEADER_FILE, UNFINISHED_FILE};
 use crate::data::preparation::Preparation;
 use crate::data::prepare::Source;
 use crate::data::shard::{ShardInfo, Store};
-use crate::files;
+use crate::files::{self, text};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// A larger `unfinished.json` is none of ours (a million skipped files take some 100 MB).
+const STATE_LIMIT: u64 = 1 << 30;
 
 /// The content of `unfinished.json`.
 #[derive(Serialize, Deserialize)]
@@ -35,6 +38,25 @@ pub(super) struct SplitState {
     pub(super) items: usize,
     pub(super) shards: Vec<ShardInfo>,
     pub(super) skipped: Vec<Skipped>,
+    /// By what was wrong, images that could be used all the same.
+    #[serde(default)]
+    pub(super) noted: BTreeMap<String, Noted>,
+}
+
+/// Images with something wrong that cost them no pixel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Noted {
+    pub(super) images: u64,
+    /// The name of the first.
+    pub(super) first: String,
+}
+
+impl SplitState {
+    /// Counts an image with something wrong.
+    pub(super) fn note(&mut self, what: &str, name: &str) {
+        let new = || Noted { images: 0, first: name.to_string() };
+        self.noted.entry(what.to_string()).or_insert_with(new).images += 1;
+    }
 }
 
 /// Checks the folder and finds out what is done already.
@@ -61,7 +83,7 @@ pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
         save(&new, out)?;
         return Ok(new);
     }
-    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let text = text::read(&file, STATE_LIMIT).with_context(|| file.display().to_string())?;
     let old: Unfinished = serde_json::from_str(&text)
         .with_context(|| format!("{} is damaged; remove {}", file.display(), out.display()))?;
     if !old.is_of_the_same(&new) {
