@@ -3,7 +3,8 @@
 //! Rounds of steps with and without saving take turns, and each round is as long as the steps
 //! between two checkpoints: a copy of the parameters is taken before the round's first step and
 //! written beside the others. Figures are means of the rounds' steps, medians over the rounds. What
-//! a write still has to do when its round ends counts as saving's, and is told.
+//! a write still has to do when its round ends counts as saving's, and is told. The processor's time
+//! (of all threads, where Linux tells it) says the same where other programs run beside.
 //!
 //! `cargo bench --bench saving [-- --config FILE] [--rounds N] [--every STEPS] [--folder DIR]`. The
 //! checkpoints go to a temporary folder in DIR (the current one), whose disk is measured too.
@@ -109,9 +110,8 @@ impl Training {
         Ok(Training { config, facts, state, engine, images, labels })
     }
 
-    /// Seconds of `steps` steps.
-    fn steps(&mut self, steps: u32) -> Result<f64> {
-        let begun = Instant::now();
+    /// As many steps.
+    fn steps(&mut self, steps: u32) -> Result<()> {
         for _ in 0..steps {
             self.state.step += 1;
             let run = Run {
@@ -127,7 +127,7 @@ impl Training {
             let rates = rates(self.engine.plan(), &schedule, self.config.train.weight_decay);
             self.engine.step(&run, self.images.view(), &self.labels, 0.9, &rates)?;
         }
-        Ok(begun.elapsed().as_secs_f64())
+        Ok(())
     }
 
     /// As the trainer copies it.
@@ -141,9 +141,41 @@ impl Training {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Seconds by the clock and of all cores since some moment.
+#[derive(Clone, Copy)]
+struct Time {
+    clock: f64,
+    cores: f64,
+}
+
+impl Time {
+    fn now(begun: Instant) -> Time {
+        // User and system time, in hundredths of a second, behind the name in brackets.
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+        let ticks: f64 =
+            fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+        Time { clock: begun.elapsed().as_secs_f64(), cores: ticks / 100.0 }
+    }
+}
+
+/// The median of each.
+fn medians(times: &[Time]) -> Time {
+    let median = |of: fn(&Time) -> f64| {
+        let mut values: Vec<f64> = times.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Time { clock: median(|time| time.clock), cores: median(|time| time.cores) }
+}
+
+/// What `work` takes.
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<Time> {
+    let begun = Instant::now();
+    let before = Time::now(begun);
+    work()?;
+    let after = Time::now(begun);
+    Ok(Time { clock: after.clock - before.clock, cores: after.cores - before.cores })
 }
 
 fn main() -> Result<()> {
@@ -155,31 +187,36 @@ fn main() -> Result<()> {
     training.steps(1)?;
     let (mut without, mut with, mut copies, mut rests) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
-        without.push(training.steps(every)? / f64::from(every));
-        let begun = Instant::now();
-        let snapshot = training.snapshot()?;
-        let copy = begun.elapsed().as_secs_f64();
-        saver.begin(snapshot, vec![run.last()]);
-        let seconds = training.steps(every)?;
-        let begun = Instant::now();
-        saver.wait();
-        let rest = begun.elapsed().as_secs_f64();
-        with.push((copy + seconds + rest) / f64::from(every));
-        (copies.push(copy), rests.push(rest));
+        without.push(timed(|| training.steps(every))?);
+        with.push(timed(|| {
+            copies.push(timed(|| {
+                saver.begin(training.snapshot()?, vec![run.last()]);
+                Ok(())
+            })?);
+            training.steps(every)?;
+            rests.push(timed(|| {
+                saver.wait();
+                Ok(())
+            })?);
+            Ok(())
+        })?);
     }
     saver.finish(training.state.step)?;
-    let bytes = std::fs::metadata(run.last())?.len();
-    let (without, with) = (median(without), median(with));
-    println!("| a step without saving, ms | with, every {every} steps, ms | more |");
-    println!("| ---: | ---: | ---: |");
-    let more = 100.0 * (with / without - 1.0);
-    println!("| {:.1} | {:.1} | {more:.1} % |", 1e3 * without, 1e3 * with);
+    let (without, with) = (medians(&without), medians(&with));
+    println!("| a step | without saving, ms | with, every {every} steps, ms | more |");
+    println!("| --- | ---: | ---: | ---: |");
+    let row = |name: &str, without: f64, with: f64| {
+        let (ms, more) = (1e3 / f64::from(every), 100.0 * (with / without - 1.0));
+        println!("| {name} | {:.1} | {:.1} | {more:.1} % |", ms * without, ms * with);
+    };
+    row("by the clock", without.clock, with.clock);
+    row("of all cores", without.cores, with.cores);
     println!(
         "\n{:.0} MB a checkpoint; copying {:.0} ms, left to write when the steps were done {:.0} \
          ms; {rounds} rounds",
-        bytes as f64 / 1e6,
-        1e3 * median(copies),
-        1e3 * median(rests)
+        std::fs::metadata(run.last())?.len() as f64 / 1e6,
+        1e3 * medians(&copies).clock,
+        1e3 * medians(&rests).clock
     );
     Ok(())
 }
