@@ -8,7 +8,8 @@ use clap::Parser;
 fn main() {
     install_panic_hook();
     let arguments = Arguments::parse();
-    if let Err(error) = interrupt::watch().and_then(|()| run(arguments)) {
+    let heard = interrupt::watch(arguments.if_stopped());
+    if let Err(error) = heard.and_then(|()| run(arguments)) {
         note!("error: {}", sentence(&error));
         std::process::exit(exit_code(&error));
     }

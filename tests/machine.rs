@@ -31,7 +31,6 @@ fn networks_that_no_machine_has_the_memory_for() {
     world.ok(&format!("inspect net.toml {large}"));
 }
 
-/// A checkpoint whose config was given another network that fits its tensors' names.
 #[test]
 fn sizes_that_no_number_holds_are_refused() {
     let world = World::new();
@@ -42,7 +41,7 @@ fn sizes_that_no_number_holds_are_refused() {
          kernels=1048576 --set "
             .to_string()
             + padding,
-        "--set layer.conv1.kernels=1048576 --set layer.fc3.outputs=16777216".to_string(),
+        "--set layer.conv2.kernels=1048576 --set layer.fc3.outputs=16777216".to_string(),
     ];
     for set in sizes {
         for command in ["inspect net.toml", "bench --config net.toml", "train --config net.toml"] {

@@ -49,6 +49,17 @@ enum Command {
     Devices(devices::Args),
 }
 
+impl Arguments {
+    /// What it means that a signal ends the command before it has anything to save.
+    pub fn if_stopped(&self) -> &'static str {
+        match self.command {
+            Command::Prepare(_) => "the same command goes on where it stopped",
+            Command::Train(_) => "no step had been done",
+            _ => "",
+        }
+    }
+}
+
 /// Carries out one command line.
 pub fn run(arguments: Arguments) -> Result<()> {
     vectors::asked()?;

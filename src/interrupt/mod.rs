@@ -41,7 +41,7 @@ struct Told {
     /// When the first signal to end was answered.
     first: Option<Instant>,
     /// What an end at once means for the command, after "stopped by SIGINT"; may be empty.
-    at_once: String,
+    at_once: &'static str,
     /// What is kept of a run that is left without finishing.
     kept: Option<String>,
 }
@@ -50,25 +50,21 @@ static HEARD: Heard = Heard {
     finishes: AtomicBool::new(false),
     stop: AtomicI32::new(0),
     save: AtomicBool::new(false),
-    told: Mutex::new(Told { first: None, at_once: String::new(), kept: None }),
+    told: Mutex::new(Told { first: None, at_once: "", kept: None }),
 };
 
 fn told() -> MutexGuard<'static, Told> {
     HEARD.told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hears signals from now on; once, at the program's start.
+/// Hears signals from now on; once, at the program's start. `at_once` says what an end at once
+/// means for the command, such as `the same command goes on where it stopped`; it may be empty.
 ///
 /// # Errors
 /// If they cannot be caught, or no thread can be started.
-pub fn watch() -> Result<()> {
+pub fn watch(at_once: &'static str) -> Result<()> {
+    told().at_once = at_once;
     system::watch(heard)
-}
-
-/// Says what an end at once means for the command at hand, such as `the same command goes on where
-/// it stopped`.
-pub fn at_once(means: &str) {
-    told().at_once = means.to_string();
 }
 
 /// Answers one signal.

@@ -7,11 +7,15 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, available_parallelism};
+use std::time::Duration;
 
 /// A pool has so many threads for each core at most; more of them only take each other's time.
 const FOR_EACH_CORE: usize = 4;
 /// So many are always let be.
 const LET_BE: usize = 64;
+
+/// So long the kernel may count a thread that has ended.
+const STILL_COUNTED: Duration = Duration::from_millis(10);
 
 fn cores() -> usize {
     available_parallelism().map_or(1, |n| n.get())
@@ -109,6 +113,7 @@ impl Waiting {
                     drop(hand);
                     // A panic in one has been told by the hook.
                     threads.into_iter().for_each(|thread| drop(thread.join()));
+                    std::thread::sleep(STILL_COUNTED);
                     return Err((started, error));
                 }
             }

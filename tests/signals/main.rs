@@ -201,7 +201,6 @@ fn a_signal_that_was_ignored_stays_ignored() {
 #[test]
 fn other_commands_end_where_they_stand() {
     let world = World::new();
-    world.grey(8, 8);
     Command::new("mkfifo").arg(world.path("pipe")).status().unwrap();
     let commands = [
         ("bench --config net.toml --steps 1000000", SIGQUIT, 131, "stopped by SIGQUIT"),
@@ -209,7 +208,7 @@ fn other_commands_end_where_they_stand() {
         ("inspect pipe", SIGHUP, 129, "stopped by SIGHUP"),
         ("data verify set", SIGXCPU, 152, "stopped by SIGXCPU"),
         (
-            "prepare idx idx --classes pipe --out new",
+            "prepare image-folder photos --out new --size 1024 --workers 1",
             SIGTERM,
             143,
             "stopped by SIGTERM; the same command goes on where it stopped",

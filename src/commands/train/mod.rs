@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
 use crate::errors::Stopped;
-use crate::interrupt::{self, Interrupt};
+use crate::interrupt::Interrupt;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
@@ -60,7 +60,6 @@ pub struct Args {
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(args: Args) -> Result<()> {
-    interrupt::at_once("no step had been done");
     let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
     let (mut config, source) = read_config(&args, old.as_ref())?;
     let place = args.device.resolve(config.towers)?;
