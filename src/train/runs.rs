@@ -54,6 +54,11 @@ impl RunFolder {
         named.map(|entry| entry.path()).collect()
     }
 
+    /// Whether there is something to go on from.
+    pub fn has_checkpoint(&self) -> bool {
+        self.last().exists() || self.best().exists() || !self.kept().is_empty()
+    }
+
     /// Whether a run has been here.
     fn is_taken(&self) -> bool {
         [self.config(), self.metrics(), self.last(), self.best()].iter().any(|f| f.exists())
@@ -138,7 +143,7 @@ impl RunFolder {
     fn taken(&self, again: &Typed) -> Error {
         let free = (2..).map(|n| numbered(&self.0, n)).find(|path| !path.exists());
         let other = again.clone().option("--run", &free.expect("numbers do not end"));
-        let way_out = if self.last().exists() {
+        let way_out = if self.has_checkpoint() {
             format!("go on with it ({}) or choose another folder ({other})", self.resume())
         } else {
             format!(

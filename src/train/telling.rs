@@ -80,6 +80,15 @@ pub fn kept(run: &RunFolder, step: u64) -> String {
     format!("{} holds step {step}; go on with: {}", run.last().display(), run.resume())
 }
 
+/// The network after `epoch` seems to be no good.
+pub fn not_saved(run: &RunFolder, epoch: u32) {
+    note!(
+        "training seems to diverge; the network after epoch {epoch} is not saved over {}, where \
+         there is a better one",
+        run.last().display()
+    );
+}
+
 /// What has happened and what to do about it.
 pub fn diverged(run: &RunFolder, rate: f64) -> String {
     // Two digits of a tenth, without the tail of binary fractions.
@@ -136,6 +145,12 @@ impl Recent {
     pub fn check_end(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         let enough = state.epoch == config.train.epochs && self.steps.len() >= FEWEST;
         if enough { self.judge(run, state) } else { Ok(()) }
+    }
+
+    /// Whether the last steps, enough of them, look as if training were diverging: nothing to be
+    /// saved over what was good, until they are better or more.
+    pub fn looks_diverged(&self) -> bool {
+        self.steps.len() >= FEWEST && self.mean_loss() > DIVERGED * self.chance()
     }
 
     fn judge(&self, run: &RunFolder, state: &TrainingState) -> Result<()> {

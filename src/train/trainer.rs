@@ -163,7 +163,9 @@ impl Trainer<'_> {
                 if !self.interrupt.wanted() {
                     progress = self.begin_epoch();
                 }
-            } else if session.saver.is_due(&config.train, self.state.step) {
+            } else if session.saver.is_due(&config.train, self.state.step)
+                && !session.recent.looks_diverged()
+            {
                 self.save_last(session)?;
             }
             if self.interrupt.wanted() {
@@ -347,8 +349,14 @@ impl Trainer<'_> {
         Ok(true)
     }
 
-    /// The checkpoints after `epoch`.
+    /// The checkpoints after `epoch`; none where training seems to diverge and the network is not
+    /// the best on validation, so that there stays a good one to go on from.
     fn keep(&self, epoch: u32, is_best: bool, session: &mut Session) -> Result<()> {
+        let chosen = is_best && self.images.validation.is_some();
+        if session.recent.looks_diverged() && !chosen {
+            telling::not_saved(&self.run, epoch);
+            return Ok(());
+        }
         let mut files = Vec::new();
         if is_best {
             files.push(self.run.best());

@@ -128,9 +128,14 @@ fn the_same_folder_again() {
     typed(&world, &ways[1]);
     assert_eq!(world.metrics("my it's run-2").len(), 30);
     assert!(world.text("my it's run-2/config.toml").contains("flip = false"));
+    // The best network is something to go on from too.
+    fs::remove_file(world.path(FOLDER).join("last.safetensors")).unwrap();
+    let ways = told(&world, &line, "go on with it");
+    let output = shell(&world, &ways[0]);
+    assert!(!stderr(&output).contains("no last.safetensors"), "{}", stderr(&output));
     // A run that left nothing to go on from.
     for name in ["last.safetensors", "best.safetensors"] {
-        fs::remove_file(world.path(FOLDER).join(name)).unwrap();
+        let _ = fs::remove_file(world.path(FOLDER).join(name));
     }
     let ways = told(&world, &line, "no checkpoint to go on from");
     assert_eq!(ways.len(), 1, "{ways:?}");

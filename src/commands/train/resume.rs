@@ -33,8 +33,7 @@ pub fn open(run: Option<&Path>) -> Result<Old> {
     };
     // The lock comes first: what a checkpoint is, and whether, may be changing right now.
     let lock = if run.0.is_dir() { Some(run.lock()?) } else { None };
-    let has_some = run.last().exists() || run.best().exists() || !run.kept().is_empty();
-    match lock.filter(|_| has_some) {
+    match lock.filter(|_| run.has_checkpoint()) {
         Some(lock) => {
             let checkpoint = open_sound(&run, &run.last())?;
             Ok(Old { run, checkpoint, lock })

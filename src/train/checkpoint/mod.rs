@@ -20,6 +20,7 @@ use crate::layers::softmax::Tally;
 use crate::schedules;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use snapshot::Snapshot;
@@ -90,6 +91,23 @@ fn slots(momenta: bool) -> impl Iterator<Item = (Slot, &'static str)> {
     [(Slot::Value, ""), (Slot::Momentum, "momentum/")].into_iter().take(1 + usize::from(momenta))
 }
 
+/// A checkpoint that is sound as far as anybody can tell, but of a format that is unknown here.
+#[derive(Debug)]
+pub struct OtherFormat(String);
+
+impl fmt::Display for OtherFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "its format is {:?}; this version of alexnet reads {FORMAT:?}, and newer ones come from \
+             a newer version",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for OtherFormat {}
+
 /// An opened checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -113,11 +131,9 @@ impl Checkpoint {
 
     fn from_reader(path: &Path, reader: Reader) -> Result<Checkpoint> {
         let format = reader.entry("format")?;
-        ensure!(
-            format == FORMAT,
-            "its format is {format:?}; this version of alexnet reads {FORMAT:?}, and newer ones \
-             come from a newer version"
-        );
+        if format != FORMAT {
+            return Err(OtherFormat(format.to_string()).into());
+        }
         let preparation: Preparation = serde_json::from_str(reader.entry("preparation")?)?;
         let (shape, mean) = reader.tensor("data.mean")?;
         let [height, width] = preparation.size;

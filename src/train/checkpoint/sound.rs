@@ -1,6 +1,6 @@
 //! Which checkpoint of a run to use where the one that is wanted is damaged.
 
-use super::Checkpoint;
+use super::{Checkpoint, OtherFormat};
 use crate::errors::sentence;
 use crate::note;
 use crate::train::runs::RunFolder;
@@ -13,6 +13,8 @@ use std::path::Path;
 pub fn open_sound(run: &RunFolder, wanted: &Path) -> Result<Checkpoint> {
     let error = match verified(wanted) {
         Ok(checkpoint) => return Ok(checkpoint),
+        // A newer version's is no damage, and an older one is not to take its place.
+        Err(error) if error.is::<OtherFormat>() => return Err(error),
         Err(error) => error,
     };
     let others = [run.last(), run.best()].into_iter().chain(run.kept());
