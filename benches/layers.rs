@@ -22,6 +22,7 @@ use alexnet::gpu::compile::{Compiler, default_cache};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::library::driver_version;
 use alexnet::gpu::memory::Buffer;
+use alexnet::gpu::product::Precision;
 use alexnet::layers::cuda::{Call, LaunchContext, Loss, ParameterBuffers};
 use alexnet::layers::{Layer, Role};
 use anyhow::{Context, Result, bail, ensure};
@@ -188,6 +189,7 @@ fn on_gpu(case: &Case, layer: &dyn Layer, data: &Data, device: &Device) -> Resul
         images: case.batch,
         multiprocessors: device.multiprocessors,
         training: case.training,
+        precision: Precision::F32,
         relu: false,
     })?;
     launches.launches().iter().try_for_each(|launch| launch.load(device))?;

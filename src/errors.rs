@@ -1,10 +1,15 @@
-//! What decides the exit code: errors of the command line or the config are 2, all others 1.
+//! What decides the exit code: errors of the command line or the config are 2, a signal is 128 and
+//! its number, an error in the program itself (a panic) is 70, all others are 1.
 //!
 //! Everything else about an error is its sentence. Errors are `anyhow::Error`; where the cause lies
 //! in what the user wrote (a config, an option), they are made with
 //! [`config_error!`](crate::config_error), and the mark survives any context added on the way up.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::Cell;
 use std::fmt;
+use std::io::{IsTerminal, stderr};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 /// The user's command line or config is wrong: exit code 2.
 #[derive(Debug)]
@@ -24,6 +29,53 @@ macro_rules! config_error {
     ($($arg:tt)*) => { ::anyhow::Error::new($crate::errors::ConfigError(format!($($arg)*))) };
 }
 
+/// A signal has ended the work, whose sentence this is: exit code 128 and the signal's number.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Its number.
+    pub signal: i32,
+    /// What is kept, and how to go on.
+    pub sentence: String,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// A network does not fit into the memory: exit code 2.
+#[derive(Debug)]
+pub struct TooLarge {
+    /// Images that were wanted at once.
+    pub batch: usize,
+    /// What is needed and what there is.
+    pub why: String,
+    /// Images at once that would fit; 0: not even one.
+    pub fits: usize,
+    /// What to do where not even one fits.
+    pub none_fits: &'static str,
+    /// How the user says the batch.
+    pub option: &'static str,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a batch of {} does not fit into the memory: {}; ", self.batch, self.why)?;
+        match self.fits {
+            0 => write!(f, "not even one image fits; {}", self.none_fits),
+            n => write!(f, "a batch of {n} would fit ({}{n})", self.option),
+        }
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+/// How the batch is said in most commands.
+pub const BATCH_OPTION: &str = "--set train.batch=";
+
 /// A line on standard error, for progress and logs; arguments as for `format!`. A reader that has
 /// gone away (`2>&1 | head`) ends no training, as `eprintln!` would.
 #[macro_export]
@@ -36,9 +88,66 @@ macro_rules! note {
     }};
 }
 
-/// The exit code for an error that reached `main`: 2 for a wrong command line or config, else 1.
+/// The exit code for an error that reached `main`: 2 for a wrong command line or config, 128 and
+/// its number for a signal, else 1.
 pub fn exit_code(error: &anyhow::Error) -> i32 {
-    if error.downcast_ref::<ConfigError>().is_some() { 2 } else { 1 }
+    if let Some(stopped) = error.downcast_ref::<Stopped>() {
+        return 128 + stopped.signal;
+    }
+    if error.is::<ConfigError>() || error.is::<TooLarge>() { 2 } else { 1 }
+}
+
+/// The exit code for an error in the program: BSD's EX_SOFTWARE.
+const PROGRAM_ERROR: i32 = 70;
+
+thread_local! {
+    /// Whether a panic of this thread is caught and told by who called.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes a panic end the program at once with one sentence and exit code 70, whichever thread it is
+/// in: no other thread waits for one that is gone.
+pub fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        if GUARDED.get() {
+            return;
+        }
+        // Only where RUST_BACKTRACE asks for it.
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            note!("{trace}");
+        }
+        // What a progress bar has left on the line. The bar itself may be what has panicked.
+        let clear = if stderr().is_terminal() { "\r\x1b[2K" } else { "" };
+        note!("{clear}error: {}", of_panic(panic));
+        signal_hook::low_level::exit(PROGRAM_ERROR);
+    }));
+}
+
+fn of_panic(panic: &PanicHookInfo<'_>) -> String {
+    let place = panic.location().map_or("an unknown place".to_string(), |place| {
+        format!("{}:{}", place.file(), place.line())
+    });
+    let payload = panic.payload();
+    let message = match payload.downcast_ref::<String>() {
+        Some(text) => text,
+        None => payload.downcast_ref::<&str>().copied().unwrap_or("no message"),
+    };
+    format!(
+        "this is an error in the program, at {place}: {}; please report it, with the command line \
+         and this sentence (version {})",
+        message.trim().replace('\n', " "),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Calls `work`, of which a panic is no error in the program but one of what it was given: a
+/// decoder's, of a file. Nothing is said of it; `None`.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let before = GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(before);
+    result.ok()
 }
 
 /// The error and its causes as one sentence, joined by colons, as printed on standard error.
@@ -68,5 +177,7 @@ mod tests {
         assert_eq!(exit_code(&error), 2);
         assert_eq!(sentence(&error), "train: configs/demo.toml: rate = -1 is negative");
         assert_eq!(exit_code(&anyhow::anyhow!("disk full")), 1);
+        let stopped = Stopped { signal: 15, sentence: "interrupted".into() };
+        assert_eq!(exit_code(&anyhow::Error::new(stopped).context("train")), 143);
     }
 }

@@ -20,8 +20,11 @@
 //!   layer.
 //! - [`keys`]: sections of a config as structs, and what is wrong with a value in a person's words.
 //! - [`files`]: files that are whole or absent, and numbers used where they lie in a file.
+//! - [`interrupt`]: signals that ask the program to end, or to save.
 //! - [`progress`]: how far a long piece of work is, on standard error.
+//! - [`machine`]: what the machine has to give: memory and threads.
 //! - [`random`]: every random number, as a function of what it is for.
+//! - [`quoting`]: commands that are printed to be typed, quoted as a shell wants it.
 //! - [`errors`]: what decides the exit code, and lines for people on standard error.
 
 pub mod commands;
@@ -31,11 +34,14 @@ pub mod engine;
 pub mod errors;
 pub mod files;
 pub mod gpu;
+pub mod interrupt;
 pub mod keys;
 pub mod layers;
+pub mod machine;
 pub mod network;
 pub mod pictures;
 pub mod progress;
+pub mod quoting;
 pub mod random;
 pub mod schedules;
 pub mod train;

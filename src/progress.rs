@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal, now and then a plain line elsewhere.
 
 use crate::note;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, WeakProgressBar};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,29 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(10);
 /// The bar, with what a [`line()`] has too.
 const BAR: &str = "{prefix} [{bar:24}] {pos}/{len} images, {per_sec}, {eta} left  {msg}";
+
+/// The bar on the terminal, which lines of any thread have to go round.
+static SHOWN: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
+fn shown() -> Option<ProgressBar> {
+    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.as_ref().and_then(WeakProgressBar::upgrade).filter(|bar| !bar.is_finished())
+}
+
+/// A line that stays, above the bar if there is one; from any thread.
+pub fn say(line: &str) {
+    match shown() {
+        Some(bar) => bar.suspend(|| note!("{line}")),
+        None => note!("{line}"),
+    }
+}
+
+/// Takes the bar away, if there is one, before a program's last line.
+pub fn clear() {
+    if let Some(bar) = shown() {
+        bar.finish_and_clear();
+    }
+}
 
 /// How far a piece of work has come; counts images. Threads may share it.
 pub struct Progress {
@@ -44,6 +67,7 @@ impl Progress {
             let style = ProgressStyle::with_template(BAR).expect("a valid template");
             bar.set_style(style.with_key("per_sec", rate).progress_chars("=> "));
             bar.set_prefix(what.to_string());
+            *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.downgrade());
             bar
         });
         let now = Instant::now();

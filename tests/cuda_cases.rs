@@ -1,5 +1,5 @@
 //! Every case of the table through the layers' launches, on the stand-in for GPU and NVRTC
-//! (`tests/standin`), against the same layer on the CPU.
+//! or on a GPU (`tests/standin`), against the same layer on the CPU.
 //!
 //! The table is in `tests/cases`; a new layer kind is tested here without a change.
 
@@ -10,10 +10,12 @@ use alexnet::gpu::compile::Compiler;
 use alexnet::gpu::device::Device;
 use alexnet::gpu::library::driver_version;
 use alexnet::gpu::memory::Buffer;
+use alexnet::gpu::product::Precision;
 use alexnet::layers::cuda::{Call, LaunchContext, Launches, Loss, ParameterBuffers};
 use alexnet::layers::softmax::tally;
 use alexnet::layers::{Layer, Role};
 use cases::{Case, numbers};
+use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Differences allowed, as fractions of the largest value: both sides round.
@@ -83,7 +85,7 @@ fn on_cpu(case: &Case, layer: &dyn Layer, feed: &Feed) -> Outcome {
         Role::Loss(softmax) => {
             softmax.forward(&run, &mut out.y, &feed.x);
             softmax.backward(&run, &mut out.dx, &out.y, &feed.labels);
-            let sums = tally(&out.y, &feed.labels);
+            let sums = tally(&out.y, &feed.x, &feed.labels);
             out.totals = vec![sums.loss as f32, sums.top1_wrong as f32, sums.top5_wrong as f32];
         }
     }
@@ -110,6 +112,25 @@ fn parameters(layer: &dyn Layer, feed: &Feed, device: &Device) -> Option<Paramet
     })
 }
 
+/// The layer's kernels, compiled and loaded.
+fn loaded(
+    case: &Case,
+    layer: &dyn Layer,
+    device: &Device,
+    precision: Precision,
+) -> Box<dyn Launches> {
+    let context = LaunchContext {
+        images: case.batch,
+        multiprocessors: device.multiprocessors,
+        training: case.training,
+        precision,
+        relu: false,
+    };
+    let launches: Box<dyn Launches> = layer.cuda(&context).unwrap();
+    launches.launches().iter().try_for_each(|work| work.load(device)).unwrap();
+    launches
+}
+
 /// The same through the launches. `in_place`: pointwise layers overwrite their input, as in a
 /// network.
 fn on_device(
@@ -117,16 +138,9 @@ fn on_device(
     layer: &dyn Layer,
     feed: &Feed,
     device: &Device,
-    in_place: bool,
+    (precision, in_place): (Precision, bool),
 ) -> Outcome {
-    let context = LaunchContext {
-        images: case.batch,
-        multiprocessors: device.multiprocessors,
-        training: case.training,
-        relu: false,
-    };
-    let launches: Box<dyn Launches> = layer.cuda(&context).unwrap();
-    launches.launches().iter().try_for_each(|work| work.load(device)).unwrap();
+    let launches = loaded(case, layer, device, precision);
     let upload = |values: &[f32]| device.buffer_of(values).unwrap();
     let (x, dy) = (upload(&feed.x), upload(&feed.dy));
     let (y, dx) = (upload(&vec![f32::NAN; feed.dy.len()]), upload(&vec![f32::NAN; feed.x.len()]));
@@ -182,16 +196,21 @@ fn compare(what: &str, ours: &[f32], theirs: &[f32], exact: bool) -> Result<(), 
     }
 }
 
-fn check(case: &Case, device: &Device) -> Result<(), String> {
+fn check(case: &Case, device: &Device, precision: Precision) -> Result<(), String> {
     let layer = case.layer();
-    let feed = feed(case, layer.as_ref());
+    let mut feed = feed(case, layer.as_ref());
+    if precision == Precision::Tf32 {
+        // What the kernels round is round already, so that the same comparison holds.
+        let [weights, _] = &mut feed.parameters;
+        [&mut feed.x, &mut feed.dy, weights].into_iter().flatten().for_each(to_tf32);
+    }
     let theirs = on_cpu(case, layer.as_ref(), &feed);
     let pointwise = matches!(layer.role(), Role::Pointwise(_));
     for in_place in [false, true] {
         if in_place && !pointwise {
             continue;
         }
-        let ours = on_device(case, layer.as_ref(), &feed, device, in_place);
+        let ours = on_device(case, layer.as_ref(), &feed, device, (precision, in_place));
         let exact = ["relu", "dropout"].contains(&case.kind);
         compare("y", &ours.y, &theirs.y, exact || case.kind == "max-pool")?;
         if case.training {
@@ -204,14 +223,26 @@ fn check(case: &Case, device: &Device) -> Result<(), String> {
     Ok(())
 }
 
+/// To 10 bits behind the point, halves away from zero.
+fn to_tf32(value: &mut f32) {
+    *value = f32::from_bits((value.to_bits() + 0x1000) & !0x1fff);
+}
+
 /// Runs the cases of these kinds and reports every one that fails.
-fn each(test: &str, kinds: &[&str], order: &str) {
+fn each(test: &str, kinds: &[&str], order: &str, precision: Precision) {
     standin::run(test, &[("STANDIN_ORDER", order)], || {
         let compiler = Arc::new(Compiler::new(driver_version().unwrap(), None).unwrap());
         let device = Device::open(0, compiler).unwrap();
         let cases: Vec<Case> =
             cases::all().into_iter().filter(|c| kinds.contains(&c.kind)).collect();
-        let results = cases.iter().map(|case| check(case, &device).map_err(|e| (case, e)));
+        if standin::on_gpu() {
+            // Compiling takes longer than everything else.
+            cases
+                .par_iter()
+                .for_each(|case| drop(loaded(case, case.layer().as_ref(), &device, precision)));
+        }
+        let results =
+            cases.iter().map(|case| check(case, &device, precision).map_err(|e| (case, e)));
         let wrong: Vec<String> =
             results.filter_map(|r| r.err().map(|(case, e)| format!("{case}: {e}"))).collect();
         let (bad, all) = (wrong.len(), cases.len());
@@ -224,17 +255,22 @@ const LARGE: [&str; 3] = ["conv", "local", "fc"];
 
 #[test]
 fn convolutions() {
-    each("convolutions", &["conv"], "forward");
+    each("convolutions", &["conv"], "forward", Precision::F32);
 }
 
 #[test]
 fn locally_and_fully_connected_layers() {
-    each("locally_and_fully_connected_layers", &["local", "fc"], "random");
+    each("locally_and_fully_connected_layers", &["local", "fc"], "random", Precision::F32);
+}
+
+#[test]
+fn products_on_tensor_cores() {
+    each("products_on_tensor_cores", &LARGE, "random", Precision::Tf32);
 }
 
 #[test]
 fn all_other_kinds() {
     let kinds: Vec<&str> = alexnet::layers::KINDS.iter().map(|k| k.name).collect();
     let others: Vec<&str> = kinds.into_iter().filter(|k| !LARGE.contains(k)).collect();
-    each("all_other_kinds", &others, "reverse");
+    each("all_other_kinds", &others, "reverse", Precision::F32);
 }

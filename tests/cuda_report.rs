@@ -16,6 +16,7 @@ use alexnet::engine::cuda::layout::Layout;
 use alexnet::gpu::compile::{Compiler, Constant};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::kernels::KernelSource;
+use alexnet::gpu::product::Precision;
 use alexnet::layers::Classes;
 use alexnet::network::{Mode, Plan};
 use paper::{Variant, variants};
@@ -249,7 +250,8 @@ fn products_access_memory_well() {
         let device = Device::open(0, Arc::new(compiler)).unwrap();
         println!("| kernel | sectors / request | of them needed | bank passes / needed |");
         println!("| --- | --- | --- | --- |");
-        for variant in paper::products(2) {
+        let all = [Precision::F32, Precision::Tf32].map(|p| paper::products(2, p));
+        for variant in all.into_iter().flatten() {
             let kernel = device.kernel(variant.source, &variant.constants, variant.kernel).unwrap();
             let buffers: Vec<_> =
                 variant.buffers.iter().map(|&len| device.buffer::<f32>(len).unwrap()).collect();

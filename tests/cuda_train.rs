@@ -30,7 +30,7 @@ const TRAIN: &str = "train --config net.toml --set train.batch=8 --set train.epo
 
 impl Gpus {
     fn new() -> Option<Gpus> {
-        let environment = standin::environment(&standin::build()?);
+        let environment = standin::world()?;
         let world = World { folder: tempfile::tempdir().unwrap() };
         world.photos("photos/train", ["down", "level", "slant"], 10);
         world.photos("photos/val", ["down", "level", "slant"], 3);
@@ -39,8 +39,18 @@ impl Gpus {
         Some(Gpus { world, environment })
     }
 
+    /// For a test that asks more than a GPU can be asked.
+    fn on_standin(test: &str) -> Option<Gpus> {
+        if standin::skipped_on_gpu(test) { None } else { Gpus::new() }
+    }
+
+    /// Runs the program; where a machine has one GPU it plays both parts.
     fn run(&self, args: &str, switches: &[(&str, &str)]) -> Output {
-        let mut command = self.world.command(args);
+        let mut args = args.to_string();
+        if standin::on_gpu() && standin::gpu(1) == 0 {
+            args = args.replace("cuda:0,1", "cuda:0,0").replace("cuda:1", "cuda:0");
+        }
+        let mut command = self.world.command(&args);
         command.envs(self.environment.iter().cloned()).envs(switches.iter().copied());
         command.output().unwrap()
     }
@@ -107,6 +117,10 @@ fn two_devices_train_as_one_does_and_as_the_cpu() {
     for (a, b) in cpu.iter().zip(&two) {
         assert!((a - b).abs() < 1e-4, "losses {cpu:?} and {two:?}");
     }
+    let rehearsal = gpus.ok(&format!("{TRAIN} --device cuda:0,0 --run both"), &[]);
+    assert!(stderr(&rehearsal).contains("a rehearsal of two"), "{}", stderr(&rehearsal));
+    assert_eq!(gpus.losses("both"), one);
+    assert_eq!(gpus.weights("both"), gpus.weights("one"), "two workers on one device");
     let (cpu, two, one) = (gpus.weights("cpu"), gpus.weights("two"), gpus.weights("one"));
     for ((theirs, ours), single) in cpu.iter().zip(&two).zip(&one) {
         assert_near(&theirs.0, &ours.1, &theirs.1);
@@ -121,7 +135,7 @@ fn two_devices_train_as_one_does_and_as_the_cpu() {
 
 #[test]
 fn auto_takes_a_gpu_for_each_tower() {
-    let Some(gpus) = Gpus::new() else { return };
+    let Some(gpus) = Gpus::on_standin("auto_takes_a_gpu_for_each_tower") else { return };
     let said = |switches: &[(&str, &str)]| {
         let output = gpus.ok(&format!("{TRAIN} --set train.epochs=1"), switches);
         stderr(&output)
@@ -141,7 +155,7 @@ fn auto_takes_a_gpu_for_each_tower() {
 
 #[test]
 fn what_crosses_is_what_inspect_says() {
-    let Some(gpus) = Gpus::new() else { return };
+    let Some(gpus) = Gpus::on_standin("what_crosses_is_what_inspect_says") else { return };
     // Three full batches an epoch, and one of validation.
     let settings = "--set train.batch=10 --set schedule.kind=\"steps\"";
     let args = format!("train --config net.toml {settings} --device cuda:0,1");
@@ -167,7 +181,7 @@ fn what_crosses_is_what_inspect_says() {
 
 #[test]
 fn without_peer_access_the_result_is_the_same() {
-    let Some(gpus) = Gpus::new() else { return };
+    let Some(gpus) = Gpus::on_standin("without_peer_access_the_result_is_the_same") else { return };
     gpus.ok(&format!("{TRAIN} --device cuda:0,1 --run direct"), &[]);
     let file = gpus.world.path("counters.json");
     let switches = [("STANDIN_PEER", "0"), ("STANDIN_COUNTERS", file.to_str().unwrap())];
@@ -183,7 +197,9 @@ fn without_peer_access_the_result_is_the_same() {
 /// The harness would see it: without the waits between streams the numbers are wrong.
 #[test]
 fn without_waits_between_streams_training_goes_wrong() {
-    let Some(gpus) = Gpus::new() else { return };
+    let Some(gpus) = Gpus::on_standin("without_waits_between_streams_training_goes_wrong") else {
+        return;
+    };
     gpus.ok(&format!("{TRAIN} --device cuda:0,1 --run right"), &[]);
     let switches = [("STANDIN_DROP_WAITS", "1")];
     let output = gpus.run(&format!("{TRAIN} --device cuda:0,1 --run wrong"), &switches);
@@ -192,7 +208,7 @@ fn without_waits_between_streams_training_goes_wrong() {
 
 #[test]
 fn too_little_memory_is_refused_at_once() {
-    let Some(gpus) = Gpus::new() else { return };
+    let Some(gpus) = Gpus::on_standin("too_little_memory_is_refused_at_once") else { return };
     let args = "train --config net.toml --set train.batch=3000 --device cuda:0";
     let switches = [("STANDIN_MEMORY", "50000000")];
     let output = gpus.run(args, &switches);
@@ -212,7 +228,7 @@ fn too_little_memory_is_refused_at_once() {
 
 #[test]
 fn what_is_missing_is_said() {
-    let Some(gpus) = Gpus::new() else { return };
+    let Some(gpus) = Gpus::on_standin("what_is_missing_is_said") else { return };
     let args = "train --config net.toml --device cuda:0,1";
     gpus.fails(args, &[("STANDIN_DEVICES", "1")], 2, &["there is no GPU 1", "this machine has 1"]);
     gpus.fails(args, &[("STANDIN_DEVICES", "0")], 1, &["finds no GPU", "--device cpu"]);
@@ -314,7 +330,7 @@ fn a_profile_names_every_layer() {
 
 #[test]
 fn devices_are_listed() {
-    let Some(gpus) = Gpus::new() else { return };
+    let Some(gpus) = Gpus::on_standin("devices_are_listed") else { return };
     let text = String::from_utf8(gpus.ok("devices", &[]).stdout).unwrap();
     for words in ["CPU: ", "NVIDIA driver: CUDA", "NVRTC: CUDA", "GPU 1 (--device cuda:1)"] {
         assert!(text.contains(words), "no {words:?}: {text}");
@@ -343,7 +359,7 @@ fn devices_are_listed() {
 
 #[test]
 fn memory_taken_is_memory_planned() {
-    standin::run("memory_taken_is_memory_planned", &[], || {
+    standin::only("memory_taken_is_memory_planned", &[], || {
         let compiler = Arc::new(Compiler::new(driver_version().unwrap(), None).unwrap());
         let devices = [0, 1].map(|gpu| Device::open(gpu, compiler.clone()).unwrap());
         let free = || devices.each_ref().map(|d| d.memory().unwrap().0);

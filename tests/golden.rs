@@ -79,7 +79,7 @@ fn check(name: &str) {
     let plan = Plan::new(&config, batch, Mode::Training, &devices, Classes::Any).unwrap();
     let tensors = plan.tensors();
     let classes = plan.classes;
-    let mut engine = Cpu::new(plan);
+    let mut engine = Cpu::new(plan).unwrap();
     for (index, tensor) in tensors.iter().enumerate() {
         assert_eq!(golden.tensor(&tensor.name).unwrap().shape(), tensor.shape, "{}", tensor.name);
         engine.write(Slot::Value, index, &get(&tensor.name)).unwrap();

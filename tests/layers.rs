@@ -107,7 +107,8 @@ fn compute(case: &Case, feed: &Feed) -> Outcome {
         Role::Loss(softmax) => {
             softmax.forward(&run, &mut y, &x);
             softmax.backward(&run, &mut dx, &y, &feed.labels);
-            outcome.loss = tally(&y[..case.batch * outputs], &feed.labels).mean_loss();
+            let values = case.batch * outputs;
+            outcome.loss = tally(&y[..values], &x[..values], &feed.labels).mean_loss();
         }
     }
     assert_eq!(bits(&x[..feed.images.len()]), bits(&feed.images), "{case}: changes its input");

@@ -57,7 +57,7 @@ fn engine(config: &Config, batch: usize) -> Cpu {
     let devices = vec![0; config.towers];
     let plan = Plan::new(config, batch, Mode::Training, &devices, Classes::Any).unwrap();
     let tensors = plan.tensors();
-    let mut engine = Cpu::new(plan);
+    let mut engine = Cpu::new(plan).unwrap();
     for (index, tensor) in tensors.iter().enumerate() {
         // Of a size that keeps activations near 1.
         let fan_in: usize = tensor.shape[1..].iter().product();
@@ -351,7 +351,7 @@ fn weights_used_where_they_lie_in_a_file_give_the_same_probabilities() {
     // SAFETY: nothing changes the file.
     let map = Arc::new(unsafe { memmap2::Mmap::map(file.as_file()) }.unwrap());
     let plan = || Plan::new(&config, 3, Mode::Evaluation, &[0, 0], Classes::Any).unwrap();
-    let (mut adopting, mut copying) = (Cpu::new(plan()), Cpu::new(plan()));
+    let (mut adopting, mut copying) = (Cpu::new(plan()).unwrap(), Cpu::new(plan()).unwrap());
     let mut start = 4;
     for (index, tensor) in tensors.iter().enumerate() {
         let end = start + 4 * tensor.len();

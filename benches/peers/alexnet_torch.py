@@ -78,12 +78,21 @@ def main():
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--compile", action="store_true", help="through torch.compile")
     parser.add_argument("--channels-last", action="store_true", help="NHWC in memory")
-    parser.add_argument("--bf16", action="store_true", help="forward and backward under bfloat16 autocast")
+    parser.add_argument("--graphs", action="store_true", help="torch.compile's mode with CUDA graphs")
+    parser.add_argument(
+        "--precision",
+        choices=["f32", "tf32", "bf16"],
+        default="f32",
+        help="f32 (default), TF32 products on a GPU's tensor cores, or bfloat16 autocast",
+    )
     options = parser.parse_args()
     device = options.device
     if options.threads:
         torch.set_num_threads(options.threads)
 
+    torch.backends.cuda.matmul.allow_tf32 = options.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     if options.model == "paper":
         model = AlexNet()
@@ -96,10 +105,12 @@ def main():
     images = torch.randn(options.batch, 3, 224, 224).to(device, memory_format=layout)
     labels = torch.randint(1000, (options.batch,)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    network = torch.compile(model) if options.compile else model
+    compiled = options.compile or options.graphs
+    mode = "reduce-overhead" if options.graphs else None
+    network = torch.compile(model, mode=mode) if compiled else model
 
     def forward():
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
             return network(images)
 
     def train():
@@ -124,9 +135,10 @@ def main():
         "model": options.model,
         "batch": options.batch,
         "steps": options.steps,
-        "compile": options.compile,
+        "compile": compiled,
+        "graphs": options.graphs,
         "channels_last": options.channels_last,
-        "bf16": options.bf16,
+        "precision": options.precision,
     }
     print(json.dumps(result))
 

@@ -57,7 +57,7 @@ def main():
     options = parser.parse_args()
     settings = dict(SETTINGS)
     if options.bf16:
-        settings["PyTorch, bfloat16, compiled"] = ["--compile", "--channels-last", "--bf16"]
+        settings["PyTorch, bfloat16, compiled"] = ["--compile", "--channels-last", "--precision", "bf16"]
     sizes = ["--steps", options.steps, "--batch", options.batch]
     train, evaluate, peaks, version = {}, {}, [], ""
     for number in range(options.rounds):

@@ -7,6 +7,7 @@ use crate::data::augment::{Augmentation, Geometry};
 use crate::data::form::CropBuffer;
 use crate::engine::profile::Profile;
 use crate::engine::{Choice, Engine, LayerTime, Rates};
+use crate::errors::TooLarge;
 use crate::layers::{Classes, Run, Shape};
 use crate::network::{Mode, Plan};
 use crate::note;
@@ -65,11 +66,19 @@ pub fn run(args: Args) -> Result<()> {
     // What a GPU can do is not measured.
     let measure = || place.gpus.is_empty().then(|| peak::measure(threads));
     let before = measure();
-    let mut training = Bench::new(place.engine(plan(Mode::Training)?)?, config.seed)?;
+    let engine = |mode| {
+        place.engine(plan(mode)?).map_err(|mut error| {
+            if let Some(TooLarge { option, .. }) = error.downcast_mut() {
+                *option = "--batch ";
+            }
+            error
+        })
+    };
+    let mut training = Bench::new(engine(Mode::Training)?, config.seed)?;
     let train = training.time(args.steps, true)?;
     let times = training.engine.times();
     drop(training);
-    let mut evaluation = Bench::new(place.engine(plan(Mode::Evaluation)?)?, config.seed)?;
+    let mut evaluation = Bench::new(engine(Mode::Evaluation)?, config.seed)?;
     let eval = evaluation.time(args.steps, false)?;
     let peak = before.zip(measure()).map(|(before, after)| before.max(after));
     let report =

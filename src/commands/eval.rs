@@ -1,6 +1,6 @@
 //! `alexnet eval`: errors of one checkpoint or of several averaged.
 
-use super::model::{Model, or_newest};
+use super::model::{self, Model};
 use super::print;
 use crate::config_error;
 use crate::data::dataset::Dataset;
@@ -12,7 +12,6 @@ use crate::progress::Progress;
 use crate::train::checkpoint::same_classes;
 use crate::train::evaluate::{Member, evaluate, images_per_batch};
 use crate::train::feed;
-use crate::train::interrupt::Interrupt;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -47,12 +46,9 @@ pub struct Args {
 
 /// Opens checkpoints and data, evaluates, prints.
 pub fn run(args: Args) -> Result<()> {
-    let paths = or_newest(&args.checkpoints)?;
+    let mut models = model::open(&args.checkpoints, &args.device, None)?;
+    let paths: Vec<PathBuf> = models.iter().map(|model| model.checkpoint.path.clone()).collect();
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
-    let mut models = paths
-        .iter()
-        .map(|path| Model::open(path, &args.device, None))
-        .collect::<Result<Vec<_>>>()?;
     let dataset = open_data(args.data.as_deref(), &models[0], &paths[0])?;
     for (model, path) in models.iter().zip(&paths) {
         check(model, &path.display().to_string(), &dataset)?;
@@ -60,16 +56,14 @@ pub fn run(args: Args) -> Result<()> {
     let split = Arc::new(dataset.split(&args.split)?);
     let batch = models.iter().map(|m| m.engine.plan().batch).min().unwrap_or(1);
     let batch = images_per_batch(batch, crops);
-    let mut members = Vec::new();
-    for model in &mut models {
-        let data = &model.config.data;
-        let loader = feed::evaluation(data, split.clone(), &model.cropping, crops, batch)?;
-        let member: Member<'_> = (model.engine.as_mut(), loader);
-        members.push(member);
-    }
+    let loader = |model: &Model| {
+        feed::evaluation(&model.config.data, split.clone(), &model.cropping, crops, batch)
+    };
+    let mut loaders = models.iter().map(loader).collect::<Result<Vec<_>>>()?;
+    let pairs = models.iter_mut().zip(&mut loaders);
+    let mut members: Vec<Member<'_>> = pairs.map(|(m, l)| (m.engine.as_mut() as _, l)).collect();
     let progress = Progress::new("evaluation", split.len() as u64);
-    let tally = evaluate(&mut members, crops, &progress, &Interrupt::default())?
-        .context("the evaluation was interrupted")?;
+    let tally = evaluate(&mut members, crops, &progress)?;
     progress.finish();
     if args.json {
         return print(&as_json(&tally, crops, &paths)?);

@@ -10,6 +10,7 @@ pub mod predict;
 pub mod prepare;
 pub mod train;
 
+use crate::machine::threads;
 use crate::vectors;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -51,12 +52,7 @@ enum Command {
 /// Carries out one command line.
 pub fn run(arguments: Arguments) -> Result<()> {
     vectors::asked()?;
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .context("the threads cannot be started")?;
-    }
+    threads::start(arguments.threads.map(usize::from))?;
     match arguments.command {
         Command::Prepare(args) => prepare::run(args),
         Command::Data(args) => data::run(args),

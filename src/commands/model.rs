@@ -2,11 +2,12 @@
 
 use crate::config::Config;
 use crate::engine::{Choice, Engine};
+use crate::errors::TooLarge;
 use crate::gpu::library;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
-use crate::train::checkpoint::Checkpoint;
+use crate::train::checkpoint::{Checkpoint, open_sound};
 use crate::train::feed::{self, Cropping};
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result};
@@ -36,25 +37,41 @@ impl Model {
             note!("computing {}", place.words);
         }
         let classes = Classes::Known(checkpoint.facts.classes.len());
-        let plan = Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes)
-            .with_context(|| path.display().to_string())?;
-        // Before any memory is taken.
-        checkpoint.fits(&plan, false)?;
-        feed::augmentation(&config.data, &checkpoint.facts)
-            .with_context(|| path.display().to_string())?;
-        let mut engine = place.engine(plan)?;
+        // Before any memory is taken for what the config says.
+        let plan = |batch| Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes);
+        let of_file = || path.display().to_string();
+        checkpoint.fits(&plan(1).with_context(of_file)?, false)?;
+        feed::augmentation(&config.data, &checkpoint.facts).with_context(of_file)?;
+        let engine = |batch| place.engine(plan(batch)?).with_context(of_file);
+        let mut engine = engine(batch).or_else(|error| match error.downcast_ref::<TooLarge>() {
+            // The result does not depend on how many images go at once.
+            Some(TooLarge { fits, why, .. }) if *fits > 0 => {
+                note!("{fits} images at once instead of {batch}: {why}");
+                engine(*fits)
+            }
+            _ => Err(error),
+        })?;
         checkpoint.load(engine.as_mut(), false)?;
         let cropping = Cropping::new(&config.data, &checkpoint.facts, engine.as_mut())?;
         Ok(Model { checkpoint, config, engine, cropping })
     }
 }
 
-/// The checkpoints named, or the best of the newest run, which is said.
-pub fn or_newest(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// Opens the checkpoints named, or the best of the newest run, which is said; where that is damaged,
+/// the run's newest sound one, which is said too.
+pub fn open(named: &[PathBuf], device: &Choice, batch: Option<usize>) -> Result<Vec<Model>> {
     if !named.is_empty() {
-        return Ok(named.to_vec());
+        return named.iter().map(|path| Model::open(path, device, batch)).collect();
     }
-    let newest = RunFolder::newest()?.best_or_last();
-    note!("checkpoint: {}", newest.display());
-    Ok(vec![newest])
+    let run = RunFolder::newest_with_best()?;
+    let best = run.best();
+    note!("checkpoint: {}", best.display());
+    let model = Model::open(&best, device, batch).or_else(|error| {
+        // Verified only here, where something is wrong: it takes as long as a prediction.
+        match open_sound(&run, &best)?.path {
+            other if other == best => Err(error),
+            other => Model::open(&other, device, batch),
+        }
+    })?;
+    Ok(vec![model])
 }

@@ -1,6 +1,6 @@
 //! `alexnet predict`: the most probable labels of images, and how probable they are.
 
-use super::model::{Model, or_newest};
+use super::model::{self, Model};
 use super::print;
 use crate::data::dataset::Class;
 use crate::data::decode::{LARGEST_FILE, Prepared, prepare_image};
@@ -52,9 +52,8 @@ pub struct Args {
 /// others from being looked at.
 pub fn run(args: Args) -> Result<()> {
     let named: Vec<PathBuf> = args.checkpoint.iter().cloned().collect();
-    let path = or_newest(&named)?.remove(0);
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
-    let mut model = Model::open(&path, &args.device, Some(crops.count()))?;
+    let mut model = model::open(&named, &args.device, Some(crops.count()))?.remove(0);
     let classes = model.checkpoint.facts.classes.clone();
     let Cropping { augmentation, form } = &model.cropping;
     let mut input = CropBuffer::new(form, &augmentation.geometry, crops.count())?;

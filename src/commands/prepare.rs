@@ -8,7 +8,7 @@ use crate::data::prepare::writer::{self, Options};
 use crate::data::prepare::{Source, cifar, idx, ilsvrc, image_folder};
 use crate::data::shard::{Store, jpeg};
 use crate::data::statistics::Statistics;
-use crate::note;
+use crate::{interrupt, note};
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -130,6 +130,7 @@ fn side(text: &str) -> std::result::Result<usize, String> {
 
 /// Finds the source, writes the data set, prints what it holds.
 pub fn run(args: Args) -> Result<()> {
+    interrupt::at_once("the same command goes on where it stopped");
     let (source, common) = find(args.source)?;
     for note in &source.notes {
         note!("{note}");

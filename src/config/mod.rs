@@ -6,9 +6,15 @@
 //! [`Config::to_toml`] gives it back with all defaults filled in, as it is kept beside a run and
 //! inside a checkpoint.
 
+mod changes;
 mod read;
+mod stack;
+
+pub use changes::{Change, changes};
+pub use stack::Stack;
 
 use crate::config_error;
+use crate::gpu::product::GpuOptions;
 use crate::keys::{self, to_table, to_value};
 use crate::layers::conv::CpuOptions;
 use crate::layers::{KINDS, Kind, Settings, Weights};
@@ -18,6 +24,10 @@ use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
+
+/// The version of config files that this program writes and reads, under the key `format`; a file
+/// without it is of version 1.
+pub const FORMAT: u32 = 1;
 
 /// A whole experiment.
 #[derive(Debug)]
@@ -36,6 +46,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// `[cpu]`
     pub cpu: CpuOptions,
+    /// `[gpu]`
+    pub gpu: GpuOptions,
     /// `[[layer]]`, from the input to the loss.
     pub layers: Vec<LayerConfig>,
 }
@@ -188,6 +200,9 @@ pub struct Train {
     /// Writes `last.safetensors` inside an epoch too, when so many minutes have passed; 0: never.
     #[serde(default = "quarter")]
     pub checkpoint_minutes: u32,
+    /// As well when so many steps have passed; 0: never.
+    #[serde(default)]
+    pub checkpoint_steps: u32,
 }
 
 /// One `[[layer]]`.
@@ -217,7 +232,12 @@ pub(crate) struct LayerHead {
 impl Config {
     /// The config with every default filled in, as TOML that [`Config::parse`] reads again.
     pub fn to_toml(&self) -> String {
+        toml::to_string(&self.to_table()).expect("a config is plain data")
+    }
+
+    fn to_table(&self) -> toml::Table {
         let mut top = toml::Table::new();
+        top.insert("format".into(), i64::from(FORMAT).into());
         top.insert("name".into(), self.name.clone().into());
         top.insert("seed".into(), (self.seed as i64).into());
         top.insert("towers".into(), (self.towers as i64).into());
@@ -225,6 +245,7 @@ impl Config {
         top.insert("train".into(), to_value(&self.train));
         top.insert("schedule".into(), self.schedule.to_table().into());
         top.insert("cpu".into(), to_value(&self.cpu));
+        top.insert("gpu".into(), to_value(&self.gpu));
         let layers = self.layers.iter().map(|layer| {
             let mut table = toml::Table::new();
             table.insert("name".into(), layer.name.clone().into());
@@ -239,7 +260,7 @@ impl Config {
             toml::Value::Table(table)
         });
         top.insert("layer".into(), toml::Value::Array(layers.collect()));
-        toml::to_string(&top).expect("a config is plain data")
+        top
     }
 
     /// Checks values that serde cannot: ranges, and layers named in the schedule.

@@ -4,9 +4,10 @@
 //! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…`
 //! does.
 
-use super::{Config, Data, LayerConfig, LayerHead, Prepare, Train, kind_named};
+use super::{Config, Data, FORMAT, LayerConfig, LayerHead, Prepare, Train, kind_named};
 use crate::config_error;
 use crate::files::text;
+use crate::gpu::product::GpuOptions;
 use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
 use crate::layers::{Family, Weights};
@@ -21,7 +22,8 @@ use toml::{Table, Value};
 /// takes many times its size in memory.
 const MOST_TEXT: u64 = 1 << 20;
 
-const TOP: [&str; 8] = ["name", "seed", "towers", "data", "train", "schedule", "cpu", "layer"];
+const TOP: [&str; 10] =
+    ["format", "name", "seed", "towers", "data", "train", "schedule", "cpu", "gpu", "layer"];
 
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
@@ -42,7 +44,7 @@ impl Config {
     }
 
     /// `mixed`: an old file's schedule of two kinds (module `schedules::written`).
-    fn from_table(
+    pub(super) fn from_table(
         mut top: Table,
         mut mixed: bool,
         set: &[String],
@@ -57,6 +59,7 @@ impl Config {
         if top.contains_key("extends") {
             return Err(config_error!("extends is for config files; --set cannot change it"));
         }
+        check_format(&top)?;
         keys::check(&top, &TOP, "the config")?;
         let data = section::<Data>(&mut top, "data")?;
         let layers = layers(&mut top)?;
@@ -71,6 +74,7 @@ impl Config {
                 (section, true) => Schedule::read_mixed(&section)?,
             },
             cpu: section::<CpuOptions>(&mut top, "cpu")?,
+            gpu: section::<GpuOptions>(&mut top, "gpu")?,
             layers,
         };
         if config.name.is_empty()
@@ -81,6 +85,18 @@ impl Config {
         }
         config.check()?;
         Ok(config)
+    }
+}
+
+/// Refuses a config of a version that this program does not know.
+fn check_format(top: &Table) -> Result<()> {
+    match scalar::<u32>(top, "format")? {
+        None | Some(FORMAT) => Ok(()),
+        Some(newer) if newer > FORMAT => Err(config_error!(
+            "format = {newer}: the config is of a newer version of alexnet; this one reads formats \
+             up to {FORMAT}"
+        )),
+        Some(other) => Err(config_error!("format = {other}: it must be {FORMAT}")),
     }
 }
 
@@ -180,18 +196,18 @@ fn scalar<T: DeserializeOwned>(top: &Table, key: &str) -> Result<Option<T>> {
     top.get(key).map(|value| keys::value(key, value)).transpose()
 }
 
-fn schedule_of(top: &mut Table) -> Option<&mut Table> {
+pub(super) fn schedule_of(top: &mut Table) -> Option<&mut Table> {
     top.get_mut("schedule").and_then(Value::as_table_mut)
 }
 
 /// The schedule's `kind` is stated over what `base` says of it.
-fn state_kind(base: &mut Table, kind: &Value, mixed: &mut bool) {
+pub(super) fn state_kind(base: &mut Table, kind: &Value, mixed: &mut bool) {
     if let Some(section) = schedule_of(base) {
         written::change_kind(section, kind, std::mem::take(mixed));
     }
 }
 
-fn parse_table(text: &str) -> Result<Table> {
+pub(super) fn parse_table(text: &str) -> Result<Table> {
     text.parse::<Table>().map_err(|e| {
         let line = e.span().map(|s| text[..s.start.min(text.len())].matches('\n').count() + 1);
         let place = line.map(|l| format!("line {l}: ")).unwrap_or_default();
@@ -201,7 +217,7 @@ fn parse_table(text: &str) -> Result<Table> {
 
 /// `children` are the configs on the way to `file`, each of which extends the next. Also says
 /// whether an old file's schedule is mixed.
-fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<(Table, bool)> {
+pub(super) fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<(Table, bool)> {
     let text = text::read(file, MOST_TEXT)
         .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;
     let mut table = parse_table(&text).with_context(|| file.display().to_string())?;
@@ -240,7 +256,7 @@ fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<(Table,
 }
 
 /// Lays `over` on `base`: tables key by key, `[layer.NAME]` by name, everything else replaced.
-fn merge(base: &mut Table, over: Table) -> Result<()> {
+pub(super) fn merge(base: &mut Table, over: Table) -> Result<()> {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
             (Some(Value::Array(layers)), Value::Table(changes)) if key == "layer" => {

@@ -247,6 +247,13 @@ impl Split {
         self.len() == 0
     }
 
+    /// What the split holds, as a checksum over all images' labels and checksums, in order.
+    pub fn checksum(&self) -> u32 {
+        let mut sum = crc32fast::Hasher::new();
+        self.shards.iter().for_each(|shard| shard.add_to(&mut sum));
+        sum.finalize()
+    }
+
     /// The label of image `index`: an index into [`Header::classes`]. Panics where `index` ≥
     /// `len()`.
     pub fn label(&self, index: usize) -> u32 {

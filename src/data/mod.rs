@@ -12,6 +12,7 @@ pub mod dataset;
 pub mod decode;
 pub mod exif;
 pub mod form;
+pub mod identity;
 pub mod jpeg;
 pub mod loader;
 pub mod order;

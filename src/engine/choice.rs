@@ -9,6 +9,7 @@ use crate::gpu::device::Device;
 use crate::gpu::library::{self, Missing};
 use crate::network::Plan;
 use anyhow::{Error, Result};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -19,8 +20,23 @@ pub enum Choice {
     Auto,
     /// All towers in main memory.
     Cpu,
-    /// GPUs by number: one for all towers, or one a tower.
+    /// GPUs by number: one for all towers, or one a tower. The same number twice gives each tower a
+    /// worker and streams of its own on one GPU, a rehearsal of two.
     Cuda(Vec<usize>),
+}
+
+/// As it is written on the command line.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Auto => f.write_str("auto"),
+            Choice::Cpu => f.write_str("cpu"),
+            Choice::Cuda(devices) => {
+                let numbers: Vec<String> = devices.iter().map(usize::to_string).collect();
+                write!(f, "cuda:{}", numbers.join(","))
+            }
+        }
+    }
 }
 
 impl FromStr for Choice {
@@ -37,12 +53,14 @@ impl FromStr for Choice {
                     .split(',')
                     .map(|n| n.parse().map_err(|_| wrong()))
                     .collect::<Result<_>>()?;
-                let twice = gpus.len() == 2 && gpus[0] == gpus[1];
-                if gpus.len() > 2 || twice { Err(wrong()) } else { Ok(Choice::Cuda(gpus)) }
+                if gpus.len() > 2 { Err(wrong()) } else { Ok(Choice::Cuda(gpus)) }
             }
         }
     }
 }
+
+/// What is said where both towers are told to go to one GPU as if it were two.
+const REHEARSAL: &str = "a worker each on the same one: a rehearsal of two";
 
 /// Where a network's towers go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +88,8 @@ impl Choice {
             )),
             Choice::Cuda(gpus) => {
                 let names = usable(gpus)?;
-                Ok(Placement::cuda(towers, gpus, &names, ""))
+                let why = if gpus.len() == 2 && gpus[0] == gpus[1] { REHEARSAL } else { "" };
+                Ok(Placement::cuda(towers, gpus, &names, why))
             }
             Choice::Auto => Ok(automatic(towers)),
         }
@@ -137,7 +156,7 @@ impl Placement {
     /// The network in the devices' memory, its parameters still zero.
     pub fn engine(&self, plan: Plan) -> Result<Box<dyn Engine>> {
         if self.gpus.is_empty() {
-            return Ok(Box::new(Cpu::new(plan)));
+            return Ok(Box::new(Cpu::new(plan)?));
         }
         Ok(Box::new(Cuda::new(plan, &self.gpus)?))
     }
@@ -151,7 +170,7 @@ mod tests {
     fn devices_are_read() {
         assert_eq!("cuda:0,1".parse::<Choice>().unwrap(), Choice::Cuda(vec![0, 1]));
         assert_eq!("cuda:3".parse::<Choice>().unwrap(), Choice::Cuda(vec![3]));
-        for wrong in ["gpu", "cuda", "cuda:", "cuda:x", "cuda:0,0", "cuda:0,1,2"] {
+        for wrong in ["gpu", "cuda", "cuda:", "cuda:x", "cuda:0,1,2"] {
             assert!(wrong.parse::<Choice>().is_err(), "{wrong}");
         }
     }

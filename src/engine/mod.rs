@@ -14,7 +14,7 @@ use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
 use crate::layers::softmax::Tally;
 use crate::layers::{Rule, Run};
-use crate::network::Plan;
+use crate::network::{BufferId, Plan};
 use anyhow::Result;
 
 /// Values with a shape, row by row, as the outside world sees them.
@@ -109,6 +109,9 @@ pub trait Engine: Send {
     fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()>;
     /// The probabilities of the last forward pass [run.batch, classes].
     fn probabilities(&self) -> Result<Vec<f32>>;
+    /// What the last pass has left in one of the plan's buffers [run.batch, values]; empty where a
+    /// pass of several layers keeps it to itself.
+    fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>>;
     /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when
     /// it returns, but reads `images` no more; whatever is asked of the engine next finds the
     /// gradients complete.

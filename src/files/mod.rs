@@ -5,6 +5,7 @@
 //! full.
 
 mod header;
+pub mod lock;
 pub mod mapped;
 pub mod positioned;
 pub mod tensors;
@@ -12,7 +13,7 @@ pub mod text;
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `path` through `write`, whole or not at all. An existing file is replaced at the end.
@@ -33,6 +34,21 @@ pub fn write_whole(
         let _ = fs::remove_file(&temporary);
     }
     result.with_context(|| format!("writing {}", path.display()))
+}
+
+/// Gives `path` the content of the file `from`, whole or not at all: a copy, which a file system
+/// that can do so shares until one of the two changes. Where there is no room for it both names
+/// stand for one file.
+pub fn copy_whole(from: &Path, path: &Path) -> Result<()> {
+    let copied = write_whole(path, |out| {
+        io::copy(&mut File::open(from)?, out)?;
+        Ok(())
+    });
+    copied.or_else(|error| {
+        let temporary = temporary_name(path);
+        fs::hard_link(from, &temporary).map_err(|_| error)?;
+        commit(&File::open(from)?, &temporary, path)
+    })
 }
 
 /// The last step of a whole file: flush `file`, rename it from `temporary` to `path`, flush the

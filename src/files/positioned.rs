@@ -2,12 +2,20 @@
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
+use std::time::Duration;
 
-/// Fills `buffer` with the bytes of `file` from byte `offset` on.
+/// Before each further try of a read that has failed: a device or network that is busy, or comes
+/// back, often answers then.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
+
+/// Fills `buffer` with the bytes of `file` from byte `offset` on. What cannot be read is tried
+/// again three times, with short pauses.
 ///
 /// # Errors
 /// If the file ends before (`UnexpectedEof`) or cannot be read.
 pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> Result<()> {
+    let mut pauses = PAUSES.iter();
     while !buffer.is_empty() {
         match read_some(file, buffer, offset) {
             Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "the file ends before")),
@@ -16,7 +24,10 @@ pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> Res
                 offset += count as u64;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => match pauses.next() {
+                Some(pause) => std::thread::sleep(*pause),
+                None => return Err(error),
+            },
         }
     }
     Ok(())

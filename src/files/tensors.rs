@@ -14,6 +14,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata};
 use serde_json::json;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -82,26 +83,28 @@ fn write_numbers<T: Copy, const BYTES: usize>(
     bytes_of: impl Fn(T) -> [u8; BYTES],
 ) -> Result<u32> {
     let mut sum = crc32fast::Hasher::new();
-    let mut bytes = Vec::with_capacity(1 << 16);
+    let mut bytes = vec![0; 1 << 16];
     for chunk in values.chunks((1 << 16) / BYTES) {
-        bytes.clear();
-        bytes.extend(chunk.iter().flat_map(|&value| bytes_of(value)));
-        sum.update(&bytes);
-        out.write_all(&bytes)?;
+        let bytes = &mut bytes[..chunk.len() * BYTES];
+        for (bytes, &value) in bytes.chunks_exact_mut(BYTES).zip(chunk) {
+            bytes.copy_from_slice(&bytes_of(value));
+        }
+        sum.update(bytes);
+        out.write_all(bytes)?;
     }
     Ok(sum.finalize())
 }
 
-/// Writes the file `path` with `tensors`, whose values `fill(index)` gives one after the other, and
-/// the entries of `metadata` in their order.
+/// Writes the file `path` with `tensors`, whose values `fill(index)` gives or lends one after the
+/// other, and the entries of `metadata` in their order.
 ///
 /// # Errors
 /// If `fill` fails or gives other values than described, or the file cannot be written.
-pub fn write(
+pub fn write<V: Borrow<Values>>(
     path: &Path,
     metadata: &[(&str, String)],
     tensors: &[Description],
-    mut fill: impl FnMut(usize) -> Result<Values>,
+    mut fill: impl FnMut(usize) -> Result<V>,
 ) -> Result<()> {
     write_whole(path, |out| {
         // All checksums have eight digits, so the header's length is known before they are.
@@ -112,6 +115,7 @@ pub fn write(
         let mut sums = Vec::with_capacity(tensors.len());
         for (index, tensor) in tensors.iter().enumerate() {
             let values = fill(index)?;
+            let values = values.borrow();
             let fits = values.kind() == (tensor.dtype, tensor.values());
             ensure!(fits, "{} has other values than its description", tensor.name);
             sums.push(values.write(out)?);
@@ -238,6 +242,11 @@ impl Reader {
             .get(key)
             .map(String::as_str)
             .with_context(|| format!("{}: it has no entry {key:?}", self.path.display()))
+    }
+
+    /// Whether there is a metadata entry `key`.
+    pub fn has_entry(&self, key: &str) -> bool {
+        self.metadata.contains_key(key)
     }
 
     /// The names of all tensors.

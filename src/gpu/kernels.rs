@@ -24,5 +24,9 @@ macro_rules! kernel_source {
 }
 
 /// What the sources include; the compiler is given all of them.
-pub const HEADERS: [KernelSource; 3] =
-    [kernel_source!("epilogue.cuh"), kernel_source!("patches.cuh"), kernel_source!("product.cuh")];
+pub const HEADERS: [KernelSource; 4] = [
+    kernel_source!("epilogue.cuh"),
+    kernel_source!("patches.cuh"),
+    kernel_source!("product.cuh"),
+    kernel_source!("tensor.cuh"),
+];

@@ -6,6 +6,44 @@
 //! always sums in the same order.
 
 use super::compile::Constant;
+use serde::{Deserialize, Serialize};
+
+/// What products are computed in; sums and all else are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Every factor as it is, on multiply-add units.
+    #[default]
+    F32,
+    /// Factors rounded to TF32 (10 bits behind the point), on tensor cores.
+    Tf32,
+}
+
+impl Precision {
+    /// As in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+        }
+    }
+
+    /// The oldest compute capability that has it.
+    pub fn needs(self) -> (i32, i32) {
+        match self {
+            Precision::F32 => (0, 0),
+            Precision::Tf32 => (8, 0),
+        }
+    }
+}
+
+/// `[gpu]`: how GPUs compute.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct GpuOptions {
+    /// Of the factors in convolutions, locally and fully connected layers.
+    #[serde(default)]
+    pub precision: Precision,
+}
 
 /// The shape of a product, repeated `count` times (groups, or places of a locally connected layer).
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +61,8 @@ pub struct ProductShape {
     pub wide: bool,
     /// Whether a sum may be shared out to several blocks (a reduction has to follow).
     pub may_split: bool,
+    /// Of its factors.
+    pub precision: Precision,
 }
 
 /// A block's share: see `kernels/product.cuh`.
@@ -35,6 +75,16 @@ pub struct Tile {
     resident: usize,
     /// Multiply-adds in 100 instructions, roughly: what smaller tiles lose in loads.
     efficiency: usize,
+    precision: Precision,
+}
+
+const fn tensor(
+    warps: (usize, usize),
+    thread: (usize, usize),
+    resident: usize,
+    efficiency: usize,
+) -> Tile {
+    Tile { warps, thread, depth: 16, resident, efficiency, precision: Precision::Tf32 }
 }
 
 const fn tile(
@@ -44,11 +94,11 @@ const fn tile(
     resident: usize,
     efficiency: usize,
 ) -> Tile {
-    Tile { warps, thread, depth, resident, efficiency }
+    Tile { warps, thread, depth, resident, efficiency, precision: Precision::F32 }
 }
 
 /// The tiles to choose from.
-pub const TILES: [Tile; 8] = [
+pub const TILES: [Tile; 17] = [
     tile((2, 4), (8, 8), 16, 2, 88),  // 128 x 128
     tile((2, 2), (8, 12), 16, 2, 88), // 128 x 96
     tile((2, 2), (8, 8), 16, 3, 86),  // 128 x 64
@@ -57,6 +107,15 @@ pub const TILES: [Tile; 8] = [
     tile((4, 1), (8, 8), 8, 3, 80),   // 256 x 32
     tile((1, 4), (4, 4), 8, 6, 60),   // 32 x 64
     tile((1, 1), (4, 4), 8, 12, 50),  // 32 x 16
+    tensor((2, 2), (8, 16), 2, 90),   // 128 x 128
+    tensor((2, 4), (8, 8), 2, 88),    // 128 x 128
+    tensor((2, 2), (8, 12), 2, 88),   // 128 x 96
+    tensor((4, 2), (4, 12), 2, 84),   // 128 x 96
+    tensor((2, 2), (8, 8), 3, 84),    // 128 x 64
+    tensor((4, 1), (8, 12), 2, 80),   // 256 x 48
+    tensor((2, 1), (8, 12), 4, 80),   // 128 x 48
+    tensor((2, 2), (4, 8), 4, 70),    // 64 x 64
+    tensor((1, 1), (4, 4), 12, 40),   // 32 x 16
 ];
 
 impl Tile {
@@ -68,6 +127,14 @@ impl Tile {
     }
     fn threads(self) -> usize {
         self.warps.0 * self.warps.1 * 32
+    }
+    /// What it computes in.
+    pub fn precision(self) -> Precision {
+        self.precision
+    }
+    /// Whether it can compute this product.
+    pub fn suits(self, product: ProductShape) -> bool {
+        self.precision == product.precision && self.finds_room(product.wide)
     }
     /// Whether the registers suffice, by ptxas: lines that are read value by value need four times
     /// as many to know where they are.
@@ -92,7 +159,7 @@ impl Tiling {
     pub fn choose(product: ProductShape, multiprocessors: usize) -> Tiling {
         TILES
             .iter()
-            .filter(|tile| tile.finds_room(product.wide))
+            .filter(|tile| tile.suits(product))
             .flat_map(|&tile| {
                 let most = if product.may_split { product.depth.div_ceil(256).min(256) } else { 1 };
                 (1..=most).map(move |splits| Tiling::new(product, tile, splits))
@@ -138,6 +205,7 @@ impl Tiling {
             ("TILE_THREAD_M", self.tile.thread.0),
             ("TILE_THREAD_N", self.tile.thread.1),
             ("TILE_DEPTH", self.tile.depth),
+            ("TILE_TENSOR", usize::from(self.tile.precision == Precision::Tf32)),
             ("SPLITS", self.splits),
             ("SPLIT_K", self.split_depth),
         ]

@@ -100,7 +100,15 @@ mod tests {
     fn a_struct_tells_its_keys() {
         assert_eq!(
             fields_of::<crate::config::Train>(),
-            ["batch", "epochs", "momentum", "weight_decay", "keep", "checkpoint_minutes"]
+            [
+                "batch",
+                "epochs",
+                "momentum",
+                "weight_decay",
+                "keep",
+                "checkpoint_minutes",
+                "checkpoint_steps"
+            ]
         );
     }
 

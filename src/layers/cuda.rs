@@ -6,6 +6,7 @@
 use super::Run;
 use crate::gpu::launch::Launch;
 use crate::gpu::memory::Buffer;
+use crate::gpu::product::Precision;
 use crate::gpu::stream::Stream;
 use anyhow::{Context, Result};
 
@@ -18,6 +19,8 @@ pub struct LaunchContext {
     pub multiprocessors: usize,
     /// Whether there will be a backward pass.
     pub training: bool,
+    /// Of the factors in products.
+    pub precision: Precision,
     /// Apply ReLU to the output at once: the next layer is one and then has nothing left to do.
     pub relu: bool,
 }

@@ -2,7 +2,7 @@
 
 use super::cuda::{LaunchContext, Launches};
 use super::{Rule, lrn, pool, softmax};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use serde::Serialize;
 use std::fmt::Debug;
 
@@ -15,6 +15,23 @@ pub struct Shape {
     pub width: usize,
     /// Kernel maps.
     pub channels: usize,
+}
+
+/// Values that one image's activations on a tower, or a layer's weights there, have at most: 4 TiB
+/// of floats. Sums over layers and batches are then far from the ends of their types.
+pub const MOST_VALUES: u128 = 1 << 40;
+
+/// Refuses more than [`MOST_VALUES`]: `what`, as in `its weights`, of these sizes.
+pub(crate) fn check_values(what: &str, sizes: &[usize]) -> Result<()> {
+    let values = sizes.iter().fold(1u128, |all, &size| all.saturating_mul(size as u128));
+    if values <= MOST_VALUES {
+        return Ok(());
+    }
+    let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    bail!(
+        "{what}, {sizes}, would be more than the {} TiB that a machine may have",
+        MOST_VALUES >> 38
+    )
 }
 
 impl Shape {
@@ -37,24 +54,6 @@ impl std::fmt::Display for Shape {
         write!(f, "{}×{}×{}", self.height, self.width, self.channels)
     }
 }
-
-/// Refuses a layer whose sizes multiply to more than 2^42, its multiply-adds of one image among
-/// them (the paper's whole network has 2^30). So no count of values, bytes or operations of a
-/// batch overflows 64 bits.
-///
-/// # Errors
-/// A sentence with the largest number that is allowed.
-pub fn check_size(factors: &[usize]) -> Result<()> {
-    let product = factors.iter().try_fold(1usize, |product, &factor| product.checked_mul(factor));
-    ensure!(
-        product.is_some_and(|product| product <= MOST),
-        "it is too large: it would multiply more than {MOST} times for one image"
-    );
-    Ok(())
-}
-
-/// See [`check_size`].
-const MOST: usize = 1 << 42;
 
 /// Sizes of a layer's parameters on one tower, in the order of the outside world. The first
 /// dimension of both is the one along which towers are joined.

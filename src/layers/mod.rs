@@ -30,11 +30,12 @@ pub use crate::vectors::kernel::Rule;
 pub use kind::{Classes, Family, Kind, Outputs, Place, Settings};
 pub use layer::{
     ForwardFew, Layer, Learn, Map, ParameterShapes, Pointwise, Role, Run, Shape, Stage,
-    UpdateAtOnce, check_size,
+    UpdateAtOnce,
 };
 pub use weights::{Input, Weights};
 
 use kind::read_as;
+pub(crate) use layer::check_values;
 
 /// Every layer kind, one line each.
 pub static KINDS: &[Kind] = &[

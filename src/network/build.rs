@@ -4,7 +4,7 @@
 use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Plan, PlannedLayer};
 use crate::config::{Config, LayerConfig};
 use crate::config_error;
-use crate::layers::{Classes, Family, Input, Outputs, Place, Role, Shape};
+use crate::layers::{Classes, Family, Input, Layer, Outputs, Place, Role, Shape, check_values};
 use anyhow::{Context, Result};
 use std::ops::Range;
 
@@ -92,6 +92,7 @@ impl Plan {
             mode,
             seed: config.seed,
             devices: devices.to_vec(),
+            precision: config.gpu.precision,
             input,
             classes: 0,
             assumes_classes: false,
@@ -217,6 +218,7 @@ impl Plan {
         let layer =
             config.settings.plan(place).map_err(|e| config_error!("{e:#} (input {input})"))?;
         let output = layer.output();
+        check_part(layer.as_ref())?;
         if output.is_empty() {
             return Err(config_error!(
                 "its output would be empty, {output}, from an input of {input}"
@@ -325,6 +327,15 @@ fn channels(
         }
         (None, _) => (0..reading.shape.channels, reading.shape.channels),
     }
+}
+
+/// Refuses sizes that no machine has the memory for, before anything counts with them.
+fn check_part(layer: &dyn Layer) -> Result<()> {
+    let Shape { height, width, channels } = layer.output();
+    let weights = layer.parameters().map_or(Ok(()), |p| check_values("its weights", &p.weight));
+    weights
+        .and_then(|()| check_values("its output", &[height, width, channels]))
+        .map_err(|e| config_error!("{e}"))
 }
 
 /// Towers' weights are joined along the first dimension, so the others must agree.

@@ -2,6 +2,7 @@
 //! crosses between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested
 //! without a device.
 
+use crate::gpu::product::Precision;
 use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
 
@@ -16,6 +17,8 @@ pub struct Plan {
     pub seed: u64,
     /// For each tower, the device it belongs to.
     pub devices: Vec<usize>,
+    /// Of the factors in products, where the devices are GPUs.
+    pub precision: Precision,
     /// One image as the network sees it.
     pub input: Shape,
     /// Outputs of the last layer.
@@ -160,7 +163,7 @@ impl PlannedLayer {
     }
     /// Multiply-adds of one image's forward pass, all towers.
     pub fn multiply_adds(&self) -> u64 {
-        self.parts.iter().map(|p| p.layer.multiply_adds()).sum()
+        self.parts.iter().map(|p| p.layer.multiply_adds()).fold(0, u64::saturating_add)
     }
     /// Values that leave it, if it is a layer of neurons: conv, local or fc.
     pub fn neurons(&self) -> u64 {
@@ -184,7 +187,7 @@ impl Plan {
     }
     /// Multiply-adds of one image's forward pass.
     pub fn multiply_adds(&self) -> u64 {
-        self.layers.iter().map(PlannedLayer::multiply_adds).sum()
+        self.layers.iter().map(PlannedLayer::multiply_adds).fold(0, u64::saturating_add)
     }
     /// Values that leave layers of neurons, for one image.
     pub fn neurons(&self) -> u64 {
@@ -197,6 +200,11 @@ impl Plan {
     /// BufferPlan with the class probabilities [batch, classes].
     pub fn probabilities(&self) -> BufferId {
         self.layers.last().expect("a plan ends in softmax").parts[0].y
+    }
+
+    /// What softmax makes them of [batch, classes].
+    pub fn logits(&self) -> BufferId {
+        self.layers.last().expect("a plan ends in softmax").parts[0].x
     }
 
     /// Every parameter in the outside world's order and shape.
@@ -236,22 +244,28 @@ impl Plan {
         (0..devices)
             .map(|device| {
                 let buffers = self.buffers.iter().filter(|b| b.device == device);
-                let values: u64 = buffers.map(|b| (b.values * self.batch) as u64).sum();
+                let values = buffers.map(|b| (b.values * self.batch) as u64);
+                let values = values.fold(0, u64::saturating_add);
                 let parts =
                     || self.layers.iter().flat_map(|l| &l.parts).filter(|p| p.device == device);
                 let parameters: u64 = parts().map(Part::parameters).sum();
                 let copies = if self.mode == Mode::Training { 3 } else { 1 };
                 let scratch = if self.mode == Mode::Training { self.workspace(device) } else { 0 };
-                4 * (values + copies * parameters + scratch as u64)
+                values.saturating_add(copies * parameters + scratch as u64).saturating_mul(4)
             })
             .collect()
     }
 
     /// Values of scratch space that one device needs, shared by all its layers.
     pub fn workspace(&self, device: usize) -> usize {
+        self.workspace_of(device, self.batch)
+    }
+
+    /// The same for so many images at once.
+    pub fn workspace_of(&self, device: usize, batch: usize) -> usize {
         let parts = self.layers.iter().flat_map(|l| &l.parts).filter(|p| p.device == device);
         let need = |p: &Part| match p.layer.role() {
-            Role::Learn(layer) => layer.workspace(self.batch),
+            Role::Learn(layer) => layer.workspace(batch),
             _ => 0,
         };
         parts.map(need).max().unwrap_or(0)

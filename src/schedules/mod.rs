@@ -9,6 +9,8 @@
 //! goes into the checkpoint as it is. [`written`] deals with keys before they are read: of other
 //! kinds, of configs that build on each other, of files from before each kind had its own keys.
 
+#[cfg(test)]
+mod by_hand;
 mod plateau;
 mod steps;
 pub mod written;
@@ -65,6 +67,15 @@ pub trait Policy: Debug + Send + Sync {
     /// The user has changed the rate in the middle of a run. Err: the state is not its.
     fn rate_by_hand(&self, _state: &mut State) -> Result<()> {
         Ok(())
+    }
+    /// From now on errors are those of other images and cannot be compared with earlier ones. Err:
+    /// the state is not its.
+    fn other_validation(&self, _state: &mut State) -> Result<()> {
+        Ok(())
+    }
+    /// Whether the biases' rate is the weights', wherever the latter is changed.
+    fn biases_follow(&self, start: &Start) -> bool {
+        start.bias_rate.is_none()
     }
     /// Its own keys as they are written in a config.
     fn to_table(&self) -> Table;
@@ -232,6 +243,12 @@ impl Schedule {
         self.policy.color_noise(epoch)
     }
 
+    /// From now on errors are those of other images and cannot be compared with earlier ones. Err:
+    /// the state is another kind's.
+    pub fn other_validation(&self, state: &mut State) -> Result<()> {
+        self.policy.other_validation(state)
+    }
+
     /// Makes a run's state this schedule's, where `old` has led it so far. After `--resume --set …`
     /// a rate that the user has changed by hand counts from now on; changed steps, and another
     /// kind, count as if they had been there from the start. Err: the state is not the kind's.
@@ -251,18 +268,29 @@ impl Schedule {
         if self.policy.follows_the_epoch() && self.policy.to_table() != old.policy.to_table() {
             *state = fresh;
         } else if self.start != old.start {
-            if self.start.rate != old.start.rate {
-                // Biases keep their ratio unless they are changed too.
-                let ratio = if state.rate > 0.0 { self.start.rate / state.rate } else { 1.0 };
-                state.bias_rate *= ratio;
-                state.rate = self.start.rate;
-            }
-            let changed =
-                self.start.bias_rate.filter(|_| self.start.bias_rate != old.start.bias_rate);
-            state.bias_rate = changed.unwrap_or(state.bias_rate);
+            self.rates_by_hand(old, state, &fresh);
             self.policy.rate_by_hand(state)?;
         }
         Ok(())
+    }
+
+    /// The rates after a change by hand: what was changed counts as it is written; biases that were
+    /// not keep their ratio to the weights. Where the weights stood still there is none: they take
+    /// the weights' rate, or their own where they were given one.
+    fn rates_by_hand(&self, old: &Schedule, state: &mut State, fresh: &State) {
+        let (rate, bias_rate) = (self.start.rate, self.start.bias_rate);
+        if rate != old.start.rate {
+            state.bias_rate = match (state.rate > 0.0, self.policy.biases_follow(&self.start)) {
+                (true, _) => state.bias_rate * (rate / state.rate),
+                (false, true) => rate,
+                (false, false) if state.bias_rate > 0.0 => state.bias_rate,
+                (false, false) => fresh.bias_rate,
+            };
+            state.rate = rate;
+        }
+        if bias_rate != old.start.bias_rate {
+            state.bias_rate = bias_rate.unwrap_or(state.rate);
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Change {
 impl Policy for Steps {
     fn begin_epoch(&self, start: &Start, state: &mut State, epoch: u32) {
         // Biases follow the weights unless they have ever been given a rate of their own.
-        let follow = start.bias_rate.is_none() && self.steps.iter().all(|c| c.bias_rate.is_none());
+        let follow = self.biases_follow(start);
         for change in self.steps.iter().filter(|c| c.epoch == epoch) {
             state.rate = change.rate.unwrap_or(state.rate);
             let bias_rate = if follow { change.rate } else { change.bias_rate };
@@ -101,6 +101,10 @@ impl Policy for Steps {
 
     fn follows_the_epoch(&self) -> bool {
         true
+    }
+
+    fn biases_follow(&self, start: &Start) -> bool {
+        start.bias_rate.is_none() && self.steps.iter().all(|c| c.bias_rate.is_none())
     }
 
     fn to_table(&self) -> Table {

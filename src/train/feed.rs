@@ -8,6 +8,8 @@ use crate::data::form::Form;
 use crate::data::loader::{Crops, Images, Loader, Request};
 use crate::data::order::{Order, Shuffle};
 use crate::engine::Engine;
+use crate::machine::{memory, threads};
+use crate::note;
 use crate::schedules::Schedule;
 use anyhow::Result;
 use std::sync::Arc;
@@ -71,9 +73,26 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
     Ok(augmentation)
 }
 
-/// Threads that make batches.
-fn workers(data: &Data) -> usize {
-    if data.workers > 0 { data.workers } else { rayon::current_num_threads().div_ceil(2) }
+/// Of the memory that is free batches made ahead take this share at most.
+const SHARE_AHEAD: u64 = 4;
+
+/// Threads that make batches of `crops` crops, no more than the machine has a use for, and how many
+/// batches are made ahead, no more than there is memory for; `says` where that is less than `data`
+/// wants.
+fn means(data: &Data, cropping: &Cropping, crops: usize, says: bool) -> (usize, usize) {
+    let threads = match data.workers {
+        0 => rayon::current_num_threads().div_ceil(2),
+        wanted if says => threads::useful("data.workers =", wanted),
+        wanted => wanted.min(threads::most()),
+    };
+    let value = if matches!(cropping.form, Form::Floats) { size_of::<f32>() } else { 1 };
+    let bytes = (crops * cropping.augmentation.geometry.crop_len() * value).max(1) as u64;
+    let Some(supply) = memory::supply() else { return (threads, data.prefetch) };
+    let most = (supply.free / SHARE_AHEAD / bytes).max(1);
+    if data.prefetch as u64 > most && says {
+        note!("data.prefetch = {}: {supply}, enough for {most}", data.prefetch);
+    }
+    (threads, data.prefetch.min(most as usize))
 }
 
 /// Training batches from batch `first_batch` of `epochs`' first epoch on.
@@ -91,6 +110,7 @@ pub fn training(
         ShuffleKind::Full => Shuffle::Full,
         ShuffleKind::Window => Shuffle::WINDOW,
     };
+    let (threads, prefetch) = means(data, cropping, batch, true);
     Loader::start(Request {
         images,
         augmentation: cropping.augmentation.clone(),
@@ -102,8 +122,8 @@ pub fn training(
         epochs,
         first_batch,
         color_noise: Box::new(move |epoch| schedule.color_noise(epoch)),
-        prefetch: data.prefetch,
-        threads: workers(data),
+        prefetch,
+        threads,
     })
 }
 
@@ -115,6 +135,7 @@ pub fn evaluation(
     crops: Crops,
     batch: usize,
 ) -> Result<Loader> {
+    let (threads, prefetch) = means(data, cropping, batch * crops.count(), false);
     Loader::start(Request {
         images,
         augmentation: cropping.augmentation.clone(),
@@ -126,7 +147,7 @@ pub fn evaluation(
         epochs: 1..2,
         first_batch: 0,
         color_noise: Box::new(|_| false),
-        prefetch: data.prefetch,
-        threads: workers(data),
+        prefetch,
+        threads,
     })
 }

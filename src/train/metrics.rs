@@ -1,11 +1,12 @@
 //! `metrics.jsonl`: one JSON object a line, one line a step and one an epoch.
 
+use super::lines::Lines;
+use super::mend::mend;
 use crate::layers::softmax::Tally;
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::path::Path;
 
 /// A line. Errors are fractions, losses nats; epochs and steps count from 1.
 #[derive(Debug, Serialize)]
@@ -56,46 +57,29 @@ impl From<Tally> for Validation {
 
 /// The file, open for further lines.
 pub struct Metrics {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
 }
 
 impl Metrics {
-    /// Begins the file or goes on with it: lines of steps after `step`, which a run that was killed
-    /// left behind, are taken out; of the epoch lines those of epochs after `epochs` finished ones.
+    /// Begins the file or goes on with it, after what [`mend`] leaves of it: lines up to `step`
+    /// and of the first `epochs` epochs.
     pub fn open(path: &Path, step: u64, epochs: u32) -> Result<Metrics> {
-        let context = || format!("{} cannot be written", path.display());
+        mend(path, step, epochs)?;
         let file = OpenOptions::new()
             .create(true)
-            .read(true)
             .append(true)
             .open(path)
-            .with_context(context)?;
-        let mut keep = 0;
-        let mut lines = BufReader::new(&file);
-        let mut line = String::new();
-        while lines.read_line(&mut line).unwrap_or(0) > 0 {
-            let parsed: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            let past = match parsed["kind"].as_str() {
-                Some("epoch") => parsed["epoch"].as_u64().is_none_or(|e| e > u64::from(epochs)),
-                _ => parsed["step"].as_u64().is_none_or(|s| s > step),
-            };
-            if past || !line.ends_with('\n') {
-                break;
-            }
-            keep += line.len() as u64;
-            line.clear();
-        }
-        file.set_len(keep).with_context(context)?;
-        Ok(Metrics { path: path.to_path_buf(), file })
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(Metrics { lines: Lines::new(path, file)? })
     }
 
-    /// Adds a line.
-    pub fn write(&mut self, line: &Line) -> Result<()> {
-        let mut text = serde_json::to_string(line)?;
-        text.push('\n');
-        self.file
-            .write_all(text.as_bytes())
-            .with_context(|| format!("{} cannot be written", self.path.display()))
+    /// Adds a line, now or once there is room. What is to be said of it.
+    pub fn write(&mut self, line: &Line) -> Result<Option<String>> {
+        Ok(self.lines.add(&serde_json::to_string(line)?))
+    }
+
+    /// Writes what had no room before. Err: there is none yet.
+    pub fn finish(&mut self) -> Result<()> {
+        self.lines.finish()
     }
 }

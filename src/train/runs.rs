@@ -4,9 +4,12 @@
 //! `best.safetensors`. Without a name they are in `runs/`, called after the config.
 
 use crate::config_error;
+use crate::files::lock::{self, Lock};
 use crate::files::temporary_name;
-use anyhow::{Context, Result, bail};
-use std::fs::{self, File, TryLockError};
+use crate::quoting::Typed;
+use anyhow::{Context, Error, Result, bail};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -39,6 +42,18 @@ impl RunFolder {
         self.0.join(format!("epoch-{epoch:04}.safetensors"))
     }
 
+    /// The checkpoints that `keep` has left, in no order.
+    pub fn kept(&self) -> Vec<PathBuf> {
+        self.files(|name| name.starts_with("epoch-") && name.ends_with(".safetensors"))
+    }
+
+    /// Its files whose name is as `wanted`.
+    fn files(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(&wanted));
+        named.map(|entry| entry.path()).collect()
+    }
+
     /// Whether a run has been here.
     fn is_taken(&self) -> bool {
         [self.config(), self.metrics(), self.last(), self.best()].iter().any(|f| f.exists())
@@ -46,72 +61,103 @@ impl RunFolder {
 
     /// Takes away what a killed run left half written.
     pub fn remove_leftovers(&self) {
-        for file in [self.config(), self.last(), self.best()] {
-            let _ = fs::remove_file(temporary_name(&file));
+        let _ = fs::remove_file(temporary_name(&self.config()));
+        for file in self.files(|name| name.ends_with(".safetensors.tmp")) {
+            let _ = fs::remove_file(file);
         }
     }
 
-    /// Keeps a second process from training in the same folder until the returned file is dropped
-    /// or the process ends, however it ends. Where a file system knows no locks nothing is kept.
-    pub fn lock(&self) -> Result<Option<File>> {
-        let Ok(folder) = File::open(&self.0) else { return Ok(None) };
-        match folder.try_lock() {
-            Err(TryLockError::WouldBlock) => bail!(
+    /// Where the best network so far is kept that was chosen on other images than those to come,
+    /// after `epoch`.
+    fn former_best(&self, epoch: u32) -> PathBuf {
+        self.0.join(format!("best-{epoch:04}.safetensors"))
+    }
+
+    /// Keeps the best checkpoint, of `epoch`, under another name too, since the next one chosen on
+    /// other images will take its place. None: there is none.
+    pub fn keep_best(&self, epoch: u32) -> Result<Option<PathBuf>> {
+        let kept = self.former_best(epoch);
+        if !self.best().exists() || kept.exists() {
+            return Ok(Some(kept).filter(|kept| kept.exists()));
+        }
+        fs::hard_link(self.best(), &kept)
+            .or_else(|_| fs::copy(self.best(), &kept).map(|_| ()))
+            .with_context(|| format!("{} cannot be written", kept.display()))?;
+        Ok(Some(kept))
+    }
+
+    /// Keeps a second process from training in the same folder, which must exist, until the lock is
+    /// dropped or the process ends, however it ends. Where a file system knows no locks nothing is
+    /// kept. Err: another process has it.
+    pub fn lock(&self) -> Result<Lock> {
+        lock::lock(&self.0)?.with_context(|| {
+            format!(
                 "{}: another process is training in this folder; wait for it, or choose another \
                  folder with --run",
                 self.0.display()
-            ),
-            Err(TryLockError::Error(_)) => Ok(None),
-            Ok(()) => Ok(Some(folder)),
-        }
+            )
+        })
     }
 
-    /// A folder for a new run: `wanted`, which must hold no run yet, or the first of `runs/NAME`,
-    /// `runs/NAME-2`, … that is free.
-    pub fn create(wanted: Option<&Path>, name: &str) -> Result<RunFolder> {
-        let run = match wanted {
-            Some(path) => RunFolder(path.to_path_buf()),
-            None => {
-                let numbered = |n: u32| if n == 1 { name.into() } else { format!("{name}-{n}") };
-                (1..)
-                    .map(|n| RunFolder(Path::new(FOLDER).join(numbered(n))))
-                    .find(|run| !run.0.exists())
-                    .expect("numbers do not end")
-            }
+    /// A locked folder for a new run: `wanted`, which must hold no run yet, or the first of
+    /// `runs/NAME`, `runs/NAME-2`, … that is free. `again` is the command at hand, without its
+    /// folder.
+    pub fn create(wanted: Option<&Path>, name: &str, again: &Typed) -> Result<(RunFolder, Lock)> {
+        let Some(wanted) = wanted else {
+            let run = RunFolder::create_numbered(&Path::new(FOLDER).join(name))?;
+            let lock = run.lock()?;
+            return Ok((run, lock));
         };
-        if run.is_taken() {
-            let way_out = if run.last().exists() {
-                "go on with it (--resume) or choose another folder"
-            } else {
-                "it has no checkpoint to go on from, so remove it or choose another folder"
-            };
-            return Err(config_error!(
-                "--run {}: the folder holds a run already; {way_out}",
-                run.0.display()
-            ));
+        let run = RunFolder(wanted.to_path_buf());
+        fs::create_dir_all(&run.0).with_context(|| run.not_made())?;
+        // Before anything is said of the folder: it may be another process that fills it.
+        let lock = run.lock()?;
+        if run.is_taken() { Err(run.taken(again)) } else { Ok((run, lock)) }
+    }
+
+    /// Makes the first folder that is free of `path`, `path-2`, `path-3`, …; of two processes only
+    /// one makes it.
+    fn create_numbered(path: &Path) -> Result<RunFolder> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        fs::create_dir_all(parent).with_context(|| RunFolder(path.into()).not_made())?;
+        for n in 1.. {
+            let run = RunFolder(numbered(path, n));
+            match fs::create_dir(&run.0) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => return made.with_context(|| run.not_made()).map(|_| run),
+            }
         }
-        fs::create_dir_all(&run.0)
-            .with_context(|| format!("the run's folder {} cannot be made", run.0.display()))?;
-        Ok(run)
+        unreachable!("numbers do not end")
+    }
+
+    fn not_made(&self) -> String {
+        format!("the run's folder {} cannot be made", self.0.display())
+    }
+
+    /// The folder holds a run already; what to do about it.
+    fn taken(&self, again: &Typed) -> Error {
+        let free = (2..).map(|n| numbered(&self.0, n)).find(|path| !path.exists());
+        let other = again.clone().option("--run", &free.expect("numbers do not end"));
+        let way_out = if self.last().exists() {
+            format!("go on with it ({}) or choose another folder ({other})", self.resume())
+        } else {
+            format!(
+                "it has no checkpoint to go on from, so remove it or choose another folder \
+                 ({other})"
+            )
+        };
+        config_error!("--run {}: the folder holds a run already; {way_out}", self.0.display())
+    }
+
+    /// The command that goes on with the run.
+    pub fn resume(&self) -> Typed {
+        Typed::new("train --resume").option("--run", &self.0)
     }
 
     /// The newest run in `runs/` that has a checkpoint.
     pub fn newest() -> Result<RunFolder> {
-        let mut newest: Option<(SystemTime, PathBuf)> = None;
-        for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
-            let run = RunFolder(entry.path());
-            let changed = [run.last(), run.best()]
-                .iter()
-                .filter_map(|file| fs::metadata(file).and_then(|m| m.modified()).ok())
-                .max();
-            if let Some(changed) = changed
-                && newest.as_ref().is_none_or(|(time, _)| changed > *time)
-            {
-                newest = Some((changed, run.0));
-            }
-        }
-        match newest {
-            Some((_, path)) => Ok(RunFolder(path)),
+        match newest(|run| vec![run.last(), run.best()]) {
+            Some(run) => Ok(run),
             None => bail!(
                 "no run with a checkpoint in {FOLDER}/ of this folder; train first (alexnet train \
                  --config configs/demo.toml) or name a checkpoint"
@@ -119,8 +165,41 @@ impl RunFolder {
         }
     }
 
-    /// Its best checkpoint, or the last where validation has chosen none yet.
-    pub fn best_or_last(&self) -> PathBuf {
-        if self.best().exists() { self.best() } else { self.last() }
+    /// The newest run in `runs/` that has ended an epoch, and so has a best checkpoint.
+    pub fn newest_with_best() -> Result<RunFolder> {
+        if let Some(run) = newest(|run| vec![run.best()]) {
+            return Ok(run);
+        }
+        let begun = RunFolder::newest()?;
+        bail!(
+            "no run in {FOLDER}/ of this folder has ended an epoch yet; {} is what the newest has \
+             come to: name it to use it",
+            begun.last().display()
+        )
     }
+}
+
+/// `path`, or with `-n` behind its name.
+fn numbered(path: &Path, n: u32) -> PathBuf {
+    if n == 1 {
+        return path.to_path_buf();
+    }
+    let mut name = path.file_name().unwrap_or("run".as_ref()).to_os_string();
+    name.push(format!("-{n}"));
+    path.with_file_name(name)
+}
+
+/// The run in `runs/` with the latest change of one of the files that `of` gives.
+fn newest(of: impl Fn(&RunFolder) -> Vec<PathBuf>) -> Option<RunFolder> {
+    let changed = |file: &PathBuf| fs::metadata(file).and_then(|m| m.modified()).ok();
+    let mut newest: Option<(SystemTime, RunFolder)> = None;
+    for entry in fs::read_dir(FOLDER).into_iter().flatten().flatten() {
+        let run = RunFolder(entry.path());
+        if let Some(changed) = of(&run).iter().filter_map(changed).max()
+            && newest.as_ref().is_none_or(|(time, _)| changed > *time)
+        {
+            newest = Some((changed, run));
+        }
+    }
+    newest.map(|(_, run)| run)
 }

@@ -1,19 +1,27 @@
 //! What training says to a person: a line an epoch, the schedule's verdict, the layers' times, and
 //! what is wrong and what to do about it when the loss diverges or stays where it is.
 
+use super::checkpoint::TrainingState;
 use super::clock::Clock;
 use super::runs::RunFolder;
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::profile::Profile;
 use crate::layers::softmax::Tally;
 use crate::note;
 use crate::progress::{Progress, duration};
 use crate::schedules::Verdict;
+use anyhow::{Result, ensure};
+use std::collections::VecDeque;
 
 /// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is
 /// averaged.
 const STUCK_AFTER: u64 = 400;
-const STUCK_OVER: u64 = 100;
+const OVER: usize = 100;
+/// Steps of a whole run, at least, whose loss says that it has diverged.
+const FEWEST: usize = 5;
+/// A mean loss so many times that of chance is one of a run that has diverged.
+const DIVERGED: f64 = 10.0;
 
 /// The end of an epoch that took `seconds`, of which `wait` for data.
 pub fn epoch(epoch: u32, tally: Tally, validation: Option<Tally>, seconds: f64, wait: f64) {
@@ -58,37 +66,56 @@ pub fn profile(engine: &dyn Engine, clock: &Clock) {
     );
 }
 
+/// An error that leaves the network alone has ended training; the error itself is said next.
+pub fn kept_before_error(run: &RunFolder, step: u64) {
+    note!(
+        "all up to step {step} is kept in {}; once the error below is mended go on with: {}",
+        run.last().display(),
+        run.resume()
+    );
+}
+
+/// What is kept of `run`, whose last checkpoint is of `step`, and how to go on.
+pub fn kept(run: &RunFolder, step: u64) -> String {
+    format!("{} holds step {step}; go on with: {}", run.last().display(), run.resume())
+}
+
 /// What has happened and what to do about it.
 pub fn diverged(run: &RunFolder, rate: f64) -> String {
     // Two digits of a tenth, without the tail of binary fractions.
     let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
     let way_out = if run.last().exists() {
-        let run = run.0.display();
-        format!(
-            "go on from the last checkpoint with a smaller one: alexnet train --resume --run {run} \
-            --set schedule.rate={smaller:?}"
-        )
+        let command = run.resume().set("schedule.rate", format!("{smaller:?}"));
+        format!("go on from the last checkpoint with a smaller one: {command}")
     } else {
         format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
     };
     format!("training has diverged with the learning rate {rate:?}; {way_out}")
 }
 
-/// Watches for a loss that does not leave ln(classes), which the paper's initialisation is prone
-/// to.
-#[derive(Default)]
+/// Watches the loss for two ways of going wrong: it does not leave ln(classes), which the paper's
+/// initialisation is prone to, or it is far above it, and training has diverged though all numbers
+/// are finite.
 pub struct Recent {
-    sum: Tally,
+    classes: usize,
+    /// Of the last steps, at most [`OVER`].
+    steps: VecDeque<Tally>,
 }
 
 impl Recent {
+    /// No steps yet of a network of so many classes.
+    pub fn new(classes: usize) -> Recent {
+        Recent { classes, steps: VecDeque::with_capacity(OVER) }
+    }
+
     /// `tally` is that of step `step`, from 1.
-    pub fn add(&mut self, tally: &Tally, step: u64, classes: usize, progress: &Progress) {
-        if step > STUCK_AFTER - STUCK_OVER && step <= STUCK_AFTER {
-            self.sum.add(*tally);
+    pub fn add(&mut self, tally: Tally, step: u64, progress: &Progress) {
+        if self.steps.len() == OVER {
+            self.steps.pop_front();
         }
-        let chance = (classes as f64).ln();
-        if step == STUCK_AFTER && self.sum.images > 0 && self.sum.mean_loss() > 0.99 * chance {
+        self.steps.push_back(tally);
+        let (classes, chance) = (self.classes, self.chance());
+        if step == STUCK_AFTER && self.steps.len() == OVER && self.mean_loss() > 0.99 * chance {
             progress.say(&format!(
                 "the loss has not left ln({classes}) = {chance:.2} in {STUCK_AFTER} steps. Likely \
                 causes: weight_sigma = 0.01 in every layer together with biases of 1 \
@@ -97,5 +124,41 @@ impl Recent {
                 may yet leave."
             ));
         }
+    }
+
+    /// Err: the mean loss of the last steps, enough of them, is that of a network that has
+    /// diverged.
+    pub fn check(&self, run: &RunFolder, state: &TrainingState) -> Result<()> {
+        if self.steps.len() == OVER { self.judge(run, state) } else { Ok(()) }
+    }
+
+    /// The same at the end of a run, whose steps may be fewer.
+    pub fn check_end(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
+        let enough = state.epoch == config.train.epochs && self.steps.len() >= FEWEST;
+        if enough { self.judge(run, state) } else { Ok(()) }
+    }
+
+    fn judge(&self, run: &RunFolder, state: &TrainingState) -> Result<()> {
+        let (loss, most) = (self.mean_loss(), DIVERGED * self.chance());
+        ensure!(
+            loss <= most,
+            "the mean loss over {} steps is {loss:.2} at step {}, above {DIVERGED}·ln({}) = \
+             {most:.2}: {}",
+            self.steps.len(),
+            state.step,
+            self.classes,
+            diverged(run, state.schedule.rate)
+        );
+        Ok(())
+    }
+
+    fn chance(&self) -> f64 {
+        (self.classes as f64).ln()
+    }
+
+    fn mean_loss(&self) -> f64 {
+        let mut sum = Tally::default();
+        self.steps.iter().for_each(|tally| sum.add(*tally));
+        sum.mean_loss()
     }
 }

@@ -1,28 +1,31 @@
 //! The training loop: batch in, gradients, update, numbers out; at the end of an epoch validation,
 //! the schedule's verdict, checkpoints.
 
-use super::checkpoint::{self, DataFacts, TrainingState};
+use super::checkpoint::{DataFacts, Snapshot, TrainingState};
 use super::clock::Clock;
-use super::evaluate::{evaluate, images_per_batch};
+use super::evaluate::{self, images_per_batch};
 use super::feed::{self, Cropping};
+use super::finite::first_not_finite;
 use super::initial;
-use super::interrupt::Interrupt;
 use super::metrics::{Line, Metrics, Validation};
 use super::rates::rates;
 use super::runs::RunFolder;
+use super::saving::Saver;
+use super::session::Session;
 use super::telling::{self, Recent, diverged};
 use crate::config::Config;
 use crate::data::loader::{Batch, Crops, Images};
-use crate::engine::{Engine, Slot};
+use crate::engine::Engine;
+use crate::errors::sentence;
+use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::progress::Progress;
+use crate::note;
+use crate::progress::{self, Progress};
 use crate::schedules::Verdict;
-use anyhow::{Result, bail, ensure};
-use rayon::prelude::*;
-use std::path::Path;
+use anyhow::{Result, bail};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a run trains on.
 pub struct Splits {
@@ -46,6 +49,8 @@ pub struct Trainer<'a> {
     pub run: RunFolder,
     /// Where training stands.
     pub state: TrainingState,
+    /// Whether `last.safetensors` holds that already.
+    pub saved: bool,
     /// Whether the user wants it to end.
     pub interrupt: Interrupt,
     /// Print the layers' times after each epoch.
@@ -59,16 +64,6 @@ pub enum End {
     Finished,
     /// The user wanted it; the checkpoint is written.
     Interrupted,
-}
-
-/// What a run has open while it trains.
-struct Session {
-    cropping: Cropping,
-    metrics: Metrics,
-    clock: Clock,
-    recent: Recent,
-    /// When `last.safetensors` was written, or training began.
-    saved: Instant,
 }
 
 impl TrainingState {
@@ -93,11 +88,38 @@ impl Trainer<'_> {
         initial::initialise(self.engine.as_mut())
     }
 
-    /// Trains from where the state stands to the end.
+    /// Trains from where the state stands to the end. However it ends, what is worth it is saved.
     pub fn train(mut self) -> Result<End> {
-        let config = self.config;
         self.state.training_images = self.images.train.len() as u64;
+        if self.run.last().exists() {
+            self.interrupt.keeps(telling::kept(&self.run, self.state.step));
+        }
         let mut session = self.open()?;
+        if !self.saved {
+            self.save_last(&mut session)?;
+            session.saver.first()?;
+            session.tell(None, None);
+        }
+        let end = self.epochs(&mut session);
+        let saved = match &end {
+            Err(_) if session.sound => self.save_now(&mut session),
+            _ => Ok(()),
+        };
+        let saved = saved.and_then(|()| session.finish(self.state.step));
+        match (&end, saved) {
+            (Ok(_), saved) => saved?,
+            (Err(_), Ok(())) if session.sound => {
+                telling::kept_before_error(&self.run, self.state.step);
+            }
+            (Err(_), Ok(())) => {}
+            (Err(_), Err(unsaved)) => note!("{}", sentence(&unsaved)),
+        }
+        end
+    }
+
+    /// The loop over steps and epochs.
+    fn epochs(&mut self, session: &mut Session) -> Result<End> {
+        let config = self.config;
         let mut batches = feed::training(
             &config.data,
             &config.schedule,
@@ -107,11 +129,15 @@ impl Trainer<'_> {
             self.state.epoch..config.train.epochs + 1,
             self.state.batches,
         )?;
+        self.heed(session)?;
+        if self.interrupt.wanted() {
+            return self.interrupted(false, session);
+        }
         // The run before was interrupted in the validation that ends an epoch.
         if self.state.tally.images == self.state.training_images {
-            let ended = self.end_epoch(&mut session)?;
+            let ended = self.end_epoch(session)?;
             if self.interrupt.wanted() {
-                return self.interrupted(!ended);
+                return self.interrupted(!ended, session);
             }
             if self.state.finished {
                 return Ok(End::Finished);
@@ -120,29 +146,29 @@ impl Trainer<'_> {
         let mut progress = self.begin_epoch();
         while let Some(batch) = batches.next()? {
             let mut unsaved = true;
-            self.train_on(&batch, batches.waited(), &progress, &mut session)?;
+            self.train_on(&batch, batches.waited(), &progress, session)?;
             let ends_epoch = batch.last;
             batches.recycle(batch);
+            self.heed(session)?;
             if ends_epoch {
                 progress.finish();
+                self.check_loss(session, true)?;
                 if self.profile {
                     telling::profile(self.engine.as_ref(), &session.clock);
                 }
-                unsaved = !self.end_epoch(&mut session)?;
-                session.saved = Instant::now();
+                unsaved = !self.end_epoch(session)?;
                 if self.state.finished {
                     break;
                 }
                 if !self.interrupt.wanted() {
                     progress = self.begin_epoch();
                 }
-            } else if self.is_due(session.saved) {
-                self.save(&self.run.last())?;
-                session.saved = Instant::now();
+            } else if session.saver.is_due(&config.train, self.state.step) {
+                self.save_last(session)?;
             }
             if self.interrupt.wanted() {
                 progress.finish();
-                return self.interrupted(unsaved);
+                return self.interrupted(unsaved, session);
             }
         }
         Ok(End::Finished)
@@ -154,20 +180,33 @@ impl Trainer<'_> {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
             metrics: Metrics::open(&self.run.metrics(), self.state.step, epochs)?,
             clock: Clock::start(),
-            recent: Recent::default(),
-            saved: Instant::now(),
+            recent: Recent::new(self.engine.plan().classes),
+            saver: Saver::new(&self.run, self.state.step, self.config.to_toml()),
+            sound: true,
         })
     }
 
-    /// Whether a checkpoint inside the epoch is wanted, with the last one written at `saved`.
-    fn is_due(&self, saved: Instant) -> bool {
-        let minutes = u64::from(self.config.train.checkpoint_minutes);
-        minutes > 0 && saved.elapsed() >= Duration::from_secs(60 * minutes)
+    /// At a step's border: saves where a signal asks for that and not for the end, and keeps in
+    /// mind what the disk holds, for a second signal's answer.
+    fn heed(&self, session: &mut Session) -> Result<()> {
+        if self.interrupt.take_save() && !self.interrupt.wanted() {
+            self.save_now(session)?;
+            session.saver.wait();
+            if session.saver.held() == Some(self.state.step) {
+                let last = self.run.last();
+                let step = self.state.step;
+                progress::say(&format!("saved as asked: {}, step {step}", last.display()));
+            }
+        }
+        if let Some(step) = session.saver.held() {
+            self.interrupt.keeps(telling::kept(&self.run, step));
+        }
+        Ok(())
     }
 
-    fn interrupted(&self, unsaved: bool) -> Result<End> {
+    fn interrupted(&self, unsaved: bool, session: &mut Session) -> Result<End> {
         if unsaved {
-            self.save(&self.run.last())?;
+            self.save_now(session)?;
         }
         Ok(End::Interrupted)
     }
@@ -193,13 +232,26 @@ impl Trainer<'_> {
         if self.state.batches == 0 {
             self.config.schedule.begin_epoch(&mut self.state.schedule, batch.epoch);
         }
+        session.sound = false;
         let (tally, line) = self.step(batch, waited, &mut session.clock)?;
-        session.metrics.write(&line)?;
+        session.sound = true;
+        session.log(&line, Some(progress))?;
         let (loss, error) = (self.state.tally.mean_loss(), self.state.tally.top1_error());
         progress.message(format!("loss {loss:.3}  top-1 error {:.1} %", 100.0 * error));
         progress.advance(tally.images);
-        session.recent.add(&tally, self.state.step, self.engine.plan().classes, progress);
-        Ok(())
+        session.recent.add(tally, self.state.step, progress);
+        self.check_loss(session, false)
+    }
+
+    /// Err: training has diverged, and its weights are not worth being saved. `end`: of an epoch.
+    fn check_loss(&self, session: &mut Session, end: bool) -> Result<()> {
+        let (run, state) = (&self.run, &self.state);
+        let checked = match end {
+            true => session.recent.check_end(run, self.config, state),
+            false => session.recent.check(run, state),
+        };
+        session.sound &= checked.is_ok();
+        checked
     }
 
     /// One batch through the network and the update rule.
@@ -221,12 +273,14 @@ impl Trainer<'_> {
         let momentum = self.config.train.momentum as f32;
         let (images, labels) = (batch.images.view(), &batch.labels);
         let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
-        ensure!(
-            tally.loss.is_finite(),
-            "the loss is no number any more at step {}: {}",
-            state.step + 1,
-            diverged(&self.run, state.schedule.rate)
-        );
+        if !tally.loss.is_finite() {
+            let (step, rate) = (state.step + 1, state.schedule.rate);
+            let place = first_not_finite(self.engine.as_ref())?;
+            bail!(
+                "the loss is no number any more at step {step}{place}: {}",
+                diverged(&self.run, rate)
+            );
+        }
         state.step += 1;
         state.batches += 1;
         state.tally.add(tally);
@@ -251,7 +305,7 @@ impl Trainer<'_> {
     fn end_epoch(&mut self, session: &mut Session) -> Result<bool> {
         let (seconds, wait, images_per_second) = session.clock.epoch();
         let validation = match self.images.validation.clone() {
-            Some(images) => match self.validate(images, &session.cropping)? {
+            Some(images) => match self.validate(images, session)? {
                 None => return Ok(false),
                 some => some,
             },
@@ -259,7 +313,7 @@ impl Trainer<'_> {
         };
         let state = &mut self.state;
         let (epoch, tally) = (state.epoch, state.tally);
-        session.metrics.write(&Line {
+        let line = Line {
             kind: "epoch",
             step: state.step,
             epoch,
@@ -270,7 +324,8 @@ impl Trainer<'_> {
             images_per_second,
             wait_seconds: wait,
             validation: validation.map(Validation::from),
-        })?;
+        };
+        session.log(&line, None)?;
         telling::epoch(epoch, tally, validation, seconds, wait);
         let mut verdict = Verdict::GoOn;
         // Without validation `best` is the last.
@@ -287,55 +342,94 @@ impl Trainer<'_> {
         state.epoch += 1;
         state.batches = 0;
         state.tally = Tally::default();
-        self.keep(epoch, is_best)?;
+        self.keep(epoch, is_best, session)?;
         session.clock.restart();
         Ok(true)
     }
 
     /// The checkpoints after `epoch`.
-    fn keep(&self, epoch: u32, is_best: bool) -> Result<()> {
-        // `last` comes last: killed before, the run repeats the epoch and writes the others again.
+    fn keep(&self, epoch: u32, is_best: bool, session: &mut Session) -> Result<()> {
+        let mut files = Vec::new();
         if is_best {
-            self.save(&self.run.best())?;
+            files.push(self.run.best());
         }
         let keep = self.config.train.keep;
         if keep > 0 && epoch.is_multiple_of(keep) {
-            self.save(&self.run.epoch(epoch))?;
+            files.push(self.run.epoch(epoch));
         }
-        self.save(&self.run.last())
+        // `last` comes last: killed before, the run repeats the epoch and writes the others again.
+        files.push(self.run.last());
+        session.saver.wait();
+        let snapshot = self.snapshot(session)?;
+        session.saver.begin(snapshot, files);
+        Ok(())
+    }
+
+    /// Saves where training stands as `last.safetensors` while the next steps go on; where a write
+    /// is under way, as soon as that has ended.
+    fn save_last(&self, session: &mut Session) -> Result<()> {
+        if session.saver.is_busy() {
+            session.saver.want();
+            return Ok(());
+        }
+        let snapshot = self.snapshot(session)?;
+        session.saver.begin(snapshot, vec![self.run.last()]);
+        Ok(())
+    }
+
+    /// As [`Trainer::save_last`], at once; training ends here.
+    fn save_now(&self, session: &mut Session) -> Result<()> {
+        session.saver.wait();
+        self.save_last(session)
+    }
+
+    /// A copy of all that a checkpoint holds, but none of a network that can do nothing any more.
+    fn snapshot(&self, session: &mut Session) -> Result<Snapshot> {
+        let engine = self.engine.as_ref();
+        let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine)?;
+        if let Some(tensor) = snapshot.not_finite() {
+            session.sound = false;
+            bail!(
+                "{tensor} has values that are no numbers after step {}: {}",
+                self.state.step,
+                diverged(&self.run, self.state.schedule.rate)
+            );
+        }
+        Ok(snapshot)
     }
 
     /// None: interrupted. Err: also a loss that is no number.
-    fn validate(&mut self, images: Arc<dyn Images>, cropping: &Cropping) -> Result<Option<Tally>> {
+    fn validate(
+        &mut self,
+        images: Arc<dyn Images>,
+        session: &mut Session,
+    ) -> Result<Option<Tally>> {
         let crops = Crops::Centre;
         let batch = images_per_batch(self.engine.plan().batch, crops);
         let progress = Progress::new("validation", images.len() as u64);
-        let loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
-        let engine = self.engine.as_mut();
-        let tally = evaluate(&mut [(engine, loader)], crops, &progress, &self.interrupt)?;
-        if let Some(tally) = tally.filter(|tally| !tally.loss.is_finite()) {
+        let cropping = &session.cropping;
+        let mut loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
+        let mut tally = Tally::default();
+        loop {
+            let member: evaluate::Member<'_> = (self.engine.as_mut(), &mut loader);
+            let Some(more) = evaluate::next(&mut [member], crops)? else { break };
+            tally.add(more);
+            progress.advance(more.images);
+            if self.interrupt.wanted() {
+                return Ok(None);
+            }
+            self.heed(session)?;
+        }
+        if !tally.loss.is_finite() {
+            session.sound = false;
             bail!(
-                "the validation loss is {} after step {}: {}",
+                "the validation loss is {} after step {}{}: {}",
                 tally.mean_loss(),
                 self.state.step,
+                first_not_finite(self.engine.as_ref())?,
                 diverged(&self.run, self.state.schedule.rate)
             );
         }
-        Ok(tally)
-    }
-
-    /// Writes a checkpoint, but none of a network that can do nothing any more.
-    fn save(&self, path: &Path) -> Result<()> {
-        for (index, tensor) in self.engine.plan().tensors().iter().enumerate() {
-            let values = self.engine.read(Slot::Value, index)?.values;
-            ensure!(
-                values.par_iter().all(|v| v.is_finite()),
-                "{} has values that are no numbers after step {}: {}",
-                tensor.name,
-                self.state.step,
-                diverged(&self.run, self.state.schedule.rate)
-            );
-        }
-        checkpoint::save(path, self.config, &self.facts, &self.state, self.engine.as_ref())
+        Ok(Some(tally))
     }
 }

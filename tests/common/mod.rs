@@ -197,9 +197,12 @@ impl World {
         }
     }
 
-    /// The program with `args` (words), to be run in this folder.
+    /// The program with `args` (words), to be run in this folder. Where the tests were carried to
+    /// another machine, `ALEXNET_TEST_PROGRAM` says where it is.
     pub fn command(&self, args: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_alexnet"));
+        let carried = std::env::var_os("ALEXNET_TEST_PROGRAM");
+        let mut command =
+            Command::new(carried.unwrap_or_else(|| env!("CARGO_BIN_EXE_alexnet").into()));
         command.current_dir(self.folder.path()).args(args.split_whitespace());
         command
     }

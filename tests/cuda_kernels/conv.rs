@@ -6,7 +6,7 @@ use alexnet::gpu::compile::Constant;
 use alexnet::gpu::device::Device;
 use alexnet::gpu::kernels::KernelSource;
 use alexnet::gpu::memory::Buffer;
-use alexnet::gpu::product::{ProductShape, TILES, Tiling};
+use alexnet::gpu::product::{Precision, ProductShape, TILES, Tiling};
 use alexnet::kernel_source;
 use alexnet::layers::window::cuda::{wide_windows, windows_depth};
 
@@ -135,7 +135,7 @@ impl Conv {
     }
 
     /// Of the forward pass, the gradient to the input, and the gradient to the weights.
-    fn products(&self) -> [ProductShape; 3] {
+    fn products(&self, precision: Precision) -> [ProductShape; 3] {
         let [ih, iw, ic] = self.input;
         let (gi, go) = (ic / self.groups, self.output[2] / self.groups);
         let depth = windows_depth(self.kernel, [iw, ic], self.groups, self.stride, self.padding[1]);
@@ -147,6 +147,7 @@ impl Conv {
             count: self.groups * if self.local { self.places() } else { 1 },
             wide: wide_windows([iw, ic], self.groups, self.stride, self.padding[1]),
             may_split: !self.local,
+            precision,
         };
         let input = ProductShape {
             count: self.groups * if self.local { ih * iw } else { 1 },
@@ -215,9 +216,19 @@ impl Product<'_> {
     }
 }
 
+/// To 10 bits behind the point, halves away from zero.
+fn to_tf32(value: f32) -> f32 {
+    f32::from_bits((value.to_bits() + 0x1000) & !0x1fff)
+}
+
 /// Runs the three products of `c` and compares them with sums in f64. `tile`: this one of the tiles
 /// with this many splits, instead of the chosen plan.
 pub fn check(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
+    check_in(tile.map_or(Precision::F32, |(tile, _)| TILES[tile].precision()), device, c, tile);
+}
+
+/// As [`check`], with factors in `precision`: the sums in f64 are of factors rounded the same way.
+pub fn check_in(precision: Precision, device: &Device, c: Conv, tile: Option<(usize, usize)>) {
     let (x, w, b, dy) =
         (noise(c.inputs(), 1), noise(c.weights(), 2), noise(c.biases(), 3), noise(c.outputs(), 4));
     let [x_gpu, w_gpu, b_gpu, dy_gpu] = [&x, &w, &b, &dy].map(|v| device.buffer_of(v).unwrap());
@@ -227,7 +238,7 @@ pub fn check(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
     };
     let product =
         |source, name, product| Product { device, conv: &c, source, name, tiling: tiling(product) };
-    let [forward, input, weights] = c.products();
+    let [forward, input, weights] = c.products(precision);
     let y = product(kernel_source!("conv_forward.cu"), "conv_forward", forward).run(
         &[&x_gpu, &w_gpu, &b_gpu],
         Some(&b_gpu),
@@ -241,9 +252,16 @@ pub fn check(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
     let dw = product(kernel_source!("conv_backward_weights.cu"), "conv_backward_weights", weights)
         .run(&[&x_gpu, &dy_gpu], None, c.weights());
 
+    let rounded = |values: &[f32]| match precision {
+        Precision::F32 => values.to_vec(),
+        Precision::Tf32 => values.iter().map(|&v| to_tf32(v)).collect(),
+    };
+    let (x, w, dy) = (rounded(&x), rounded(&w), rounded(&dy));
     let [want_y, want_dx, want_dw] = c.expected([&x, &w, &b, &dy]);
-    let what = |product: &str| format!("{product} of {c:?} with tile {tile:?}");
-    near(&what("forward"), &y, &want_y, 2e-6);
-    near(&what("gradient to the input"), &dx, &want_dx, 2e-6);
-    near(&what("gradient to the weights"), &dw, &want_dw, 2e-6);
+    let what = |product: &str| format!("{product} of {c:?} in {precision:?} with tile {tile:?}");
+    // Tensor cores cut sums off where multiply-add units round them.
+    let tolerance = if precision == Precision::F32 { 2e-6 } else { 1e-5 };
+    near(&what("forward"), &y, &want_y, tolerance);
+    near(&what("gradient to the input"), &dx, &want_dx, tolerance);
+    near(&what("gradient to the weights"), &dw, &want_dw, tolerance);
 }

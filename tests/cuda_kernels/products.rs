@@ -1,30 +1,45 @@
 //! Convolutions, locally and fully connected layers at odd shapes, with every tile, and at the
 //! paper's shapes; the gradient to their biases.
 
-use super::conv::{Conv, check};
+use super::conv::{Conv, check, check_in};
 use super::{constants, device, each, launch, near, noise, read, standin};
+use alexnet::gpu::product::Precision;
 use alexnet::kernel_source;
+
+/// Convolutions and fully connected layers with something odd in each.
+fn odd() -> [Conv; 10] {
+    let relu = |c| Conv { relu: true, ..c };
+    let groups = |c, groups| Conv { groups, ..c };
+    [
+        Conv::square(2, 7, 5, 3, 3).with(1, [1, 1, 1, 1]), // nothing a multiple of 4
+        relu(Conv::square(3, 9, 8, 12, 3).with(2, [1, 0, 0, 1])), // stride, uneven padding
+        groups(Conv::square(2, 8, 12, 8, 5).with(1, [2, 2, 2, 2]), 2), // groups of 6 and 4
+        groups(Conv::square(2, 6, 16, 24, 3).with(1, [1, 1, 1, 1]), 4), // groups of 4 and 6
+        relu(Conv::square(1, 15, 3, 20, 11).with(4, [0, 3, 0, 3])), // conv1 in small
+        Conv::square(2, 16, 3, 10, 4).with(4, [4, 0, 4, 0]), // runs of 12 floats
+        Conv::square(1, 10, 4, 4, 2).with(3, [1, 1, 1, 1]), // stride beyond the kernel
+        Conv { kernel: [2, 5], ..Conv::square(2, 9, 4, 5, 2) }.with(2, [1, 1, 2, 2]),
+        Conv::fc(3, 37, 11),
+        Conv::fc(5, 64, 40),
+    ]
+}
 
 #[test]
 fn convolutions_at_odd_shapes() {
     standin::run("products::convolutions_at_odd_shapes", &[("STANDIN_ORDER", "random")], || {
         let device = device(0);
-        let relu = |c| Conv { relu: true, ..c };
-        let groups = |c, groups| Conv { groups, ..c };
-        for c in [
-            Conv::square(2, 7, 5, 3, 3).with(1, [1, 1, 1, 1]), // nothing a multiple of 4
-            relu(Conv::square(3, 9, 8, 12, 3).with(2, [1, 0, 0, 1])), // stride, uneven padding
-            groups(Conv::square(2, 8, 12, 8, 5).with(1, [2, 2, 2, 2]), 2), // groups of 6 and 4
-            groups(Conv::square(2, 6, 16, 24, 3).with(1, [1, 1, 1, 1]), 4), // groups of 4 and 6
-            relu(Conv::square(1, 15, 3, 20, 11).with(4, [0, 3, 0, 3])), // conv1 in small
-            Conv::square(2, 16, 3, 10, 4).with(4, [4, 0, 4, 0]), // runs of 12 floats
-            Conv::square(1, 10, 4, 4, 2).with(3, [1, 1, 1, 1]), // stride beyond the kernel
-            Conv { kernel: [2, 5], ..Conv::square(2, 9, 4, 5, 2) }.with(2, [1, 1, 2, 2]),
-            Conv::fc(3, 37, 11),
-            Conv::fc(5, 64, 40),
-        ] {
-            check(&device, c, None);
-        }
+        odd().into_iter().for_each(|c| check(&device, c, None));
+    });
+}
+
+#[test]
+fn convolutions_on_tensor_cores() {
+    standin::run("products::convolutions_on_tensor_cores", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        odd().into_iter().for_each(|c| check_in(Precision::Tf32, &device, c, None));
+        let conv2 = Conv::square(1, 27, 48, 128, 5).with(1, [2; 4]);
+        check_in(Precision::Tf32, &device, conv2, None);
+        check_in(Precision::Tf32, &device, Conv::fc(2, 4096, 1000), None);
     });
 }
 
@@ -48,6 +63,7 @@ fn locally_connected() {
         check(&device, local(Conv::square(2, 7, 3, 5, 3).with(2, [0, 1, 1, 0])), None);
         let c = Conv { groups: 2, relu: true, ..Conv::square(3, 4, 8, 8, 3).with(1, [1, 1, 1, 1]) };
         check(&device, local(c), None);
+        check_in(Precision::Tf32, &device, local(c), None);
     });
 }
 

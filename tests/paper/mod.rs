@@ -4,11 +4,12 @@
 
 use alexnet::gpu::compile::Constant;
 use alexnet::gpu::kernels::KernelSource;
-use alexnet::gpu::product::{ProductShape, Tiling};
+use alexnet::gpu::product::{Precision, ProductShape, Tiling};
 use alexnet::kernel_source;
 use alexnet::layers::window::cuda::windows_depth;
 
 /// One compiled form of a kernel.
+#[derive(Clone)]
 pub struct Variant {
     pub label: String,
     pub source: KernelSource,
@@ -16,8 +17,10 @@ pub struct Variant {
     pub constants: Vec<Constant>,
     pub grid: (usize, usize, usize),
     pub block: (usize, usize, usize),
-    /// Lengths of the buffers it takes, in order.
+    /// Lengths of the buffers it takes, in order; the last is the result, or all of its parts.
     pub buffers: Vec<usize>,
+    /// Parts of the result, which a second kernel adds up where there are several.
+    pub splits: usize,
 }
 
 impl Variant {
@@ -49,12 +52,15 @@ const LAYERS: [Layer; 9] = [
 ];
 
 /// A layer's products for batches of `images`.
-struct Products {
+struct Products<'a> {
     layer: Layer,
     images: usize,
+    precision: Precision,
+    /// The ways in which a product is shared out, of its shape for a batch of 128.
+    ways: &'a dyn Fn(ProductShape) -> Vec<Tiling>,
 }
 
-impl Products {
+impl Products<'_> {
     fn is_local(&self) -> bool {
         self.layer.0.starts_with("local")
     }
@@ -81,29 +87,31 @@ impl Products {
         ])
     }
 
-    /// The kernel `name` with its product as a function of the batch, the lengths of its inputs and
-    /// of its result.
+    /// The kernel `name`, each way, with its product as a function of the batch, the lengths of its
+    /// inputs and of its result.
     fn variant(
         &self,
         (name, source): (&'static str, KernelSource),
         product: impl Fn(usize) -> ProductShape,
         inputs: &[usize],
         out: usize,
-    ) -> Variant {
-        let tiling = Tiling::choose(product(128), 108);
-        let tiling = Tiling::new(product(self.images), tiling.tile(), tiling.splits);
-        let mut constants = self.shape();
-        constants.extend(tiling.constants());
-        let way = name.trim_start_matches("conv_");
-        Variant {
-            label: format!("{} {way}", self.layer.0),
-            source,
-            kernel: name,
-            constants,
-            grid: tiling.grid(),
-            block: tiling.block(),
-            buffers: [inputs, &[out * tiling.splits]].concat(),
-        }
+    ) -> Vec<Variant> {
+        let variant = |way: Tiling| {
+            let tiling = Tiling::new(product(self.images), way.tile(), way.splits);
+            let mut constants = self.shape();
+            constants.extend(tiling.constants());
+            Variant {
+                label: format!("{} {}", self.layer.0, name.trim_start_matches("conv_")),
+                source,
+                kernel: name,
+                constants,
+                grid: tiling.grid(),
+                block: tiling.block(),
+                buffers: [inputs, &[out * tiling.splits]].concat(),
+                splits: tiling.splits,
+            }
+        };
+        (self.ways)(product(128)).into_iter().map(variant).collect()
     }
 
     /// Forward, to the input (not of conv1, which has no layer below) and to the weights.
@@ -122,6 +130,7 @@ impl Products {
             count: if local { places } else { 1 },
             wide: true,
             may_split: !local,
+            precision: self.precision,
         };
         let (places_in, places_out) = if local { (1, 1) } else { (side * side, places) };
         let taps = kernel * kernel * out_channels;
@@ -143,14 +152,25 @@ impl Products {
             &[x, y],
             weights,
         );
-        if name == "conv1" { vec![forward, weights] } else { vec![forward, input, weights] }
+        let input = if name == "conv1" { Vec::new() } else { input };
+        [forward, input, weights].concat()
     }
 }
 
 /// The products for a GPU with 108 multiprocessors (A100), tiled as for a batch of 128 whatever
 /// `images` is.
-pub fn products(images: usize) -> Vec<Variant> {
-    LAYERS.into_iter().flat_map(|layer| Products { layer, images }.variants()).collect()
+pub fn products(images: usize, precision: Precision) -> Vec<Variant> {
+    products_each(images, precision, &|product| vec![Tiling::choose(product, 108)])
+}
+
+/// The products in each of these ways.
+pub fn products_each(
+    images: usize,
+    precision: Precision,
+    ways: &dyn Fn(ProductShape) -> Vec<Tiling>,
+) -> Vec<Variant> {
+    let of = |layer| Products { layer, images, precision, ways }.variants();
+    LAYERS.into_iter().flat_map(of).collect()
 }
 
 /// A kernel with one thread for each of `count` elements.
@@ -169,12 +189,17 @@ fn each(
         grid: (count.div_ceil(256), 1, 1),
         block: (256, 1, 1),
         buffers: buffers.to_vec(),
+        splits: 1,
     }
 }
 
 /// All kernels: the products, and the rest at one typical shape each.
 pub fn variants(images: usize) -> Vec<Variant> {
-    let mut all = products(images);
+    let mut all = products(images, Precision::F32);
+    for mut variant in products(images, Precision::Tf32) {
+        variant.label += ", tf32";
+        all.push(variant);
+    }
     all.extend(normalisation(images));
     all.extend(pooling(images));
     all.extend(pointwise(images));

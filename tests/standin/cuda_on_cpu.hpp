@@ -134,6 +134,9 @@ struct __align__(16) float4 {
         return *this;
     }
 };
+struct __align__(8) float2 {
+    float x, y;
+};
 inline float4 make_float4(float x, float y, float z, float w) { return float4(x, y, z, w); }
 
 template <class T> T __shfl_xor_sync(unsigned, T value, int mask) {
@@ -146,6 +149,39 @@ template <class T> T __shfl_down_sync(unsigned, T value, unsigned delta) {
 template <class T> T __shfl_sync(unsigned, T value, int source) {
     return standin::shuffle(value, source % 32);
 }
+
+#define STANDIN  // what is written in PTX has a C++ form here
+namespace standin {
+/// cvt.rna.tf32.f32: to 10 bits behind the point, halves away from zero; what is not finite stays.
+inline float to_tf32(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    if ((bits >> 23 & 255) != 255) bits = (bits + 0x1000) & ~0x1fffu;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+/// mma.sync.m16n8k8 for TF32: exact products, summed in double and rounded once (on a GPU the order
+/// within an instruction, and its rounding, are not specified).
+inline void multiply_add_tf32(float& c0, float& c1, float& c2, float& c3, float low0, float low1,
+                              float high0, float high1, float b0, float b1) {
+    unsigned row = lane() / 4 * 4, column = lane() % 4 * 8;  // first lanes of line and columns
+    float* sums[] = {&c0, &c1, &c2, &c3};
+    double total[4] = {c0, c1, c2, c3};
+    for (unsigned q = 0; q < 4; q++) {
+        float left[2][2] = {{shuffle(low0, row + q), shuffle(low1, row + q)},
+                            {shuffle(high0, row + q), shuffle(high1, row + q)}};
+        for (unsigned n = 0; n < 2; n++) {
+            float right[2] = {shuffle(b0, column + 4 * n + q), shuffle(b1, column + 4 * n + q)};
+            for (unsigned m = 0; m < 2; m++) {
+                for (unsigned half = 0; half < 2; half++) {
+                    total[2 * m + n] += double(to_tf32(left[half][m])) * to_tf32(right[half]);
+                }
+            }
+        }
+    }
+    for (unsigned i = 0; i < 4; i++) *sums[i] = float(total[i]);
+}
+}  // namespace standin
 
 inline float __fmul_rn(float a, float b) { return a * b; }  // compiled with -ffp-contract=off
 inline float __fadd_rn(float a, float b) { return a + b; }

@@ -1,5 +1,9 @@
 //! Runs a test on the stand-in for driver (`driver.hpp` and the files it names) and NVRTC
-//! (`nvrtc.cpp`).
+//! (`nvrtc.cpp`), or, with `ALEXNET_TEST_GPU=1`, on this machine's own driver and GPU.
+//!
+//! On a GPU a test that plants a fault, counts, or asks for a machine of another kind says that it
+//! was skipped. Where there is one GPU it plays both parts of two: each tower has a worker, streams
+//! and copies of its own on it.
 //!
 //! The dynamic loader reads LD_LIBRARY_PATH only when a process starts, and the stand-in's switches
 //! are environment variables; so [`run`] starts the test once more as a process of its own. What a
@@ -73,8 +77,28 @@ fn build_now() -> Option<PathBuf> {
     Some(folder)
 }
 
+/// Whether the tests are to run on this machine's own driver and GPU.
+pub fn on_gpu() -> bool {
+    std::env::var("ALEXNET_TEST_GPU").is_ok_and(|value| value == "1")
+}
+
+/// The GPU that plays GPU `index` in a test of two.
+pub fn gpu(index: usize) -> usize {
+    let count = alexnet::gpu::library::device_count().expect("a GPU");
+    if on_gpu() { index % count } else { index }
+}
+
+/// What a process needs to find the stand-in instead of a driver; on a GPU nothing but kernels
+/// compiled anew. `None` where neither is to be had.
+pub fn world() -> Option<Vec<(String, String)>> {
+    if on_gpu() {
+        return Some(vec![("ALEXNET_KERNEL_CACHE".into(), String::new())]);
+    }
+    build().map(|folder| environment(&folder))
+}
+
 /// What a process needs to find the stand-in instead of a driver.
-pub fn environment(folder: &Path) -> Vec<(String, String)> {
+fn environment(folder: &Path) -> Vec<(String, String)> {
     let text = |path: PathBuf| path.display().to_string();
     vec![
         ("LD_LIBRARY_PATH".into(), text(folder.to_path_buf())),
@@ -84,26 +108,61 @@ pub fn environment(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// Runs `body` on the stand-in with these switches, in a process of its own; panics if that fails.
-/// `test` is the test's full name, as `cargo test` prints it.
+/// On a GPU the same without switches: an order of the threads is nothing to ask of one, and a test
+/// with any other switch is skipped. `test` is the test's full name, as `cargo test` prints it.
 pub fn run(test: &str, switches: &[(&str, &str)], body: impl FnOnce()) {
-    if let Some(output) = outcome(test, switches, body) {
+    let asks_for_more = switches.iter().any(|(name, _)| *name != "STANDIN_ORDER");
+    if on_gpu() && !asks_for_more {
+        succeed(child(test, &world().expect("a GPU's environment"), &[], body));
+    } else {
+        only(test, switches, body);
+    }
+}
+
+/// As [`run`], for what only the stand-in does.
+pub fn only(test: &str, switches: &[(&str, &str)], body: impl FnOnce()) {
+    succeed(outcome(test, switches, body));
+}
+
+fn succeed(output: Option<Output>) {
+    if let Some(output) = output {
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{text}");
     }
 }
 
-/// As [`run`], but hands back how the process ended and what it printed; `None` in that process
-/// itself, and where the stand-in cannot be built.
+/// As [`only`], but hands back how the process ended and what it printed; `None` in that process
+/// itself, and where there is no stand-in.
 pub fn outcome(test: &str, switches: &[(&str, &str)], body: impl FnOnce()) -> Option<Output> {
+    if skipped_on_gpu(test) {
+        return None;
+    }
+    child(test, &environment(&build()?), switches, body)
+}
+
+/// Says on a GPU that `test` needs the stand-in.
+pub fn skipped_on_gpu(test: &str) -> bool {
+    if on_gpu() {
+        eprintln!("skipped: {test} needs the stand-in");
+    }
+    on_gpu()
+}
+
+/// Runs `body` in a process of its own; `None` in that process itself.
+fn child(
+    test: &str,
+    environment: &[(String, String)],
+    switches: &[(&str, &str)],
+    body: impl FnOnce(),
+) -> Option<Output> {
     if std::env::var(CHILD).is_ok_and(|name| name == test) {
         body();
         return None;
     }
-    let folder = build()?;
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .envs(environment(&folder))
+        .envs(environment.iter().cloned())
         .envs(switches.iter().copied())
         .env(CHILD, test)
         .output()

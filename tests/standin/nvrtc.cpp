@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <sys/stat.h>
@@ -16,7 +17,7 @@
 namespace {
 
 struct Program {
-    std::string source, log, image;
+    std::string name, source, log, image;
     std::vector<std::pair<std::string, std::string>> headers;
 };
 
@@ -48,6 +49,11 @@ std::vector<std::string> kernel_names(const std::string& source) {
     return names;
 }
 
+/// "test.cu:2:14: error: …" as NVRTC writes it: "test.cu(2): error: …".
+std::string as_nvrtc_writes(const std::string& log) {
+    return std::regex_replace(log, std::regex("(\\.cuh?):([0-9]+):[0-9]+:"), "$1($2):");
+}
+
 const char* setting(const char* name, const char* otherwise) {
     const char* value = getenv(name);
     return value ? value : otherwise;
@@ -70,9 +76,9 @@ int nvrtcGetSupportedArchs(int* list) {
     return memcpy(list, ARCHITECTURES, sizeof ARCHITECTURES), SUCCESS;
 }
 
-int nvrtcCreateProgram(Program** out, const char* source, const char*, int count,
+int nvrtcCreateProgram(Program** out, const char* source, const char* name, int count,
                        const char* const* headers, const char* const* names) {
-    *out = new Program{source, "", "", {}};
+    *out = new Program{name, source, "", "", {}};
     for (int i = 0; i < count; i++) (*out)->headers.push_back({names[i], headers[i]});
     return SUCCESS;
 }
@@ -83,7 +89,8 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
     for (int i = 0; i < count; i++) {
         if (!strncmp(options[i], "-D", 2)) flags += std::string(" '") + options[i] + "'";
     }
-    std::string text = "#include \"cuda_on_cpu.hpp\"\n#line 1 \"kernel.cu\"\n" + program->source;
+    std::string text = "#include \"cuda_on_cpu.hpp\"\n#line 1 \"" + program->name + "\"\n" +
+                       program->source;
     for (const std::string& name : kernel_names(program->source)) {
         text += "\nstatic standin::Register register_" + name + "(\"" + name + "\", " + name + ");";
     }
@@ -104,7 +111,7 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
             " -Wno-unknown-pragmas -fno-math-errno -I" STANDIN_FOLDER " -I" + work + flags +
             " -o " + work + "/kernel.so " + work + "/kernel.cpp >" + work + "/log 2>&1";
         int status = system(command.c_str());
-        program->log = read(work + "/log");
+        program->log = as_nvrtc_writes(read(work + "/log"));
         if (status == 0) rename((work + "/kernel.so").c_str(), object.c_str());
         if (system(("rm -r " + work).c_str()) != 0) return INVALID_INPUT;
         if (status != 0) return COMPILATION;

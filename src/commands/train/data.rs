@@ -4,6 +4,7 @@
 use crate::config::{Config, Prepare};
 use crate::config_error;
 use crate::data::dataset::{Dataset, HEADER_FILE};
+use crate::data::identity::Identity;
 use crate::data::loader::Images;
 use crate::data::prepare::{idx, writer};
 use crate::note;
@@ -49,21 +50,26 @@ fn open_or_prepare(prepare: Option<&Prepare>, path: &Path) -> Result<Dataset> {
     Dataset::open(path).context("the training data cannot be opened")
 }
 
-/// The images to train on, and those of `val`, or else `test`, to validate on.
-pub fn splits(dataset: &Dataset) -> Result<Splits> {
-    let train: Arc<dyn Images> = Arc::new(dataset.split("train")?);
+/// The images to train on, and those of `val`, or else `test`, to validate on; and what tells them
+/// from others.
+pub fn splits(dataset: &Dataset) -> Result<(Splits, Identity)> {
+    let mut identity = Identity::default();
+    let train = dataset.split("train")?;
     if train.is_empty() {
         bail!("{}: the data set has no training images", dataset.path.display());
     }
+    identity.add("train", &train);
     let name = ["val", "test"].into_iter().find(|s| dataset.header.splits.contains_key(*s));
     if name == Some("test") {
         note!("the data set has no split val; validating on test");
     }
-    let validation = match name {
-        Some(name) => {
-            Some(Arc::new(dataset.split(name)?) as Arc<dyn Images>).filter(|s| !s.is_empty())
-        }
-        None => None,
+    let validation = name.map(|name| dataset.split(name)).transpose()?.filter(|s| !s.is_empty());
+    if let (Some(name), Some(split)) = (name, &validation) {
+        identity.add(name, split);
+    }
+    let splits = Splits {
+        train: Arc::new(train),
+        validation: validation.map(|split| Arc::new(split) as Arc<dyn Images>),
     };
-    Ok(Splits { train, validation })
+    Ok((splits, identity))
 }

@@ -1,23 +1,26 @@
 //! `alexnet train`: a new run, or an old one taken further.
 
 mod data;
+mod other_data;
 mod resume;
 
 use super::print;
 use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
-use crate::files;
+use crate::errors::Stopped;
+use crate::interrupt::{self, Interrupt};
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
-use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState};
+use crate::quoting::Typed;
+use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
 use crate::train::feed;
-use crate::train::interrupt::Interrupt;
 use crate::train::runs::RunFolder;
 use crate::train::trainer::{End, Trainer};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result};
+use resume::Old;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,8 +28,9 @@ use std::time::Instant;
 ///
 /// Writes a folder with config.toml (all defaults filled in), metrics.jsonl (a line a step and an
 /// epoch), last.safetensors and best.safetensors (the lowest validation top-1 error). Ctrl-C
-/// finishes the step, writes last.safetensors and ends; --resume goes on from there as if nothing
-/// had happened.
+/// finishes the step, writes last.safetensors and ends, as do SIGTERM, SIGHUP, SIGQUIT and SIGXCPU;
+/// --resume goes on from there as if nothing had happened. SIGUSR1 writes last.safetensors and goes
+/// on. A run that a signal has ended has the exit code 128 and the signal's number.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What to train: network, data, schedule.
@@ -45,7 +49,8 @@ pub struct Args {
     /// The run's folder; by default runs/NAME, or runs/NAME-2 … where that is taken.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
-    /// Go on with the run of --run, or with the newest.
+    /// Go on with the run of --run, or with the newest. What --set says counts first, then --config,
+    /// then the folder's config.toml, then the checkpoint.
     #[arg(long)]
     resume: bool,
     /// After each epoch print the time of each layer and direction, on GPUs from their own clocks.
@@ -55,37 +60,42 @@ pub struct Args {
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(args: Args) -> Result<()> {
+    interrupt::at_once("no step had been done");
     let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
-    let (mut config, source) = read_config(&args, old.as_ref().map(|(_, checkpoint)| checkpoint))?;
+    let (mut config, source) = read_config(&args, old.as_ref())?;
     let place = args.device.resolve(config.towers)?;
     check_network(&config).with_context(|| source.clone())?;
     let dataset = data::open(&mut config, args.data.as_deref())?;
-    let facts = DataFacts::of(&dataset);
+    let mut facts = DataFacts::of(&dataset);
     config.data.channels.get_or_insert(facts.channels);
-    let plan = fitted(&config, &facts, &place).with_context(|| source.clone())?;
-    let images = data::splits(&dataset)?;
-    let has_validation = images.validation.is_some();
-    config.schedule.check_training(has_validation).with_context(|| source)?;
-    let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
-    if let Some((_, checkpoint)) = &old {
-        // Before any memory is taken for what its config says.
-        resume::same_network(checkpoint, &facts, &plan)?;
+    if let Some(old) = &old {
+        other_data::check_kind(&old.checkpoint, &dataset.path, &facts)?;
     }
+    let plan = fitted(&config, &facts, &place).with_context(|| source.clone())?;
+    if let Some(old) = &old {
+        resume::check_network(old, &config, &plan)?;
+    }
+    let (images, identity) = data::splits(&dataset)?;
+    facts.identity = Some(identity);
+    config.schedule.check_training(images.validation.is_some()).with_context(|| source)?;
+    let count = images.train.len();
+    let gone_on = old.as_ref().map(|old| {
+        let again = again(&args).option("--run", &old.run.0);
+        resume::state(old, &config, &facts, count as u64, &again, &args.set)
+    });
+    let state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
+    let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
     let engine = place.engine(plan)?;
 
-    let (run, state, checkpoint) = match old {
-        None => (
-            RunFolder::create(args.run.as_deref(), &config.name)?,
-            TrainingState::new(&config),
-            None,
-        ),
-        Some((run, checkpoint)) => {
-            let images = images.train.len() as u64;
-            let state = resume::state(&config, &facts, &checkpoint, &run, images)?;
-            (run, state, Some(checkpoint))
+    let (run, _lock, checkpoint) = match old {
+        None => {
+            let (run, lock) = RunFolder::create(args.run.as_deref(), &config.name, &again(&args))?;
+            (run, lock, None)
         }
+        Some(Old { run, checkpoint, lock }) => (run, lock, Some(checkpoint)),
     };
-    greet(&config, &size, &place, images.train.len(), &run);
+    greet(&config, &size, &place, count, &run);
+    let last = run.last();
     let trainer = Trainer {
         config: &config,
         facts,
@@ -93,20 +103,37 @@ pub fn run(args: Args) -> Result<()> {
         engine,
         run,
         state,
-        interrupt: Interrupt::listen()?,
+        saved: checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == last),
+        interrupt: Interrupt::listen(),
         profile: args.profile,
     };
     train(trainer, checkpoint)
 }
 
+/// The command at hand, to be typed with something else in it; without its folder.
+fn again(args: &Args) -> Typed {
+    let mut typed = Typed::new(if args.resume { "train --resume" } else { "train" });
+    if let Some(config) = &args.config {
+        typed = typed.option("--config", config);
+    }
+    if args.device != Choice::Auto {
+        typed = typed.word("--device").word(&args.device.to_string());
+    }
+    if let Some(data) = &args.data {
+        typed = typed.option("--data", data);
+    }
+    for set in &args.set {
+        let (key, value) = set.split_once('=').unwrap_or((set, ""));
+        typed = typed.set(key.trim(), value.trim());
+    }
+    typed
+}
+
 /// The config with what the command line changes in it, and the file that it comes from.
-fn read_config(args: &Args, old: Option<&Checkpoint>) -> Result<(Config, String)> {
+fn read_config(args: &Args, old: Option<&Old>) -> Result<(Config, String)> {
     let (mut config, source) = match (&args.config, old) {
-        (Some(file), _) => (Config::read(file, &args.set)?, file.display().to_string()),
-        (None, Some(checkpoint)) => {
-            let source = checkpoint.path.display().to_string();
-            (Config::parse(&checkpoint.config, &args.set, &source)?, source)
-        }
+        (file, Some(old)) => resume::config(old, file.as_deref(), &args.set)?,
+        (Some(file), None) => (Config::read(file, &args.set)?, file.display().to_string()),
         (None, None) => return Err(config_error!("--config FILE is missing")),
     };
     if let Some(data) = &args.data {
@@ -144,22 +171,23 @@ fn greet(config: &Config, size: &Size, place: &Placement, images: usize, run: &R
 
 /// Trains from the start, or from where `checkpoint` stands.
 fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()> {
-    let run = trainer.run.clone();
-    let _lock = run.lock()?;
+    let (run, interrupt) = (trainer.run.clone(), trainer.interrupt);
     let is_new = checkpoint.is_none();
     match checkpoint {
         Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,
         None => trainer.initialise()?,
     }
     run.remove_leftovers();
-    files::write_text(&run.config(), &trainer.config.to_toml())?;
     let begun = Instant::now();
     match trainer.train()? {
-        End::Interrupted => bail!(
-            "interrupted; all is kept in {}, go on with: alexnet train --resume --run {}",
-            run.last().display(),
-            run.0.display()
-        ),
+        End::Interrupted => Err(Error::new(Stopped {
+            signal: interrupt.signal().unwrap_or_default(),
+            sentence: format!(
+                "interrupted; all is kept in {}, go on with: {}",
+                run.last().display(),
+                run.resume()
+            ),
+        })),
         End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64())),
     }
 }
@@ -172,18 +200,20 @@ fn check_network(config: &Config) -> Result<()> {
 
 /// The last words: where the result is and what to try with it.
 fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
-    let best = run.best_or_last();
-    let checkpoint = Checkpoint::open(&best)?;
+    let checkpoint = open_sound(run, &run.best())?;
     let result = match checkpoint.state.best {
         Some((epoch, error)) => {
             format!("best top-1 error {:.2} % on validation, after epoch {epoch}", 100.0 * error)
         }
         None => "no validation".to_string(),
     };
+    let best = &checkpoint.path;
     let time = seconds.map_or(String::new(), |s| format!(" in {}", duration(s)));
     print(&format!(
-        "trained{time}: {result}\ncheckpoint: {best}\ntry next:\n  alexnet eval {best} \
-        --ten-crop\n  alexnet predict IMAGE --checkpoint {best}\n  alexnet inspect {best}",
-        best = best.display()
+        "trained{time}: {result}\ncheckpoint: {}\ntry next:\n  {}\n  {}\n  {}",
+        best.display(),
+        Typed::new("eval").path(best).word("--ten-crop"),
+        Typed::new("predict IMAGE").option("--checkpoint", best),
+        Typed::new("inspect").path(best)
     ))
 }

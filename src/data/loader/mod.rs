@@ -15,6 +15,7 @@ use crate::data::area::Area;
 use crate::data::augment::Augmentation;
 use crate::data::form::{CropBuffer, Form};
 use crate::data::order::Order;
+use crate::machine::threads;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -160,11 +161,7 @@ impl Loader {
             request.first_batch,
             request.batch
         );
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(request.threads)
-            .thread_name(|i| format!("loader-{i}"))
-            .build()
-            .with_context(|| format!("cannot start {} loader threads", request.threads))?;
+        let pool = threads::pool("loading images", request.threads)?;
         let (out, batches) = mpsc::sync_channel(request.prefetch);
         let (spare, returned) = mpsc::channel();
         let signals = Arc::new(Signals::default());
@@ -175,7 +172,7 @@ impl Loader {
             form: request.form,
             batch: request.batch,
             seed: request.seed,
-            scratch: (0..request.threads).map(|_| Mutex::default()).collect(),
+            scratch: (0..pool.current_num_threads()).map(|_| Mutex::default()).collect(),
             pool,
             signals: Arc::clone(&signals),
         };

@@ -86,6 +86,14 @@ impl Shard {
         self.entries[record].label
     }
 
+    /// Adds labels and checksums of all records to `sum`.
+    pub fn add_to(&self, sum: &mut crc32fast::Hasher) {
+        for entry in &self.entries {
+            sum.update(&entry.label.to_le_bytes());
+            sum.update(&entry.crc.to_le_bytes());
+        }
+    }
+
     /// The name of a record's source file.
     pub fn name(&self, record: usize) -> &str {
         let start = if record == 0 { 0 } else { self.entries[record - 1].name_end };

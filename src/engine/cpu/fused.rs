@@ -12,10 +12,10 @@ fn ends<'a>(plan: &'a Plan, fusion: &Fusion<NormalisedPooling>) -> (&'a Part, &'
     (part(fusion.layers.start), part(fusion.layers.end - 1))
 }
 
-/// Buffers for `plan` with each of `fusions` in place of its layers: what they hand on among
-/// themselves is never there. A pass reads a gradient from the buffer that its own result belongs
-/// in, writes to the tower's other one, and the two change places; so both are of one size.
-pub(super) fn buffers(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Vec<Vec<f32>> {
+/// Values an image of `plan`'s buffers with each of `fusions` in place of its layers: what they hand
+/// on among themselves is never there. A pass reads a gradient from the buffer that its own result
+/// belongs in, writes to the tower's other one, and the two change places; so both are of one size.
+pub(super) fn sizes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Vec<usize> {
     let mut values: Vec<usize> = plan.buffers.iter().map(|b| b.values).collect();
     for fusion in fusions {
         let (lowest, highest) = ends(plan, fusion);
@@ -30,7 +30,7 @@ pub(super) fn buffers(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Vec
             (values[dy], values[dx]) = (most, most);
         }
     }
-    values.into_iter().map(|values| vec![0.0; values * plan.batch]).collect()
+    values
 }
 
 impl Cpu {

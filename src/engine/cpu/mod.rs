@@ -2,6 +2,7 @@
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
 mod fused;
+mod memory;
 mod parameters;
 mod tasks;
 
@@ -13,8 +14,10 @@ use crate::files::mapped::MappedFloats;
 use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Rule, Run};
-use crate::network::{Fusion, Mode, Part, Plan, Task};
+use crate::machine::memory::zeros;
+use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
 use anyhow::{Result, bail};
+use memory::FEW;
 use parameters::Parameters;
 use std::time::Instant;
 
@@ -39,22 +42,32 @@ pub struct Cpu {
 
 impl Cpu {
     /// Takes all memory that the plan names; parameters are zero until they are written.
-    pub fn new(plan: Plan) -> Cpu {
+    ///
+    /// # Errors
+    /// [`TooLarge`](crate::errors::TooLarge) where there is less memory than that, before any is
+    /// taken.
+    pub fn new(plan: Plan) -> Result<Cpu> {
         let training = plan.mode == Mode::Training;
         let own = |part: &Part| Parameters::new(part.layer.parameters(), training);
         let fusions = plan.fusions();
-        Cpu {
+        memory::check(&plan, &fusions)?;
+        let images = fused::sizes(&plan, &fusions).into_iter();
+        Ok(Cpu {
             forward: plan.forward(&fusions),
             backward: if training { plan.backward(&fusions) } else { Vec::new() },
-            buffers: fused::buffers(&plan, &fusions),
+            buffers: images.map(|values| zeros(values * plan.batch)).collect::<Result<_>>()?,
             fusions,
-            workspace: vec![0.0; if training { plan.workspace(0) } else { 0 }],
-            parameters: plan.layers.iter().map(|l| l.parts.iter().map(own).collect()).collect(),
+            workspace: zeros(if training { plan.workspace(0) } else { 0 })?,
+            parameters: plan
+                .layers
+                .iter()
+                .map(|layer| layer.parts.iter().map(own).collect())
+                .collect::<Result<_>>()?,
             last_batch: 0,
             at_once: Vec::new(),
             times: Vec::new(),
             plan,
-        }
+        })
     }
 
     fn load_input(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
@@ -71,8 +84,9 @@ impl Cpu {
     fn loss(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.plan, run, labels)?;
         self.forward(run, images)?;
-        let probabilities = &self.buffers[self.plan.probabilities()];
-        Ok(tally(&probabilities[..run.batch * self.plan.classes], labels))
+        let values = run.batch * self.plan.classes;
+        let [probabilities, logits] = [self.plan.probabilities(), self.plan.logits()];
+        Ok(tally(&self.buffers[probabilities][..values], &self.buffers[logits][..values], labels))
     }
 
     fn backward(&mut self, run: &Run, labels: &[u32]) {
@@ -162,6 +176,12 @@ impl Engine for Cpu {
         Ok(self.buffers[self.plan.probabilities()][..self.last_batch * self.plan.classes].to_vec())
     }
 
+    fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
+        let all = &self.buffers[buffer];
+        let values = self.last_batch * self.plan.buffers[buffer].values;
+        Ok(all[..values.min(all.len())].to_vec())
+    }
+
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         let tally = self.loss(run, images, labels)?;
         self.backward(run, labels);
@@ -204,6 +224,3 @@ impl Engine for Cpu {
         Ok(tally)
     }
 }
-
-/// Images up to which a network for evaluation uses weights where they lie: ten crops.
-const FEW: usize = 10;

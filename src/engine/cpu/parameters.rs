@@ -3,6 +3,8 @@
 use crate::engine::Slot;
 use crate::files::mapped::MappedFloats;
 use crate::layers::{Learn, ParameterShapes, Rule, Run};
+use crate::machine::memory::zeros;
+use anyhow::Result;
 use rayon::prelude::*;
 
 /// One part's parameters in the layer's own order, weights and biases.
@@ -18,15 +20,16 @@ pub(super) struct Parameters {
 
 impl Parameters {
     /// Of these shapes, zero; gradients and momentum for training only.
-    pub fn new(shapes: Option<ParameterShapes>, training: bool) -> Parameters {
-        let Some(shapes) = shapes else { return Parameters::default() };
-        let zeros = |wanted: bool| shapes.sizes().map(|n| vec![0.0; if wanted { n } else { 0 }]);
-        Parameters {
-            value: zeros(true),
-            gradient: zeros(training),
-            momentum: zeros(training),
-            adopted: None,
-        }
+    pub fn new(shapes: Option<ParameterShapes>, training: bool) -> Result<Parameters> {
+        let Some([weights, biases]) = shapes.map(|shapes| shapes.sizes()) else {
+            return Ok(Parameters::default());
+        };
+        let both = |wanted: bool| -> Result<[Vec<f32>; 2]> {
+            let size = |n: usize| if wanted { n } else { 0 };
+            Ok([zeros(size(weights))?, zeros(size(biases))?])
+        };
+        let (value, gradient, momentum) = (both(true)?, both(training)?, both(training)?);
+        Ok(Parameters { value, gradient, momentum, adopted: None })
     }
 
     pub fn of(&self, slot: Slot) -> &[Vec<f32>; 2] {

@@ -61,6 +61,7 @@ impl Layout {
                     images,
                     multiprocessors: multiprocessors[part.device],
                     training,
+                    precision: plan.precision,
                     relu: fusions.iter().any(|f| f.at == index && f.part == number),
                 };
                 let launches =

@@ -19,15 +19,16 @@ use crate::data::form::{Bytes, CropView, Form};
 use crate::engine::batch::{check_images, check_labels};
 use crate::engine::tensors::{self, pair, pair_mut};
 use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor};
+use crate::errors::{BATCH_OPTION, TooLarge};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
 use crate::gpu::memory::{Buffer, Pinned};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::network::{Plan, TensorPlan};
+use crate::network::{BufferId, Plan, TensorPlan};
 use crate::{config_error, note};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use layout::Layout;
 use network::Network;
 use rayon::prelude::*;
@@ -67,6 +68,7 @@ impl Cuda {
             .map(|&gpu| Ok(Arc::new(Device::open(gpu, compiler.clone())?)))
             .collect::<Result<Vec<_>>>()?;
         let devices = devices[..plan.data.len()].to_vec();
+        check_precision(&plan, &devices)?;
         let multiprocessors: Vec<usize> = devices.iter().map(|d| d.multiprocessors).collect();
         let layout = Layout::new(&plan, plan.batch, &multiprocessors)?;
         check_memory(&plan, &devices, &layout, &multiprocessors)?;
@@ -111,7 +113,7 @@ impl Cuda {
                 device.upload.write_later(pixels, &input.crops)?;
                 device.upload.write_later(&host_colours[..colours.len()], &input.colours)?;
                 // The step before has read its labels: its loss has been waited for.
-                if labels.is_some() && device.index == self.network.last().index {
+                if labels.is_some() && Arc::ptr_eq(device, self.network.last()) {
                     device.upload.write_later(host_labels, &self.network.loss.labels)?;
                 }
             }
@@ -214,6 +216,14 @@ impl Engine for Cuda {
         Ok(values)
     }
 
+    fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
+        let planned = &self.network.plan.buffers[buffer];
+        let mut values = vec![0.0; self.last_batch * planned.values];
+        let own = &self.network.buffers[buffer];
+        self.network.devices[planned.device].compute.read(own, &mut values)?;
+        Ok(values)
+    }
+
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.network.plan, run, labels)?;
         self.step(run, images, Some(labels))?;
@@ -249,6 +259,29 @@ fn all_or_cause<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
     answers.into_iter().chain(gave_up).collect()
 }
 
+/// Refuses a precision that a GPU does not have.
+fn check_precision(plan: &Plan, devices: &[Arc<Device>]) -> Result<()> {
+    let needs = plan.precision.needs();
+    let Some(old) = devices.iter().find(|device| device.capability < needs) else { return Ok(()) };
+    Err(config_error!(
+        "[gpu] precision = {:?}: GPU {} ({}) has compute capability {}.{}, and tensor cores take \
+         TF32 from {}.{} on; use --set gpu.precision=f32",
+        plan.precision.name(),
+        old.index,
+        old.name,
+        old.capability.0,
+        old.capability.1,
+        needs.0,
+        needs.1
+    ))
+}
+
+/// For each device what is taken of its GPU: `bytes`, or more where one GPU plays several devices.
+fn need_of_gpus(devices: &[Arc<Device>], bytes: &[usize]) -> Vec<usize> {
+    let all = |gpu| devices.iter().zip(bytes).filter(move |(d, _)| d.index == gpu);
+    devices.iter().map(|d| all(d.index).map(|(_, bytes)| bytes).sum()).collect()
+}
+
 /// Refuses a batch for which there is too little memory; says how large a one would fit.
 fn check_memory(
     plan: &Plan,
@@ -259,9 +292,9 @@ fn check_memory(
     // The driver's own and the kernels' code.
     const SPARE: usize = 64 << 20;
     let free = devices.iter().map(|d| d.memory()).collect::<Result<Vec<_>>>()?;
+    let need = |layout: &Layout| need_of_gpus(devices, &layout.bytes(plan));
     let fits = |layout: &Layout| {
-        let need = layout.bytes(plan);
-        need.iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
+        need(layout).iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
     };
     if fits(layout) {
         return Ok(());
@@ -273,18 +306,18 @@ fn check_memory(
         *(if fitting { &mut most } else { &mut too_many }) = middle;
     }
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-    let each = devices.iter().zip(layout.bytes(plan)).zip(&free).map(|((d, need), (free, all))| {
+    let each = devices.iter().zip(need(layout)).zip(&free).map(|((d, need), (free, all))| {
         let (need, free, all) = (mib(need), mib(*free), mib(*all));
         format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
     });
-    let each = each.collect::<Vec<_>>().join(", ");
-    let way_out = match most {
-        0 => {
-            "not even one image fits; use a GPU with more memory, two GPUs, or --device cpu".into()
-        }
-        n => format!("a batch of {n} would fit (--set train.batch={n})"),
-    };
-    Err(config_error!("a batch of {} does not fit into the memory: {each}; {way_out}", plan.batch))
+    let each: Vec<String> = each.collect();
+    Err(Error::new(TooLarge {
+        batch: plan.batch,
+        why: each.join(", "),
+        fits: most,
+        none_fits: "use a GPU with more memory, two GPUs, or --device cpu",
+        option: BATCH_OPTION,
+    }))
 }
 
 /// Compiles and loads every kernel, different ones side by side.

@@ -14,6 +14,7 @@ use crate::layers::cuda::{Call, ParameterBuffers};
 use crate::layers::{Rule, Run};
 use crate::network::Task;
 use anyhow::{Context, Result};
+use std::sync::Arc;
 
 /// One pass of a batch.
 #[derive(Clone, Copy)]
@@ -42,7 +43,7 @@ impl Network {
         for task in &self.forward {
             self.task(d, *task, step, spans).with_context(|| self.name(*task))?;
         }
-        if step.backward && device.index == self.last().index {
+        if step.backward && Arc::ptr_eq(device, self.last()) {
             let mut totals = self.totals.lock().unwrap_or_else(|e| e.into_inner());
             // SAFETY: the host reads them after it has waited for `scored`, and they live as long
             // as the network, whose end waits for the GPU.

@@ -147,10 +147,15 @@ impl Fc {
     fn unpack_of(&self, wide: usize, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         world.1.copy_from_slice(own.1);
         let inputs = self.input.len();
-        world.0.par_chunks_exact_mut(inputs).enumerate().for_each(|(o, row)| {
-            let (line, o) = (o / wide, o % wide);
+        // A line of neurons at a time, or a part of one as long: what is read lies together.
+        world.0.par_chunks_mut(LINE * inputs).enumerate().for_each(|(task, rows)| {
+            let (line, first) = (task * LINE / wide, task * LINE % wide);
             for i in 0..inputs {
-                row[self.world_input(i)] = own.0[(line * inputs + i) * wide + o];
+                let own = &own.0[(line * inputs + i) * wide + first..];
+                let input = self.world_input(i);
+                for (row, value) in rows.chunks_exact_mut(inputs).zip(own) {
+                    row[input] = *value;
+                }
             }
         });
     }

@@ -10,8 +10,7 @@ mod few;
 mod lines;
 
 use super::{
-    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, check_size,
-    read_as,
+    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, read_as,
 };
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
@@ -86,7 +85,6 @@ impl Settings for FcSettings {
         if place.channels.is_empty() {
             bail!("its {} neurons leave a tower without any", place.all_channels);
         }
-        check_size(&[place.input.len(), place.channels.len()])?;
         Ok(Box::new(Fc { input: place.input, outputs: place.channels.len() }))
     }
     fn to_table(&self) -> Table {

@@ -88,28 +88,50 @@ impl Tally {
     }
 }
 
-/// How one image's probabilities compare with its label: the loss −ln p, and how many classes come
-/// before the label (a greater probability, or an equal one at a smaller index).
-pub fn judge(probabilities: &[f32], label: u32) -> (f64, usize) {
+/// How many classes come before the label: a greater probability, or an equal one at a smaller
+/// index; all of them where the label's probability is no number.
+pub fn rank(probabilities: &[f32], label: u32) -> usize {
     let p = probabilities[label as usize];
-    let rank = if p.is_nan() {
-        probabilities.len()
-    } else {
-        let before = |&(c, &q): &(usize, &f32)| q > p || (q == p && c < label as usize);
-        probabilities.iter().enumerate().filter(before).count()
-    };
-    (-f64::from(p.max(f32::MIN_POSITIVE)).ln(), rank)
+    if p.is_nan() {
+        return probabilities.len();
+    }
+    let before = |&(c, &q): &(usize, &f32)| q > p || (q == p && c < label as usize);
+    probabilities.iter().enumerate().filter(before).count()
 }
 
-/// The tally of `probabilities` [labels.len(), classes]; images are added up in order.
-pub fn tally(probabilities: &[f32], labels: &[u32]) -> Tally {
+/// Whether a probability is so small (below 1.2·10⁻³⁸) that a float holds little or nothing of it,
+/// so that its logarithm has to come from elsewhere.
+pub fn is_lost(probability: f32) -> bool {
+    probability < f32::MIN_POSITIVE
+}
+
+/// ln p(label) of one image from `x`, what its softmax reads: x(label) − ln Σ exp(x).
+pub fn log_probability(x: &[f32], label: u32) -> f64 {
+    let most = f64::from(x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = x.iter().map(|&x| (f64::from(x) - most).exp()).sum();
+    f64::from(x[label as usize]) - most - sum.ln()
+}
+
+/// The tally of `probabilities` [labels.len(), classes] that softmax made of `x`, of the same
+/// shape.
+pub fn tally(probabilities: &[f32], x: &[f32], labels: &[u32]) -> Tally {
+    let classes = probabilities.len() / labels.len().max(1);
+    tally_with(probabilities, labels, |image| {
+        log_probability(&x[image * classes..][..classes], labels[image])
+    })
+}
+
+/// The tally of `probabilities` [labels.len(), classes]; `log(image)` is ln p(label) where p
+/// [`is_lost`]. Images are added up in order.
+pub fn tally_with(probabilities: &[f32], labels: &[u32], log: impl Fn(usize) -> f64) -> Tally {
     let classes = probabilities.len() / labels.len().max(1);
     let mut sum = Tally::default();
-    for (p, &label) in probabilities.chunks_exact(classes).zip(labels) {
-        let (loss, rank) = judge(p, label);
+    for (image, (p, &label)) in probabilities.chunks_exact(classes).zip(labels).enumerate() {
+        let rank = rank(p, label);
+        let p = p[label as usize];
         sum.add(Tally {
             images: 1,
-            loss: if p[label as usize].is_nan() { f64::NAN } else { loss },
+            loss: if is_lost(p) { -log(image) } else { -f64::from(p).ln() },
             top1_wrong: u64::from(rank >= 1),
             top5_wrong: u64::from(rank >= 5),
         });
@@ -153,15 +175,15 @@ mod tests {
 
     #[test]
     fn ties_count_against_the_later_class() {
-        assert_eq!(judge(&[0.25; 4], 0).1, 0);
-        assert_eq!(judge(&[0.25; 4], 3).1, 3);
-        assert_eq!(judge(&[0.1, 0.6, 0.3], 2).1, 1);
+        assert_eq!(rank(&[0.25; 4], 0), 0);
+        assert_eq!(rank(&[0.25; 4], 3), 3);
+        assert_eq!(rank(&[0.1, 0.6, 0.3], 2), 1);
     }
 
     #[test]
     fn a_tally_counts_loss_and_errors() {
         let p = [0.5, 0.25, 0.25, 0.1, 0.1, 0.8];
-        let tally = tally(&p, &[0, 0]);
+        let tally = tally(&p, &p.map(f32::ln), &[0, 0]);
         assert_eq!((tally.images, tally.top1_wrong, tally.top5_wrong), (2, 1, 0));
         assert!((tally.loss - (2f64.ln() + 10f64.ln())).abs() < 1e-6);
     }
@@ -173,5 +195,36 @@ mod tests {
         let mut y = [0.0; 2];
         softmax.forward(&run, &mut y, &[1000.0, 1000.0]);
         assert_eq!(y, [0.5, 0.5]);
+    }
+
+    /// Against float64, from ordinary losses over those of denormal probabilities (87 to 103) to
+    /// those of probabilities that are 0.
+    #[test]
+    fn the_loss_has_no_ceiling() {
+        let softmax = Softmax { shape: Shape { height: 1, width: 1, channels: 3 } };
+        let run = Run { batch: 1, training: true, seed: 1, step: 1, first_image: 0 };
+        for distance in [0.1, 1.0, 20.0, 80.0, 86.0, 88.0, 95.0, 103.0, 110.0, 260.0, 1e6, 1e30] {
+            for label in 0..3u32 {
+                let x = [distance / 2.0, -distance / 2.0, 0.25f32];
+                let mut y = [0.0; 3];
+                softmax.forward(&run, &mut y, &x);
+                let most = f64::from(x[0].max(x[2]));
+                let sum: f64 = x.iter().map(|&x| (f64::from(x) - most).exp()).sum();
+                let wanted = most + sum.ln() - f64::from(x[label as usize]);
+                let got = tally(&y, &x, &[label]).loss;
+                assert!((got - wanted).abs() < 1e-6 * wanted.max(1.0), "{got} for {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_stays_none() {
+        let softmax = Softmax { shape: Shape { height: 1, width: 1, channels: 2 } };
+        let run = Run { batch: 1, training: true, seed: 1, step: 1, first_image: 0 };
+        for x in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY, 0.0]] {
+            let mut y = [0.0; 2];
+            softmax.forward(&run, &mut y, &x);
+            assert!(!tally(&y, &x, &[0]).loss.is_finite(), "{x:?}");
+        }
     }
 }

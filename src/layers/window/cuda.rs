@@ -103,6 +103,7 @@ impl Products<'_> {
             count: w.groups * if self.local { pixels } else { 1 },
             wide: wide_windows([w.input.width, w.input.channels], w.groups, w.stride, w.left),
             may_split: !self.local,
+            precision: self.context.precision,
         }
     }
 

@@ -2,7 +2,7 @@
 
 pub mod cuda;
 
-use super::{Layer, Outputs, Place, Settings, Shape, check_size, read_as};
+use super::{Layer, Outputs, Place, Settings, Shape, check_values, read_as};
 use crate::keys::to_table;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,10 @@ pub struct Window {
     pub groups: usize,
 }
 
+/// Multiply-adds of one image that a layer has at most; sums over layers are then far from the ends
+/// of their type.
+const MOST_WORK: u128 = 1 << 52;
+
 impl Kernels {
     /// Refuses values that no input could suit.
     pub fn check(&self) -> Result<()> {
@@ -134,8 +138,15 @@ impl Kernels {
             channels,
         };
         let groups = self.groups;
-        let Shape { height, width, channels } = output;
-        check_size(&[height, width, channels, self.size, self.size, input.channels / groups])?;
+        let under = [self.size, self.size, input.channels / groups];
+        let places = [output.height, output.width, channels];
+        check_values("its output", &places)?;
+        check_values("its kernels", &[&[channels], &under[..]].concat())?;
+        let work = [&places[..], &under[..]].concat();
+        let work = work.iter().fold(1u128, |all, &size| all.saturating_mul(size as u128));
+        if work > MOST_WORK {
+            bail!("its {work} multiply-adds would take hours for one image");
+        }
         Ok(Window { input, output, size: self.size, stride: self.stride, top, left, groups })
     }
 }
@@ -153,9 +164,10 @@ impl Window {
     pub fn patch(&self) -> usize {
         self.size * self.size * self.group_inputs()
     }
-    /// Multiply-adds of one image, windows over the edge counted in full.
+    /// Multiply-adds of one image, windows over the edge counted in full; the largest number where
+    /// they are beyond counting.
     pub fn multiply_adds(&self) -> u64 {
-        (self.output.len() * self.patch()) as u64
+        (self.output.len() as u64).saturating_mul(self.patch() as u64)
     }
 
     /// For output row or column `o`: which kernel rows or columns lie inside a map of `extent`, and

@@ -4,21 +4,26 @@
 //! Tensors: each parameter by name (`conv1.weight` [out, in per group, height, width], …), its
 //! momentum as `momentum/NAME`, `data.mean` [channel, height, width], `data.components` [component,
 //! channel] and `data.deviations` `[component]`. Metadata: `config`, `classes`, `seed`, `step`,
-//! `preparation`, `state`, `format`, `checksums`.
+//! `preparation`, `state`, `data`, `format`, `checksums`.
 
 mod fit;
+mod snapshot;
+mod sound;
 
-use crate::config::Config;
 use crate::data::dataset::{Class, Dataset};
+use crate::data::identity::Identity;
 use crate::data::preparation::Preparation;
 use crate::data::statistics::Statistics;
 use crate::engine::{Engine, Slot, Tensor};
-use crate::files::tensors::{self, Description, Reader, Subject, Values};
+use crate::files::tensors::{Reader, Subject};
 use crate::layers::softmax::Tally;
 use crate::schedules;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+pub use snapshot::Snapshot;
+pub use sound::open_sound;
 
 /// The format's version, in the metadata entry `format`.
 const FORMAT: &str = "alexnet 1";
@@ -57,67 +62,21 @@ pub struct DataFacts {
     pub channels: usize,
     /// Mean image and colours of the training split.
     pub statistics: Statistics,
+    /// The splits that are trained and validated on; none in checkpoints from before it was kept.
+    pub identity: Option<Identity>,
 }
 
 impl DataFacts {
-    /// Those of an opened data set.
+    /// Those of an opened data set, without its splits.
     pub fn of(dataset: &Dataset) -> DataFacts {
         DataFacts {
             classes: dataset.header.classes.clone(),
             preparation: dataset.header.preparation.clone(),
             channels: dataset.header.channels,
             statistics: dataset.statistics.clone(),
+            identity: None,
         }
     }
-}
-
-/// Writes a checkpoint, whole or not at all.
-pub fn save(
-    path: &Path,
-    config: &Config,
-    facts: &DataFacts,
-    state: &TrainingState,
-    engine: &dyn Engine,
-) -> Result<()> {
-    let [height, width] = facts.preparation.size;
-    let channels = facts.channels;
-    let metadata = [
-        ("format", FORMAT.to_string()),
-        ("config", config.to_toml()),
-        ("classes", serde_json::to_string(&facts.classes)?),
-        ("seed", config.seed.to_string()),
-        ("step", state.step.to_string()),
-        ("preparation", serde_json::to_string(&facts.preparation)?),
-        ("state", serde_json::to_string(state)?),
-    ];
-    let parameters = engine.plan().tensors();
-    let values = parameters.iter().map(|t| Description::floats(&t.name, &t.shape[..]));
-    let momenta = parameters
-        .iter()
-        .map(|t| Description::floats(format!("momentum/{}", t.name), &t.shape[..]));
-    let data = [
-        Description::floats("data.mean", [channels, height, width]),
-        Description::floats("data.components", [channels, channels]),
-        Description::floats("data.deviations", [channels]),
-    ];
-    let described: Vec<Description> = values.chain(momenta).chain(data).collect();
-    let n = parameters.len();
-    tensors::write(path, &metadata, &described, |index| {
-        let values = match index {
-            i if i < n => engine.read(Slot::Value, i)?.values,
-            i if i < 2 * n => engine.read(Slot::Momentum, i - n)?.values,
-            i if i == 2 * n => planes(&facts.statistics.mean, channels),
-            i if i == 2 * n + 1 => facts.statistics.components.clone(),
-            _ => facts.statistics.deviations.clone(),
-        };
-        Ok(Values::F32(values))
-    })
-}
-
-/// `[pixel][channel]` to `[channel][pixel]`.
-fn planes(interleaved: &[f32], channels: usize) -> Vec<f32> {
-    let pixels = interleaved.len() / channels;
-    (0..interleaved.len()).map(|i| interleaved[i % pixels * channels + i / pixels]).collect()
 }
 
 /// `[channel][pixel]` to `[pixel][channel]`.
@@ -154,7 +113,11 @@ impl Checkpoint {
 
     fn from_reader(path: &Path, reader: Reader) -> Result<Checkpoint> {
         let format = reader.entry("format")?;
-        ensure!(format == FORMAT, "its format is {format:?}; this version reads {FORMAT:?}");
+        ensure!(
+            format == FORMAT,
+            "its format is {format:?}; this version of alexnet reads {FORMAT:?}, and newer ones \
+             come from a newer version"
+        );
         let preparation: Preparation = serde_json::from_str(reader.entry("preparation")?)?;
         let (shape, mean) = reader.tensor("data.mean")?;
         let [height, width] = preparation.size;
@@ -178,6 +141,11 @@ impl Checkpoint {
                 preparation,
                 channels,
                 statistics: Statistics { mean, components, deviations },
+                identity: match reader.has_entry("data") {
+                    false => None,
+                    true => serde_json::from_str(reader.entry("data")?)
+                        .context("what it says of its data set cannot be read")?,
+                },
             },
             state: serde_json::from_str(reader.entry("state")?)
                 .context("the training state cannot be read")?,
@@ -200,6 +168,11 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// Compares the checksums of all tensors. Err: which is damaged.
+    pub fn verify(&self) -> Result<()> {
+        self.reader.verify()
     }
 
     /// One tensor, its checksum verified.

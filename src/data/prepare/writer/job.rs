@@ -9,12 +9,12 @@ use crate::data::jpeg::Notes;
 use crate::data::prepare::{Content, Item, Source, Stored};
 use crate::data::shard::{RecordShape, Shard, ShardInfo, Writer, jpeg};
 use crate::data::statistics::Sums;
+use crate::errors::guarded;
 use crate::progress::Progress;
 use anyhow::{Context, Result, anyhow, ensure};
 use rayon::prelude::*;
 use std::fs;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Decoded pixels of the chunk that is in work.
@@ -140,8 +140,8 @@ impl Job<'_> {
             }
             Stored::Encoded => {
                 let decode = || decode::prepare_image(&bytes, preparation, channels);
-                catch_unwind(AssertUnwindSafe(decode))
-                    .unwrap_or_else(|_| Err(anyhow!("the decoder failed at it")))
+                guarded(decode)
+                    .unwrap_or_else(|| Err(anyhow!("the decoder failed at it")))
                     .map_err(|error| crate::errors::sentence(&error))
             }
         })

@@ -17,8 +17,9 @@ use crate::data::dataset::{
 use crate::data::shard::{RecordShape, Store};
 use crate::data::statistics::Sums;
 use crate::files;
+use crate::machine::threads;
 use crate::progress::Progress;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use job::Job;
 use resume::Unfinished;
 use serde::{Deserialize, Serialize};
@@ -73,11 +74,11 @@ pub struct Skipped {
 /// Writes the data set. Where more than `max_bad` images are skipped it stays unfinished, with an
 /// error.
 pub fn write(source: &Source, options: &Options) -> Result<Summary> {
-    let mut pool = rayon::ThreadPoolBuilder::new();
-    if let Some(workers) = options.workers {
-        pool = pool.num_threads(workers);
-    }
-    let pool = pool.build().context("the worker threads cannot be started")?;
+    let workers = match options.workers {
+        Some(workers) => threads::useful("--workers", workers),
+        None => rayon::current_num_threads(),
+    };
+    let pool = threads::pool("reading images", workers)?;
     let mut state = resume::begin(source, options)?;
     let [height, width] = source.preparation.size;
     let shape = RecordShape { store: options.store(), height, width, channels: source.channels };

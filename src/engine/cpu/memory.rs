@@ -1,0 +1,108 @@
+//! What a network needs of main memory, asked for before it is taken.
+
+use super::fused;
+use crate::errors::{BATCH_OPTION, TooLarge};
+use crate::layers::normalised_pooling::NormalisedPooling;
+use crate::layers::{ParameterShapes, Role};
+use crate::machine::memory::{Supply, size, supply};
+use crate::network::{Fusion, Mode, Part, Plan};
+use anyhow::{Error, Result};
+
+/// Images up to which a network for evaluation uses weights where they lie: ten crops.
+pub(super) const FEW: usize = 10;
+
+/// Refuses a batch for which there is too little memory; says how large a one would fit.
+pub(super) fn check(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Result<()> {
+    let Some(supply) = supply() else { return Ok(()) };
+    refuse(plan, fusions, &supply).map_or(Ok(()), |too_large| Err(Error::new(too_large)))
+}
+
+fn refuse(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], supply: &Supply) -> Option<TooLarge> {
+    let fits = |batch: usize| bytes(plan, fusions, batch) <= supply.free;
+    if fits(plan.batch) {
+        return None;
+    }
+    let (mut most, mut too_many) = (0, plan.batch);
+    while too_many - most > 1 {
+        let middle = most.midpoint(too_many);
+        *(if fits(middle) { &mut most } else { &mut too_many }) = middle;
+    }
+    Some(TooLarge {
+        batch: plan.batch,
+        why: format!("the network needs {}, and {supply}", size(bytes(plan, fusions, plan.batch))),
+        fits: most,
+        none_fits: "use a smaller network or crop, or a machine with more memory",
+        option: BATCH_OPTION,
+    })
+}
+
+/// Batches that the loader has in work at least: one that is used, one that waits, one being made.
+const LOADED: u64 = 3;
+/// Copies of a tensor while it is initialised or saved.
+const COPIES: u64 = 2;
+
+/// Bytes that are written to, at most, with so many images at once: what the loader makes of them,
+/// activations and gradients, parameters, scratch space.
+fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u64 {
+    let add = |sum: u64, values: u64| sum.saturating_add(values);
+    let loaded = LOADED * plan.input.len() as u64;
+    let image = fused::sizes(plan, fusions).into_iter().map(|n| n as u64).fold(loaded, add);
+    let parts = || plan.layers.iter().flat_map(|layer| &layer.parts);
+    let own = parts().map(|part| of_parameters(part, plan.mode, batch)).fold(0, add);
+    let beside = match plan.mode {
+        Mode::Training => {
+            let largest = plan.tensors().iter().map(|tensor| tensor.len() as u64).max();
+            (COPIES * largest.unwrap_or(0)).saturating_add(plan.workspace_of(0, batch) as u64)
+        }
+        Mode::Evaluation => 0,
+    };
+    let all = [image.saturating_mul(batch as u64), own, beside];
+    all.into_iter().fold(0, add).saturating_mul(4)
+}
+
+/// Values of a part's parameters that are used: not the weights that stay in their file, nor the
+/// gradient of weights that are updated as it comes into being.
+fn of_parameters(part: &Part, mode: Mode, batch: usize) -> u64 {
+    let Some([weights, biases]) = part.layer.parameters().map(|p| ParameterShapes::sizes(&p))
+    else {
+        return 0;
+    };
+    let Role::Learn(learn) = part.layer.role() else { return 0 };
+    let copies = match mode {
+        Mode::Training if learn.update_at_once().is_some() => 2,
+        Mode::Training => 3,
+        Mode::Evaluation if batch <= FEW && learn.forward_few().is_some() => 0,
+        Mode::Evaluation => 1,
+    };
+    copies * weights as u64 + 3 * biases as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::layers::Classes;
+
+    const NETWORK: &str = "[data]\ncrop = 10\nclasses = 4\n[train]\nbatch = 100\n[schedule]\n\
+        rate = 0.1\n[[layer]]\nname = \"fc\"\nkind = \"fc\"\noutputs = 4\n[[layer]]\n\
+        name = \"softmax\"\nkind = \"softmax\"\n";
+
+    /// Per image four times 300 inputs, 4 outputs, 4 probabilities, 4 gradients of scores.
+    #[test]
+    fn need_against_supply() {
+        let config = Config::parse(NETWORK, &[], "test").unwrap();
+        let plan = Plan::new(&config, 100, Mode::Training, &[0], Classes::Any).unwrap();
+        let fusions = plan.fusions();
+        let at = |batch| bytes(&plan, &fusions, batch);
+        let image = at(2) - at(1);
+        assert_eq!(image, 4 * 1212);
+        let free = |free| Supply { free, total: 1 << 30, whose: "the machine's memory" };
+        assert!(refuse(&plan, &fusions, &free(at(100))).is_none());
+        let too_large = refuse(&plan, &fusions, &free(at(100) - 1)).unwrap();
+        assert_eq!(too_large.fits, 99);
+        let text = refuse(&plan, &fusions, &free(at(37))).unwrap().to_string();
+        assert!(text.contains("a batch of 37 would fit (--set train.batch=37)"), "{text}");
+        let text = refuse(&plan, &fusions, &free(at(1) - 1)).unwrap().to_string();
+        assert!(text.contains("not even one image fits"), "{text}");
+    }
+}

@@ -1,0 +1,5 @@
+//! What the machine has to give to this process: memory and threads, asked for before they are
+//! taken, so that a want of them is a sentence and not an end by the kernel's hand.
+
+pub mod memory;
+pub mod threads;
