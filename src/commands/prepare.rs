@@ -26,7 +26,7 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum From {
-    /// A folder with a folder of images for each class (JPEG or PNG)
+    /// A folder with a folder of images for each class (JPEG or PNG, up to 512 megapixels)
     ImageFolder {
         /// SRC/train/CLASS/… and SRC/val/CLASS/…, or SRC/CLASS/… alone
         src: PathBuf,

@@ -1,9 +1,10 @@
 //! Image files to a data set on disk, and from there to batches.
 //!
-//! [`decode`] and [`resize`] make an image file's pixels, as [`preparation`] says; [`shard`] holds
-//! many of them in a file; [`statistics`] sums them up; [`dataset`] is all of it together, opened
-//! for reading; [`prepare`] writes it. From it [`order`] draws the images of an epoch, [`augment`]
-//! the crops, and [`loader`] makes batches, in the [`form`] that the device takes.
+//! [`decode`] and [`resize`] make an image file's pixels, turned by its [`exif`] data, as
+//! [`preparation`] says; [`shard`] holds many of them in a file; [`statistics`] sums them up;
+//! [`dataset`] is all of it together, opened for reading; [`prepare`] writes it. From it [`order`]
+//! draws the images of an epoch, [`augment`] the crops, and [`loader`] makes batches, in the
+//! [`form`] that the device takes.
 
 pub mod area;
 pub mod augment;

@@ -26,7 +26,9 @@ pub fn decoded(bytes: &[u8]) -> Result<Cow<'_, str>> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
         let units: Vec<u16> = pairs.iter().map(|&pair| unit(pair)).collect();
-        let text = String::from_utf16(&units).ok().filter(|_| rest.is_empty());
+        // Text of any language has ends of lines, at least; other bytes seldom have such a unit.
+        let like_text = |text: &String| text.is_empty() || text.contains(|c: char| c.is_ascii());
+        let text = String::from_utf16(&units).ok().filter(|_| rest.is_empty()).filter(like_text);
         text.context("it begins as UTF-16 text, but is damaged; save it again, as UTF-8")
     };
     let text = match bytes {
@@ -88,6 +90,7 @@ mod tests {
         let ascii: Vec<u8> = "a = 1".encode_utf16().flat_map(u16::to_le_bytes).collect();
         for (bytes, word) in [
             (cut, "UTF-16 text, but is damaged"),
+            (b"\xff\xfe\0\x01", "UTF-16 text, but is damaged"),
             (&words[..], "no UTF-8 text (line 1)"),
             (&ascii, "UTF-16 text without a byte order mark"),
             (b"a\nb\nK\xe4se", "no UTF-8 text (line 3)"),

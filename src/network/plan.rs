@@ -163,7 +163,7 @@ impl PlannedLayer {
     }
     /// Multiply-adds of one image's forward pass, all towers.
     pub fn multiply_adds(&self) -> u64 {
-        self.parts.iter().map(|p| p.layer.multiply_adds()).sum()
+        self.parts.iter().map(|p| p.layer.multiply_adds()).fold(0, u64::saturating_add)
     }
     /// Values that leave it, if it is a layer of neurons: conv, local or fc.
     pub fn neurons(&self) -> u64 {
@@ -187,7 +187,7 @@ impl Plan {
     }
     /// Multiply-adds of one image's forward pass.
     pub fn multiply_adds(&self) -> u64 {
-        self.layers.iter().map(PlannedLayer::multiply_adds).sum()
+        self.layers.iter().map(PlannedLayer::multiply_adds).fold(0, u64::saturating_add)
     }
     /// Values that leave layers of neurons, for one image.
     pub fn neurons(&self) -> u64 {

@@ -17,6 +17,10 @@ fn what_breaks_decoders_is_skipped_with_a_reason() {
             files += 1;
         }
     }
+    // What truncated_jpeg.jpg lacks is half of its end marker; this one lacks pixels.
+    let truncated = fs::read(from.join("pillow/truncated_jpeg.jpg")).unwrap();
+    put(folder.path().join("src/pillow/shorter.jpg"), &truncated[..truncated.len() - 40]);
+    files += 1;
     let args = "image-folder @src --out @out --size 16 --val-fraction 0 --max-bad 100";
     run(folder.path(), args).unwrap();
 
@@ -33,12 +37,13 @@ fn what_breaks_decoders_is_skipped_with_a_reason() {
             "pillow/invalid-exif-without-x-resolution.jpg",
             "pillow/multiple_exif.jpg",
             "pillow/truncated_exif_dpi.jpg",
+            "pillow/truncated_jpeg.jpg",
         ]
     );
     let skipped = fs::read_to_string(folder.path().join("out/skipped.jsonl")).unwrap();
     assert_eq!(skipped.lines().count(), files - images.len());
     for (file, reason) in [
-        ("truncated_jpeg.jpg", "the file was cut short"),
+        ("shorter.jpg", "the file was cut short"),
         ("testimgari.jpg", "it is arithmetic coded"),
         ("testorig12.jpg", "samples of 12 bits"),
         ("huge_IDAT.png", "unexpected end of file"),

@@ -27,6 +27,7 @@ use super::jpeg::Notes;
 use super::preparation::{Orientation, Preparation};
 use super::resize::{self, Image};
 use super::unpack::{GZIP, unpack};
+use crate::machine::memory as machine;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::read::GzDecoder;
 use image::metadata::Orientation as Mark;
@@ -165,7 +166,17 @@ fn admit(width: usize, height: usize, memory: usize) -> Result<Alone> {
         memory >> 20,
         MEMORY >> 20
     );
-    Ok((memory > LARGE).then(|| ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner)))
+    if memory <= LARGE {
+        return Ok(None);
+    }
+    let alone = ONE_LARGE_IMAGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(supply) = machine::supply().filter(|supply| supply.free < memory as u64) {
+        bail!(
+            "decoding {width}×{height} pixels takes {} of memory, and {supply}",
+            machine::size(memory as u64)
+        );
+    }
+    Ok(Some(alone))
 }
 
 /// As many zeros. Err: there is no memory for them.

@@ -164,9 +164,10 @@ impl Window {
     pub fn patch(&self) -> usize {
         self.size * self.size * self.group_inputs()
     }
-    /// Multiply-adds of one image, windows over the edge counted in full.
+    /// Multiply-adds of one image, windows over the edge counted in full; the largest number where
+    /// they are beyond counting.
     pub fn multiply_adds(&self) -> u64 {
-        (self.output.len() * self.patch()) as u64
+        (self.output.len() as u64).saturating_mul(self.patch() as u64)
     }
 
     /// For output row or column `o`: which kernel rows or columns lie inside a map of `extent`, and
