@@ -4,6 +4,7 @@
 //! too, so that a reader never sees half of it, whenever the program is killed or the disk runs
 //! full.
 
+pub mod lock;
 pub mod mapped;
 pub mod positioned;
 pub mod tensors;
