@@ -10,6 +10,7 @@ pub mod predict;
 pub mod prepare;
 pub mod train;
 
+use crate::files::open_files;
 use crate::vectors;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -51,6 +52,7 @@ enum Command {
 /// Carries out one command line.
 pub fn run(arguments: Arguments) -> Result<()> {
     vectors::asked()?;
+    open_files::raise();
     if let Some(threads) = arguments.threads {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.into())

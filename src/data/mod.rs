@@ -2,7 +2,7 @@
 //!
 //! [`decode`] and [`resize`] make an image file's pixels, as [`preparation`] says; [`shard`] holds
 //! many of them in a file; [`statistics`] sums them up; [`dataset`] is all of it together, opened
-//! for reading; [`prepare`] writes it. From it [`order`] draws the images of an epoch, [`augment`]
+//! for reading, with a [`seal`] on what it says of itself; [`prepare`] writes it. From it [`order`] draws the images of an epoch, [`augment`]
 //! the crops, and [`loader`] makes batches, in the [`form`] that the device takes.
 
 pub mod area;
@@ -16,6 +16,7 @@ pub mod order;
 pub mod preparation;
 pub mod prepare;
 pub mod resize;
+pub mod seal;
 pub mod shard;
 pub mod statistics;
 pub mod unpack;

@@ -6,7 +6,9 @@
 
 pub mod lock;
 pub mod mapped;
+pub mod open_files;
 pub mod positioned;
+pub mod real;
 pub mod tensors;
 
 use anyhow::{Context, Result};

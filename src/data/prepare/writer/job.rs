@@ -1,18 +1,17 @@
 //! One split being written.
 
-use super::Skipped;
+use super::kept::kept;
 use super::resume::{self, SplitState, Unfinished};
 use crate::data::area::Area;
-use crate::data::dataset::UNFINISHED_FILE;
 use crate::data::decode;
-use crate::data::prepare::{Content, Item, Source, Stored};
-use crate::data::shard::{RecordShape, Shard, ShardInfo, Writer, jpeg};
+use crate::data::prepare::{Content, Item, Skipped, Source, Stored};
+use crate::data::shard::{RecordShape, Shard, Writer, jpeg};
 use crate::data::statistics::Sums;
 use crate::progress::Progress;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use rayon::prelude::*;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -35,14 +34,14 @@ pub(super) struct Job<'a> {
 }
 
 /// An image as the network will see it.
-struct Ready {
+pub(super) struct Ready {
     pixels: Vec<u8>,
     /// What is stored, where that is not the pixels.
     record: Option<Vec<u8>>,
 }
 
 /// The items of a chunk, each decoded, or why it is skipped.
-type Decoded = Vec<std::result::Result<Ready, String>>;
+pub(super) type Decoded = Vec<std::result::Result<Ready, String>>;
 
 impl Job<'_> {
     pub(super) fn run(
@@ -53,18 +52,14 @@ impl Job<'_> {
         sums: &mut Sums,
     ) -> Result<()> {
         let counted = self.split == "train";
-        let done = state.splits.entry(self.split.to_string()).or_default().clone();
-        if counted {
-            for shard in &done.shards {
-                pool.install(|| self.sum_shard(shard, sums))?;
-            }
-        }
-        ensure!(done.items <= items.len(), "{UNFINISHED_FILE} counts more items than there are");
+        let old = state.splits.entry(self.split.to_string()).or_default().clone();
+        let done = pool.install(|| kept(self, items, &old, counted.then_some(&mut *sums)))?;
         self.progress.skip(done.items as u64);
 
         let chunk = (CHUNK_BYTES / self.shape.image_bytes()).clamp(1, self.full);
         let todo = &items[done.items..];
         let mut output = Output { job: self, state, done, writer: None };
+        output.save()?;
         output.tell_skipped();
         let mut waiting: Option<(&[Item], Decoded)> = None;
         for part in todo.chunks(chunk) {
@@ -88,7 +83,7 @@ impl Job<'_> {
     }
 
     /// Reads and decodes a chunk, in parallel, in order.
-    fn decode(&self, items: &[Item]) -> Result<Decoded> {
+    pub(super) fn decode(&self, items: &[Item]) -> Result<Decoded> {
         items.par_iter().with_max_len(1).map(|item| self.ready(item)).collect()
     }
 
@@ -109,8 +104,9 @@ impl Job<'_> {
     fn pixels(&self, item: &Item) -> Result<std::result::Result<Vec<u8>, String>> {
         let bytes = match &item.content {
             Content::File(path) => match read_file(path) {
-                Ok(bytes) => bytes,
-                Err(error) => return Ok(Err(crate::errors::sentence(&error))),
+                Ok(Ok(bytes)) => bytes,
+                Ok(Err(reason)) => return Ok(Err(reason)),
+                Err(error) => return Err(unreadable(path, error)),
             },
             Content::Part { of, offset, length } => {
                 if *length > FILE_LIMIT {
@@ -163,10 +159,9 @@ impl Job<'_> {
         sums.merge(&part);
     }
 
-    /// Adds a shard that was finished before to the sums, comparing its checksums.
-    fn sum_shard(&self, info: &ShardInfo, sums: &mut Sums) -> Result<()> {
-        let path = self.out.join(&info.file);
-        let shard = Shard::open(&path, &self.shape, self.source.classes.len(), true)?;
+    /// The sums of a shard that was finished before, its checksums compared.
+    pub(super) fn sum_shard(&self, shard: &Shard) -> Result<Sums> {
+        let mut sums = Sums::new([self.shape.height, self.shape.width, self.shape.channels]);
         let chunk = (CHUNK_BYTES / self.shape.image_bytes()).max(1);
         for start in (0..shard.len()).step_by(chunk) {
             let decoded = (start..shard.len().min(start + chunk))
@@ -177,19 +172,47 @@ impl Job<'_> {
                     Ok(Ok(Ready { pixels, record: None }))
                 })
                 .collect::<Result<Decoded>>()?;
-            self.sum(&decoded, sums);
+            self.sum(&decoded, &mut sums);
         }
-        Ok(())
+        Ok(sums)
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let file = fs::File::open(path).context("the file cannot be opened")?;
+/// The bytes of an image file; the inner error means that the image is skipped: the file is not
+/// there, not ours to read, or too large. The outer one is the disk's or the system's.
+fn read_file(path: &Path) -> io::Result<std::result::Result<Vec<u8>, String>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if is_the_files(&error) => {
+            return Ok(Err(format!("the file cannot be opened: {error}")));
+        }
+        Err(error) => return Err(error),
+    };
     let length = file.metadata()?.len();
-    ensure!(length <= FILE_LIMIT, "{}", too_large(length));
+    if length > FILE_LIMIT {
+        return Ok(Err(too_large(length)));
+    }
     let mut bytes = Vec::with_capacity(length as usize);
-    file.take(FILE_LIMIT).read_to_end(&mut bytes).context("the file cannot be read")?;
-    Ok(bytes)
+    file.take(FILE_LIMIT).read_to_end(&mut bytes)?;
+    Ok(Ok(bytes))
+}
+
+/// Whether a file could not be opened for a reason of its own: it, or what a link leads to, is not
+/// there, or not ours to read, or the link leads to itself.
+fn is_the_files(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    const ELOOP: [i32; 2] = [40, 62]; // Linux; macOS and the BSDs
+    matches!(error.kind(), NotFound | PermissionDenied | NotADirectory)
+        || (cfg!(unix) && error.raw_os_error().is_some_and(|code| ELOOP.contains(&code)))
+}
+
+/// What ends it all: an image that can be read tomorrow must not be missing for ever.
+fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!(
+        "{} cannot be read; see to the disk, or remove the file, and start the same command again: \
+         it goes on where it stopped",
+        path.display()
+    ))
 }
 
 fn too_large(length: u64) -> String {
@@ -244,6 +267,11 @@ impl Output<'_> {
         if let Some(writer) = self.writer.take() {
             self.done.shards.push(writer.finish()?);
         }
+        self.save()
+    }
+
+    /// Saves how far things are.
+    fn save(&mut self) -> Result<()> {
         self.state.splits.insert(self.job.split.to_string(), self.done.clone());
         resume::save(self.state, self.job.out)
     }
