@@ -112,13 +112,13 @@ fn names_of_any_encoding_are_taken() {
     fs::rename(src.join("dog"), src.join(OsStr::from_bytes(b"chien \xe9"))).unwrap();
     fs::rename(src.join("cat/0000.png"), src.join("cat").join(cafe)).unwrap();
     let prepare = |out: PathBuf| {
-        let mut command = world.command("prepare image-folder --size 16 --val-fraction 0");
+        let mut command = world.command("prepare image-folder --size 16");
         let output = command.arg(&src).arg("--out").arg(out).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
     };
     prepare(world.path("d"));
     assert_eq!(classes(&world, "d"), "cat chien \u{fffd}");
-    assert_eq!(images(&world, "d", "train"), 6);
+    assert_eq!(images(&world, "d", "train") + images(&world, "d", "val"), 6);
 
     // A config is UTF-8, so such a path cannot be kept in it; a relative one within can.
     let out = world.path("").join(OsStr::from_bytes(b"\xe9t\xe9"));

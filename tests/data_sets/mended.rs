@@ -37,7 +37,7 @@ fn goes_on(world: &World, kept: usize) {
 #[test]
 fn mended_files_are_taken() {
     let world = cats();
-    pictures(&world, "s/cat", 1, 8);
+    pictures(&world, "s/cat", 0, 8);
     // The first two shards hold the first four images, as before.
     goes_on(&world, 2);
     assert_eq!(images(&world, "d", "train"), 8);
@@ -56,7 +56,7 @@ fn files_that_were_taken_away_are_not_missed() {
 #[test]
 fn one_mended_and_one_taken_away() {
     let world = cats();
-    pictures(&world, "s/cat", 1, 7);
+    pictures(&world, "s/cat", 0, 7);
     fs::remove_file(world.path("s/cat/0007.png")).unwrap();
     goes_on(&world, 2);
 }

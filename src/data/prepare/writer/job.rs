@@ -1,47 +1,24 @@
 //! One split being written.
 
-use super::kept::kept;
+use super::kept::{Place, kept};
+use super::ready::{Decoded, Maker, Ready};
 use super::resume::{self, SplitState, Unfinished};
-use crate::data::area::Area;
-use crate::data::decode;
-use crate::data::prepare::{Content, Item, Skipped, Source, Stored};
-use crate::data::shard::{RecordShape, Shard, Writer, jpeg};
+use crate::data::prepare::{Item, Skipped};
+use crate::data::shard::Writer;
 use crate::data::statistics::Sums;
 use crate::progress::Progress;
-use anyhow::{Context, Result, anyhow};
-use rayon::prelude::*;
-use std::fs;
-use std::io::{self, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use anyhow::Result;
 use std::path::Path;
-
-/// Decoded pixels of the chunk that is in work.
-const CHUNK_BYTES: usize = 48 << 20;
-/// An image file larger than this is refused unread.
-const FILE_LIMIT: u64 = 256 << 20;
 
 /// One split being written.
 pub(super) struct Job<'a> {
-    pub(super) source: &'a Source,
-    pub(super) shape: RecordShape,
-    /// Where images are stored as JPEG.
-    pub(super) quality: Option<u8>,
+    pub(super) maker: &'a Maker<'a>,
     /// Records of a full shard.
     pub(super) full: usize,
     pub(super) out: &'a Path,
     pub(super) split: &'a str,
     pub(super) progress: &'a Progress,
 }
-
-/// An image as the network will see it.
-pub(super) struct Ready {
-    pixels: Vec<u8>,
-    /// What is stored, where that is not the pixels.
-    record: Option<Vec<u8>>,
-}
-
-/// The items of a chunk, each decoded, or why it is skipped.
-pub(super) type Decoded = Vec<std::result::Result<Ready, String>>;
 
 impl Job<'_> {
     pub(super) fn run(
@@ -53,10 +30,12 @@ impl Job<'_> {
     ) -> Result<()> {
         let counted = self.split == "train";
         let old = state.splits.entry(self.split.to_string()).or_default().clone();
-        let done = pool.install(|| kept(self, items, &old, counted.then_some(&mut *sums)))?;
+        let place = Place { out: self.out, split: self.split, full: self.full };
+        let counting = counted.then_some(&mut *sums);
+        let done = pool.install(|| kept(&place, self.maker, items, &old, counting))?;
         self.progress.skip(done.items as u64);
 
-        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).clamp(1, self.full);
+        let chunk = self.maker.chunk().min(self.full);
         let todo = &items[done.items..];
         let mut output = Output { job: self, state, done, writer: None };
         output.save()?;
@@ -66,13 +45,13 @@ impl Job<'_> {
             let (written, decoded) = pool.install(|| {
                 rayon::join(
                     || waiting.take().map_or(Ok(()), |(items, pixels)| output.put(items, pixels)),
-                    || self.decode(part),
+                    || self.maker.decode(part),
                 )
             });
             written?;
             let decoded = decoded?;
             if counted {
-                pool.install(|| self.sum(&decoded, sums));
+                pool.install(|| self.maker.sum(&decoded, sums));
             }
             waiting = Some((part, decoded));
         }
@@ -81,142 +60,6 @@ impl Job<'_> {
         }
         output.close()
     }
-
-    /// Reads and decodes a chunk, in parallel, in order.
-    pub(super) fn decode(&self, items: &[Item]) -> Result<Decoded> {
-        items.par_iter().with_max_len(1).map(|item| self.ready(item)).collect()
-    }
-
-    /// An item made ready to be stored; errors as those of [`Job::pixels`].
-    fn ready(&self, item: &Item) -> Result<std::result::Result<Ready, String>> {
-        let mut pixels = match self.pixels(item)? {
-            Ok(pixels) => pixels,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let Some(quality) = self.quality else { return Ok(Ok(Ready { pixels, record: None })) };
-        let record = jpeg::encode(&pixels, &self.shape, quality)?;
-        jpeg::decode(&record, &self.shape, &self.all(), &mut pixels)
-            .with_context(|| format!("{}, stored as JPEG, cannot be read again", item.name))?;
-        Ok(Ok(Ready { pixels, record: Some(record) }))
-    }
-
-    /// The pixels of an item; the inner error means that it is skipped, the outer one ends it all.
-    fn pixels(&self, item: &Item) -> Result<std::result::Result<Vec<u8>, String>> {
-        let bytes = match &item.content {
-            Content::File(path) => match read_file(path) {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(reason)) => return Ok(Err(reason)),
-                Err(error) => return Err(unreadable(path, error)),
-            },
-            Content::Part { of, offset, length } => {
-                if *length > FILE_LIMIT {
-                    return Ok(Err(too_large(*length)));
-                }
-                let mut bytes = vec![0; *length as usize];
-                of.read_at(*offset, &mut bytes).with_context(|| {
-                    format!("{} of {} cannot be read", item.name, of.path().display())
-                })?;
-                bytes
-            }
-        };
-        let (preparation, channels) = (&self.source.preparation, self.source.channels);
-        Ok(match self.source.stored {
-            Stored::Interleaved => Ok(bytes),
-            Stored::Planar => {
-                let plane = bytes.len() / channels;
-                Ok((0..bytes.len())
-                    .map(|at| bytes[at % channels * plane + at / channels])
-                    .collect())
-            }
-            Stored::Encoded => {
-                let decode = || decode::prepare_image(&bytes, preparation, channels);
-                catch_unwind(AssertUnwindSafe(decode))
-                    .unwrap_or_else(|_| Err(anyhow!("the decoder failed at it")))
-                    .map_err(|error| crate::errors::sentence(&error))
-            }
-        })
-    }
-
-    fn all(&self) -> Area {
-        Area::all(self.shape.height, self.shape.width)
-    }
-
-    /// Adds the pixels of a chunk to the sums.
-    fn sum(&self, decoded: &Decoded, sums: &mut Sums) {
-        let empty = || Sums::new([self.shape.height, self.shape.width, self.shape.channels]);
-        let part = decoded
-            .par_chunks(decoded.len().div_ceil(rayon::current_num_threads()).max(1))
-            .map(|some| {
-                let mut sums = empty();
-                let pixels = some.iter().flatten().map(|image| &image.pixels[..]);
-                sums.add(&pixels.collect::<Vec<_>>());
-                sums
-            })
-            .reduce(empty, |mut a, b| {
-                a.merge(&b);
-                a
-            });
-        sums.merge(&part);
-    }
-
-    /// The sums of a shard that was finished before, its checksums compared.
-    pub(super) fn sum_shard(&self, shard: &Shard) -> Result<Sums> {
-        let mut sums = Sums::new([self.shape.height, self.shape.width, self.shape.channels]);
-        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).max(1);
-        for start in (0..shard.len()).step_by(chunk) {
-            let decoded = (start..shard.len().min(start + chunk))
-                .into_par_iter()
-                .map(|record| {
-                    let mut pixels = vec![0; self.shape.image_bytes()];
-                    shard.read(record, &self.all(), &mut pixels, true)?;
-                    Ok(Ok(Ready { pixels, record: None }))
-                })
-                .collect::<Result<Decoded>>()?;
-            self.sum(&decoded, &mut sums);
-        }
-        Ok(sums)
-    }
-}
-
-/// The bytes of an image file; the inner error means that the image is skipped: the file is not
-/// there, not ours to read, or too large. The outer one is the disk's or the system's.
-fn read_file(path: &Path) -> io::Result<std::result::Result<Vec<u8>, String>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if is_the_files(&error) => {
-            return Ok(Err(format!("the file cannot be opened: {error}")));
-        }
-        Err(error) => return Err(error),
-    };
-    let length = file.metadata()?.len();
-    if length > FILE_LIMIT {
-        return Ok(Err(too_large(length)));
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.take(FILE_LIMIT).read_to_end(&mut bytes)?;
-    Ok(Ok(bytes))
-}
-
-/// Whether a file could not be opened for a reason of its own: it, or what a link leads to, is not
-/// there, or not ours to read, or the link leads to itself.
-fn is_the_files(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-    const ELOOP: [i32; 2] = [40, 62]; // Linux; macOS and the BSDs
-    matches!(error.kind(), NotFound | PermissionDenied | NotADirectory)
-        || (cfg!(unix) && error.raw_os_error().is_some_and(|code| ELOOP.contains(&code)))
-}
-
-/// What ends it all: an image that can be read tomorrow must not be missing for ever.
-fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!(
-        "{} cannot be read; see to the disk, or remove the file, and start the same command again: \
-         it goes on where it stopped",
-        path.display()
-    ))
-}
-
-fn too_large(length: u64) -> String {
-    format!("the file has {} MiB; at most {} are read", length >> 20, FILE_LIMIT >> 20)
 }
 
 /// The shards of a split, one after the other.
@@ -279,6 +122,7 @@ impl Output<'_> {
 
 impl Job<'_> {
     fn next_shard(&self, number: usize) -> Result<Writer> {
-        Writer::create(&self.out.join(format!("{}-{number:05}.shard", self.split)), self.shape)
+        let path = self.out.join(format!("{}-{number:05}.shard", self.split));
+        Writer::create(&path, self.maker.shape)
     }
 }

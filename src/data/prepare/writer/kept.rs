@@ -5,7 +5,7 @@
 //! holds, in order, the images that a new one would hold. What lies between them and was skipped
 //! before is tried again. From the first shard that does not agree, all are made again.
 
-use super::job::Job;
+use super::ready::Maker;
 use super::resume::SplitState;
 use crate::data::prepare::{Item, Skipped};
 use crate::data::shard::{Shard, ShardInfo};
@@ -14,10 +14,20 @@ use crate::note;
 use anyhow::Result;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::Path;
+
+/// Where the shards are.
+pub(super) struct Place<'a> {
+    pub(super) out: &'a Path,
+    pub(super) split: &'a str,
+    /// Records of a full shard.
+    pub(super) full: usize,
+}
 
 /// What of `old` is kept for `items`; with `sums`, the kept shards' pixels are added to it.
 pub(super) fn kept(
-    job: &Job<'_>,
+    place: &Place<'_>,
+    maker: &Maker<'_>,
     items: &[Item],
     old: &SplitState,
     mut sums: Option<&mut Sums>,
@@ -25,12 +35,14 @@ pub(super) fn kept(
     let skipped: HashSet<&str> = old.skipped.iter().map(|image| image.file.as_str()).collect();
     let mut kept = SplitState::default();
     for info in &old.shards {
-        let Some(shard) = sound(job, info) else { break };
-        let Some(held) = held(&shard, job.full, items, kept.items, &skipped) else { break };
-        let Some(bad) = still_bad(job, &items[held.items.clone()], &held.left_out)? else { break };
+        let Some(shard) = sound(place, maker, info) else { break };
+        let Some(held) = held(&shard, place.full, items, kept.items, &skipped) else { break };
+        let Some(bad) = still_bad(maker, &items[held.items.clone()], &held.left_out)? else {
+            break;
+        };
         if let Some(sums) = &mut sums {
             // Its records are damaged: made again, it is sound.
-            let Ok(own) = job.sum_shard(&shard) else { break };
+            let Ok(own) = maker.sum_shard(&shard) else { break };
             sums.merge(&own);
         }
         kept.items = held.items.end;
@@ -42,7 +54,7 @@ pub(super) fn kept(
         note!(
             "{}: {again} of {} finished shards are made again, since the source's images are \
              others now or the shards are damaged",
-            job.split,
+            place.split,
             old.shards.len()
         );
     }
@@ -50,9 +62,9 @@ pub(super) fn kept(
 }
 
 /// The shard, if it is the one that was written.
-fn sound(job: &Job<'_>, info: &ShardInfo) -> Option<Shard> {
-    let path = job.out.join(&info.file);
-    let shard = Shard::open(&path, &job.shape, job.source.classes.len(), false).ok()?;
+fn sound(place: &Place<'_>, maker: &Maker<'_>, info: &ShardInfo) -> Option<Shard> {
+    let path = place.out.join(&info.file);
+    let shard = Shard::open(&path, &maker.shape, maker.source.classes.len(), false).ok()?;
     info.is(&shard.info()).then_some(shard)
 }
 
@@ -96,10 +108,14 @@ fn held(
 }
 
 /// Tries those of `items` again that were left out; None where one of them can be used now.
-fn still_bad(job: &Job<'_>, items: &[Item], left_out: &[usize]) -> Result<Option<Vec<Skipped>>> {
+fn still_bad(
+    maker: &Maker<'_>,
+    items: &[Item],
+    left_out: &[usize],
+) -> Result<Option<Vec<Skipped>>> {
     let again: Vec<Item> = left_out.iter().map(|&at| items[at].clone()).collect();
     let mut bad = Vec::new();
-    for (item, image) in again.iter().zip(job.decode(&again)?) {
+    for (item, image) in again.iter().zip(maker.decode(&again)?) {
         match image {
             Ok(_) => return Ok(None),
             Err(reason) => bad.push(Skipped { file: item.name.clone(), reason }),

@@ -11,6 +11,7 @@
 mod finish;
 mod job;
 mod kept;
+mod ready;
 mod resume;
 
 use super::Source;
@@ -22,6 +23,7 @@ use crate::note;
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use job::Job;
+use ready::Maker;
 use resume::{Begun, Unfinished};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -131,11 +133,11 @@ fn write_shards(
     let progress = Progress::new("prepare", total as u64);
     let mut sums = Sums::new([height, width, source.channels]);
     state.splits.retain(|name, _| source.splits.iter().any(|(split, _)| split == name));
+    let maker = Maker { source, shape, quality: options.jpeg_quality };
+    let full = (options.shard_bytes / shape.image_bytes()).max(1);
     for (split, items) in &source.splits {
-        let full = (options.shard_bytes / shape.image_bytes()).max(1);
-        let quality = options.jpeg_quality;
-        let job =
-            Job { source, shape, quality, full, out: &options.out, split, progress: &progress };
+        let (maker, out, progress) = (&maker, &options.out, &progress);
+        let job = Job { maker, full, out, split, progress };
         job.run(items, pool, &mut state, &mut sums)?;
     }
     progress.finish();
