@@ -241,10 +241,14 @@ fn report(dataset: &Dataset, skipped: u64, left_out: usize) -> String {
         1 => format!("  1 image was skipped; {SKIPPED_FILE} says why"),
         n => format!("  {n} images were skipped; {SKIPPED_FILE} says why"),
     });
-    if left_out > 0 {
-        lines.push(format!(
-            "  {left_out} pipes, sockets or devices were left out; {SKIPPED_FILE} names them"
-        ));
+    match left_out {
+        0 => {}
+        1 => {
+            lines.push(format!("  1 pipe, socket or device was left out; {SKIPPED_FILE} names it"))
+        }
+        n => lines.push(format!(
+            "  {n} pipes, sockets or devices were left out; {SKIPPED_FILE} names them"
+        )),
     }
     if header.channels == 3 {
         let Statistics { components, deviations, .. } = &dataset.statistics;

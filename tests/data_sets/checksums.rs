@@ -37,15 +37,14 @@ fn any_other_byte_is_found() {
     assert!(is_sound(&world));
     for (name, good) in contents(&world, "d") {
         let path = world.path("d").join(&name);
-        for at in 0..good.len() {
-            // Of the header every bit, elsewhere one of each byte.
-            let bits = if name == "dataset.json" { 0..8 } else { at % 8..at % 8 + 1 };
-            for bit in bits {
-                let mut bad = good.clone();
-                bad[at] ^= 1 << bit;
-                fs::write(&path, &bad).unwrap();
-                assert!(!is_sound(&world), "bit {bit} of byte {at} of {name}");
-            }
+        // One bit of every byte of the header, which `seal` tries all bits of; of every third byte
+        // elsewhere.
+        let step = if name == "dataset.json" { 1 } else { 3 };
+        for at in (0..good.len()).step_by(step) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at / step % 8);
+            fs::write(&path, &bad).unwrap();
+            assert!(!is_sound(&world), "byte {at} of {name}");
         }
         let mut bad = good.clone();
         bad[good.len() / 2] ^= 1;

@@ -35,7 +35,7 @@ fn of_two_that_start_together_the_data_set_is_sound() {
     let world = world();
     pictures(&world, "s/cat", 0, 60);
     pictures(&world, "s/dog", 1, 60);
-    let prepare = "prepare image-folder s --out d --size 128 --shard-size 1";
+    let prepare = "prepare image-folder s --out d --size 64 --shard-size 0.2";
     let both = [start(&world, prepare), start(&world, prepare)];
     let ends = both.map(|child| child.wait_with_output().unwrap());
     assert!(ends.iter().any(|end| end.status.success()));
@@ -44,7 +44,7 @@ fn of_two_that_start_together_the_data_set_is_sound() {
         assert!(text.contains("another process") || text.contains("finished data"), "{text}");
     }
     world.ok("data verify d");
-    world.ok("prepare image-folder s --out straight --size 128 --shard-size 1");
+    world.ok("prepare image-folder s --out straight --size 64 --shard-size 0.2");
     assert!(contents(&world, "d") == contents(&world, "straight"));
 }
 

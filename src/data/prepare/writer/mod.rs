@@ -100,8 +100,8 @@ pub fn write_once(source: &Source, options: &Options) -> Result<Dataset> {
 
 /// Makes the folder and keeps others from it; None: another process does.
 fn hold(out: &Path) -> Result<Option<Lock>> {
-    fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
-    lock::lock(out)
+    let made = fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()));
+    made.and_then(|_| lock::lock(out)).map_err(|error| with_room(error, out))
 }
 
 /// Writes the data set in a folder that is ours.
@@ -116,7 +116,7 @@ fn write_held(source: &Source, options: &Options, _: &Lock) -> Result<Summary> {
         Ok(Begun::Unfinished(state)) => write_shards(source, options, state, &pool),
         Err(error) => Err(error),
     };
-    written.map_err(|error| if is_full(&error) { error.context(room(&options.out)) } else { error })
+    written.map_err(|error| with_room(error, &options.out))
 }
 
 /// Writes the shards that are missing, and what comes after them.
@@ -144,20 +144,17 @@ fn write_shards(
     finish::finish(source, options, state, &sums, total)
 }
 
-/// Whether the disk has no room, or a limit was reached.
-fn is_full(error: &anyhow::Error) -> bool {
+/// With what to do, where the disk has no room or a limit was reached.
+fn with_room(error: anyhow::Error, out: &Path) -> anyhow::Error {
     use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge))
-}
-
-/// What to do then.
-fn room(out: &Path) -> String {
-    format!(
+    let is_full =
+        |cause: &io::Error| matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+    if !error.chain().filter_map(|cause| cause.downcast_ref()).any(is_full) {
+        return error;
+    }
+    error.context(format!(
         "there is no room for {}; make some, and start the same command again: it goes on where it \
          stopped",
         out.display()
-    )
+    ))
 }
