@@ -3,7 +3,7 @@
 use super::print;
 use crate::config_error;
 use crate::data::area::Area;
-use crate::data::dataset::{Dataset, Split};
+use crate::data::dataset::{Dataset, HEADER_FILE, Split};
 use crate::note;
 use crate::pictures::sheet;
 use anyhow::{Result, bail};
@@ -76,6 +76,13 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn verify(dataset: &Dataset) -> Result<()> {
+    if !dataset.check_files()? {
+        note!(
+            "{}: {HEADER_FILE} has no checksums, since an earlier version of alexnet prepared it; \
+             the images have",
+            dataset.path.display()
+        );
+    }
     let (mut images, mut damaged) = (0, 0);
     for name in dataset.header.splits.keys() {
         // A shard whose index is damaged is an error of its own.

@@ -10,6 +10,7 @@ pub mod predict;
 pub mod prepare;
 pub mod train;
 
+use crate::files::open_files;
 use crate::machine::threads;
 use crate::vectors;
 use anyhow::{Context, Result};
@@ -63,6 +64,7 @@ impl Arguments {
 /// Carries out one command line.
 pub fn run(arguments: Arguments) -> Result<()> {
     vectors::asked()?;
+    open_files::raise();
     threads::start(arguments.threads.map(usize::from))?;
     match arguments.command {
         Command::Prepare(args) => prepare::run(args),

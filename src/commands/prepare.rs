@@ -2,16 +2,17 @@
 
 use super::print;
 use crate::config_error;
-use crate::data::dataset::{Dataset, SKIPPED_FILE};
+use crate::data::dataset::SKIPPED_FILE;
 use crate::data::preparation::Orientation;
-use crate::data::prepare::writer::{self, Options};
+use crate::data::prepare::writer::{self, Options, Summary};
 use crate::data::prepare::{Source, cifar, idx, ilsvrc, image_folder};
 use crate::data::shard::{Store, jpeg};
 use crate::data::statistics::Statistics;
+use crate::files::real::real;
 use crate::note;
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Make a data set from image files.
 ///
@@ -28,7 +29,8 @@ pub struct Args {
 enum From {
     /// A folder with a folder of images for each class (JPEG or PNG, up to 512 megapixels)
     ImageFolder {
-        /// SRC/train/CLASS/… and SRC/val/CLASS/…, or SRC/CLASS/… alone
+        /// SRC/train/CLASS/… and SRC/val/CLASS/…, or SRC/CLASS/… alone. Splits go by the names
+        /// train, training; val, valid, validation; test, testing; in any case
         src: PathBuf,
         #[command(flatten)]
         common: Common,
@@ -44,6 +46,9 @@ enum From {
         /// Seed of the choice of validation images
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// Take all folders in SRC as classes, those that are called train, val or test too
+        #[arg(long)]
+        no_splits: bool,
     },
     /// The ImageNet contests' archives as downloaded, or Kaggle's folder of 2012
     Ilsvrc {
@@ -108,6 +113,10 @@ struct Common {
     /// Quality of stored JPEG files, 1 to 100 [default: 95]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: Option<u8>,
+    /// Pixels that a shard holds at most, in millions of bytes [default: 268]; for tests and small
+    /// disks
+    #[arg(long, value_name = "MB", value_parser = megabytes)]
+    shard_size: Option<f64>,
     /// Threads [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -128,6 +137,13 @@ fn side(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
+fn megabytes(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(size) if size > 0.0 && size <= 10_000.0 => Ok(size),
+        _ => Err("give millions of bytes, above 0 and at most 10000".into()),
+    }
+}
+
 /// Finds the source, writes the data set, prints what it holds.
 pub fn run(args: Args) -> Result<()> {
     let (source, common) = find(args.source)?;
@@ -137,13 +153,7 @@ pub fn run(args: Args) -> Result<()> {
     for (split, items) in &source.splits {
         note!("{split}: {} images in {}", items.len(), source.path.display());
     }
-    if common.out.starts_with(&source.path) && source.kind == "image-folder" {
-        return Err(config_error!(
-            "--out {} lies inside of the source, where it would be taken for a class; \
-             name a folder outside",
-            common.out.display()
-        ));
-    }
+    source.roots.iter().try_for_each(|root| outside(&common.out, root))?;
     let jpeg_quality = match (common.store, common.quality) {
         (Store::Jpeg, quality) => Some(quality.unwrap_or(jpeg::QUALITY)),
         (Store::Raw, None) => None,
@@ -156,7 +166,7 @@ pub fn run(args: Args) -> Result<()> {
         out: common.out,
         max_bad: common.max_bad,
         workers: common.workers.map(usize::from),
-        shard_bytes: writer::SHARD_BYTES,
+        shard_bytes: common.shard_size.map_or(writer::SHARD_BYTES, |size| (size * 1e6) as usize),
     };
     let summary = writer::write(&source, &options)?;
     if !summary.dataset.statistics.look_natural() {
@@ -165,13 +175,16 @@ pub fn run(args: Args) -> Result<()> {
              the first component and holds most of the variance; colour noise may not suit them"
         );
     }
-    print(&report(&summary.dataset, summary.skipped, &summary.notes))
+    print(&report(&summary, source.left_out.len()))
 }
 
 fn find(source: From) -> Result<(Source, Common)> {
     Ok(match source {
-        From::ImageFolder { src, common, size, val_fraction, orientation, seed } => {
-            (image_folder::find(&src, size, orientation, val_fraction, seed)?, common)
+        From::ImageFolder { src, common, size, val_fraction, orientation, seed, no_splits } => {
+            outside(&common.out, &src)?;
+            let options =
+                image_folder::Options { size, orientation, val_fraction, seed, no_splits };
+            (image_folder::find(&src, &options)?, common)
         }
         From::Ilsvrc { src, common, year, size, orientation } => {
             let year = match year {
@@ -189,8 +202,22 @@ fn find(source: From) -> Result<(Source, Common)> {
     })
 }
 
+/// A data set must not be made where its images are looked for, however the two are spelt.
+fn outside(out: &Path, src: &Path) -> Result<()> {
+    if !src.is_dir() || !real(out).starts_with(real(src)) {
+        return Ok(());
+    }
+    Err(config_error!(
+        "--out {} lies inside of the source ({}), where it would be taken for a class; name a \
+         folder outside",
+        out.display(),
+        src.display()
+    ))
+}
+
 /// What the data set holds, for a person.
-fn report(dataset: &Dataset, skipped: u64, notes: &[String]) -> String {
+fn report(summary: &Summary, left_out: usize) -> String {
+    let Summary { dataset, skipped, notes } = summary;
     let header = &dataset.header;
     let mut lines = vec![format!(
         "{}: {}×{} {} images in {} classes",
@@ -216,6 +243,15 @@ fn report(dataset: &Dataset, skipped: u64, notes: &[String]) -> String {
         n => format!("  {n} images were skipped; {SKIPPED_FILE} says why"),
     });
     lines.extend(notes.iter().map(|note| format!("  used all the same: {note}")));
+    match left_out {
+        0 => {}
+        1 => {
+            lines.push(format!("  1 pipe, socket or device was left out; {SKIPPED_FILE} names it"))
+        }
+        n => lines.push(format!(
+            "  {n} pipes, sockets or devices were left out; {SKIPPED_FILE} names them"
+        )),
+    }
     if header.channels == 3 {
         let Statistics { components, deviations, .. } = &dataset.statistics;
         lines.push(

@@ -6,10 +6,15 @@
 //! `skipped.jsonl`, the images that could not be used. `dataset.json` is written last, so a folder
 //! that has one is whole; while it is being made, the folder holds `unfinished.json` instead.
 //!
+//! Every byte is under a checksum: `dataset.json` holds its own (see [`seal`]), that of each file
+//! beside it, and that of each shard's index, which holds those of the records. Data sets of before
+//! that have none of the first three, and are read all the same.
+//!
 //! Only headers and indices are held in memory; images are read when asked for.
 
 use super::area::Area;
 use super::preparation::Preparation;
+use super::seal;
 use super::shard::{RecordShape, Shard, ShardInfo, Store};
 use super::statistics::Statistics;
 use crate::config_error;
@@ -33,9 +38,6 @@ pub const SKIPPED_FILE: &str = "skipped.jsonl";
 pub const FORMAT: u32 = 1;
 /// A header larger than this is refused unread (ImageNet's 22,000 classes take some 3 MB).
 const HEADER_LIMIT: u64 = 256 << 20;
-/// Files of a split that stay open; those behind are opened for each read. The usual limit of
-/// open files is 1,024, and a raw ILSVRC training split has about 950 shards.
-const KEPT_OPEN: usize = 640;
 
 /// A class: one output of the network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +62,7 @@ pub struct SplitInfo {
 
 /// All that is known of a data set without opening a shard: the content of `dataset.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)] // see `seal`
 pub struct Header {
     /// [`FORMAT`].
     pub format: u32,
@@ -83,6 +86,10 @@ pub struct Header {
     pub classes: Vec<Class>,
     /// The splits by name.
     pub splits: BTreeMap<String, SplitInfo>,
+    /// The CRC-32 of each file beside the shards, by name, eight digits of base 16; none in data
+    /// sets of before they were kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
 }
 
 impl Header {
@@ -92,12 +99,6 @@ impl Header {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(
-            self.format == FORMAT,
-            "the data set has format {}, and this version of alexnet reads format {FORMAT}; \
-             prepare it again",
-            self.format
-        );
         ensure!(
             matches!(self.channels, 1 | 3)
                 && (1..=8192).contains(&self.height)
@@ -116,11 +117,14 @@ impl Header {
             self.preparation.size[1]
         );
         ensure!(!self.classes.is_empty(), "the data set has no classes");
+        let shards = self.splits.values().flat_map(|split| &split.shards);
+        for file in shards.map(|shard| &shard.file).chain(self.files.keys()) {
+            let plain = Path::new(file).file_name() == Some(file.as_ref());
+            ensure!(plain, "`{file}` is no name of a file in the data set's folder");
+        }
         for (name, split) in &self.splits {
             let mut sum = 0u64;
             for shard in &split.shards {
-                let plain = Path::new(&shard.file).file_name() == Some(shard.file.as_ref());
-                ensure!(plain, "`{}` is no name of a file in the data set's folder", shard.file);
                 sum = sum.saturating_add(shard.records);
             }
             ensure!(
@@ -166,11 +170,24 @@ impl Dataset {
             );
         }
         let header = read_header(&file).with_context(|| file.display().to_string())?;
+        check_file(path, &header, STATISTICS_FILE)?;
         let statistics = Statistics::read(
             &path.join(STATISTICS_FILE),
             [header.height, header.width, header.channels],
         )?;
         Ok(Dataset { path: path.to_path_buf(), header, statistics })
+    }
+
+    /// Compares the checksums of the files beside the shards; false: the data set is of before they
+    /// were kept.
+    ///
+    /// # Errors
+    /// If one is damaged or missing.
+    pub fn check_files(&self) -> Result<bool> {
+        for name in self.header.files.keys() {
+            check_file(&self.path, &self.header, name)?;
+        }
+        Ok(!self.header.files.is_empty())
     }
 
     /// Opens the shards of the split `name` (`train`, `val`, `test`) and reads their indices.
@@ -190,10 +207,42 @@ impl Dataset {
 fn read_header(file: &Path) -> Result<Header> {
     let length = fs::metadata(file)?.len();
     ensure!(length <= HEADER_LIMIT, "{length} bytes are too many for a header");
-    let header: Header = serde_json::from_str(&text::read(file, HEADER_LIMIT)?)
-        .context("the header cannot be read")?;
+    let text = seal::opened(&text::read(file, HEADER_LIMIT)?)?;
+    check_format(&text)?;
+    let header: Header = serde_json::from_str(&text)
+        .context("the header cannot be read: it is damaged, or of a later version")?;
     header.check()?;
     Ok(header)
+}
+
+/// A later format is named before its keys are found to be unknown.
+fn check_format(text: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let Version { format } = serde_json::from_str(text).context("the header cannot be read")?;
+    ensure!(
+        format == FORMAT,
+        "the data set has format {format}, and this version of alexnet reads format {FORMAT}; \
+         prepare it again"
+    );
+    Ok(())
+}
+
+/// Compares the checksum of the file `name` in `folder`, where `header` has one.
+fn check_file(folder: &Path, header: &Header, name: &str) -> Result<()> {
+    let Some(written) = header.files.get(name) else { return Ok(()) };
+    let path = folder.join(name);
+    let found =
+        seal::of_file(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    ensure!(
+        found == *written,
+        "{} is damaged, or not the one that was prepared: its checksum is wrong; prepare the data \
+         set again",
+        path.display()
+    );
+    Ok(())
 }
 
 /// The images of one split, by number. Threads may share it.
@@ -217,17 +266,23 @@ impl Split {
         let mut starts = vec![0];
         for described in &info.shards {
             let path = folder.join(&described.file);
-            let keep_open = shards.len() < KEPT_OPEN;
-            let shard = Shard::open(&path, &shape, header.classes.len(), keep_open)?;
+            let shard = Shard::open(&path, &shape, header.classes.len(), true)?;
+            let found = shard.info();
             ensure!(
-                shard.len() as u64 == described.records && shard.bytes() == described.bytes,
+                (found.records, found.bytes) == (described.records, described.bytes),
                 "{} has {} records and {} bytes, but {HEADER_FILE} says {} and {}: \
                  the file is not the one that was prepared",
                 path.display(),
-                shard.len(),
-                shard.bytes(),
+                found.records,
+                found.bytes,
                 described.records,
                 described.bytes
+            );
+            ensure!(
+                described.is(&found),
+                "{} has another checksum than {HEADER_FILE} says: the file is not the one that was \
+                 prepared",
+                path.display()
             );
             starts.push(starts[starts.len() - 1] + shard.len());
             shards.push(shard);

@@ -2,9 +2,9 @@
 //!
 //! [`decode`] and [`resize`] make an image file's pixels, turned by its [`exif`] data, as
 //! [`preparation`] says; [`shard`] holds many of them in a file; [`statistics`] sums them up;
-//! [`dataset`] is all of it together, opened for reading; [`prepare`] writes it. From it [`order`]
-//! draws the images of an epoch, [`augment`] the crops, and [`loader`] makes batches, in the
-//! [`form`] that the device takes.
+//! [`dataset`] is all of it together, opened for reading, with a [`seal`] on what it says of itself;
+//! [`prepare`] writes it. From it [`order`] draws the images of an epoch, [`augment`] the crops, and
+//! [`loader`] makes batches, in the [`form`] that the device takes.
 
 pub mod area;
 pub mod augment;
@@ -19,6 +19,7 @@ pub mod order;
 pub mod preparation;
 pub mod prepare;
 pub mod resize;
+pub mod seal;
 pub mod shard;
 pub mod statistics;
 pub mod unpack;

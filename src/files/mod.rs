@@ -7,7 +7,9 @@
 mod header;
 pub mod lock;
 pub mod mapped;
+pub mod open_files;
 pub mod positioned;
+pub mod real;
 pub mod tensors;
 pub mod text;
 

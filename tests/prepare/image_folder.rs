@@ -140,9 +140,14 @@ fn interrupted_run(quality: Option<u8>) {
     let folder = tempfile::tempdir().unwrap();
     class_folders(&folder.path().join("src"));
     put(folder.path().join("src/cat/bad.jpg"), b"no image");
-    let find = || {
-        image_folder::find(&folder.path().join("src"), 16, Orientation::Ignore, None, 0).unwrap()
+    let how = image_folder::Options {
+        size: 16,
+        orientation: Orientation::Ignore,
+        val_fraction: None,
+        seed: 0,
+        no_splits: false,
     };
+    let find = || image_folder::find(&folder.path().join("src"), &how).unwrap();
     let options = |out: &str| Options {
         out: folder.path().join(out),
         max_bad: Some(5),

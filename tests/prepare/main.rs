@@ -64,13 +64,15 @@ fn pixels(split: &Split, index: usize, [height, width, channels]: [usize; 3]) ->
     pixels
 }
 
-/// All files of a folder.
+/// All files of a folder, but for the lock of a process that was killed at its very end.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let read = |e: std::io::Result<fs::DirEntry>| {
         let path = e.unwrap().path();
         (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap())
     };
-    fs::read_dir(folder).unwrap().map(read).collect()
+    let mut all: BTreeMap<String, Vec<u8>> = fs::read_dir(folder).unwrap().map(read).collect();
+    all.remove(".lock");
+    all
 }
 
 const IMAGES: [&str; 4] = ["baseline420.jpg", "baseline444.jpg", "progressive420.jpg", "plain.png"];

@@ -19,8 +19,26 @@ pub fn open(config: &mut Config, named: Option<&Path>) -> Result<Dataset> {
     let path = data_path(config);
     let prepare = config.data.prepare.take().filter(|_| named.is_none());
     let dataset = open_or_prepare(prepare.as_ref(), &path)?;
-    config.data.path = Some(std::path::absolute(&path)?);
+    config.data.path = Some(kept_path(&path)?);
     Ok(dataset)
+}
+
+/// The path as checkpoints keep it, whose configs are UTF-8: absolute, or as it was given where a
+/// folder above has a name that is not.
+fn kept_path(path: &Path) -> Result<PathBuf> {
+    let whole = std::path::absolute(path)?;
+    if whole.to_str().is_some() {
+        return Ok(whole);
+    }
+    if path.to_str().is_some() {
+        note!("{} is no UTF-8: go on with this run from this folder only", whole.display());
+        return Ok(path.to_path_buf());
+    }
+    Err(config_error!(
+        "the data set's path {} is no UTF-8, and a run's config, which keeps it, is; rename the \
+         folder, or reach it by a link (ln -s)",
+        path.display()
+    ))
 }
 
 fn data_path(config: &Config) -> PathBuf {
@@ -45,7 +63,7 @@ fn open_or_prepare(prepare: Option<&Prepare>, path: &Path) -> Result<Dataset> {
             shard_bytes: writer::SHARD_BYTES,
             jpeg_quality: None,
         };
-        return Ok(writer::write(&source, &options)?.dataset);
+        return writer::write_once(&source, &options);
     }
     Dataset::open(path).context("the training data cannot be opened")
 }

@@ -78,6 +78,8 @@ pub fn find(path: &Path, val_fraction: f64, seed: u64) -> Result<Source> {
         stored: Stored::Planar,
         splits,
         notes: Vec::new(),
+        roots: Vec::new(),
+        left_out: Vec::new(),
     })
 }
 

@@ -53,6 +53,8 @@ pub fn find(path: &Path, classes: Option<&str>, val_fraction: f64, seed: u64) ->
         stored: Stored::Interleaved,
         splits,
         notes,
+        roots: Vec::new(),
+        left_out: Vec::new(),
     })
 }
 

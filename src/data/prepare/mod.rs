@@ -10,8 +10,10 @@ pub mod cifar;
 pub mod idx;
 pub mod ilsvrc;
 pub mod image_folder;
+mod layout;
 pub mod matlab;
 pub mod tape;
+mod tree;
 pub mod writer;
 
 use super::dataset::Class;
@@ -23,7 +25,8 @@ use crate::files::text;
 use crate::random::{Purpose, Stream};
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
-use std::fs::{self, File};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, FileType};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,6 +51,19 @@ pub struct Source {
     pub splits: Vec<(String, Vec<Item>)>,
     /// Things a person should know, one sentence each.
     pub notes: Vec<String>,
+    /// Real paths of folders of which everything is taken: a data set must not be made in them.
+    pub roots: Vec<PathBuf>,
+    /// What was found and is no file, such as pipes.
+    pub left_out: Vec<Skipped>,
+}
+
+/// A file that could not be used: a line of `skipped.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The item's name.
+    pub file: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What the bytes of an item are.
@@ -238,18 +254,28 @@ pub fn walk(folder: &Path, depth: usize) -> Result<Vec<PathBuf>> {
 
 /// What is in `folder`, sorted by name; hidden files and what systems leave behind are left out.
 pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(listed(folder)?.into_iter().map(|(path, _)| path).collect())
+}
+
+/// As [`entries`], and what each is; links are not followed.
+fn listed(folder: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     let unreadable = || format!("the folder {} cannot be read", folder.display());
-    let mut paths = Vec::new();
+    let mut all = Vec::new();
     for entry in fs::read_dir(folder).with_context(unreadable)? {
         let entry = entry.with_context(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let left_behind = ["thumbs.db", "desktop.ini", "__macosx"];
         if !name.starts_with('.') && !left_behind.contains(&name.to_lowercase().as_str()) {
-            paths.push(entry.path());
+            all.push((entry.path(), entry.file_type().with_context(unreadable)?));
         }
     }
-    paths.sort();
-    Ok(paths)
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(all)
+}
+
+/// A folder's own name, for people.
+fn name_of(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The lines of a small text file, without those that are blank.

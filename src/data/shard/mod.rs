@@ -97,6 +97,18 @@ pub struct ShardInfo {
     pub records: u64,
     /// Length of the file.
     pub bytes: u64,
+    /// The CRC-32 of its header and index (bytes 60 to 63), eight digits of base 16; none in data
+    /// sets of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+impl ShardInfo {
+    /// Whether the file that was `found` is the one that is described here.
+    pub fn is(&self, found: &ShardInfo) -> bool {
+        let same = self.checksum.is_none() || self.checksum == found.checksum;
+        same && (&self.file, self.records, self.bytes) == (&found.file, found.records, found.bytes)
+    }
 }
 
 /// What the index says of a record.

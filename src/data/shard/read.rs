@@ -1,10 +1,12 @@
 //! Reading a shard.
 
 use super::{
-    ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, RecordShape, Store, VERSION, header_crc, jpeg,
-    u32_at, u64_at,
+    ENTRY, Entry, HEADER, INDEX_LIMIT, MAGIC, RecordShape, ShardInfo, Store, VERSION, header_crc,
+    jpeg, u32_at, u64_at,
 };
 use crate::data::area::Area;
+use crate::data::seal::hex;
+use crate::files::open_files::Kept;
 use crate::files::positioned::read_exact_at;
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
@@ -21,15 +23,16 @@ pub struct Shard {
     path: PathBuf,
     shape: RecordShape,
     /// None: opened for each read.
-    file: Option<File>,
+    file: Option<Kept>,
     bytes: u64,
+    checksum: u32,
     entries: Vec<Entry>,
     names: String,
 }
 
 impl Shard {
     /// Opens `path` and checks header, index and sizes: images of `shape`, labels below `classes`.
-    /// With `keep_open` the file stays open, else each read opens it.
+    /// With `keep_open` the file stays open, where enough files may be; else each read opens it.
     pub fn open(
         path: &Path,
         shape: &RecordShape,
@@ -40,12 +43,12 @@ impl Shard {
             File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
         let mut shard = Shard::parse(path, &file, shape, classes)
             .with_context(|| format!("{} is no sound shard", path.display()))?;
-        shard.file = keep_open.then_some(file);
+        shard.file = if keep_open { Kept::new(file) } else { None };
         Ok(shard)
     }
 
     fn parse(path: &Path, file: &File, shape: &RecordShape, classes: usize) -> Result<Shard> {
-        let Index { bytes, begins, records, mut content } = Index::read(file, shape)?;
+        let Index { bytes, checksum, begins, records, mut content } = Index::read(file, shape)?;
         let names_at = records as usize * ENTRY;
         ensure!(names_at <= content.len(), "its index is too short for {records} records");
         let names = String::from_utf8(content.split_off(names_at)).context("its names")?;
@@ -63,7 +66,7 @@ impl Shard {
             entries.push(entry);
         }
         let (path, shape) = (path.to_path_buf(), *shape);
-        Ok(Shard { path, shape, file: None, bytes, entries, names })
+        Ok(Shard { path, shape, file: None, bytes, checksum, entries, names })
     }
 
     /// Number of records.
@@ -79,6 +82,16 @@ impl Shard {
     /// Length of the file.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What `dataset.json` is to say of it.
+    pub fn info(&self) -> ShardInfo {
+        ShardInfo {
+            file: self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            records: self.len() as u64,
+            bytes: self.bytes,
+            checksum: Some(hex(self.checksum)),
+        }
     }
 
     /// The label of a record.
@@ -158,6 +171,7 @@ impl Shard {
 struct Index {
     /// Length of the file.
     bytes: u64,
+    checksum: u32,
     /// Where the index begins and records end.
     begins: u64,
     records: u32,
@@ -197,7 +211,7 @@ impl Index {
             u32_at(&header, 24),
             u32_at(&header, 12)
         );
-        Ok(Index { bytes, begins, records, content })
+        Ok(Index { bytes, checksum: crc, begins, records, content })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing a shard.
 
 use super::{ENTRY, Entry, HEADER, RecordShape, ShardInfo, Store, header_crc, jpeg};
+use crate::data::seal::hex;
 use crate::files;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -98,6 +99,7 @@ impl Writer {
             file: self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             records: self.entries.len() as u64,
             bytes,
+            checksum: Some(hex(crc)),
         })
     }
 }

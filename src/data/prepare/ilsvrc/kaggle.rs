@@ -2,6 +2,7 @@
 
 use super::{Splits, is_wnid};
 use crate::data::dataset::Class;
+use crate::data::prepare::tree::Tree;
 use crate::data::prepare::{Content, Item, entries, image_folder, lines, walk};
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +22,11 @@ pub(super) fn kaggle_folder(path: &Path) -> Option<PathBuf> {
 }
 
 /// Classes and splits of Kaggle's folder.
-pub(super) fn kaggle_splits(path: &Path, folder: &Path) -> Result<(Vec<Class>, Splits)> {
+pub(super) fn kaggle_splits(
+    path: &Path,
+    folder: &Path,
+    tree: &mut Tree,
+) -> Result<(Vec<Class>, Splits)> {
     let beside = |name: &str| {
         path.ancestors().take(4).map(|up| up.join(name)).find(|file| file.is_file()).with_context(
             || format!("{name} is missing; it is to lie in {} or above it", path.display()),
@@ -36,16 +41,15 @@ pub(super) fn kaggle_splits(path: &Path, folder: &Path) -> Result<(Vec<Class>, S
     }
     classes.sort_by(|a, b| a.id.cmp(&b.id));
     classes.dedup_by(|a, b| a.id == b.id);
-    let labels: HashMap<&str, u32> = classes
-        .iter()
-        .enumerate()
-        .map(|(label, class)| (class.id.as_str(), label as u32))
-        .collect();
-
-    let folders = |name: &str| -> Result<Vec<PathBuf>> {
-        Ok(entries(&folder.join(name))?.into_iter().filter(|path| path.is_dir()).collect())
-    };
-    let train = folders("train")?;
+    let labels = image_folder::labels(&classes);
+    ensure!(
+        folder.join("val").is_dir(),
+        "{} is missing, the validation images",
+        folder.join("val").display()
+    );
+    let inner = ["train", "val"].map(|split| Tree::inner(&folder.join(split)));
+    let mut splits = tree.list(inner.into_iter().collect::<Result<_>>()?)?.into_iter();
+    let (train, sorted) = (splits.next().unwrap_or_default(), splits.next().unwrap_or_default());
     ensure!(
         train.len() == classes.len(),
         "{} has {} class folders, but {} names {}",
@@ -54,21 +58,14 @@ pub(super) fn kaggle_splits(path: &Path, folder: &Path) -> Result<(Vec<Class>, S
         mapping.display(),
         classes.len()
     );
-    let mut splits = vec![("train".to_string(), image_folder::items(path, &train, &labels)?)];
-    ensure!(
-        folder.join("val").is_dir(),
-        "{} is missing, the validation images",
-        folder.join("val").display()
-    );
-    let sorted = folders("val")?;
+    let training = image_folder::items(tree, path, train, &labels)?;
     let val = if sorted.is_empty() {
         let solution = beside("LOC_val_solution.csv")?;
         kaggle_val(path, &folder.join("val"), &solution, &labels)?
     } else {
-        image_folder::items(path, &sorted, &labels)?
+        image_folder::items(tree, path, sorted, &labels)?
     };
-    splits.push(("val".to_string(), val));
-    Ok((classes, splits))
+    Ok((classes, vec![("train".to_string(), training), ("val".to_string(), val)]))
 }
 
 /// The flat folder of validation images with its solution: lines `ImageId,WNID x y x y WNID …`.

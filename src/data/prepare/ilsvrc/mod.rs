@@ -11,6 +11,7 @@ mod archives;
 mod kaggle;
 mod kit;
 
+use super::tree::Tree;
 use super::{Item, Source, Stored, check_folder};
 use crate::data::preparation::{Orientation, Preparation};
 use anyhow::Result;
@@ -36,8 +37,15 @@ pub fn find(path: &Path, year: Year, size: usize, orientation: Orientation) -> R
         "classes are in alphabetical order of their WNIDs; the contest's ids are kept beside"
             .into(),
     ];
+    let (mut roots, mut left_out) = (Vec::new(), Vec::new());
     let (classes, splits) = match kaggle {
-        Some(folder) => kaggle::kaggle_splits(path, &folder)?,
+        Some(folder) => {
+            let mut tree = Tree::new(path)?;
+            let found = kaggle::kaggle_splits(path, &folder, &mut tree)?;
+            notes.extend(tree.notes());
+            (roots, left_out) = (tree.roots, tree.left_out);
+            found
+        }
         None => archives::archive_splits(path, year, &mut notes)?,
     };
     Ok(Source {
@@ -52,6 +60,8 @@ pub fn find(path: &Path, year: Year, size: usize, orientation: Orientation) -> R
         stored: Stored::Encoded,
         splits,
         notes,
+        roots,
+        left_out,
     })
 }
 

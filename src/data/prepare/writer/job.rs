@@ -1,51 +1,24 @@
 //! One split being written.
 
-use super::Skipped;
+use super::kept::{Place, kept};
+use super::ready::{Decoded, Maker, Ready};
 use super::resume::{self, SplitState, Unfinished};
-use crate::data::area::Area;
-use crate::data::dataset::UNFINISHED_FILE;
-use crate::data::decode::{self, Prepared};
-use crate::data::jpeg::Notes;
-use crate::data::prepare::{Content, Item, Source, Stored};
-use crate::data::shard::{RecordShape, Shard, ShardInfo, Writer, jpeg};
+use crate::data::prepare::{Item, Skipped};
+use crate::data::shard::Writer;
 use crate::data::statistics::Sums;
-use crate::errors::guarded;
 use crate::progress::Progress;
-use anyhow::{Context, Result, anyhow, ensure};
-use rayon::prelude::*;
-use std::fs;
-use std::io::Read;
+use anyhow::Result;
 use std::path::Path;
-
-/// Decoded pixels of the chunk that is in work.
-const CHUNK_BYTES: usize = 48 << 20;
-/// An image file larger than this is refused unread.
-const FILE_LIMIT: u64 = decode::LARGEST_FILE;
 
 /// One split being written.
 pub(super) struct Job<'a> {
-    pub(super) source: &'a Source,
-    pub(super) shape: RecordShape,
-    /// Where images are stored as JPEG.
-    pub(super) quality: Option<u8>,
+    pub(super) maker: &'a Maker<'a>,
     /// Records of a full shard.
     pub(super) full: usize,
     pub(super) out: &'a Path,
     pub(super) split: &'a str,
     pub(super) progress: &'a Progress,
 }
-
-/// An image as the network will see it.
-struct Ready {
-    pixels: Vec<u8>,
-    /// What is stored, where that is not the pixels.
-    record: Option<Vec<u8>>,
-    /// What was wrong with its file all the same.
-    notes: Notes,
-}
-
-/// The items of a chunk, each decoded, or why it is skipped.
-type Decoded = Vec<std::result::Result<Ready, String>>;
 
 impl Job<'_> {
     pub(super) fn run(
@@ -56,31 +29,29 @@ impl Job<'_> {
         sums: &mut Sums,
     ) -> Result<()> {
         let counted = self.split == "train";
-        let done = state.splits.entry(self.split.to_string()).or_default().clone();
-        if counted {
-            for shard in &done.shards {
-                pool.install(|| self.sum_shard(shard, sums))?;
-            }
-        }
-        ensure!(done.items <= items.len(), "{UNFINISHED_FILE} counts more items than there are");
+        let old = state.splits.entry(self.split.to_string()).or_default().clone();
+        let place = Place { out: self.out, split: self.split, full: self.full };
+        let counting = counted.then_some(&mut *sums);
+        let done = pool.install(|| kept(&place, self.maker, items, &old, counting))?;
         self.progress.skip(done.items as u64);
 
-        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).clamp(1, self.full);
+        let chunk = self.maker.chunk().min(self.full);
         let todo = &items[done.items..];
         let mut output = Output { job: self, state, done, writer: None };
+        output.save()?;
         output.tell_skipped();
         let mut waiting: Option<(&[Item], Decoded)> = None;
         for part in todo.chunks(chunk) {
             let (written, decoded) = pool.install(|| {
                 rayon::join(
                     || waiting.take().map_or(Ok(()), |(items, pixels)| output.put(items, pixels)),
-                    || self.decode(part),
+                    || self.maker.decode(part),
                 )
             });
             written?;
             let decoded = decoded?;
             if counted {
-                pool.install(|| self.sum(&decoded, sums));
+                pool.install(|| self.maker.sum(&decoded, sums));
             }
             waiting = Some((part, decoded));
         }
@@ -89,117 +60,6 @@ impl Job<'_> {
         }
         output.close()
     }
-
-    /// Reads and decodes a chunk, in parallel, in order.
-    fn decode(&self, items: &[Item]) -> Result<Decoded> {
-        items.par_iter().with_max_len(1).map(|item| self.ready(item)).collect()
-    }
-
-    /// An item made ready to be stored; errors as those of [`Job::pixels`].
-    fn ready(&self, item: &Item) -> Result<std::result::Result<Ready, String>> {
-        let Prepared { mut pixels, notes } = match self.pixels(item)? {
-            Ok(prepared) => prepared,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let Some(quality) = self.quality else {
-            return Ok(Ok(Ready { pixels, record: None, notes }));
-        };
-        let record = jpeg::encode(&pixels, &self.shape, quality)?;
-        jpeg::decode(&record, &self.shape, &self.all(), &mut pixels)
-            .with_context(|| format!("{}, stored as JPEG, cannot be read again", item.name))?;
-        Ok(Ok(Ready { pixels, record: Some(record), notes }))
-    }
-
-    /// The pixels of an item; the inner error means that it is skipped, the outer one ends it all.
-    fn pixels(&self, item: &Item) -> Result<std::result::Result<Prepared, String>> {
-        let bytes = match &item.content {
-            Content::File(path) => match read_file(path) {
-                Ok(bytes) => bytes,
-                Err(error) => return Ok(Err(crate::errors::sentence(&error))),
-            },
-            Content::Part { of, offset, length } => {
-                if *length > FILE_LIMIT {
-                    return Ok(Err(too_large(*length)));
-                }
-                let mut bytes = vec![0; *length as usize];
-                of.read_at(*offset, &mut bytes).with_context(|| {
-                    format!("{} of {} cannot be read", item.name, of.path().display())
-                })?;
-                bytes
-            }
-        };
-        let (preparation, channels) = (&self.source.preparation, self.source.channels);
-        Ok(match self.source.stored {
-            Stored::Interleaved => Ok(Prepared { pixels: bytes, notes: Notes::new() }),
-            Stored::Planar => {
-                let plane = bytes.len() / channels;
-                let pixels = (0..bytes.len())
-                    .map(|at| bytes[at % channels * plane + at / channels])
-                    .collect();
-                Ok(Prepared { pixels, notes: Notes::new() })
-            }
-            Stored::Encoded => {
-                let decode = || decode::prepare_image(&bytes, preparation, channels);
-                guarded(decode)
-                    .unwrap_or_else(|| Err(anyhow!("the decoder failed at it")))
-                    .map_err(|error| crate::errors::sentence(&error))
-            }
-        })
-    }
-
-    fn all(&self) -> Area {
-        Area::all(self.shape.height, self.shape.width)
-    }
-
-    /// Adds the pixels of a chunk to the sums.
-    fn sum(&self, decoded: &Decoded, sums: &mut Sums) {
-        let empty = || Sums::new([self.shape.height, self.shape.width, self.shape.channels]);
-        let part = decoded
-            .par_chunks(decoded.len().div_ceil(rayon::current_num_threads()).max(1))
-            .map(|some| {
-                let mut sums = empty();
-                let pixels = some.iter().flatten().map(|image| &image.pixels[..]);
-                sums.add(&pixels.collect::<Vec<_>>());
-                sums
-            })
-            .reduce(empty, |mut a, b| {
-                a.merge(&b);
-                a
-            });
-        sums.merge(&part);
-    }
-
-    /// Adds a shard that was finished before to the sums, comparing its checksums.
-    fn sum_shard(&self, info: &ShardInfo, sums: &mut Sums) -> Result<()> {
-        let path = self.out.join(&info.file);
-        let shard = Shard::open(&path, &self.shape, self.source.classes.len(), true)?;
-        let chunk = (CHUNK_BYTES / self.shape.image_bytes()).max(1);
-        for start in (0..shard.len()).step_by(chunk) {
-            let decoded = (start..shard.len().min(start + chunk))
-                .into_par_iter()
-                .map(|record| {
-                    let mut pixels = vec![0; self.shape.image_bytes()];
-                    shard.read(record, &self.all(), &mut pixels, true)?;
-                    Ok(Ok(Ready { pixels, record: None, notes: Notes::new() }))
-                })
-                .collect::<Result<Decoded>>()?;
-            self.sum(&decoded, sums);
-        }
-        Ok(())
-    }
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let file = fs::File::open(path).context("the file cannot be opened")?;
-    let length = file.metadata()?.len();
-    ensure!(length <= FILE_LIMIT, "{}", too_large(length));
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.take(FILE_LIMIT).read_to_end(&mut bytes).context("the file cannot be read")?;
-    Ok(bytes)
-}
-
-fn too_large(length: u64) -> String {
-    format!("the file has {} MiB; at most {} are read", length >> 20, FILE_LIMIT >> 20)
 }
 
 /// The shards of a split, one after the other.
@@ -251,6 +111,11 @@ impl Output<'_> {
         if let Some(writer) = self.writer.take() {
             self.done.shards.push(writer.finish()?);
         }
+        self.save()
+    }
+
+    /// Saves how far things are.
+    fn save(&mut self) -> Result<()> {
         self.state.splits.insert(self.job.split.to_string(), self.done.clone());
         resume::save(self.state, self.job.out)
     }
@@ -258,6 +123,7 @@ impl Output<'_> {
 
 impl Job<'_> {
     fn next_shard(&self, number: usize) -> Result<Writer> {
-        Writer::create(&self.out.join(format!("{}-{number:05}.shard", self.split)), self.shape)
+        let path = self.out.join(format!("{}-{number:05}.shard", self.split));
+        Writer::create(&path, self.maker.shape)
     }
 }

@@ -6,27 +6,30 @@
 //!
 //! After each shard `unfinished.json` says how far things are. Started again with the same source
 //! and settings, finished shards are kept (the sums are made again from them) and the rest follows.
+//! One process at a time writes in a folder.
 
+mod finish;
 mod job;
+mod kept;
+mod ready;
 mod resume;
 
 use super::Source;
-use crate::data::dataset::{
-    Dataset, FORMAT, HEADER_FILE, Header, SKIPPED_FILE, STATISTICS_FILE, SplitInfo, UNFINISHED_FILE,
-};
+use crate::data::dataset::{Dataset, HEADER_FILE};
 use crate::data::shard::{RecordShape, Store};
 use crate::data::statistics::Sums;
-use crate::files;
+use crate::files::lock::{self, Lock};
 use crate::machine::threads;
+use crate::note;
 use crate::progress::Progress;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use job::Job;
-use resume::Unfinished;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use ready::Maker;
+use resume::{Begun, Unfinished};
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Pixels that a shard of the usual size holds.
 pub const SHARD_BYTES: usize = 256 << 20;
@@ -62,104 +65,99 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// An image that could not be used: a line of `skipped.jsonl`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// The item's name.
-    pub file: String,
-    /// Why.
-    pub reason: String,
-}
-
 /// Writes the data set. Where more than `max_bad` images are skipped it stays unfinished, with an
 /// error.
+///
+/// # Errors
+/// If another process writes in the folder, the folder holds something else, a file cannot be read
+/// or written, or too many images are skipped.
 pub fn write(source: &Source, options: &Options) -> Result<Summary> {
+    let Some(lock) = hold(&options.out)? else {
+        bail!(
+            "another process is preparing {}; wait for it, or name another folder with --out",
+            options.out.display()
+        );
+    };
+    write_held(source, options, &lock)
+}
+
+/// As [`write()`], but where another process is writing the same, it is waited for, and what it
+/// made is opened.
+pub fn write_once(source: &Source, options: &Options) -> Result<Dataset> {
+    let out = &options.out;
+    let mut said = false;
+    loop {
+        if let Some(lock) = hold(out)? {
+            if out.join(HEADER_FILE).exists() {
+                return Dataset::open(out);
+            }
+            return Ok(write_held(source, options, &lock)?.dataset);
+        }
+        if !said {
+            note!("another process is preparing {}; waiting for it", out.display());
+            said = true;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Makes the folder and keeps others from it; None: another process does.
+fn hold(out: &Path) -> Result<Option<Lock>> {
+    let made = fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()));
+    made.and_then(|_| lock::lock(out)).map_err(|error| with_room(error, out))
+}
+
+/// Writes the data set in a folder that is ours.
+fn write_held(source: &Source, options: &Options, _: &Lock) -> Result<Summary> {
     let workers = match options.workers {
         Some(workers) => threads::useful("--workers", workers),
         None => rayon::current_num_threads(),
     };
     let pool = threads::pool("reading images", workers)?;
-    let mut state = resume::begin(source, options)?;
+    let written = match resume::begin(source, options) {
+        Ok(Begun::Finished(state)) => finish::again(&options.out, &state),
+        Ok(Begun::Unfinished(state)) => write_shards(source, options, state, &pool),
+        Err(error) => Err(error),
+    };
+    written.map_err(|error| with_room(error, &options.out))
+}
+
+/// Writes the shards that are missing, and what comes after them.
+fn write_shards(
+    source: &Source,
+    options: &Options,
+    mut state: Unfinished,
+    pool: &rayon::ThreadPool,
+) -> Result<Summary> {
     let [height, width] = source.preparation.size;
     let shape = RecordShape { store: options.store(), height, width, channels: source.channels };
 
     let total: usize = source.splits.iter().map(|(_, items)| items.len()).sum();
     let progress = Progress::new("prepare", total as u64);
     let mut sums = Sums::new([height, width, source.channels]);
+    state.splits.retain(|name, _| source.splits.iter().any(|(split, _)| split == name));
+    let maker = Maker { source, shape, quality: options.jpeg_quality };
+    let full = (options.shard_bytes / shape.image_bytes()).max(1);
     for (split, items) in &source.splits {
-        let full = (options.shard_bytes / shape.image_bytes()).max(1);
-        let quality = options.jpeg_quality;
-        let job =
-            Job { source, shape, quality, full, out: &options.out, split, progress: &progress };
-        job.run(items, &pool, &mut state, &mut sums)?;
+        let (maker, out, progress) = (&maker, &options.out, &progress);
+        let job = Job { maker, full, out, split, progress };
+        job.run(items, pool, &mut state, &mut sums)?;
     }
     progress.finish();
-    finish(source, options, state, &sums, total)
+    finish::finish(source, options, state, &sums, total)
 }
 
-/// Writes what comes after the shards; `dataset.json` last.
-fn finish(
-    source: &Source,
-    options: &Options,
-    state: Unfinished,
-    sums: &Sums,
-    total: usize,
-) -> Result<Summary> {
-    let out = &options.out;
-    let skipped: Vec<&Skipped> =
-        source.splits.iter().flat_map(|(split, _)| state.splits[split].skipped.iter()).collect();
-    files::write_whole(&out.join(SKIPPED_FILE), |file| {
-        for line in &skipped {
-            writeln!(file, "{}", serde_json::to_string(line)?)?;
-        }
-        Ok(())
-    })?;
-    let bad = skipped.len() as u64;
-    let allowed = options.max_bad.unwrap_or(total as u64 / 100);
-    if bad > allowed {
-        bail!(
-            "{bad} of {total} images could not be used, more than the {allowed} allowed; \
-             {} names each with its reason; mend or remove them, or allow more with --max-bad",
-            out.join(SKIPPED_FILE).display()
-        );
+/// With what to do, where the disk has no room or a limit was reached.
+fn with_room(error: anyhow::Error, out: &Path) -> anyhow::Error {
+    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let is_full =
+        |cause: &io::Error| matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+    if !error.chain().filter_map(|cause| cause.downcast_ref()).any(is_full) {
+        return error;
     }
-    ensure!(sums.images() > 0, "no image is left for the training split");
-
-    sums.write(&out.join(STATISTICS_FILE))?;
-    let [height, width] = source.preparation.size;
-    let notes = notes(source, &state);
-    let splits = state.splits.into_iter().map(|(name, split)| {
-        let images = split.shards.iter().map(|shard| shard.records).sum();
-        (name, SplitInfo { images, shards: split.shards })
-    });
-    let header = Header {
-        format: FORMAT,
-        source: source.kind.clone(),
-        height,
-        width,
-        channels: source.channels,
-        store: options.store(),
-        quality: options.jpeg_quality,
-        preparation: source.preparation.clone(),
-        classes: source.classes.clone(),
-        splits: splits.collect(),
-    };
-    let mut text = serde_json::to_string_pretty(&header)?;
-    text.push('\n');
-    files::write_text(&out.join(HEADER_FILE), &text)?;
-    fs::remove_file(out.join(UNFINISHED_FILE))?;
-    Ok(Summary { dataset: Dataset::open(out)?, skipped: bad, notes })
-}
-
-/// What was wrong with images that were used, with how many they are and the first of them.
-fn notes(source: &Source, state: &Unfinished) -> Vec<String> {
-    let mut all: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
-    for (what, noted) in source.splits.iter().flat_map(|(split, _)| &state.splits[split].noted) {
-        all.entry(what).or_insert((0, &noted.first)).0 += noted.images;
-    }
-    let line = |(what, (images, first)): (&str, (u64, &str))| match images {
-        1 => format!("{first}: {what}"),
-        _ => format!("{first} and {} more: {what}", images - 1),
-    };
-    all.into_iter().map(line).collect()
+    error.context(format!(
+        "there is no room for {}; make some, and start the same command again: it goes on where it \
+         stopped",
+        out.display()
+    ))
 }

@@ -1,17 +1,18 @@
 //! How far an unfinished data set is, and whether it may be gone on with.
 
-use super::{Options, Skipped};
+use super::Options;
 use crate::config_error;
 use crate::data::dataset::{FORMAT, HEADER_FILE, UNFINISHED_FILE};
 use crate::data::preparation::Preparation;
-use crate::data::prepare::Source;
+use crate::data::prepare::{Skipped, Source};
+use crate::data::seal;
 use crate::data::shard::{ShardInfo, Store};
-use crate::files::{self, text};
-use anyhow::{Context, Result, ensure};
+use crate::files::{self, lock, text};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A larger `unfinished.json` is none of ours (a million skipped files take some 100 MB).
 const STATE_LIMIT: u64 = 1 << 30;
@@ -21,13 +22,12 @@ const STATE_LIMIT: u64 = 1 << 30;
 pub(super) struct Unfinished {
     format: u32,
     source: String,
-    path: PathBuf,
+    /// The source's real path.
+    path: String,
     preparation: Preparation,
     store: Store,
     quality: Option<u8>,
     shard_bytes: usize,
-    /// CRC-32 of all classes, splits, names and labels: another source is another list.
-    items_crc32: u32,
     pub(super) splits: BTreeMap<String, SplitState>,
 }
 
@@ -59,81 +59,85 @@ impl SplitState {
     }
 }
 
-/// Checks the folder and finds out what is done already.
-pub(super) fn begin(source: &Source, options: &Options) -> Result<Unfinished> {
+/// What there is to do in a folder.
+pub(super) enum Begun {
+    /// All, or the rest.
+    Unfinished(Unfinished),
+    /// Nothing but to take `unfinished.json` away: it was killed in between.
+    Finished(Unfinished),
+}
+
+/// Checks the folder, which is locked, and finds out what is done already.
+pub(super) fn begin(source: &Source, options: &Options) -> Result<Begun> {
     let out = &options.out;
     let new = Unfinished::new(source, options);
-    fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
-    let file = out.join(UNFINISHED_FILE);
+    let old = read(out)?;
     if out.join(HEADER_FILE).exists() {
-        return Err(config_error!(
-            "{} holds a finished data set already; name another folder with --out, or remove it",
-            out.display()
-        ));
+        return match old {
+            Some(old) if old.is_of_the_same(&new) => Ok(Begun::Finished(old)),
+            _ => Err(config_error!(
+                "{} holds a finished data set already; name another folder with --out, or remove \
+                 it",
+                out.display()
+            )),
+        };
     }
-    if !file.exists() {
+    let Some(old) = old else {
         // Killed at the very beginning it left the file's first half.
-        let half = files::temporary_name(&file);
-        if fs::read_dir(out)?.any(|entry| entry.is_ok_and(|entry| entry.path() != half)) {
+        let half = files::temporary_name(&out.join(UNFINISHED_FILE));
+        let ours = [half, out.join(lock::NAME)];
+        if fs::read_dir(out)?.any(|entry| entry.is_ok_and(|entry| !ours.contains(&entry.path()))) {
             return Err(config_error!(
                 "{} is not empty and holds no unfinished data set; name another folder with --out",
                 out.display()
             ));
         }
         save(&new, out)?;
-        return Ok(new);
-    }
-    let text = text::read(&file, STATE_LIMIT).with_context(|| file.display().to_string())?;
-    let old: Unfinished = serde_json::from_str(&text)
-        .with_context(|| format!("{} is damaged; remove {}", file.display(), out.display()))?;
+        return Ok(Begun::Unfinished(new));
+    };
     if !old.is_of_the_same(&new) {
         return Err(config_error!(
             "{} holds an unfinished data set of another source or other settings ({} from {}); \
              name another folder with --out, or remove it",
             out.display(),
             old.source,
-            old.path.display()
+            old.path
         ));
     }
-    for shard in old.splits.values().flat_map(|split| &split.shards) {
-        ensure!(
-            fs::metadata(out.join(&shard.file)).is_ok_and(|m| m.len() == shard.bytes),
-            "{} was finished, but is missing or has another length now; remove {} and start again",
-            shard.file,
-            out.display()
-        );
+    Ok(Begun::Unfinished(old))
+}
+
+/// What `unfinished.json` says; None: there is none.
+fn read(out: &Path) -> Result<Option<Unfinished>> {
+    let file = out.join(UNFINISHED_FILE);
+    if !file.exists() {
+        return Ok(None);
     }
-    Ok(old)
+    let damaged = || format!("{} is damaged; remove {}", file.display(), out.display());
+    let text = text::read(&file, STATE_LIMIT).with_context(|| file.display().to_string())?;
+    let text = seal::opened(&text).with_context(damaged)?;
+    serde_json::from_str(&text).with_context(damaged)
 }
 
 impl Unfinished {
     /// Nothing done yet.
     fn new(source: &Source, options: &Options) -> Unfinished {
-        let mut crc = crc32fast::Hasher::new();
-        for class in &source.classes {
-            crc.update(format!("{}\n{}\n", class.id, class.name).as_bytes());
-        }
-        for (split, items) in &source.splits {
-            crc.update(split.as_bytes());
-            for item in items {
-                crc.update(item.name.as_bytes());
-                crc.update(&item.label.to_le_bytes());
-            }
-        }
+        let path = fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone());
         Unfinished {
             format: FORMAT,
             source: source.kind.clone(),
-            path: fs::canonicalize(&source.path).unwrap_or_else(|_| source.path.clone()),
+            // Bytes that are no UTF-8 as `\xE9`, within quotation marks: no other path is so.
+            path: path.to_str().map_or_else(|| format!("{path:?}"), str::to_string),
             preparation: source.preparation.clone(),
             store: options.store(),
             quality: options.jpeg_quality,
             shard_bytes: options.shard_bytes,
-            items_crc32: crc.finalize(),
             splits: BTreeMap::new(),
         }
     }
 
-    /// Whether source and settings are `other`'s, however far each is.
+    /// Whether source and settings are `other`'s, however far each is. What images the source has
+    /// may have changed: each finished shard is compared with them.
     fn is_of_the_same(&self, other: &Unfinished) -> bool {
         self.format == other.format
             && self.source == other.source
@@ -142,10 +146,10 @@ impl Unfinished {
             && self.store == other.store
             && self.quality == other.quality
             && self.shard_bytes == other.shard_bytes
-            && self.items_crc32 == other.items_crc32
     }
 }
 
 pub(super) fn save(state: &Unfinished, out: &Path) -> Result<()> {
-    files::write_text(&out.join(UNFINISHED_FILE), &serde_json::to_string_pretty(state)?)
+    let text = seal::sealed(&serde_json::to_string_pretty(state)?);
+    files::write_text(&out.join(UNFINISHED_FILE), &text)
 }
