@@ -1,5 +1,5 @@
-//! What a new kind of layer or schedule owes to readers: its row in the README, with every key. The
-//! guide itself is `.github/CONTRIBUTING.md`.
+//! What is owed to readers: a row in the README for each kind of layer and schedule, with every key,
+//! and a test for each line of what it guarantees. The guide itself is `.github/CONTRIBUTING.md`.
 
 use alexnet::keys::fields_of;
 use alexnet::layers::{Family, KINDS, Weights};
@@ -72,4 +72,31 @@ fn the_guide_names_files_that_there_are() {
     for text in ["src/layers/mod.rs", "tests/cases/mod.rs", "tests/cases/reference.rs"] {
         assert!(guide.contains(text) && root.join(text).exists(), "{text}");
     }
+}
+
+/// The tables of guarantees name files, and functions in the file named before them.
+#[test]
+fn every_guarantee_names_tests_that_there_are() {
+    let readme = readme();
+    let (_, section) = readme.split_once("## What is guaranteed").expect("the section");
+    let section = section.split("\n## ").next().unwrap();
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut lines = 0;
+    for line in section.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+        let named = line.split('|').nth(2).unwrap_or_default();
+        let mut source = String::new();
+        for name in named.split('`').skip(1).step_by(2) {
+            let file = tests.join(format!("{name}.rs"));
+            if file.exists() {
+                source = fs::read_to_string(file).unwrap();
+                assert!(source.contains("#[test]"), "{name} has no tests");
+            } else {
+                let here = source.contains(&format!("fn {name}("));
+                assert!(here, "the README names {name}, which its file does not have: {line}");
+            }
+        }
+        assert!(!source.is_empty(), "a guarantee without a test: {line}");
+        lines += 1;
+    }
+    assert!(lines > 15, "the section has {lines} lines");
 }

@@ -6,6 +6,7 @@ pub mod evaluate;
 pub mod feed;
 mod finite;
 pub mod initial;
+mod keeping;
 pub mod lines;
 pub mod mend;
 pub mod metrics;

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 /// averaged.
 const STUCK_AFTER: u64 = 400;
 const OVER: usize = 100;
-/// Steps of a whole run, at least, whose loss says that it has diverged.
+/// Fewer steps say nothing about whether training has diverged.
 const FEWEST: usize = 5;
 /// A mean loss so many times that of chance is one of a run that has diverged.
 const DIVERGED: f64 = 10.0;
@@ -124,7 +124,7 @@ impl Recent {
         }
         self.steps.push_back(tally);
         let (classes, chance) = (self.classes, self.chance());
-        if step == STUCK_AFTER && self.steps.len() == OVER && self.mean_loss() > 0.99 * chance {
+        if step == STUCK_AFTER && self.steps.len() == OVER && self.last(OVER) > 0.99 * chance {
             progress.say(&format!(
                 "the loss has not left ln({classes}) = {chance:.2} in {STUCK_AFTER} steps. Likely \
                 causes: weight_sigma = 0.01 in every layer together with biases of 1 \
@@ -138,28 +138,34 @@ impl Recent {
     /// Err: the mean loss of the last steps, enough of them, is that of a network that has
     /// diverged.
     pub fn check(&self, run: &RunFolder, state: &TrainingState) -> Result<()> {
-        if self.steps.len() == OVER { self.judge(run, state) } else { Ok(()) }
+        if self.steps.len() == OVER {
+            self.judge(self.last(OVER), OVER, run, state)
+        } else {
+            Ok(())
+        }
     }
 
-    /// The same at the end of a run, whose steps may be fewer.
+    /// The same at the end of a run whose steps are fewer: of its last epoch alone, since a loss may
+    /// begin high and fall.
     pub fn check_end(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
-        let enough = state.epoch == config.train.epochs && self.steps.len() >= FEWEST;
-        if enough { self.judge(run, state) } else { Ok(()) }
+        let (ends, steps) = (state.epoch == config.train.epochs, state.batches as usize);
+        let few = (FEWEST..OVER).contains(&self.steps.len());
+        if ends && few { self.judge(state.tally.mean_loss(), steps, run, state) } else { Ok(()) }
     }
 
     /// Whether the last steps, enough of them, look as if training were diverging: nothing to be
     /// saved over what was good, until they are better or more.
     pub fn looks_diverged(&self) -> bool {
-        self.steps.len() >= FEWEST && self.mean_loss() > DIVERGED * self.chance()
+        self.steps.len() >= FEWEST && self.last(FEWEST) > DIVERGED * self.chance()
     }
 
-    fn judge(&self, run: &RunFolder, state: &TrainingState) -> Result<()> {
-        let (loss, most) = (self.mean_loss(), DIVERGED * self.chance());
+    /// `loss` is the mean over the last `steps`.
+    fn judge(&self, loss: f64, steps: usize, run: &RunFolder, state: &TrainingState) -> Result<()> {
+        let most = DIVERGED * self.chance();
         ensure!(
             loss <= most,
-            "the mean loss over {} steps is {loss:.2} at step {}, above {DIVERGED}·ln({}) = \
+            "the mean loss over {steps} steps is {loss:.2} at step {}, above {DIVERGED}·ln({}) = \
              {most:.2}: {}",
-            self.steps.len(),
             state.step,
             self.classes,
             diverged(run, state.schedule.rate)
@@ -171,9 +177,10 @@ impl Recent {
         (self.classes as f64).ln()
     }
 
-    fn mean_loss(&self) -> f64 {
+    /// Mean loss of the last `steps`.
+    fn last(&self, steps: usize) -> f64 {
         let mut sum = Tally::default();
-        self.steps.iter().for_each(|tally| sum.add(*tally));
+        self.steps.iter().rev().take(steps).for_each(|tally| sum.add(*tally));
         sum.mean_loss()
     }
 }

@@ -1,7 +1,7 @@
 //! The training loop: batch in, gradients, update, numbers out; at the end of an epoch validation,
 //! the schedule's verdict, checkpoints.
 
-use super::checkpoint::{DataFacts, Snapshot, TrainingState};
+use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
 use super::evaluate::{self, images_per_batch};
 use super::feed::{self, Cropping};
@@ -21,7 +21,7 @@ use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::note;
-use crate::progress::{self, Progress};
+use crate::progress::Progress;
 use crate::schedules::Verdict;
 use anyhow::{Result, bail};
 use std::sync::Arc;
@@ -188,24 +188,6 @@ impl Trainer<'_> {
         })
     }
 
-    /// At a step's border: saves where a signal asks for that and not for the end, and keeps in
-    /// mind what the disk holds, for a second signal's answer.
-    fn heed(&self, session: &mut Session) -> Result<()> {
-        if self.interrupt.take_save() && !self.interrupt.wanted() {
-            self.save_now(session)?;
-            session.saver.wait();
-            if session.saver.held() == Some(self.state.step) {
-                let last = self.run.last();
-                let step = self.state.step;
-                progress::say(&format!("saved as asked: {}, step {step}", last.display()));
-            }
-        }
-        if let Some(step) = session.saver.held() {
-            self.interrupt.keeps(telling::kept(&self.run, step));
-        }
-        Ok(())
-    }
-
     fn interrupted(&self, unsaved: bool, session: &mut Session) -> Result<End> {
         if unsaved {
             self.save_now(session)?;
@@ -347,63 +329,6 @@ impl Trainer<'_> {
         self.keep(epoch, is_best, session)?;
         session.clock.restart();
         Ok(true)
-    }
-
-    /// The checkpoints after `epoch`; none where training seems to diverge and the network is not
-    /// the best on validation, so that there stays a good one to go on from.
-    fn keep(&self, epoch: u32, is_best: bool, session: &mut Session) -> Result<()> {
-        let chosen = is_best && self.images.validation.is_some();
-        if session.recent.looks_diverged() && !chosen {
-            telling::not_saved(&self.run, epoch);
-            return Ok(());
-        }
-        let mut files = Vec::new();
-        if is_best {
-            files.push(self.run.best());
-        }
-        let keep = self.config.train.keep;
-        if keep > 0 && epoch.is_multiple_of(keep) {
-            files.push(self.run.epoch(epoch));
-        }
-        // `last` comes last: killed before, the run repeats the epoch and writes the others again.
-        files.push(self.run.last());
-        session.saver.wait();
-        let snapshot = self.snapshot(session)?;
-        session.saver.begin(snapshot, files);
-        Ok(())
-    }
-
-    /// Saves where training stands as `last.safetensors` while the next steps go on; where a write
-    /// is under way, as soon as that has ended.
-    fn save_last(&self, session: &mut Session) -> Result<()> {
-        if session.saver.is_busy() {
-            session.saver.want();
-            return Ok(());
-        }
-        let snapshot = self.snapshot(session)?;
-        session.saver.begin(snapshot, vec![self.run.last()]);
-        Ok(())
-    }
-
-    /// As [`Trainer::save_last`], at once; training ends here.
-    fn save_now(&self, session: &mut Session) -> Result<()> {
-        session.saver.wait();
-        self.save_last(session)
-    }
-
-    /// A copy of all that a checkpoint holds, but none of a network that can do nothing any more.
-    fn snapshot(&self, session: &mut Session) -> Result<Snapshot> {
-        let engine = self.engine.as_ref();
-        let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine)?;
-        if let Some(tensor) = snapshot.not_finite() {
-            session.sound = false;
-            bail!(
-                "{tensor} has values that are no numbers after step {}: {}",
-                self.state.step,
-                diverged(&self.run, self.state.schedule.rate)
-            );
-        }
-        Ok(snapshot)
     }
 
     /// None: interrupted. Err: also a loss that is no number.

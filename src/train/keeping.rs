@@ -1,0 +1,85 @@
+//! What a run keeps: its checkpoints, at a step's border, after an epoch, and at its end.
+
+use super::checkpoint::Snapshot;
+use super::session::Session;
+use super::telling::{self, diverged};
+use super::trainer::Trainer;
+use crate::progress;
+use anyhow::{Result, bail};
+
+impl Trainer<'_> {
+    /// At a step's border: saves where a signal asks for that and not for the end, and keeps in
+    /// mind what the disk holds, for a second signal's answer.
+    pub(super) fn heed(&self, session: &mut Session) -> Result<()> {
+        if self.interrupt.take_save() && !self.interrupt.wanted() {
+            self.save_now(session)?;
+            session.saver.wait();
+            if session.saver.held() == Some(self.state.step) {
+                let last = self.run.last();
+                let step = self.state.step;
+                progress::say(&format!("saved as asked: {}, step {step}", last.display()));
+            }
+        }
+        if let Some(step) = session.saver.held() {
+            self.interrupt.keeps(telling::kept(&self.run, step));
+        }
+        Ok(())
+    }
+
+    /// The checkpoints after `epoch`; none where training seems to diverge and the network is not
+    /// the best on validation, so that there stays a good one to go on from.
+    pub(super) fn keep(&self, epoch: u32, is_best: bool, session: &mut Session) -> Result<()> {
+        let chosen = is_best && self.images.validation.is_some();
+        if session.recent.looks_diverged() && !chosen {
+            telling::not_saved(&self.run, epoch);
+            return Ok(());
+        }
+        let mut files = Vec::new();
+        if is_best {
+            files.push(self.run.best());
+        }
+        let keep = self.config.train.keep;
+        if keep > 0 && epoch.is_multiple_of(keep) {
+            files.push(self.run.epoch(epoch));
+        }
+        // `last` comes last: killed before, the run repeats the epoch and writes the others again.
+        files.push(self.run.last());
+        session.saver.wait();
+        let snapshot = self.snapshot(session)?;
+        session.saver.begin(snapshot, files);
+        Ok(())
+    }
+
+    /// Saves where training stands as `last.safetensors` while the next steps go on; where a write
+    /// is under way, as soon as that has ended.
+    pub(super) fn save_last(&self, session: &mut Session) -> Result<()> {
+        if session.saver.is_busy() {
+            session.saver.want();
+            return Ok(());
+        }
+        let snapshot = self.snapshot(session)?;
+        session.saver.begin(snapshot, vec![self.run.last()]);
+        Ok(())
+    }
+
+    /// As [`Trainer::save_last`], at once; training ends here.
+    pub(super) fn save_now(&self, session: &mut Session) -> Result<()> {
+        session.saver.wait();
+        self.save_last(session)
+    }
+
+    /// A copy of all that a checkpoint holds, but none of a network that can do nothing any more.
+    pub(super) fn snapshot(&self, session: &mut Session) -> Result<Snapshot> {
+        let engine = self.engine.as_ref();
+        let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine)?;
+        if let Some(tensor) = snapshot.not_finite() {
+            session.sound = false;
+            bail!(
+                "{tensor} has values that are no numbers after step {}: {}",
+                self.state.step,
+                diverged(&self.run, self.state.schedule.rate)
+            );
+        }
+        Ok(snapshot)
+    }
+}
