@@ -24,6 +24,11 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Whether it needs tensor cores, which compute capability 8.0 begins to have for TF32.
+    pub fn on_tensor_cores(&self) -> bool {
+        self.constants.iter().any(|(name, value)| *name == "TILE_TENSOR" && value == "1")
+    }
+
     pub fn threads(&self) -> usize {
         self.block.0 * self.block.1 * self.block.2
     }

@@ -161,25 +161,33 @@ inline float to_tf32(float value) {
     return value;
 }
 /// mma.sync.m16n8k8 for TF32: exact products, summed in double and rounded once (on a GPU the order
-/// within an instruction, and its rounding, are not specified).
+/// within an instruction, and its rounding, are not specified). A shuffle is what all lanes of the
+/// warp have to reach: the first says that all have given their values, the second that all have
+/// taken what they need.
 inline void multiply_add_tf32(float& c0, float& c1, float& c2, float& c3, float low0, float low1,
                               float high0, float high1, float b0, float b1) {
-    unsigned row = lane() / 4 * 4, column = lane() % 4 * 8;  // first lanes of line and columns
-    float* sums[] = {&c0, &c1, &c2, &c3};
-    double total[4] = {c0, c1, c2, c3};
-    for (unsigned q = 0; q < 4; q++) {
-        float left[2][2] = {{shuffle(low0, row + q), shuffle(low1, row + q)},
-                            {shuffle(high0, row + q), shuffle(high1, row + q)}};
+    static float given[32][32][6];  // [warp][lane]; one block runs at a time
+    const Runtime& r = *standin_runtime;
+    unsigned thread = r.thread.x + r.threads.x * (r.thread.y + r.threads.y * r.thread.z);
+    auto& warp = given[thread / 32];
+    const float own[6] = {low0, low1, high0, high1, b0, b1};
+    for (unsigned i = 0; i < 6; i++) warp[lane()][i] = to_tf32(own[i]);
+    shuffle(0u, lane());
+    float* sums[2][2] = {{&c0, &c1}, {&c2, &c3}};  // [line][column]
+    for (unsigned m = 0; m < 2; m++) {
         for (unsigned n = 0; n < 2; n++) {
-            float right[2] = {shuffle(b0, column + 4 * n + q), shuffle(b1, column + 4 * n + q)};
-            for (unsigned m = 0; m < 2; m++) {
-                for (unsigned half = 0; half < 2; half++) {
-                    total[2 * m + n] += double(to_tf32(left[half][m])) * to_tf32(right[half]);
+            double total = *sums[m][n];
+            for (unsigned half = 0; half < 2; half++) {
+                for (unsigned q = 0; q < 4; q++) {
+                    const float* left = warp[lane() / 4 * 4 + q];
+                    const float* right = warp[lane() % 4 * 8 + 4 * n + q];
+                    total += double(left[2 * half + m]) * right[4 + half];
                 }
             }
+            *sums[m][n] = float(total);
         }
     }
-    for (unsigned i = 0; i < 4; i++) *sums[i] = float(total[i]);
+    shuffle(0u, lane());
 }
 }  // namespace standin
 
