@@ -1,7 +1,7 @@
 //! A folder of images, one folder a class.
 //!
 //! Either SRC/train/CLASS/…, SRC/val/CLASS/… and perhaps SRC/test/CLASS/…, or SRC/CLASS/… alone
-//! ([`layout`](super::layout) has the names that splits go by); where there is no `val`, it is
+//! ([`layout`] has the names that splits go by); where there is no `val`, it is
 //! carved from the training images. Classes are in the order of their names (by bytes). What a file
 //! is, its content decides; its name does not matter.
 
