@@ -71,8 +71,9 @@ pub fn watch(at_once: &'static str) -> Result<()> {
 fn heard(signal: i32) {
     let finishes = HEARD.finishes.load(Ordering::SeqCst);
     if system::asks_to_save(signal) {
-        HEARD.save.store(true, Ordering::SeqCst);
-        if !finishes {
+        if finishes {
+            HEARD.save.store(true, Ordering::SeqCst);
+        } else {
             progress::say(&format!("{}: there is nothing to save yet", name(signal)));
         }
         return;

@@ -106,6 +106,15 @@ fn container(group: &Path, names: &Names, swap: u64) -> Option<Supply> {
     let used: u64 = read(names.used)?.trim().parse().ok()?;
     let stat = read("memory.stat").unwrap_or_default();
     let cache: u64 = names.cache.iter().filter_map(|key| entry(&stat, key)).sum();
+    // How much of it may be swapped out is known of version 2 only; otherwise nothing is.
+    let bytes = |name: &str| read(name).and_then(|text| text.trim().parse::<u64>().ok());
+    let swap = match (read("memory.swap.max"), bytes("memory.swap.current")) {
+        (Some(most), Some(now)) => match most.trim().parse::<u64>() {
+            Ok(most) => swap.min(most.saturating_sub(now)),
+            Err(_) => swap, // `max`
+        },
+        _ => 0,
+    };
     let free = (total + swap).saturating_sub(used.saturating_sub(cache));
     Some(Supply { free, total, whose: "the container's memory" })
 }

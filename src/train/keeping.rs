@@ -12,13 +12,13 @@ impl Trainer<'_> {
     /// mind what the disk holds, for a second signal's answer.
     pub(super) fn heed(&self, session: &mut Session) -> Result<()> {
         if self.interrupt.take_save() && !self.interrupt.wanted() {
-            self.save_now(session)?;
+            self.save_last(session)?;
             session.saver.wait();
-            if session.saver.held() == Some(self.state.step) {
-                let last = self.run.last();
-                let step = self.state.step;
-                progress::say(&format!("saved as asked: {}, step {step}", last.display()));
-            }
+            let (last, step) = (self.run.last(), self.state.step);
+            progress::say(&match session.saver.held() == Some(step) {
+                true => format!("saved as asked: {}, step {step}", last.display()),
+                false => format!("not saved as asked: {}", session.saver.trouble()),
+            });
         }
         if let Some(step) = session.saver.held() {
             self.interrupt.keeps(telling::kept(&self.run, step));
@@ -50,22 +50,18 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Saves where training stands as `last.safetensors` while the next steps go on; where a write
-    /// is under way, as soon as that has ended.
+    /// Begins to save where training stands as `last.safetensors`, after a write that is under way.
     pub(super) fn save_last(&self, session: &mut Session) -> Result<()> {
-        if session.saver.is_busy() {
-            session.saver.want();
-            return Ok(());
-        }
+        session.saver.wait();
         let snapshot = self.snapshot(session)?;
         session.saver.begin(snapshot, vec![self.run.last()]);
         Ok(())
     }
 
-    /// As [`Trainer::save_last`], at once; training ends here.
-    pub(super) fn save_now(&self, session: &mut Session) -> Result<()> {
-        session.saver.wait();
-        self.save_last(session)
+    /// Whether training seems to diverge, so that the network is not to take the place of what
+    /// `last.safetensors` holds.
+    pub(super) fn is_spoilt(&self, session: &Session) -> bool {
+        session.recent.looks_diverged() && self.run.last().exists()
     }
 
     /// A copy of all that a checkpoint holds, but none of a network that can do nothing any more.

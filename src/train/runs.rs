@@ -4,6 +4,7 @@
 //! `best.safetensors`. Without a name they are in `runs/`, called after the config.
 
 use crate::config_error;
+use crate::files::copy_whole;
 use crate::files::lock::{self, Lock};
 use crate::files::temporary_name;
 use crate::quoting::Typed;
@@ -85,9 +86,7 @@ impl RunFolder {
         if !self.best().exists() || kept.exists() {
             return Ok(Some(kept).filter(|kept| kept.exists()));
         }
-        fs::hard_link(self.best(), &kept)
-            .or_else(|_| fs::copy(self.best(), &kept).map(|_| ()))
-            .with_context(|| format!("{} cannot be written", kept.display()))?;
+        fs::hard_link(self.best(), &kept).or_else(|_| copy_whole(&self.best(), &kept))?;
         Ok(Some(kept))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! One write is under way at a time, and its copy is the only one in memory. What cannot be written
 //! (a full disk) is kept and tried again, every minute, with the next checkpoint, and at the end;
-//! then two copies at most are kept: the newest, and that of the best network where it is another.
+//! then two copies at most are kept, the newest and that of the best network where it is another,
+//! beside the one that is being taken.
 //! Files are written whole or not at all, so what the disk holds stays good.
 
 use super::checkpoint::{Checkpoint, Snapshot};
@@ -68,8 +69,6 @@ pub struct Saver {
     begun: (Instant, u64),
     /// The step of what `last` holds, where it was written here.
     held: Option<u64>,
-    /// `last` is to be written as soon as there is no other write under way.
-    wanted: bool,
     /// Files of states that had to make room for newer ones in memory.
     lost: Vec<PathBuf>,
     news: Vec<String>,
@@ -92,7 +91,6 @@ impl Saver {
             failure: None,
             begun: (Instant::now(), step),
             held: None,
-            wanted: false,
             lost: Vec::new(),
             news: Vec::new(),
         };
@@ -108,13 +106,8 @@ impl Saver {
         self.writing.is_some()
     }
 
-    /// `last` is to be written as soon as [`Saver::is_due`] is asked and no write is under way.
-    pub fn want(&mut self) {
-        self.wanted = true;
-    }
-
     /// Whether `last` is to be written now, after `step`, inside an epoch: as the config says,
-    /// because it was asked for, or because something could not be written a minute ago.
+    /// or because something could not be written a minute ago.
     pub fn is_due(&mut self, train: &Train, step: u64) -> bool {
         !self.is_busy() && self.is_time(train, step, self.begun.0.elapsed())
     }
@@ -125,7 +118,7 @@ impl Saver {
         let minutes = minutes > 0 && passed >= Duration::from_secs(60 * u64::from(minutes));
         let steps = steps > 0 && step - self.begun.1 >= u64::from(steps);
         let again = (self.failure.is_some() || self.config.is_some()) && passed >= PAUSE;
-        self.wanted || minutes || steps || again
+        minutes || steps || again
     }
 
     /// Begins to write `files` of the run, in this order, after the write under way. Those that
@@ -133,7 +126,6 @@ impl Saver {
     pub fn begin(&mut self, snapshot: Snapshot, files: Vec<PathBuf>) {
         self.wait();
         self.begun = (Instant::now(), snapshot.step);
-        self.wanted = false;
         self.write_config();
         let mut jobs = std::mem::take(&mut self.failed);
         for job in &mut jobs {
@@ -177,7 +169,8 @@ impl Saver {
     }
 
     fn take_in(&mut self, (failed, failure): Left) {
-        if failed.is_empty() {
+        let last = self.run.last();
+        if failed.iter().all(|job| !job.files.contains(&last)) {
             // Every state that is written is `last`'s too.
             self.held = Some(self.begun.1);
         }
@@ -222,6 +215,12 @@ impl Saver {
     /// The step of what `last` holds, where that was written by this process.
     pub fn held(&self) -> Option<u64> {
         self.held
+    }
+
+    /// Why `last` does not hold what it should, and what the disk holds.
+    pub fn trouble(&self) -> String {
+        let failure = self.failure.as_ref().map(|error| sentence(error) + "; ");
+        format!("{}{}", failure.unwrap_or_default(), self.there())
     }
 
     /// What there is to be said since it was last asked for.
@@ -325,8 +324,6 @@ mod tests {
         assert!(!saver.is_time(&train(15, 0), 101, after(59)));
         assert!(saver.is_time(&train(0, 0), 101, after(60)));
         saver.failure = None;
-        saver.want();
-        assert!(saver.is_time(&train(0, 0), 101, after(0)));
     }
 
     #[test]

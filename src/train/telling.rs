@@ -89,6 +89,15 @@ pub fn not_saved(run: &RunFolder, epoch: u32) {
     );
 }
 
+/// The network of a run that ends here seems to be no good; `held` is the step of its checkpoint.
+pub fn left_as_it_is(run: &RunFolder, held: Option<u64>) {
+    let step = held.map_or(String::new(), |step| format!(" of step {step}"));
+    note!(
+        "training seems to diverge; {}{step} is left as it is, since it is better",
+        run.last().display()
+    );
+}
+
 /// What has happened and what to do about it.
 pub fn diverged(run: &RunFolder, rate: f64) -> String {
     // Two digits of a tenth, without the tail of binary fractions.
@@ -149,7 +158,7 @@ impl Recent {
     /// begin high and fall.
     pub fn check_end(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         let (ends, steps) = (state.epoch == config.train.epochs, state.batches as usize);
-        let few = (FEWEST..OVER).contains(&self.steps.len());
+        let few = self.steps.len() < OVER && self.looks_diverged();
         if ends && few { self.judge(state.tally.mean_loss(), steps, run, state) } else { Ok(()) }
     }
 

@@ -62,8 +62,11 @@ pub struct Trainer<'a> {
 pub enum End {
     /// All epochs, or the plateau after the last drop.
     Finished,
-    /// The user wanted it; the checkpoint is written.
-    Interrupted,
+    /// The user wanted it. `all_kept`: `last.safetensors` is of where training stood.
+    Interrupted {
+        /// Otherwise it is older, which has been said.
+        all_kept: bool,
+    },
 }
 
 impl TrainingState {
@@ -101,20 +104,25 @@ impl Trainer<'_> {
             session.tell(None, None);
         }
         let end = self.epochs(&mut session);
-        let saved = match &end {
-            Err(_) if session.sound => self.save_now(&mut session),
-            _ => Ok(()),
-        };
-        let saved = saved.and_then(|()| session.finish(self.state.step));
-        match (&end, saved) {
-            (Ok(_), saved) => saved?,
-            (Err(_), Ok(())) if session.sound => {
-                telling::kept_before_error(&self.run, self.state.step);
+        let worth = end.is_err() && session.sound && !self.is_spoilt(&session);
+        let saved = if worth { self.save_last(&mut session) } else { Ok(()) };
+        match (end, saved.and_then(|()| session.finish(self.state.step))) {
+            (Ok(End::Interrupted { .. }), Err(unsaved)) => {
+                note!("{}", sentence(&unsaved));
+                Ok(End::Interrupted { all_kept: false })
             }
-            (Err(_), Ok(())) => {}
-            (Err(_), Err(unsaved)) => note!("{}", sentence(&unsaved)),
+            (Ok(end), saved) => saved.map(|()| end),
+            (Err(error), Ok(())) => {
+                if worth && session.sound {
+                    telling::kept_before_error(&self.run, self.state.step);
+                }
+                Err(error)
+            }
+            (Err(error), Err(unsaved)) => {
+                note!("{}", sentence(&unsaved));
+                Err(error)
+            }
         }
-        end
     }
 
     /// The loop over steps and epochs.
@@ -189,10 +197,14 @@ impl Trainer<'_> {
     }
 
     fn interrupted(&self, unsaved: bool, session: &mut Session) -> Result<End> {
-        if unsaved {
-            self.save_now(session)?;
+        if self.is_spoilt(session) {
+            telling::left_as_it_is(&self.run, session.saver.held());
+            return Ok(End::Interrupted { all_kept: false });
         }
-        Ok(End::Interrupted)
+        if unsaved {
+            self.save_last(session)?;
+        }
+        Ok(End::Interrupted { all_kept: true })
     }
 
     fn begin_epoch(&mut self) -> Progress {

@@ -179,10 +179,11 @@ fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()>
     run.remove_leftovers();
     let begun = Instant::now();
     match trainer.train()? {
-        End::Interrupted => Err(Error::new(Stopped {
+        End::Interrupted { all_kept } => Err(Error::new(Stopped {
             signal: interrupt.signal().unwrap_or_default(),
             sentence: format!(
-                "interrupted; all is kept in {}, go on with: {}",
+                "interrupted; {} in {}, go on with: {}",
+                if all_kept { "all is kept" } else { "what is kept is" },
                 run.last().display(),
                 run.resume()
             ),

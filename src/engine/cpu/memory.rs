@@ -38,7 +38,7 @@ fn refuse(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], supply: &Supply) -
 
 /// Batches that the loader has in work at least: one that is used, one that waits, one being made.
 const LOADED: u64 = 3;
-/// Copies of a tensor while it is initialised or saved.
+/// Copies of a tensor while it is initialised or taken out.
 const COPIES: u64 = 2;
 
 /// Bytes that are written to, at most, with so many images at once: what the loader makes of them,
@@ -52,7 +52,10 @@ fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u6
     let beside = match plan.mode {
         Mode::Training => {
             let largest = plan.tensors().iter().map(|tensor| tensor.len() as u64).max();
-            (COPIES * largest.unwrap_or(0)).saturating_add(plan.workspace_of(0, batch) as u64)
+            // What is being written to the disk: all parameters and their momenta.
+            let saved = 2 * plan.parameters();
+            let copies = (COPIES * largest.unwrap_or(0)).saturating_add(saved);
+            copies.saturating_add(plan.workspace_of(0, batch) as u64)
         }
         Mode::Evaluation => 0,
     };

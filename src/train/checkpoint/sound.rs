@@ -14,7 +14,7 @@ pub fn open_sound(run: &RunFolder, wanted: &Path) -> Result<Checkpoint> {
     let error = match verified(wanted) {
         Ok(checkpoint) => return Ok(checkpoint),
         // A newer version's is no damage, and an older one is not to take its place.
-        Err(error) if error.is::<OtherFormat>() => return Err(error),
+        Err(error) if error.is::<OtherFormat>() || may_pass(&error) => return Err(error),
         Err(error) => error,
     };
     let others = [run.last(), run.best()].into_iter().chain(run.kept());
@@ -30,6 +30,14 @@ pub fn open_sound(run: &RunFolder, wanted: &Path) -> Result<Checkpoint> {
         sound.state.step
     );
     Ok(sound)
+}
+
+/// Whether a file could not be read for a reason that is not its own: rights, a disk or a server that
+/// does not answer. It may be whole, and nothing older is to take its place.
+fn may_pass(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| !matches!(cause.kind(), NotFound | UnexpectedEof | InvalidData))
 }
 
 fn verified(path: &Path) -> Result<Checkpoint> {
