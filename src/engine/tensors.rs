@@ -6,18 +6,20 @@ use crate::layers::{Learn, Role};
 use crate::network::{Plan, TensorPlan};
 use anyhow::{Result, bail};
 
-/// The tensor, an index into [`Plan::tensors`], from what `part` gives for each part of its layer
-/// by the part's index: the values in the outside world's order.
+/// The tensor, an index into [`Plan::tensors`], filled by `part` for each part of its layer, by the
+/// part's index: its share of the values, in the outside world's order.
 pub(super) fn read(
     plan: &Plan,
     tensor: usize,
-    part: impl Fn(&TensorPlan, usize, &dyn Learn) -> Result<Vec<f32>>,
+    mut part: impl FnMut(&TensorPlan, usize, &dyn Learn, &mut [f32]) -> Result<()>,
 ) -> Result<Tensor> {
     let of = &plan.tensors()[tensor];
-    let mut values = Vec::with_capacity(of.len());
-    for (index, planned) in plan.layers[of.layer].parts.iter().enumerate() {
-        let Role::Learn(learn) = planned.layer.role() else { continue };
-        values.append(&mut part(of, index, learn)?);
+    let mut values = vec![0.0; of.len()];
+    let mut rest = &mut values[..];
+    for (index, learn, size) in parts(plan, of) {
+        let (mine, others) = rest.split_at_mut(size);
+        rest = others;
+        part(of, index, learn, mine)?;
     }
     Ok(Tensor { shape: of.shape.clone(), values })
 }
@@ -35,16 +37,24 @@ pub(super) fn write(
         bail!("{} has {} values, not {}", of.name, of.len(), values.len());
     }
     let mut rest = values;
-    for (index, planned) in plan.layers[of.layer].parts.iter().enumerate() {
-        let (Role::Learn(learn), Some(shapes)) = (planned.layer.role(), planned.layer.parameters())
-        else {
-            continue;
-        };
-        let (mine, others) = rest.split_at(shapes.sizes()[usize::from(of.is_bias)]);
+    for (index, learn, size) in parts(plan, of) {
+        let (mine, others) = rest.split_at(size);
         rest = others;
         part(of, index, learn, mine)?;
     }
     Ok(())
+}
+
+/// The parts of a tensor's layer that have some of it: index, layer, and how many values.
+fn parts<'a>(
+    plan: &'a Plan,
+    of: &TensorPlan,
+) -> impl Iterator<Item = (usize, &'a dyn Learn, usize)> + use<'a> {
+    let is_bias = usize::from(of.is_bias);
+    plan.layers[of.layer].parts.iter().enumerate().filter_map(move |(index, part)| {
+        let Role::Learn(learn) = part.layer.role() else { return None };
+        Some((index, learn, part.layer.parameters()?.sizes()[is_bias]))
+    })
 }
 
 /// A tensor's values as the pair (weights, biases) that [`Learn::pack`] takes, the other one empty.

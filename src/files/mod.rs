@@ -38,6 +38,12 @@ pub fn write_whole(
     result.with_context(|| format!("writing {}", path.display()))
 }
 
+/// Whether a disk has no room, or a limit of the system was reached.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 /// Gives `path` the content of the file `from`, whole or not at all: a copy, which a file system
 /// that can do so shares until one of the two changes. Where there is no room for it both names
 /// stand for one file.

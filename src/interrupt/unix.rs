@@ -1,17 +1,22 @@
 //! Signals as Unix has them.
 
 use anyhow::{Context, Result};
-use libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXCPU};
+use libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::mem::MaybeUninit;
 use std::ptr::null;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The terminal is closed, Ctrl-C, Ctrl-\, a polite kill, the limit of processor time, a batch
 /// system's warning before its limit.
 const SIGNALS: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU, SIGUSR1];
 
-/// Calls `heard` with each signal, on a thread of its own.
+/// Calls `heard` with each signal, on a thread of its own. A limit on the size of files becomes an
+/// error of the write that meets it, as a full disk is, and ends no process.
 pub fn watch(heard: impl Fn(i32) + Send + 'static) -> Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::<AtomicBool>::default())
+        .context("signals cannot be caught")?;
     let mut signals = Signals::new(SIGNALS.iter().filter(|&&signal| !is_ignored(signal)))
         .context("signals cannot be caught")?;
     std::thread::Builder::new()

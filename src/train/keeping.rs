@@ -20,8 +20,10 @@ impl Trainer<'_> {
                 false => format!("not saved as asked: {}", session.saver.trouble()),
             });
         }
-        if let Some(step) = session.saver.held() {
+        let held = session.saver.held();
+        if let Some(step) = held.filter(|_| held != session.answered) {
             self.interrupt.keeps(telling::kept(&self.run, step));
+            session.answered = held;
         }
         Ok(())
     }

@@ -77,12 +77,6 @@ pub struct Saver {
 impl Saver {
     /// For `run`, which stands after `step` steps; `config` is to become its `config.toml`.
     pub fn new(run: &RunFolder, step: u64, config: String) -> Saver {
-        // A limit on the size of files is then an error like others, and ends no process.
-        #[cfg(unix)]
-        let _ = signal_hook::flag::register(
-            signal_hook::consts::SIGXFSZ,
-            std::sync::Arc::<std::sync::atomic::AtomicBool>::default(),
-        );
         let mut saver = Saver {
             run: run.clone(),
             config: Some(config),
@@ -291,13 +285,12 @@ impl Drop for Saver {
 
 /// Whether what failed may go well another time: no room, or a device that answers no more.
 fn may_pass(error: &Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, StorageFull};
+    use io::ErrorKind::{NotFound, PermissionDenied};
     let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     cause.is_some_and(|cause| match cause.kind() {
-        StorageFull | QuotaExceeded | FileTooLarge => true,
         NotFound | PermissionDenied => false,
         // EIO, which has no kind of its own.
-        _ => cause.raw_os_error() == Some(5),
+        _ => files::is_full(cause) || cause.raw_os_error() == Some(5),
     })
 }
 

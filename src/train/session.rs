@@ -21,6 +21,8 @@ pub struct Session {
     pub recent: Recent,
     /// Writes its checkpoints.
     pub saver: Saver,
+    /// The step of the checkpoint that a second signal's answer names.
+    pub answered: Option<u64>,
     /// Whether the parameters are those of the state and of use: not within a step, and not once
     /// training has diverged.
     pub sound: bool,

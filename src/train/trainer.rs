@@ -192,6 +192,7 @@ impl Trainer<'_> {
             clock: Clock::start(),
             recent: Recent::new(self.engine.plan().classes),
             saver: Saver::new(&self.run, self.state.step, self.config.to_toml()),
+            answered: None,
             sound: true,
         })
     }

@@ -110,17 +110,20 @@ impl Engine for Cpu {
     }
 
     fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
-        tensors::read(&self.plan, tensor, |of, part, learn| {
+        tensors::read(&self.plan, tensor, |of, part, learn, world| {
             let own = &self.parameters[of.layer][part];
             if let Some(adopted) = own.adopted.as_ref().filter(|_| slot == Slot::Value)
                 && !of.is_bias
             {
-                return Ok(adopted.to_vec());
+                world.copy_from_slice(adopted);
+                return Ok(());
             }
             let own = &own.of(slot)[usize::from(of.is_bias)];
-            let mut world = vec![0.0; own.len()];
-            learn.unpack(pair_mut(of.is_bias, &mut world), pair(of.is_bias, own));
-            Ok(world)
+            if own.len() != world.len() {
+                bail!("in evaluation there are no gradients and momenta");
+            }
+            learn.unpack(pair_mut(of.is_bias, world), pair(of.is_bias, own));
+            Ok(())
         })
     }
 

@@ -171,13 +171,12 @@ impl Engine for Cuda {
     }
 
     fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
-        tensors::read(&self.network.plan, tensor, |of, part, learn| {
+        tensors::read(&self.network.plan, tensor, |of, part, learn, world| {
             let (device, buffer) = self.tensor(slot, of, part)?;
             let mut own = vec![0.0; buffer.len()];
-            let mut world = own.clone();
             device.compute.read(buffer, &mut own)?;
-            learn.unpack_for_gpu(pair_mut(of.is_bias, &mut world), pair(of.is_bias, &own));
-            Ok(world)
+            learn.unpack_for_gpu(pair_mut(of.is_bias, world), pair(of.is_bias, &own));
+            Ok(())
         })
     }
 

@@ -18,6 +18,7 @@ use super::Source;
 use crate::data::dataset::{Dataset, HEADER_FILE};
 use crate::data::shard::{RecordShape, Store};
 use crate::data::statistics::Sums;
+use crate::files;
 use crate::files::lock::{self, Lock};
 use crate::machine::threads;
 use crate::note;
@@ -27,7 +28,6 @@ use job::Job;
 use ready::Maker;
 use resume::{Begun, Unfinished};
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,10 +149,7 @@ fn write_shards(
 
 /// With what to do, where the disk has no room or a limit was reached.
 fn with_room(error: anyhow::Error, out: &Path) -> anyhow::Error {
-    use ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    let is_full =
-        |cause: &io::Error| matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge);
-    if !error.chain().filter_map(|cause| cause.downcast_ref()).any(is_full) {
+    if !error.chain().filter_map(|cause| cause.downcast_ref()).any(files::is_full) {
         return error;
     }
     error.context(format!(
