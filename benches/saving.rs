@@ -11,8 +11,8 @@
 
 mod common;
 
+use alexnet::commands::bench::random_batch;
 use alexnet::config::Config;
-use alexnet::data::augment::{Augmentation, Geometry};
 use alexnet::data::dataset::Class;
 use alexnet::data::form::CropBuffer;
 use alexnet::data::preparation::{Orientation, Preparation};
@@ -20,9 +20,7 @@ use alexnet::data::statistics::Statistics;
 use alexnet::engine::{Choice, Engine};
 use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
-use alexnet::random::{Purpose, Stream};
 use alexnet::train::checkpoint::{DataFacts, Snapshot, TrainingState};
-use alexnet::train::initial;
 use alexnet::train::rates::rates;
 use alexnet::train::runs::RunFolder;
 use alexnet::train::saving::Saver;
@@ -77,22 +75,9 @@ impl Training {
         let plan =
             Plan::new(&config, config.train.batch, Mode::Training, &place.towers, Classes::Any)?;
         let (batch, classes) = (plan.batch, plan.classes);
-        let (channels, crop) = (plan.input.channels, plan.input.height);
+        let channels = plan.input.channels;
         let mut engine = place.engine(plan)?;
-        initial::initialise(engine.as_mut())?;
-        let geometry = Geometry { height: crop, width: crop, channels, crop };
-        let mean = vec![127.5; geometry.crop_len()];
-        let form = engine.form(&mean)?;
-        let a = Augmentation { geometry, flip: false, noise: None, shared_crops: 1, mean };
-        let mut stream = Stream::new(config.seed, Purpose::Test, 0, 0);
-        let mut images = CropBuffer::new(&form, &geometry, batch)?;
-        images.resize(batch);
-        let mut image = vec![0; geometry.image_len()];
-        for crop in 0..batch {
-            image.fill_with(|| (stream.word() >> 24) as u8);
-            images.view_mut().write(crop, &image, &a.centre(), &a);
-        }
-        let labels = (0..batch).map(|_| stream.below(classes as u32)).collect();
+        let (images, labels) = random_batch(engine.as_mut(), config.seed)?;
         let class = |n: usize| Class { id: format!("{n}"), name: format!("{n}"), number: None };
         let facts = DataFacts {
             classes: (0..classes).map(class).collect(),

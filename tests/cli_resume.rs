@@ -2,44 +2,13 @@
 
 mod common;
 
+use common::running::{LONG, lines_of, reseal, signal, start, wait_for};
 use common::{World, sentence, stderr};
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
-
-/// Long enough for a signal to come in time: 20 epochs of 90 steps.
-const LONG: &str = "train --config net.toml --set train.batch=1 --set train.epochs=20";
-
-fn start(world: &World, args: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_alexnet"))
-        .current_dir(world.folder.path())
-        .args(args.split_whitespace())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-}
-
-fn lines_of(path: &Path) -> usize {
-    fs::read(path).unwrap_or_default().iter().filter(|&&b| b == b'\n').count()
-}
-
-/// Waits until a run has written `lines` lines of metrics.
-fn wait_for(world: &World, run: &str, lines: usize) {
-    let path = world.path(run).join("metrics.jsonl");
-    let begun = Instant::now();
-    while lines_of(&path) < lines {
-        assert!(begun.elapsed() < Duration::from_secs(60), "no {lines} lines in {run}");
-        sleep(Duration::from_millis(1));
-    }
-}
+use std::time::Duration;
 
 fn stop(world: &World, args: &str, run: &str, lines: usize, name: &str) -> Output {
     let child = start(world, args);
@@ -173,24 +142,13 @@ fn a_run_is_changed_by_hand() {
 
 /// Puts `keys` and `state` into the config's `[schedule]` and the schedule's state of a checkpoint.
 fn add_to_schedule(path: &Path, keys: &str, state: &str) {
-    let bytes = fs::read(path).unwrap();
-    let end = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
-    let mut header = String::from_utf8(bytes[8..end].to_vec()).unwrap();
-    // Both are texts inside of a JSON text: what is escaped there is so here.
-    for (mark, more) in [(r"[schedule]\n", keys), (r#"\"layers\":{}"#, state)] {
-        let at = header.find(mark).unwrap() + mark.len();
-        header.insert_str(at, more);
-    }
-    header = format!("{:1$}", header.trim_end(), header.trim_end().len().next_multiple_of(8));
-    let sums = r#""checksums":""#;
-    let from = header.find(sums).unwrap() + sums.len();
-    let to = from + header[from..].find(r#"}""#).unwrap() + 1;
-    let sum = crc32fast::hash([&header[..from], &header[to..]].concat().as_bytes());
-    let mark = r#"\"header\":\""#;
-    let at = from + header[from..to].find(mark).unwrap() + mark.len();
-    header.replace_range(at..at + 8, &format!("{sum:08x}"));
-    let length = (header.len() as u64).to_le_bytes();
-    fs::write(path, [&length[..], header.as_bytes(), &bytes[end..]].concat()).unwrap();
+    reseal(path, |header| {
+        // Both are texts inside of a JSON text: what is escaped there is so here.
+        for (mark, more) in [(r"[schedule]\n", keys), (r#"\"layers\":{}"#, state)] {
+            let at = header.find(mark).unwrap() + mark.len();
+            header.insert_str(at, more);
+        }
+    });
 }
 
 fn copy_run(world: &World, from: &str, to: &str) {

@@ -202,7 +202,8 @@ fn check(case: &Case, device: &Device, precision: Precision) -> Result<(), Strin
     if precision == Precision::Tf32 {
         // What the kernels round is round already, so that the same comparison holds.
         let [weights, _] = &mut feed.parameters;
-        [&mut feed.x, &mut feed.dy, weights].into_iter().flatten().for_each(to_tf32);
+        let all = [&mut feed.x, &mut feed.dy, weights].into_iter().flatten();
+        all.for_each(|value| *value = standin::to_tf32(*value));
     }
     let theirs = on_cpu(case, layer.as_ref(), &feed);
     let pointwise = matches!(layer.role(), Role::Pointwise(_));
@@ -221,11 +222,6 @@ fn check(case: &Case, device: &Device, precision: Precision) -> Result<(), Strin
         compare("totals", &ours.totals, &theirs.totals, false)?;
     }
     Ok(())
-}
-
-/// To 10 bits behind the point, halves away from zero.
-fn to_tf32(value: &mut f32) {
-    *value = f32::from_bits((value.to_bits() + 0x1000) & !0x1fff);
 }
 
 /// Runs the cases of these kinds and reports every one that fails.

@@ -89,6 +89,29 @@ pub fn run(args: Args) -> Result<()> {
     print(&if args.json { report.json()? } else { report.table(&config.name, &place.words) })
 }
 
+/// Initialises the network, and gives it a batch of random grey levels with random labels.
+pub fn random_batch(engine: &mut dyn Engine, seed: u64) -> Result<(CropBuffer, Vec<u32>)> {
+    initial::initialise(engine)?;
+    // Grey levels, centred on the device or before, as images are.
+    let Shape { height, width, channels } = engine.plan().input;
+    let geometry = Geometry { height, width, channels, crop: height };
+    let mean = vec![127.5; geometry.crop_len()];
+    let form = engine.form(&mean)?;
+    let a = Augmentation { geometry, flip: false, noise: None, shared_crops: 1, mean };
+    a.check()?;
+    let (batch, classes) = (engine.plan().batch, engine.plan().classes);
+    let mut stream = Stream::new(seed, random::Purpose::Test, 0, 0);
+    let mut images = CropBuffer::new(&form, &geometry, batch)?;
+    images.resize(batch);
+    let mut image = vec![0; geometry.image_len()];
+    for crop in 0..batch {
+        image.fill_with(|| (stream.word() >> 24) as u8);
+        images.view_mut().write(crop, &image, &a.centre(), &a);
+    }
+    let labels = (0..batch).map(|_| stream.below(classes as u32)).collect();
+    Ok((images, labels))
+}
+
 struct Bench {
     engine: Box<dyn Engine>,
     images: CropBuffer,
@@ -97,24 +120,7 @@ struct Bench {
 
 impl Bench {
     fn new(mut engine: Box<dyn Engine>, seed: u64) -> Result<Bench> {
-        initial::initialise(engine.as_mut())?;
-        // Grey levels, centred on the device or before, as images are.
-        let Shape { height, width, channels } = engine.plan().input;
-        let geometry = Geometry { height, width, channels, crop: height };
-        let mean = vec![127.5; geometry.crop_len()];
-        let form = engine.form(&mean)?;
-        let a = Augmentation { geometry, flip: false, noise: None, shared_crops: 1, mean };
-        a.check()?;
-        let (batch, classes) = (engine.plan().batch, engine.plan().classes);
-        let mut stream = Stream::new(seed, random::Purpose::Test, 0, 0);
-        let mut images = CropBuffer::new(&form, &geometry, batch)?;
-        images.resize(batch);
-        let mut image = vec![0; geometry.image_len()];
-        for crop in 0..batch {
-            image.fill_with(|| (stream.word() >> 24) as u8);
-            images.view_mut().write(crop, &image, &a.centre(), &a);
-        }
-        let labels = (0..batch).map(|_| stream.below(classes as u32)).collect();
+        let (images, labels) = random_batch(engine.as_mut(), seed)?;
         Ok(Bench { engine, images, labels })
     }
 

@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod running;
+
 use assert_cmd::Command;
 use image::RgbImage;
 use serde_json::Value;

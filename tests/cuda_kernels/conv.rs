@@ -1,6 +1,7 @@
 //! The three products of a convolution, locally or fully connected layer (`kernels/conv_*.cu`),
 //! launched as the layers do or with a given tile, and compared with sums in f64.
 
+use super::standin::to_tf32;
 use super::{constants, each, launch, near, noise, read};
 use alexnet::gpu::compile::Constant;
 use alexnet::gpu::device::Device;
@@ -214,11 +215,6 @@ impl Product<'_> {
         });
         read(device, &sum)
     }
-}
-
-/// To 10 bits behind the point, halves away from zero.
-fn to_tf32(value: f32) -> f32 {
-    f32::from_bits((value.to_bits() + 0x1000) & !0x1fff)
 }
 
 /// Runs the three products of `c` and compares them with sums in f64. `tile`: this one of the tiles

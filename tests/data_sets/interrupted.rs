@@ -4,23 +4,9 @@
 
 use super::*;
 use assert_cmd::Command;
+use common::running::preloaded;
 use common::stderr;
-use std::path::{Path, PathBuf};
-
-/// The library that makes faults, in `world`; None, and said so, without a C compiler.
-fn faults(world: &World) -> Option<PathBuf> {
-    let library = world.path("faults.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data_sets/faults.c");
-    let mut compiler = std::process::Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).args([source, "-ldl"]);
-    match compiler.output() {
-        Ok(output) if output.status.success() => Some(library),
-        other => {
-            eprintln!("SKIPPED: no C compiler makes faults.c: {other:?}");
-            None
-        }
-    }
-}
+use std::path::Path;
 
 /// `prepare` of `s` into `out` with several shards and an image that is skipped.
 fn prepare(world: &World, out: &str) -> Command {
@@ -45,7 +31,7 @@ fn source() -> World {
 #[test]
 fn ended_before_any_call_it_goes_on_to_the_same_end() {
     let world = source();
-    let Some(library) = faults(&world) else { return };
+    let Some(library) = preloaded("data_sets/faults.c") else { return };
     let straight = contents(&world, "straight");
     // Most of the time goes into waiting for the disk.
     let lanes = 4;
@@ -90,7 +76,7 @@ fn ended_before(
 #[test]
 fn a_full_disk_is_said_and_gone_on_from() {
     let world = source();
-    let Some(library) = faults(&world) else { return };
+    let Some(library) = preloaded("data_sets/faults.c") else { return };
     let straight = contents(&world, "straight");
     let mut failed = 0;
     for room in (0..).step_by(1301) {
@@ -116,7 +102,7 @@ fn a_full_disk_is_said_and_gone_on_from() {
 #[test]
 fn a_file_that_the_disk_cannot_read_is_no_bad_image() {
     let world = source();
-    let Some(library) = faults(&world) else { return };
+    let Some(library) = preloaded("data_sets/faults.c") else { return };
     let mut first = prepare(&world, "d");
     let output =
         first.env("LD_PRELOAD", &library).env("BROKEN", "s/dog/0001.png").output().unwrap();

@@ -14,7 +14,7 @@ mod mended;
 mod splits;
 mod together;
 
-use common::World;
+use common::{World, running};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,9 +58,5 @@ fn images(world: &World, set: &str, split: &str) -> u64 {
 
 /// All files of a folder.
 fn contents(world: &World, folder: &str) -> BTreeMap<String, Vec<u8>> {
-    let files = fs::read_dir(world.path(folder)).unwrap().map(|entry| {
-        let path = entry.unwrap().path();
-        (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap())
-    });
-    files.collect()
+    running::contents(&world.path(folder))
 }

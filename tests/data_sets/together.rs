@@ -2,19 +2,9 @@
 
 use super::*;
 use alexnet::files::lock::lock;
+use common::running::start;
 use common::stderr;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-
-fn start(world: &World, args: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_alexnet"))
-        .current_dir(world.folder.path())
-        .args(args.split_whitespace())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
 
 #[test]
 fn one_prepare_a_folder() {

@@ -1,10 +1,10 @@
 //! Every command that `train` prints works when it is typed as it stands, in a folder whose name a
 //! shell would take apart.
 
-use super::{LONG, shell, start, wait_for};
+use super::{LONG, shell, signal, start, wait_for};
 use crate::common::{World, sentence, stderr};
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// A name with a space and a quote, as a shell takes it, and as it is.
 const RUN: &str = "\"my it's run\"";
@@ -74,8 +74,7 @@ fn inside_an_epoch_that_is_no_longer_wanted() {
     let world = World::new();
     let child = start(&world, &format!("{LONG} --run cut"));
     wait_for(&world, "cut", 91 + 20);
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(status.unwrap().success());
+    signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     let go_on = commands(&sentence(&output));
     assert_eq!(go_on, ["alexnet train --resume --run cut"]);

@@ -1,6 +1,7 @@
 //! A run that is gone on with on another data set.
 
-use super::{copy, files, interrupted};
+use super::{copy, interrupted};
+use crate::common::running::contents;
 use crate::common::{World, stderr};
 use std::fs;
 
@@ -10,7 +11,7 @@ fn another_preparation_is_refused_and_nothing_touched() {
     world.ok("prepare image-folder photos --out larger --size 24");
     world.ok("prepare image-folder photos --out unturned --size 16 --orientation ignore");
     world.ok("train --config linear.toml --run run");
-    let before = files(&world.path("run"));
+    let before = contents(&world.path("run"));
     let resume = "train --resume --run run --set train.epochs=4 --data";
     let words = ["run/last.safetensors", "16×16×3", "24×24×3", "in the same size"];
     world.fails(&format!("{resume} larger"), 1, &words);
@@ -23,7 +24,7 @@ fn another_preparation_is_refused_and_nothing_touched() {
     world.write("run/config.toml", &text.replace(&set, &set.replace("set", "larger")));
     world.fails("train --resume --run run --set train.epochs=4", 1, &["24×24×3"]);
     world.write("run/config.toml", &text);
-    assert!(files(&world.path("run")) == before);
+    assert!(contents(&world.path("run")) == before);
 }
 
 #[test]
@@ -95,11 +96,11 @@ fn inside_an_epoch_another_data_set_is_refused() {
     let world = World::new();
     others(&world);
     interrupted(&world, "cut");
-    let before = files(&world.path("cut"));
+    let before = contents(&world.path("cut"));
     for (data, word) in [("more", "99 training images"), ("val-set", "images to validate on")] {
         let resume = format!("train --resume --run cut --data {data}");
         world.fails(&resume, 1, &["cut/last.safetensors", "inside an epoch", word]);
-        assert!(files(&world.path("cut")) == before);
+        assert!(contents(&world.path("cut")) == before);
     }
     world.ok("train --resume --run cut --set train.epochs=2");
 }

@@ -1,6 +1,7 @@
 //! What a resume changes, and in which order settings count.
 
-use super::{changes, copy, files, interrupted};
+use super::{changes, copy, interrupted};
+use crate::common::running::contents;
 use crate::common::{World, stderr};
 
 #[test]
@@ -82,10 +83,10 @@ fn a_config_in_the_folder_that_cannot_be_read_is_named_with_a_way_out() {
         let text = world.text("bad/config.toml");
         assert!(text.contains(from), "{text}");
         world.write("bad/config.toml", &text.replacen(from, to, 1));
-        let before = files(&world.path("bad"));
+        let before = contents(&world.path("bad"));
         let more = more.replace("run run", "run bad");
         world.fails(&more, 2, &["bad/config.toml", word, "remove it"]);
-        assert!(files(&world.path("bad")) == before);
+        assert!(contents(&world.path("bad")) == before);
         std::fs::remove_file(world.path("bad/config.toml")).unwrap();
         world.ok(&more);
         std::fs::remove_dir_all(world.path("bad")).unwrap();
@@ -96,7 +97,7 @@ fn a_config_in_the_folder_that_cannot_be_read_is_named_with_a_way_out() {
 fn another_network_is_refused_and_nothing_touched() {
     let world = World::new();
     world.ok("train --config net.toml --run run --set train.epochs=1");
-    let before = files(&world.path("run"));
+    let before = contents(&world.path("run"));
     let resume = "train --resume --run run --set train.epochs=2 --set";
     for (set, word) in [
         ("layer.relu1.kind=tanh", "layer.relu1.kind: \"relu\" → \"tanh\""),
@@ -109,7 +110,7 @@ fn another_network_is_refused_and_nothing_touched() {
     for set in ["layer.fc3.outputs=8", "data.crop=10", "layer.conv1.size=5"] {
         world.fails(&format!("{resume} {set}"), 1, &["run/last.safetensors", "the shape"]);
     }
-    assert!(files(&world.path("run")) == before);
+    assert!(contents(&world.path("run")) == before);
     let output = world.run(&format!("{resume} layer.drop3.rate=0.25"));
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(changes(&output)[0], "layer.drop3.rate: 0.5 → 0.25");
@@ -119,7 +120,7 @@ fn another_network_is_refused_and_nothing_touched() {
 fn inside_an_epoch_order_and_batches_stay() {
     let world = World::new();
     interrupted(&world, "cut");
-    let before = files(&world.path("cut"));
+    let before = contents(&world.path("cut"));
     for (set, words) in [
         ("train.batch=2", ["train.batch = 2", "between epochs"]),
         ("seed=9", ["seed = 9", "between epochs"]),
@@ -127,7 +128,7 @@ fn inside_an_epoch_order_and_batches_stay() {
     ] {
         world.fails(&format!("train --resume --run cut --set {set}"), 2, &words);
     }
-    assert!(files(&world.path("cut")) == before);
+    assert!(contents(&world.path("cut")) == before);
     let output =
         world.run("train --resume --run cut --set train.momentum=0.5 --set train.epochs=2");
     assert!(output.status.success(), "{}", stderr(&output));

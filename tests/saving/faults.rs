@@ -2,6 +2,7 @@
 //! before the C library. Where there is no C compiler the tests say so and pass.
 
 use super::{LONG, SHORT, assert_same, assert_same_checkpoints, assert_same_end, step};
+use crate::common::running::preloaded;
 use crate::common::{World, sentence, stderr};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,24 +16,7 @@ const FOR_EVER: u32 = 1_000_000_000;
 /// The library of `faults.c`.
 fn library() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/saving/faults.c");
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.so");
-        let mut compiler = Command::new("cc");
-        let compiler = compiler.args(["-O1", "-Wall", "-Wextra", "-fPIC", "-shared", "-o"]);
-        let output = compiler.arg(&library).args([source, "-ldl"]).output();
-        match output {
-            Ok(output) if cfg!(target_os = "linux") => {
-                assert!(output.status.success(), "{}", stderr(&output));
-                Some(library)
-            }
-            _ => {
-                eprintln!("skipped: faults are injected on Linux, and by a C compiler (cc)");
-                None
-            }
-        }
-    });
-    built.as_deref()
+    BUILT.get_or_init(|| preloaded("saving/faults.c")).as_deref()
 }
 
 /// Runs `args`; of the calls `call` on files whose path has `part` in it, `count` after the first

@@ -10,17 +10,13 @@ mod full_disk;
 mod kills;
 
 use common::World;
+use common::running::{LONG, wait_until};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 /// A run of 3 epochs, 9 steps each.
 const SHORT: &str = "train --config net.toml --set train.epochs=3";
-/// Long enough to do something meanwhile: 20 epochs of 90 steps.
-const LONG: &str = "train --config net.toml --set train.batch=1 --set train.epochs=20";
-
 /// Starts the program; what it says goes to the file `said`.
 fn start(world: &World, args: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_alexnet"))
@@ -30,16 +26,6 @@ fn start(world: &World, args: &str) -> Child {
         .stderr(File::create(world.path("said")).unwrap())
         .spawn()
         .unwrap()
-}
-
-/// Waits until `there` holds.
-#[track_caller]
-fn wait_until(what: &str, there: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !there() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "never: {what}");
-        sleep(Duration::from_millis(1));
-    }
 }
 
 /// The steps that a checkpoint stands after.

@@ -77,6 +77,11 @@ fn build_now() -> Option<PathBuf> {
     Some(folder)
 }
 
+/// To 10 bits behind the point, halves away from zero, as kernels for tensor cores round.
+pub fn to_tf32(value: f32) -> f32 {
+    f32::from_bits((value.to_bits() + 0x1000) & !0x1fff)
+}
+
 /// Whether the tests are to run on this machine's own driver and GPU.
 pub fn on_gpu() -> bool {
     std::env::var("ALEXNET_TEST_GPU").is_ok_and(|value| value == "1")
