@@ -46,7 +46,6 @@ impl Trainer<'_> {
         }
         // `last` comes last: killed before, the run repeats the epoch and writes the others again.
         files.push(self.run.last());
-        session.saver.wait();
         let snapshot = self.snapshot(session)?;
         session.saver.begin(snapshot, files);
         Ok(())
@@ -54,7 +53,6 @@ impl Trainer<'_> {
 
     /// Begins to save where training stands as `last.safetensors`, after a write that is under way.
     pub(super) fn save_last(&self, session: &mut Session) -> Result<()> {
-        session.saver.wait();
         let snapshot = self.snapshot(session)?;
         session.saver.begin(snapshot, vec![self.run.last()]);
         Ok(())
@@ -66,10 +64,12 @@ impl Trainer<'_> {
         session.recent.looks_diverged() && self.run.last().exists()
     }
 
-    /// A copy of all that a checkpoint holds, but none of a network that can do nothing any more.
+    /// A copy of all that a checkpoint holds, after a write under way; none of a network that can do
+    /// nothing any more.
     pub(super) fn snapshot(&self, session: &mut Session) -> Result<Snapshot> {
         let engine = self.engine.as_ref();
-        let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine)?;
+        let old = session.saver.spare();
+        let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine, old)?;
         if let Some(tensor) = snapshot.not_finite() {
             session.sound = false;
             bail!(

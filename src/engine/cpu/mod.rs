@@ -109,8 +109,8 @@ impl Engine for Cpu {
         self.times.clone()
     }
 
-    fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
-        tensors::read(&self.plan, tensor, |of, part, learn, world| {
+    fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
+        tensors::read(&self.plan, tensor, memory, |of, part, learn, world| {
             let own = &self.parameters[of.layer][part];
             if let Some(adopted) = own.adopted.as_ref().filter(|_| slot == Slot::Value)
                 && !of.is_bias
