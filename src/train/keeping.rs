@@ -75,7 +75,7 @@ impl Trainer<'_> {
             bail!(
                 "{tensor} has values that are no numbers after step {}: {}",
                 self.state.step,
-                diverged(&self.run, self.state.schedule.rate)
+                diverged(&self.run, &self.config.schedule, &self.state)
             );
         }
         Ok(snapshot)

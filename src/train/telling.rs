@@ -10,7 +10,8 @@ use crate::engine::profile::Profile;
 use crate::layers::softmax::Tally;
 use crate::note;
 use crate::progress::{Progress, duration};
-use crate::schedules::Verdict;
+use crate::quoting;
+use crate::schedules::{Schedule, Verdict};
 use anyhow::{Result, ensure};
 use std::collections::VecDeque;
 
@@ -98,15 +99,17 @@ pub fn left_as_it_is(run: &RunFolder, held: Option<u64>) {
     );
 }
 
-/// What has happened and what to do about it.
-pub fn diverged(run: &RunFolder, rate: f64) -> String {
+/// What has happened to a run of `schedule`, which stands at `state`, and what to do about it.
+pub fn diverged(run: &RunFolder, schedule: &Schedule, state: &TrainingState) -> String {
+    let rate = state.schedule.rate;
     // Two digits of a tenth, without the tail of binary fractions.
     let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
+    let (key, value) = schedule.slower(state.epoch, smaller);
     let way_out = if run.last().exists() {
-        let command = run.resume().set("schedule.rate", format!("{smaller:?}"));
+        let command = run.resume().set(&key, value);
         format!("go on from the last checkpoint with a smaller one: {command}")
     } else {
-        format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
+        format!("start anew with a smaller one: {}", quoting::set(&key, &value))
     };
     format!("training has diverged with the learning rate {rate:?}; {way_out}")
 }
@@ -146,9 +149,9 @@ impl Recent {
 
     /// Err: the mean loss of the last steps, enough of them, is that of a network that has
     /// diverged.
-    pub fn check(&self, run: &RunFolder, state: &TrainingState) -> Result<()> {
+    pub fn check(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         if self.steps.len() == OVER {
-            self.judge(self.last(OVER), OVER, run, state)
+            self.judge(self.last(OVER), OVER, &diverged(run, &config.schedule, state), state)
         } else {
             Ok(())
         }
@@ -159,7 +162,11 @@ impl Recent {
     pub fn check_end(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         let (ends, steps) = (state.epoch == config.train.epochs, state.batches as usize);
         let few = self.steps.len() < OVER && self.looks_diverged();
-        if ends && few { self.judge(state.tally.mean_loss(), steps, run, state) } else { Ok(()) }
+        if !(ends && few) {
+            return Ok(());
+        }
+        let way_out = diverged(run, &config.schedule, state);
+        self.judge(state.tally.mean_loss(), steps, &way_out, state)
     }
 
     /// Whether the last steps, enough of them, look as if training were diverging: nothing to be
@@ -168,16 +175,15 @@ impl Recent {
         self.steps.len() >= FEWEST && self.last(FEWEST) > DIVERGED * self.chance()
     }
 
-    /// `loss` is the mean over the last `steps`.
-    fn judge(&self, loss: f64, steps: usize, run: &RunFolder, state: &TrainingState) -> Result<()> {
+    /// `loss` is the mean over the last `steps`; `way_out` says what to do where it is too large.
+    fn judge(&self, loss: f64, steps: usize, way_out: &str, state: &TrainingState) -> Result<()> {
         let most = DIVERGED * self.chance();
         ensure!(
             loss <= most,
             "the mean loss over {steps} steps is {loss:.2} at step {}, above {DIVERGED}·ln({}) = \
-             {most:.2}: {}",
+             {most:.2}: {way_out}",
             state.step,
-            self.classes,
-            diverged(run, state.schedule.rate)
+            self.classes
         );
         Ok(())
     }

@@ -245,7 +245,7 @@ impl Trainer<'_> {
         let (run, state) = (&self.run, &self.state);
         let checked = match end {
             true => session.recent.check_end(run, self.config, state),
-            false => session.recent.check(run, state),
+            false => session.recent.check(run, self.config, state),
         };
         session.sound &= checked.is_ok();
         checked
@@ -271,11 +271,11 @@ impl Trainer<'_> {
         let (images, labels) = (batch.images.view(), &batch.labels);
         let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
         if !tally.loss.is_finite() {
-            let (step, rate) = (state.step + 1, state.schedule.rate);
+            let step = state.step + 1;
             let place = first_not_finite(self.engine.as_ref())?;
             bail!(
                 "the loss is no number any more at step {step}{place}: {}",
-                diverged(&self.run, rate)
+                diverged(&self.run, &self.config.schedule, state)
             );
         }
         state.step += 1;
@@ -373,7 +373,7 @@ impl Trainer<'_> {
                 tally.mean_loss(),
                 self.state.step,
                 first_not_finite(self.engine.as_ref())?,
-                diverged(&self.run, self.state.schedule.rate)
+                diverged(&self.run, &self.config.schedule, &self.state)
             );
         }
         Ok(Some(tally))
