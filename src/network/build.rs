@@ -120,6 +120,9 @@ impl Plan {
         if self.layers.iter().all(|l| l.weights.is_none()) {
             return Err(config_error!("the network has no layer that learns"));
         }
+        if self.mode == Mode::Training && !self.layers.iter().any(PlannedLayer::learns) {
+            return Err(config_error!("train.freeze leaves no layer that learns"));
+        }
         match classes {
             Classes::Known(count) if count != self.classes => Err(config_error!(
                 "the network ends in {} outputs but the data set has {count} classes; say outputs = \
@@ -178,6 +181,7 @@ impl Plan {
             name: config.name.clone(),
             kind: config.kind,
             weights: config.weights.clone(),
+            frozen: whole.train.freeze.contains(&config.name),
             parts,
         });
         Ok(above)

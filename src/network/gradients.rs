@@ -12,7 +12,7 @@ impl Plan {
         let mut current = vec![0; towers];
         let mut need = vec![[0usize; 2]; towers];
         let mut slots: Vec<Vec<(Option<usize>, Option<usize>)>> = Vec::new();
-        let lowest = self.layers.iter().position(|l| l.weights.is_some()).unwrap_or(0);
+        let lowest = self.layers.iter().position(|l| l.learns()).unwrap_or(0);
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let mut of_layer = Vec::new();
             let mut used = vec![None; towers];

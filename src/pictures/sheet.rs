@@ -38,6 +38,7 @@ pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
         geometry,
         flip: true,
         noise: (channels > 1).then_some(Noise { sigma: 0.1, vectors, rescale: false }),
+        random_crops: true,
         shared_crops: 1,
         mean: vec![0.0; geometry.crop_len()],
     };

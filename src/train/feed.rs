@@ -66,6 +66,7 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
         geometry: Geometry { height, width, channels, crop },
         flip: data.flip,
         noise,
+        random_crops: data.random_crops,
         shared_crops: data.shared_crops as u32,
         mean,
     };

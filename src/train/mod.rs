@@ -16,3 +16,4 @@ pub mod saving;
 mod session;
 mod telling;
 pub mod trainer;
+pub mod transfer;

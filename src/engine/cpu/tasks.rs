@@ -87,14 +87,16 @@ impl Cpu {
                 if let Some(dx) = &mut dx {
                     learn.backward_input(run, dx, dy, &own.value[0]);
                 }
-                let begun = Instant::now();
-                let rule = self.at_once.get(layer).copied().flatten();
-                own.backward(learn, run, rule, dy, x, &mut self.workspace);
-                if let Some(times) = self.times.get_mut(layer) {
-                    let seconds = begun.elapsed().as_secs_f64();
-                    times.backward_weights += seconds;
-                    // The task's whole time is counted as the input's.
-                    times.backward_input -= seconds;
+                if self.plan.layers[layer].learns() {
+                    let begun = Instant::now();
+                    let rule = self.at_once.get(layer).copied().flatten();
+                    own.backward(learn, run, rule, dy, x, &mut self.workspace);
+                    if let Some(times) = self.times.get_mut(layer) {
+                        let seconds = begun.elapsed().as_secs_f64();
+                        times.backward_weights += seconds;
+                        // The task's whole time is counted as the input's.
+                        times.backward_input -= seconds;
+                    }
                 }
             }
             Role::Pointwise(pointwise) => {

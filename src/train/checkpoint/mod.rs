@@ -191,6 +191,17 @@ impl Checkpoint {
         self.reader.verify()
     }
 
+    /// The names of its parameters: `conv1.weight`, ….
+    pub fn parameters(&self) -> Vec<String> {
+        let other = |name: &String| name.contains('/') || name.starts_with("data.");
+        self.reader.names().into_iter().filter(|name| !other(name)).collect()
+    }
+
+    /// The sizes of a tensor, where there is one of that name.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.reader.shape(name).map(<[usize]>::to_vec)
+    }
+
     /// One tensor, its checksum verified.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let (shape, values) = self.reader.tensor(name)?;
