@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod model;
 pub mod predict;
 pub mod prepare;
+mod right_label;
 pub mod train;
 
 use crate::files::open_files;
