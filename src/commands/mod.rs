@@ -4,11 +4,16 @@ pub mod bench;
 pub mod data;
 pub mod devices;
 pub mod eval;
+pub mod filters;
+mod inside;
 pub mod inspect;
+pub mod maps;
 pub mod model;
+pub mod plot;
 pub mod predict;
 pub mod prepare;
 mod right_label;
+pub mod saliency;
 pub mod train;
 
 use crate::files::open_files;
@@ -46,6 +51,10 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Filters(filters::Args),
+    Maps(maps::Args),
+    Saliency(saliency::Args),
+    Plot(plot::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -73,6 +82,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Filters(args) => filters::run(args),
+        Command::Maps(args) => maps::run(args),
+        Command::Saliency(args) => saliency::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),

@@ -74,7 +74,7 @@ impl Plan {
                 .with_context(|| format!("layer {}", layer.name))?;
         }
         plan.check_end(classes)?;
-        if mode == Mode::Training {
+        if mode != Mode::Evaluation {
             plan.plan_gradients();
         }
         Ok(plan)
@@ -225,6 +225,8 @@ impl Plan {
             ));
         }
         let in_place = match layer.role() {
+            // Each layer's own output is there to be seen.
+            Role::Pointwise(_) if self.mode == Mode::Explanation => false,
             Role::Pointwise(pointwise) => reading
                 .below
                 .is_some_and(|b| b.own && (pointwise.chains() || !self.ends_pointwise())),

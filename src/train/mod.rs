@@ -2,9 +2,11 @@
 
 pub mod checkpoint;
 pub mod clock;
+mod drawing;
 pub mod evaluate;
 pub mod feed;
 mod finite;
+pub mod history;
 pub mod initial;
 mod keeping;
 pub mod lines;

@@ -3,6 +3,7 @@
 
 use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
+use super::drawing::Drawing;
 use super::evaluate::{self, images_per_batch};
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
@@ -189,6 +190,7 @@ impl Trainer<'_> {
         Ok(Session {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
             metrics: Metrics::open(&self.run.metrics(), self.state.step, epochs)?,
+            drawing: Drawing::new(&self.run),
             clock: Clock::start(),
             recent: Recent::new(self.engine.plan().classes),
             saver: Saver::new(&self.run, self.state.step, self.config.to_toml()),
@@ -340,6 +342,7 @@ impl Trainer<'_> {
         state.batches = 0;
         state.tally = Tally::default();
         self.keep(epoch, is_best, session)?;
+        self.draw(&line, session);
         session.clock.restart();
         Ok(true)
     }

@@ -4,7 +4,7 @@ use super::Cpu;
 use super::parameters::Parameters;
 use crate::engine::LayerTime;
 use crate::layers::{Role, Run};
-use crate::network::Task;
+use crate::network::{Mode, Task};
 use rayon::prelude::*;
 use std::mem::take;
 use std::time::Instant;
@@ -87,14 +87,16 @@ impl Cpu {
                 if let Some(dx) = &mut dx {
                     learn.backward_input(run, dx, dy, &own.value[0]);
                 }
-                let begun = Instant::now();
-                let rule = self.at_once.get(layer).copied().flatten();
-                own.backward(learn, run, rule, dy, x, &mut self.workspace);
-                if let Some(times) = self.times.get_mut(layer) {
-                    let seconds = begun.elapsed().as_secs_f64();
-                    times.backward_weights += seconds;
-                    // The task's whole time is counted as the input's.
-                    times.backward_input -= seconds;
+                if self.plan.mode != Mode::Explanation {
+                    let begun = Instant::now();
+                    let rule = self.at_once.get(layer).copied().flatten();
+                    own.backward(learn, run, rule, dy, x, &mut self.workspace);
+                    if let Some(times) = self.times.get_mut(layer) {
+                        let seconds = begun.elapsed().as_secs_f64();
+                        times.backward_weights += seconds;
+                        // The task's whole time is counted as the input's.
+                        times.backward_input -= seconds;
+                    }
                 }
             }
             Role::Pointwise(pointwise) => {
