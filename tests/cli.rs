@@ -40,7 +40,14 @@ fn prepare_train_eval_predict_inspect() {
     assert!(log.contains(" % of it waiting for data\n"), "{log}");
 
     // The run's folder.
-    let files = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl"];
+    let files = [
+        "best.safetensors",
+        "config.toml",
+        "curves.png",
+        "filters.png",
+        "last.safetensors",
+        "metrics.jsonl",
+    ];
     assert_eq!(world.names("runs/stripes"), files);
     let lines = world.metrics("runs/stripes");
     let step_keys: BTreeSet<&str> = "kind step epoch learning_rate loss top1_error top5_error \

@@ -78,7 +78,8 @@ impl Kernels {
         }
         // About 1,400 pixels across.
         let zoom = (1400 / channels).saturating_sub(1) / width;
-        Layout { columns: channels, zoom: zoom.clamp(1, 12), gap: 1 }
+        let zoom = zoom.clamp(1, 12);
+        Layout { columns: channels, zoom, gap: 1 + zoom / 4 }
     }
 
     /// The picture, and where each tower's tiles lie in it.
