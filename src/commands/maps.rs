@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 ///
 /// The image's centre crop goes through the network as in evaluation. Black is zero and white the
 /// largest value of a map, or of the layer; where a layer has values below zero, zero is grey. The
-/// maps of a layer are its own output: those of conv3 are from before relu3.
+/// maps of a layer are its own output: those of conv3 are from before relu3. Neurons of fully
+/// connected layers are maps of one value, and always shown alike.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: alexnet maps cat.jpg --layer relu3 --out maps.png")]
 pub struct Args {
@@ -53,6 +54,9 @@ enum Scale {
     Layer,
 }
 
+/// Pixels across of a map that is a single value.
+const NEURON: usize = 12;
+
 /// One image through the network, and one layer's output drawn.
 pub fn run(args: Args) -> Result<()> {
     let path = inside::choose(args.checkpoint.as_ref())?;
@@ -66,9 +70,12 @@ pub fn run(args: Args) -> Result<()> {
     let shape = layer.output();
     let most = layer.parts.iter().map(|part| part.layer.output().channels).max().unwrap_or(1);
     let usual = Layout::of(most, layer.parts.len(), shape.height.max(shape.width));
+    let usual = if shape.pixels() == 1 { Layout { zoom: NEURON, ..usual } } else { usual };
     let layout = Layout { zoom: args.zoom.map_or(usual.zoom, usize::from), ..usual };
     let reach = match args.scale {
-        Scale::Map => Reach::Map,
+        // One value by itself would be white or nothing.
+        Scale::Map if shape.pixels() > 1 => Reach::Map,
+        Scale::Map => Reach::Layer,
         Scale::Layer => Reach::Layer,
     };
     let name = args.image.file_name().unwrap_or_default().to_string_lossy();

@@ -4,6 +4,7 @@
 use super::colors::{Color, hex};
 use super::fonts;
 use super::format::Format;
+use crate::note;
 use anyhow::{Context, Result};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -278,6 +279,15 @@ impl Canvas {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_as(&self, path: &Path, format: Format) -> Result<()> {
+        let missing = fonts::missing(&self.marks);
+        if !missing.is_empty() && format == Format::Png {
+            note!(
+                "{}: no font of this machine has {}; there are boxes instead (Noto's fonts have \
+                 the letters of the world)",
+                path.display(),
+                missing.chars().take(8).collect::<String>()
+            );
+        }
         let bytes = match format {
             Format::Png => self.png()?,
             Format::Svg => self.svg()?.into_bytes(),

@@ -86,6 +86,21 @@ fn is_plain(text: &str) -> bool {
     text.chars().all(|letter| letter.is_control() || OWN.has(OWN.embedded, letter))
 }
 
+/// The letters of `text` that no font has, and that are drawn as boxes; each once.
+pub fn missing(text: &str) -> String {
+    if is_plain(text) {
+        return String::new();
+    }
+    let mut missing = String::new();
+    for letter in text.chars().filter(|letter| !letter.is_control()) {
+        let there = || OWN.has(OWN.embedded, letter) || WORLD.other_with(letter).is_some();
+        if !missing.contains(letter) && !there() {
+            missing.push(letter);
+        }
+    }
+    missing
+}
+
 /// How text is laid out in a picture that holds `text`.
 pub fn options(text: &str) -> Options<'static> {
     let fonts: &'static Fonts = if is_plain(text) { &OWN } else { &WORLD };
