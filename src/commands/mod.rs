@@ -6,6 +6,7 @@ pub mod devices;
 pub mod eval;
 pub mod inspect;
 pub mod model;
+mod outputs;
 pub mod predict;
 pub mod prepare;
 pub mod train;

@@ -10,7 +10,7 @@ use crate::note;
 use crate::train::checkpoint::{Checkpoint, open_sound};
 use crate::train::feed::{self, Cropping};
 use crate::train::runs::RunFolder;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// A checkpoint's network on a device, with the way images are cropped for it.
@@ -57,21 +57,40 @@ impl Model {
     }
 }
 
-/// Opens the checkpoints named, or the best of the newest run, which is said; where that is damaged,
-/// the run's newest sound one, which is said too.
+/// Opens the checkpoints named (of a run's folder its best), or the best of the newest run, which is
+/// said; where a best one is damaged, the run's newest sound one, which is said too.
 pub fn open(named: &[PathBuf], device: &Choice, batch: Option<usize>) -> Result<Vec<Model>> {
     if !named.is_empty() {
-        return named.iter().map(|path| Model::open(path, device, batch)).collect();
+        return named.iter().map(|path| open_named(path, device, batch)).collect();
     }
     let run = RunFolder::newest_with_best()?;
+    note!("checkpoint: {}", run.best().display());
+    Ok(vec![open_best(&run, device, batch)?])
+}
+
+/// A checkpoint's file, or a run's folder.
+fn open_named(path: &Path, device: &Choice, batch: Option<usize>) -> Result<Model> {
+    let run = RunFolder(path.to_path_buf());
+    if !path.is_dir() || !run.has_checkpoint() {
+        return Model::open(path, device, batch);
+    }
+    ensure!(
+        run.best().exists(),
+        "{} has no best.safetensors, since the run has ended no epoch yet; {} is what it has come \
+         to: name it to use it",
+        path.display(),
+        run.last().display()
+    );
+    open_best(&run, device, batch)
+}
+
+fn open_best(run: &RunFolder, device: &Choice, batch: Option<usize>) -> Result<Model> {
     let best = run.best();
-    note!("checkpoint: {}", best.display());
-    let model = Model::open(&best, device, batch).or_else(|error| {
+    Model::open(&best, device, batch).or_else(|error| {
         // Verified only here, where something is wrong: it takes as long as a prediction.
-        match open_sound(&run, &best)?.path {
+        match open_sound(run, &best)?.path {
             other if other == best => Err(error),
             other => Model::open(&other, device, batch),
         }
-    })?;
-    Ok(vec![model])
+    })
 }
