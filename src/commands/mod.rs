@@ -9,6 +9,7 @@ pub mod model;
 mod outputs;
 pub mod predict;
 pub mod prepare;
+mod right_label;
 pub mod train;
 
 use crate::files::open_files;

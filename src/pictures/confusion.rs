@@ -1,69 +1,79 @@
-//! The confusion matrix as a picture: a row for each true class, a column for each predicted one, the
-//! darker the larger the share of the row's images.
+//! The confusion matrix as a picture: a row for each true class, a column for each predicted one,
+//! the darker the larger the share of the row's images.
 
-use super::canvas::{Canvas, LETTER};
+use super::canvas::{Anchor, Canvas, Letters, Pixels};
+use super::colors::{Color, GREY, INK, WHITE};
 
-/// Up to so many classes are named beside their rows.
+/// Up to so many classes are named beside rows and above columns.
 const NAMED: usize = 100;
-/// Room for a class's number and name, pixels.
-const NAME: usize = 26 * LETTER;
+/// Up to so many have their images written into the cells.
+const COUNTED: usize = 24;
+/// Room for a name, pixels.
+const NAME: usize = 150;
 /// Between parts, pixels.
-const GAP: usize = 8;
+const GAP: usize = 16;
 /// Sides of the matrix, about, in pixels.
-const SIDE: usize = 900;
+const SIDE: usize = 960;
 /// More classes than this are more than pixels that anybody looks at.
 pub const MOST: usize = 4096;
 
-/// A share's colour: white, and from there evenly darker to a dark blue, which the colour-blind see as
-/// others do.
-fn color(share: f64) -> [u8; 3] {
-    let dark = [8.0, 29.0, 88.0];
-    // The square root keeps small shares from being white.
+/// A share's colour: white, and from there evenly darker to a dark blue, which the colour-blind see
+/// as others do. The square root keeps small shares from being white.
+fn color(share: f64) -> Color {
+    let dark = [8.0, 48.0, 107.0];
     let t = share.clamp(0.0, 1.0).sqrt();
-    dark.map(|dark| (255.0 + (dark - 255.0) * t).round() as u8)
+    dark.map(|dark: f64| (255.0 + (dark - 255.0) * t).round() as u8)
 }
 
 /// Draws the matrix of `names.len()` classes, where `count(true, predicted)` says how many images.
 pub fn confusion(names: &[String], count: impl Fn(usize, usize) -> u64) -> Canvas {
     let classes = names.len();
     let named = classes <= NAMED;
-    let cell = (SIDE / classes).clamp(1, 32).max(if named { LETTER + 1 } else { 1 });
-    let left = if named { NAME + GAP } else { GAP };
-    let top = 4 * GAP + 2 * LETTER;
-    let side = cell * classes;
-    let width = (left + side + GAP).max(left + 62 * LETTER);
-    let mut canvas = Canvas::new(width, top + side + 2 * GAP + 3 * LETTER);
-    let title = "rows: true class; columns: predicted, by number from 0";
-    canvas.text((left, GAP), title, width - left);
+    let most = if classes <= COUNTED { 44 } else { 24 };
+    let cell = (SIDE / classes).clamp(if named { 14 } else { 1 }, most);
+    let (aside, side) = (if named { NAME } else { 0 } + 2 * GAP, cell * classes);
+    let (left, top) = (aside, aside + GAP);
+    let mut canvas = Canvas::new((left + side + GAP).max(620), top + side + 4 * GAP);
+    let title = Letters::new(15.0, INK);
+    let wide = (left + side).max(600) as f64;
+    canvas.text(
+        (GAP as f64, 1.5 * GAP as f64),
+        "rows: true class; columns: predicted",
+        title,
+        wide,
+    );
+    let mut pixels = Vec::with_capacity(classes * classes * 3);
     for row in 0..classes {
-        let y = top + row * cell;
-        if named {
-            let number = format!("{row} {}", names[row]);
-            canvas.text((GAP, y + (cell - LETTER) / 2), &number, NAME);
-            // Numbers above the columns, as far apart as they need.
-            if row % (3 * LETTER).div_ceil(cell) == 0 {
-                let number = row.to_string();
-                canvas.text((left + row * cell, top - GAP - LETTER), &number, 4 * LETTER);
-            }
-        }
         let images: u64 = (0..classes).map(|column| count(row, column)).sum();
-        for column in 0..classes {
-            let share = count(row, column) as f64 / images.max(1) as f64;
-            // A line between cells, where there is room.
-            let inner = if cell > 4 { cell - 1 } else { cell };
-            canvas.image((left + column * cell, y), &color(share), 1, 3, inner);
+        let share = |column| count(row, column) as f64 / images.max(1) as f64;
+        (0..classes).for_each(|column| pixels.extend(color(share(column))));
+        let middle = |at: usize| (at + row * cell) as f64 + cell as f64 / 2.0 + 4.0;
+        if named {
+            let letters = Letters::new(12.0, INK);
+            let (beside, above) = ((left - GAP / 2) as f64, (top - GAP / 2) as f64);
+            let most = NAME as f64;
+            canvas.text((beside, middle(top)), &names[row], letters.at(Anchor::End), most);
+            canvas.text_upwards((middle(left), above), &names[row], letters, most);
+        }
+        for column in (0..classes).filter(|&c| classes <= COUNTED && count(row, c) > 0) {
+            let ink = if share(column) > 0.35 { WHITE } else { INK };
+            let x = (left + column * cell) as f64 + cell as f64 / 2.0;
+            let letters = Letters::new(12.0, ink).at(Anchor::Middle);
+            canvas.text((x, middle(top)), &count(row, column).to_string(), letters, cell as f64);
         }
     }
-    scale(&mut canvas, (left, top + side + GAP));
+    canvas.image((left, top), Pixels::new(classes, classes, 3, &pixels), cell);
+    scale(&mut canvas, (GAP as f64, (top + side + GAP) as f64));
     canvas
 }
 
 /// What the colours mean.
-fn scale(canvas: &mut Canvas, (x, y): (usize, usize)) {
-    canvas.text((x, y), "share of the row:", 18 * LETTER);
+fn scale(canvas: &mut Canvas, (x, y): (f64, f64)) {
+    canvas.text((x, y + 14.0), "share of the row's images", Letters::new(12.0, GREY), 170.0);
     for (i, share) in [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0].into_iter().enumerate() {
-        let x = x + (18 + 5 * i) * LETTER;
-        canvas.image((x, y), &color(share), 1, 3, LETTER + LETTER / 2);
-        canvas.text((x, y + 2 * LETTER), &format!("{:.0}%", 100.0 * share), 4 * LETTER);
+        let x = x + 170.0 + 52.0 * i as f64;
+        canvas.area((x, y), (52.0, 18.0), color(share));
+        let letters = Letters::new(12.0, GREY).at(Anchor::Middle);
+        canvas.text((x + 26.0, y + 34.0), &format!("{:.0} %", 100.0 * share), letters, 52.0);
     }
 }
