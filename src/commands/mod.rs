@@ -1,11 +1,14 @@
 //! The commands, one file each. Results go to standard output, progress and logs to standard error.
 
 pub mod bench;
+pub mod codes;
 pub mod data;
 pub mod devices;
 pub mod eval;
+pub mod features;
 pub mod inspect;
 pub mod model;
+pub mod neighbours;
 mod outputs;
 pub mod predict;
 pub mod prepare;
@@ -47,6 +50,9 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Features(features::Args),
+    Neighbours(neighbours::Args),
+    Codes(codes::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -74,6 +80,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Features(args) => features::run(args),
+        Command::Neighbours(args) => neighbours::run(args),
+        Command::Codes(args) => codes::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),

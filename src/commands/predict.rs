@@ -186,7 +186,7 @@ fn predict(model: &mut Model, input: &mut CropBuffer, path: &Path, crops: Crops)
 }
 
 /// All of an image file, unless it is larger than any that is read.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).context("the image cannot be read")?;
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).context("the image cannot be read")?;

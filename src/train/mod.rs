@@ -2,7 +2,10 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod codes;
 pub mod evaluate;
+pub mod feature_file;
+pub mod features;
 pub mod feed;
 mod finite;
 pub mod initial;

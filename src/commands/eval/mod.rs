@@ -261,7 +261,7 @@ fn agree(first: &Model, other: &Model) -> Result<()> {
 }
 
 /// The data set named, or the one that the first checkpoint was trained on.
-fn open_data(named: Option<&Path>, model: &Model, checkpoint: &Path) -> Result<Dataset> {
+pub(super) fn open_data(named: Option<&Path>, model: &Model, checkpoint: &Path) -> Result<Dataset> {
     let Some(data) = named.or(model.config.data.path.as_deref()) else {
         return Err(config_error!(
             "{} does not say which data set it was trained on; name one with --data DIR",
@@ -278,7 +278,7 @@ fn open_data(named: Option<&Path>, model: &Model, checkpoint: &Path) -> Result<D
 }
 
 /// Refuses a data set with other classes or sizes; says where its images were made in another way.
-fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
+pub(super) fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> {
     let place = dataset.path.display().to_string();
     let facts = &model.checkpoint.facts;
     same_classes((name, &facts.classes), (&place, &dataset.header.classes))?;
