@@ -8,7 +8,7 @@
 //! |x|² − 2xq + |q|², would be a matrix product, faster for many queries at once, but it loses all
 //! digits where a row is near the query.
 
-use super::{Simd, Work, dispatch};
+use super::{Simd, Work, dispatch, store_some};
 use rayon::prelude::*;
 use std::collections::BinaryHeap;
 
@@ -131,41 +131,60 @@ struct Distances<'a> {
     query: &'a [f32],
 }
 
+/// Rows that are read side by side: the processor fetches several streams ahead at once, and what is
+/// loaded of the query serves them all. Of 4,096 values on one core of an AMD EPYC (Zen 3, AVX2) four
+/// take 44 ms for 819 MB, one 62, and a plain sum of the numbers 54.
+const TOGETHER: usize = 4;
+/// Vectors of sums a row, so that an addition need not wait for the one before it.
+const SUMS: usize = 2;
+
 impl Work for Distances<'_> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let values = self.query.len();
-        for (to, row) in self.to.iter_mut().zip(self.rows.chunks_exact(values)) {
-            *to = squared(s, row, self.query);
+        let Distances { to, rows, query } = self;
+        let values = query.len();
+        let mut rest = rows.chunks_exact(TOGETHER * values);
+        let mut to_rest = to.chunks_exact_mut(TOGETHER);
+        for (to, rows) in to_rest.by_ref().zip(rest.by_ref()) {
+            to.copy_from_slice(&squared::<S, TOGETHER>(s, rows, query));
+        }
+        let rows = rest.remainder().chunks_exact(values);
+        for (to, row) in to_rest.into_remainder().iter_mut().zip(rows) {
+            [*to] = squared::<S, 1>(s, row, query);
         }
     }
 }
 
-/// Vectors of sums, so that an addition need not wait for the one before it.
-const SUMS: usize = 4;
-
-/// Σ (a − b)², both of the same length.
+/// Σ (row − query)² of each of `R` rows [R, values].
 #[inline(always)]
-fn squared<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [s.splat(0.0); SUMS];
+fn squared<S: Simd, const R: usize>(s: S, rows: &[f32], query: &[f32]) -> [f32; R] {
+    let values = query.len();
+    assert_eq!(rows.len(), R * values);
+    let mut sums = [[s.splat(0.0); SUMS]; R];
     let step = SUMS * S::LANES;
-    let whole = a.len().min(b.len()) / step * step;
+    let whole = values / step * step;
     for start in (0..whole).step_by(step) {
-        for (i, sum) in sums.iter_mut().enumerate() {
+        for i in 0..SUMS {
             let at = start + i * S::LANES;
-            // SAFETY: `at` and LANES values behind it lie below `whole`, which both slices have.
-            let (x, y) = unsafe { (s.load(a.as_ptr().add(at)), s.load(b.as_ptr().add(at))) };
-            let difference = s.sub(x, y);
-            *sum = s.fma(difference, difference, *sum);
+            // SAFETY: `at` and LANES values behind it lie below `whole`, which `query` has.
+            let y = unsafe { s.load(query.as_ptr().add(at)) };
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: and so has each of the R rows, of which there are R · values values.
+                let x = unsafe { s.load(rows.as_ptr().add(r * values + at)) };
+                let difference = s.sub(x, y);
+                sums[i] = s.fma(difference, difference, sums[i]);
+            }
         }
     }
-    let sum = s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]));
-    let mut lanes = [0.0f32; 16];
-    super::store_some(s, &mut lanes[..S::LANES], sum);
-    let rest = a[whole..].iter().zip(&b[whole..]).map(|(x, y)| (x - y) * (x - y)).sum::<f32>();
-    lanes.iter().sum::<f32>() + rest
+    std::array::from_fn(|r| {
+        let mut lanes = [0.0f32; 16];
+        store_some(s, &mut lanes[..S::LANES], s.add(sums[r][0], sums[r][1]));
+        let row = &rows[r * values..][..values];
+        let rest = row[whole..].iter().zip(&query[whole..]);
+        lanes.iter().sum::<f32>() + rest.map(|(x, y)| (x - y) * (x - y)).sum::<f32>()
+    })
 }
 
 #[cfg(test)]
@@ -181,7 +200,7 @@ mod tests {
     /// Sizes that fill vectors and that do not, more neighbours than rows, several queries.
     #[test]
     fn against_sorting_all_distances() {
-        for (rows, values, count) in [(300, 100, 5), (1, 3, 4), (50, 1, 7), (2000, 67, 3)] {
+        for (rows, values, count) in [(301, 100, 5), (1, 3, 4), (50, 1, 7), (2000, 67, 3)] {
             let (all, queries) = (numbers(7, rows * values), numbers(11, 3 * values));
             let wanted: Vec<Vec<usize>> = queries
                 .chunks_exact(values)
@@ -202,16 +221,16 @@ mod tests {
             let found = nearest(&all, &queries, values, count);
             let rows_of = |n: &Vec<Neighbour>| n.iter().map(|n| n.row).collect::<Vec<_>>();
             assert_eq!(found.iter().map(rows_of).collect::<Vec<_>>(), wanted);
+            let exact = |row: usize| -> f64 {
+                let pairs = all[row * values..][..values].iter().zip(&queries);
+                pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+            };
             at_each_level(|level| {
-                for (row, query) in all.chunks_exact(values).zip(queries.chunks_exact(values)) {
-                    let mut to = [0.0];
-                    dispatch(Distances { to: &mut to, rows: row, query });
-                    let exact: f64 = row
-                        .iter()
-                        .zip(query)
-                        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
-                        .sum();
-                    assert!((f64::from(to[0]) - exact).abs() <= 1e-6 * exact, "{level:?}");
+                let mut to = vec![f32::NAN; rows];
+                dispatch(Distances { to: &mut to, rows: &all, query: &queries[..values] });
+                for (row, to) in to.iter().enumerate() {
+                    let exact = exact(row);
+                    assert!((f64::from(*to) - exact).abs() <= 1e-6 * exact, "{level:?}, {row}");
                 }
             });
         }
