@@ -1,14 +1,18 @@
 //! The commands, one file each. Results go to standard output, progress and logs to standard error.
 
 pub mod bench;
+pub mod codes;
 pub mod data;
 pub mod devices;
 pub mod eval;
+pub mod features;
 pub mod filters;
 mod inside;
 pub mod inspect;
 pub mod maps;
 pub mod model;
+pub mod neighbours;
+mod outputs;
 pub mod plot;
 pub mod predict;
 pub mod prepare;
@@ -55,6 +59,9 @@ enum Command {
     Maps(maps::Args),
     Saliency(saliency::Args),
     Plot(plot::Args),
+    Features(features::Args),
+    Neighbours(neighbours::Args),
+    Codes(codes::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -86,6 +93,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Maps(args) => maps::run(args),
         Command::Saliency(args) => saliency::run(args),
         Command::Plot(args) => plot::run(args),
+        Command::Features(args) => features::run(args),
+        Command::Neighbours(args) => neighbours::run(args),
+        Command::Codes(args) => codes::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),

@@ -19,7 +19,8 @@ impl Plan {
             let mut used = vec![None; towers];
             for part in &layer.parts {
                 let role = part.layer.role();
-                let has_dy = (to_image || index >= lowest) && !matches!(role, Role::Loss(_));
+                let ends = matches!(role, Role::Loss(_) | Role::Reconstruction(_));
+                let has_dy = (to_image || index >= lowest) && !ends;
                 let dy = has_dy.then_some(current[part.tower]);
                 let dx = match role {
                     _ if index <= lowest && !to_image => None,

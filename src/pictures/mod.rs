@@ -5,6 +5,7 @@ mod canvas;
 pub mod cards;
 pub mod chart;
 pub mod colors;
+pub mod confusion;
 pub mod curves;
 mod fonts;
 mod format;

@@ -2,8 +2,11 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod codes;
 mod drawing;
 pub mod evaluate;
+pub mod feature_file;
+pub mod features;
 pub mod feed;
 mod finite;
 pub mod history;

@@ -360,8 +360,8 @@ impl Trainer<'_> {
         let mut loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
         let mut tally = Tally::default();
         loop {
-            let member: evaluate::Member<'_> = (self.engine.as_mut(), &mut loader);
-            let Some(more) = evaluate::next(&mut [member], crops)? else { break };
+            let next = evaluate::next(self.engine.as_mut(), &mut loader, crops)?;
+            let Some(more) = next else { break };
             tally.add(more);
             progress.advance(more.images);
             if self.interrupt.wanted() {

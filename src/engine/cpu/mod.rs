@@ -93,8 +93,13 @@ impl Cpu {
         check_labels(&self.plan, run, labels)?;
         self.forward(run, images)?;
         let values = run.batch * self.plan.classes;
-        let [probabilities, logits] = [self.plan.probabilities(), self.plan.logits()];
-        Ok(tally(&self.buffers[probabilities][..values], &self.buffers[logits][..values], labels))
+        let [output, logits] = [self.plan.probabilities(), self.plan.logits()];
+        let output = &self.buffers[output][..values];
+        let end = &self.plan.layers[self.plan.layers.len() - 1].parts[0];
+        if let Role::Reconstruction(loss) = end.layer.role() {
+            return Ok(loss.tally(run, output, &self.buffers[self.plan.data[end.device]]));
+        }
+        Ok(tally(output, &self.buffers[logits][..values], labels))
     }
 
     fn backward(&mut self, run: &Run, labels: &[u32]) {

@@ -67,6 +67,7 @@ impl Cpu {
                 pointwise.forward(run, &mut y);
             }
             Role::Loss(softmax) => softmax.forward(run, &mut y, x),
+            Role::Reconstruction(loss) => loss.forward(run, &mut y, x),
         }
         self.buffers[part.y] = y;
     }
@@ -107,6 +108,11 @@ impl Cpu {
             Role::Loss(softmax) => {
                 if let Some(dx) = &mut dx {
                     softmax.backward(run, dx, y, labels);
+                }
+            }
+            Role::Reconstruction(loss) => {
+                if let Some(dx) = &mut dx {
+                    loss.backward(run, dx, y, &self.buffers[self.plan.data[part.device]]);
                 }
             }
         }
