@@ -33,6 +33,17 @@ impl Format {
 /// that are read.
 pub fn check_out<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
     Format::of(out)?;
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if out.is_dir() {
+        return Err(config_error!("--out {} is a folder; name a file in it", out.display()));
+    }
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(config_error!(
+            "--out {}: there is no folder {}; make it first",
+            out.display(),
+            folder.display()
+        ));
+    }
     let real = fs::canonicalize(out).ok();
     for input in inputs {
         if input == out || (real.is_some() && fs::canonicalize(input).ok() == real) {

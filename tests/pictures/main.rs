@@ -11,6 +11,7 @@ mod inside;
 mod plot;
 mod run_folder;
 mod sheets;
+mod show;
 
 use common::World;
 use std::collections::BTreeMap;

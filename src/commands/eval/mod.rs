@@ -1,6 +1,7 @@
 //! `alexnet eval`: errors of one checkpoint or of several averaged.
 
 mod report;
+mod show;
 mod weights;
 
 use super::model::{self, Model};
@@ -21,6 +22,7 @@ use crate::train::evaluate::{Answers, Ensemble, images_per_batch};
 use crate::train::feed::{self, Cropping};
 use anyhow::{Context, Result, bail};
 use report::Report;
+use show::Show;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weights::Weights;
@@ -61,6 +63,20 @@ pub struct Args {
     /// classes and how probable they are.
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
+    /// Draw so many of the images with their labels and bars, chosen by lot (see --out).
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "out",
+        value_parser = clap::value_parser!(u16).range(1..=500)
+    )]
+    show: Option<u16>,
+    /// Draw only images whose most probable label is wrong.
+    #[arg(long, requires = "show")]
+    only_errors: bool,
+    /// The picture of --show, .png or .svg.
+    #[arg(long, value_name = "FILE", requires = "show")]
+    out: Option<PathBuf>,
     /// Where to compute: auto, cpu, cuda:0, or cuda:0,1 for a tower each.
     #[arg(long, default_value = "auto")]
     device: Choice,
@@ -72,7 +88,8 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   alexnet eval --ten-crop --split test
   alexnet eval runs/a runs/b runs/c --split test --weights auto
-  alexnet eval --per-class --confusion confusion.png --predictions answers.csv";
+  alexnet eval --per-class --confusion confusion.png --predictions answers.csv
+  alexnet eval --show 32 --only-errors --out sheet.png";
 
 impl Args {
     fn crops(&self) -> Crops {
@@ -106,6 +123,12 @@ pub fn run(args: Args) -> Result<()> {
         let ensemble = ensemble(&mut models, split.clone(), args.crops(), weights.as_deref())?;
         count(ensemble, &args, &split, classes)?
     };
+    if let (Some(show), Some(out)) = (counted.show, &args.out) {
+        match show.write(out, &dataset, &split)? {
+            0 => note!("{} is not written: there is no such image", out.display()),
+            images => note!("{}: {images} images with their labels", out.display()),
+        }
+    }
     let report = Report {
         tally: counted.tally,
         members: counted.members,
@@ -154,6 +177,7 @@ struct Counted {
     members: Vec<Tally>,
     by_class: Option<ByClass>,
     confusion: Option<Confusion>,
+    show: Option<Show>,
 }
 
 /// Evaluates all images of `split`, and writes the files that are wanted.
@@ -200,6 +224,7 @@ fn go_through(
         members: Vec::new(),
         by_class: args.per_class.then(|| ByClass::new(classes.len())),
         confusion: args.confusion.is_some().then(Confusion::default),
+        show: Show::new(args),
     };
     let progress = Progress::new("evaluation", split.len() as u64);
     while let Some(answers) = ensemble.next_answers()? {
@@ -210,6 +235,7 @@ fn go_through(
         }
         counted.by_class.iter_mut().for_each(|by_class| by_class.add(&answers));
         counted.confusion.iter_mut().for_each(|confusion| confusion.add(&answers));
+        counted.show.iter_mut().for_each(|show| show.add(&answers));
         each(&answers)?;
         progress.advance(answers.tally.images);
     }
@@ -224,6 +250,10 @@ fn check_outputs(args: &Args, checkpoints: &[PathBuf], dataset: &Dataset) -> Res
         if let Some(file) = file {
             outputs::check(option, file, &inputs)?;
         }
+    }
+    if let Some(out) = &args.out {
+        outputs::check("--out", out, &inputs)?;
+        pictures::check_out(out, [])?;
     }
     let Some(file) = &args.confusion else { return Ok(()) };
     let classes = dataset.header.classes.len();
