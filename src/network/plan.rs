@@ -41,6 +41,9 @@ pub enum Mode {
     Training,
     /// Forward only.
     Evaluation,
+    /// Forward, and backward as far as the image: what there is to be seen inside. Every layer's
+    /// output stays where it was written, and nothing is learned. The CPU has it.
+    Explanation,
 }
 
 /// Index into [`Plan::buffers`].

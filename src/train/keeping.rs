@@ -1,6 +1,7 @@
 //! What a run keeps: its checkpoints, at a step's border, after an epoch, and at its end.
 
 use super::checkpoint::Snapshot;
+use super::metrics::Line;
 use super::session::Session;
 use super::telling::{self, diverged};
 use super::trainer::Trainer;
@@ -49,6 +50,17 @@ impl Trainer<'_> {
         let snapshot = self.snapshot(session)?;
         session.saver.begin(snapshot, files);
         Ok(())
+    }
+
+    /// Begins to draw the run as it is after the epoch of `line`. Pictures give way to checkpoints
+    /// that find no room.
+    pub(super) fn draw(&self, line: &Line, session: &mut Session) {
+        if session.saver.has_failed() {
+            session.drawing.give_way();
+            return;
+        }
+        let news = session.drawing.begin(line, self.engine.as_ref());
+        session.tell(news, None);
     }
 
     /// Begins to save where training stands as `last.safetensors`, after a write that is under way.

@@ -2,9 +2,14 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod codes;
+mod drawing;
 pub mod evaluate;
+pub mod feature_file;
+pub mod features;
 pub mod feed;
 mod finite;
+pub mod history;
 pub mod initial;
 mod keeping;
 pub mod lines;

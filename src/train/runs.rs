@@ -1,7 +1,7 @@
 //! Run folders: what a training run leaves behind, and which run is the newest.
 //!
-//! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors` and
-//! `best.safetensors`. Without a name they are in `runs/`, called after the config.
+//! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors`, `best.safetensors`,
+//! `curves.png` and `filters.png`. Without a name they are in `runs/`, called after the config.
 
 use crate::config_error;
 use crate::files::copy_whole;
@@ -38,6 +38,14 @@ impl RunFolder {
     pub fn best(&self) -> PathBuf {
         self.0.join("best.safetensors")
     }
+    /// How it goes, in charts.
+    pub fn curves(&self) -> PathBuf {
+        self.0.join("curves.png")
+    }
+    /// The kernels of its first layer that has some.
+    pub fn filters(&self) -> PathBuf {
+        self.0.join("filters.png")
+    }
     /// The checkpoint that `keep` asks for.
     pub fn epoch(&self, epoch: u32) -> PathBuf {
         self.0.join(format!("epoch-{epoch:04}.safetensors"))
@@ -67,7 +75,9 @@ impl RunFolder {
 
     /// Takes away what a killed run left half written.
     pub fn remove_leftovers(&self) {
-        let _ = fs::remove_file(temporary_name(&self.config()));
+        for file in [self.config(), self.curves(), self.filters()] {
+            let _ = fs::remove_file(temporary_name(&file));
+        }
         for file in self.files(|name| name.ends_with(".safetensors.tmp")) {
             let _ = fs::remove_file(file);
         }

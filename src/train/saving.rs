@@ -230,6 +230,11 @@ impl Saver {
         self.held
     }
 
+    /// Whether the last try has left something unwritten.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// Why `last` does not hold what it should, and what the disk holds.
     pub fn trouble(&self) -> String {
         let failure = self.failure.as_ref().map(|error| sentence(error) + "; ");

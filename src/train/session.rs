@@ -1,6 +1,7 @@
 //! What a run has open while it trains.
 
 use super::clock::Clock;
+use super::drawing::Drawing;
 use super::feed::Cropping;
 use super::metrics::{Line, Metrics};
 use super::saving::Saver;
@@ -21,6 +22,8 @@ pub struct Session {
     pub recent: Recent,
     /// Writes its checkpoints.
     pub saver: Saver,
+    /// Draws how it goes.
+    pub drawing: Drawing,
     /// The step of the checkpoint that a second signal's answer names.
     pub answered: Option<u64>,
     /// Whether the parameters are those of the state and of use: not within a step, and not once
@@ -50,7 +53,9 @@ impl Session {
     pub fn finish(&mut self, step: u64) -> Result<()> {
         let saved = self.saver.finish(step);
         let logged = self.metrics.finish();
-        self.tell(None, None);
-        saved.and(logged)
+        let all = saved.and(logged);
+        let drawn = if all.is_ok() { self.drawing.finish() } else { None };
+        self.tell(drawn, None);
+        all
     }
 }

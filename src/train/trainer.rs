@@ -3,6 +3,7 @@
 
 use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
+use super::drawing::Drawing;
 use super::evaluate::{self, images_per_batch};
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
@@ -189,6 +190,7 @@ impl Trainer<'_> {
         Ok(Session {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
             metrics: Metrics::open(&self.run.metrics(), self.state.step, epochs)?,
+            drawing: Drawing::new(&self.run),
             clock: Clock::start(),
             recent: Recent::new(self.engine.plan().classes),
             saver: Saver::new(&self.run, self.state.step, self.config.to_toml()),
@@ -340,6 +342,7 @@ impl Trainer<'_> {
         state.batches = 0;
         state.tally = Tally::default();
         self.keep(epoch, is_best, session)?;
+        self.draw(&line, session);
         session.clock.restart();
         Ok(true)
     }
@@ -357,8 +360,8 @@ impl Trainer<'_> {
         let mut loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
         let mut tally = Tally::default();
         loop {
-            let member: evaluate::Member<'_> = (self.engine.as_mut(), &mut loader);
-            let Some(more) = evaluate::next(&mut [member], crops)? else { break };
+            let next = evaluate::next(self.engine.as_mut(), &mut loader, crops)?;
+            let Some(more) = next else { break };
             tally.add(more);
             progress.advance(more.images);
             if self.interrupt.wanted() {

@@ -11,7 +11,7 @@ use crate::config_error;
 use crate::engine::{Choice, Placement};
 use crate::errors::Stopped;
 use crate::interrupt::Interrupt;
-use crate::layers::Classes;
+use crate::layers::{Classes, squared_error};
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
@@ -158,6 +158,12 @@ fn read_config(args: &Args, old: Option<&Old>) -> Result<(Config, String)> {
     };
     if let Some(data) = &args.data {
         config.data.path = Some(data.clone());
+    }
+    if config.layers.last().is_some_and(|layer| layer.kind.name == squared_error::KIND.name) {
+        return Err(config_error!(
+            "{source}: a network that ends in a layer of kind \"squared-error\" is an auto-encoder, \
+             which alexnet codes trains on features; end it in \"softmax\" to tell classes apart"
+        ));
     }
     Ok((config, source))
 }

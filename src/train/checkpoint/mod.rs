@@ -172,6 +172,12 @@ impl Checkpoint {
     /// Puts the parameters (and, to go on training, the momenta) into `engine`.
     pub fn load(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
         self.fits(engine.plan(), momenta)?;
+        self.put(engine, momenta)
+    }
+
+    /// As [`Checkpoint::load`], but the file may hold parameters of further layers, which are left
+    /// there.
+    pub fn put(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
         let tensors = engine.plan().tensors();
         for (index, tensor) in tensors.iter().enumerate() {
             for (slot, prefix) in slots(momenta) {
