@@ -8,6 +8,8 @@ pub mod inspect;
 pub mod model;
 pub mod predict;
 pub mod prepare;
+pub mod runs;
+mod table;
 pub mod train;
 
 use crate::files::open_files;
@@ -45,6 +47,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Runs(runs::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -72,6 +75,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Runs(args) => runs::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),

@@ -203,6 +203,9 @@ pub struct Train {
     /// As well when so many steps have passed; 0: never.
     #[serde(default)]
     pub checkpoint_steps: u32,
+    /// Writes event files for TensorBoard into the run's folder.
+    #[serde(default = "yes")]
+    pub tensorboard: bool,
 }
 
 /// One `[[layer]]`.

@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 /// A line. Errors are fractions, losses nats; epochs and steps count from 1.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// `step` or `epoch`.
     pub kind: &'static str,

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod evaluate;
+pub mod events;
 pub mod feed;
 mod finite;
 pub mod initial;
@@ -14,5 +15,7 @@ pub mod rates;
 pub mod runs;
 pub mod saving;
 mod session;
+pub mod survey;
+pub mod tail;
 mod telling;
 pub mod trainer;

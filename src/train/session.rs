@@ -1,6 +1,7 @@
 //! What a run has open while it trains.
 
 use super::clock::Clock;
+use super::events::Events;
 use super::feed::Cropping;
 use super::metrics::{Line, Metrics};
 use super::saving::Saver;
@@ -15,6 +16,8 @@ pub struct Session {
     pub cropping: Cropping,
     /// Its log.
     pub metrics: Metrics,
+    /// The same for TensorBoard; None: it is not wanted.
+    pub events: Option<Events>,
     /// Running since the epoch began.
     pub clock: Clock,
     /// The last losses.
@@ -33,6 +36,8 @@ impl Session {
     pub fn log(&mut self, line: &Line, progress: Option<&Progress>) -> Result<()> {
         let news = self.metrics.write(line)?;
         self.tell(news, progress);
+        let news = self.events.as_mut().and_then(|events| events.log(line));
+        self.tell(news, progress);
         Ok(())
     }
 
@@ -50,7 +55,8 @@ impl Session {
     pub fn finish(&mut self, step: u64) -> Result<()> {
         let saved = self.saver.finish(step);
         let logged = self.metrics.finish();
-        self.tell(None, None);
+        let news = self.events.as_mut().and_then(Events::flush);
+        self.tell(news, None);
         saved.and(logged)
     }
 }

@@ -11,8 +11,9 @@ use crate::layers::softmax::Tally;
 use crate::note;
 use crate::progress::{Progress, duration};
 use crate::schedules::Verdict;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use std::collections::VecDeque;
+use std::fmt;
 
 /// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is
 /// averaged.
@@ -98,8 +99,26 @@ pub fn left_as_it_is(run: &RunFolder, held: Option<u64>) {
     );
 }
 
+/// Training has diverged: what was seen, and what to do about it.
+#[derive(Debug)]
+pub struct Diverged(String);
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Diverged {}
+
+/// The error of `run`, which has diverged with the learning rate `rate`: `seen`, and what to do
+/// about it.
+pub fn diverged(seen: &str, run: &RunFolder, rate: f64) -> anyhow::Error {
+    Diverged(format!("{seen}: {}", way_out(run, rate))).into()
+}
+
 /// What has happened and what to do about it.
-pub fn diverged(run: &RunFolder, rate: f64) -> String {
+fn way_out(run: &RunFolder, rate: f64) -> String {
     // Two digits of a tenth, without the tail of binary fractions.
     let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
     let way_out = if run.last().exists() {
@@ -171,15 +190,15 @@ impl Recent {
     /// `loss` is the mean over the last `steps`.
     fn judge(&self, loss: f64, steps: usize, run: &RunFolder, state: &TrainingState) -> Result<()> {
         let most = DIVERGED * self.chance();
-        ensure!(
-            loss <= most,
+        if loss <= most {
+            return Ok(());
+        }
+        let seen = format!(
             "the mean loss over {steps} steps is {loss:.2} at step {}, above {DIVERGED}·ln({}) = \
-             {most:.2}: {}",
-            state.step,
-            self.classes,
-            diverged(run, state.schedule.rate)
+             {most:.2}",
+            state.step, self.classes
         );
-        Ok(())
+        Err(diverged(&seen, run, state.schedule.rate))
     }
 
     fn chance(&self) -> f64 {
