@@ -5,4 +5,5 @@
 mod common;
 
 mod listing;
+mod log;
 mod tensorboard;
