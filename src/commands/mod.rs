@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod model;
 pub mod predict;
 pub mod prepare;
+pub mod report;
 pub mod runs;
 mod table;
 pub mod train;
@@ -48,6 +49,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Runs(runs::Args),
+    Report(report::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -76,6 +78,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Runs(args) => runs::run(args),
+        Command::Report(args) => report::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),

@@ -6,4 +6,5 @@ mod common;
 
 mod listing;
 mod log;
+mod report;
 mod tensorboard;

@@ -77,31 +77,8 @@ pub fn find(path: &Path, options: &Options) -> Result<Source> {
             others.push((split.to_string(), classes.items(&mut tree, path, &labels)?));
         }
     }
-    let has = |split: &str| others.iter().any(|(name, _)| name == split);
-    let own = |split: &str, option: &str| {
-        config_error!(
-            "{} has a folder `{split}` of its own; leave out {option}, or move `{split}` away",
-            path.display()
-        )
-    };
-    let (training, test) = match options.test_fraction {
-        Some(_) if has("test") => return Err(own("test", "--test-fraction")),
-        Some(fraction) => tested::part(training, fraction),
-        None => (training, Vec::new()),
-    };
-    notes.extend(untrained(&training, &classes)?);
-    let mut splits = if has("val") {
-        if options.val_fraction.is_some() {
-            return Err(own("val", "--val-fraction"));
-        }
-        vec![("train".to_string(), training)]
-    } else {
-        carved(training, classes.len(), options.val_fraction.unwrap_or(0.1), options.seed)
-    };
-    splits.extend(others);
-    if !test.is_empty() {
-        splits.push(("test".to_string(), test));
-    }
+    let (splits, note) = parted(path, options, &classes, training, others)?;
+    notes.extend(note);
     notes.extend(tree.notes());
     Ok(Source {
         kind: "image-folder".into(),
@@ -115,6 +92,46 @@ pub fn find(path: &Path, options: &Options) -> Result<Source> {
         roots: tree.roots,
         left_out: tree.left_out,
     })
+}
+
+/// Splits and their images, in the order in which they are written.
+type Splits = Vec<(String, Vec<Item>)>;
+
+/// The training images without those that become other splits, those, and the splits that the
+/// source `path` has of its own; and what to say of classes without training images.
+fn parted(
+    path: &Path,
+    options: &Options,
+    classes: &[Class],
+    training: Vec<Item>,
+    others: Splits,
+) -> Result<(Splits, Option<String>)> {
+    let has = |split: &str| others.iter().any(|(name, _)| name == split);
+    let own = |split: &str, option: &str| {
+        config_error!(
+            "{} has a folder `{split}` of its own; leave out {option}, or move `{split}` away",
+            path.display()
+        )
+    };
+    let (training, test) = match options.test_fraction {
+        Some(_) if has("test") => return Err(own("test", "--test-fraction")),
+        Some(fraction) => tested::part(training, fraction),
+        None => (training, Vec::new()),
+    };
+    let note = untrained(&training, classes)?;
+    let mut splits = if has("val") {
+        if options.val_fraction.is_some() {
+            return Err(own("val", "--val-fraction"));
+        }
+        vec![("train".to_string(), training)]
+    } else {
+        carved(training, classes.len(), options.val_fraction.unwrap_or(0.1), options.seed)
+    };
+    splits.extend(others);
+    if !test.is_empty() {
+        splits.push(("test".to_string(), test));
+    }
+    Ok((splits, note))
 }
 
 /// The classes of a split: folders, and archives.

@@ -28,13 +28,13 @@ pub fn first_kernels(engine: &dyn Engine) -> Result<Option<(String, Picture)>> {
         return Ok(None);
     };
     let name = plan.layers[tensors[first].layer].name.clone();
-    Ok(Some((name, picture(&engine.read(Slot::Value, first)?)?)))
+    Ok(kernels_picture(&engine.read(Slot::Value, first)?)?.map(|picture| (name, picture)))
 }
 
-/// Kernels [kernel, channel (1 or 3), height, width] in rows, each stretched by itself from its
-/// smallest value, black, to its largest, white.
-fn picture(kernels: &Tensor) -> Result<Picture> {
-    let [count, channels, high, wide] = kernels.shape[..] else { unreachable!("four dimensions") };
+/// Kernels [kernel, channel, height, width] in rows, each stretched by itself from its smallest
+/// value, black, to its largest, white. None: their channels are neither grey nor colours.
+pub fn kernels_picture(kernels: &Tensor) -> Result<Option<Picture>> {
+    let [count, channels @ (1 | 3), high, wide] = kernels.shape[..] else { return Ok(None) };
     let zoom = WIDE.div_ceil(wide);
     let columns = (1..).find(|columns| columns * columns * 2 >= count * 3).unwrap_or(1);
     let rows = count.div_ceil(columns);
@@ -57,7 +57,7 @@ fn picture(kernels: &Tensor) -> Result<Picture> {
     let mut png = Vec::new();
     let encoder = PngEncoder::new(&mut png);
     encoder.write_image(&pixels, width as u32, height as u32, ExtendedColorType::Rgb8)?;
-    Ok(Picture { height, width, png })
+    Ok(Some(Picture { height, width, png }))
 }
 
 #[cfg(test)]
@@ -69,7 +69,8 @@ mod tests {
         // Kernel 0 is dark above and light below in red alone, kernel 1 is even.
         let red = [-1.0, -1.0, 3.0, 3.0];
         let values = [&red[..], &[-1.0; 8], &[7.0; 12]].concat();
-        let picture = picture(&Tensor { shape: vec![2, 3, 2, 2], values }).unwrap();
+        let tensor = Tensor { shape: vec![2, 3, 2, 2], values };
+        let picture = kernels_picture(&tensor).unwrap().unwrap();
         let image = image::load_from_memory(&picture.png).unwrap().into_rgb8();
         assert_eq!((image.width(), image.height()), (picture.width as u32, picture.height as u32));
         assert_eq!((picture.width, picture.height), (2 * 24 + 2, 24 + 2));

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use kernels::{Picture, first_kernels};
+pub use kernels::{Picture, first_kernels, kernels_picture};
 
 /// What the names of event files begin with.
 const NAME: &str = "events.out.tfevents.";
@@ -229,9 +229,9 @@ impl Mean {
     }
 }
 
-/// The pictures with the tag `tag` in the event files of `folder`, by step, what a later file has
-/// taken back left out.
-pub fn pictures(folder: &Path, tag: &str) -> Vec<(u64, Vec<u8>)> {
+/// The pictures of the group `group` in the event files of `folder` and their steps, what a later
+/// file has taken back left out.
+pub fn pictures(folder: &Path, group: &str) -> Vec<(u64, Vec<u8>)> {
     let mut found: Vec<(u64, Vec<u8>)> = Vec::new();
     for path in files(folder) {
         let bytes = fs::read(path).unwrap_or_default();
@@ -241,7 +241,8 @@ pub fn pictures(folder: &Path, tag: &str) -> Vec<(u64, Vec<u8>)> {
                 found.retain(|(earlier, _)| *earlier < step);
             }
             let values = event.summary.into_iter().flat_map(|summary| summary.value);
-            let images = values.filter(|value| value.tag == tag).filter_map(|value| value.image);
+            let images =
+                values.filter(|value| value.tag.starts_with(group)).filter_map(|value| value.image);
             found.extend(images.map(|image| (step, image.encoded_image_string)));
         }
     }
