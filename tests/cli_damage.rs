@@ -167,7 +167,8 @@ fn diverging_training_ends_and_keeps_the_last_good_checkpoint() {
     let once = "train --config net.toml --set train.batch=90 --set train.epochs=3 --set schedule.rate=1e30";
     let words = ["diverged", "--resume --run new --set schedule.rate=1e29"];
     world.fails(&format!("{once} --run new"), 1, &words);
-    assert_eq!(world.names("new"), ["config.toml", "last.safetensors", "metrics.jsonl"]);
+    let names = ["config.toml", "diverged.txt", "last.safetensors", "metrics.jsonl"];
+    assert_eq!(world.names("new"), names);
     let last = world.bytes("new/last.safetensors");
     let (_, header) = safetensors::SafeTensors::read_metadata(&last).unwrap();
     let step = &header.metadata().as_ref().unwrap()["step"];

@@ -1,6 +1,7 @@
 //! `alexnet inspect`: the plan of a network, as a table or as JSON.
 
 use super::print;
+use super::table::columns;
 use crate::config::Config;
 use crate::data::dataset::Dataset;
 use crate::layers::Classes;
@@ -162,19 +163,6 @@ fn row(layer: &PlannedLayer) -> Vec<String> {
         or_blank(layer.multiply_adds()),
         or_blank(layer.neurons()),
     ]
-}
-
-/// Rows as aligned columns; the first `left` to the left, the others to the right.
-fn columns(rows: &[Vec<String>], left: usize) -> String {
-    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, &w))| {
-            if c < left { format!("{cell:<w$}") } else { format!("{cell:>w$}") }
-        });
-        format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_string()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// 60965224 as 60,965,224.

@@ -16,8 +16,11 @@ mod outputs;
 pub mod plot;
 pub mod predict;
 pub mod prepare;
+pub mod report;
 mod right_label;
+pub mod runs;
 pub mod saliency;
+mod table;
 pub mod train;
 
 use crate::files::open_files;
@@ -62,6 +65,8 @@ enum Command {
     Features(features::Args),
     Neighbours(neighbours::Args),
     Codes(codes::Args),
+    Runs(runs::Args),
+    Report(report::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -96,6 +101,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Features(args) => features::run(args),
         Command::Neighbours(args) => neighbours::run(args),
         Command::Codes(args) => codes::run(args),
+        Command::Runs(args) => runs::run(args),
+        Command::Report(args) => report::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),

@@ -27,10 +27,12 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum From {
-    /// A folder with a folder of images for each class (JPEG or PNG, up to 512 megapixels)
+    /// A folder with a folder (or a tar archive) of images for each class (JPEG or PNG, up to 512
+    /// megapixels)
     ImageFolder {
         /// SRC/train/CLASS/… and SRC/val/CLASS/…, or SRC/CLASS/… alone. Splits go by the names
-        /// train, training; val, valid, validation; test, testing; in any case
+        /// train, training; val, valid, validation; test, testing; in any case. CLASS.tar is a
+        /// class too (as in ImageNet's Fall releases), read where it is
         src: PathBuf,
         #[command(flatten)]
         common: Common,
@@ -40,6 +42,11 @@ enum From {
         /// Share of each class that becomes the validation split, where SRC has none [default: 0.1]
         #[arg(long, value_name = "SHARE")]
         val_fraction: Option<f64>,
+        /// Share of the training images that becomes the test split: those whose file's name
+        /// (without its folder) has a CRC-32 below SHARE of 2^32. The same names are tested on
+        /// everywhere, in any order (the paper's section 6: 0.5 for Fall 2009)
+        #[arg(long, value_name = "SHARE")]
+        test_fraction: Option<f64>,
         /// Whether images are turned as their EXIF data say
         #[arg(long, value_enum, default_value = "apply")]
         orientation: Orientation,
@@ -180,10 +187,25 @@ pub fn run(args: Args) -> Result<()> {
 
 fn find(source: From) -> Result<(Source, Common)> {
     Ok(match source {
-        From::ImageFolder { src, common, size, val_fraction, orientation, seed, no_splits } => {
+        From::ImageFolder {
+            src,
+            common,
+            size,
+            val_fraction,
+            test_fraction,
+            orientation,
+            seed,
+            no_splits,
+        } => {
             outside(&common.out, &src)?;
-            let options =
-                image_folder::Options { size, orientation, val_fraction, seed, no_splits };
+            let options = image_folder::Options {
+                size,
+                orientation,
+                val_fraction,
+                test_fraction,
+                seed,
+                no_splits,
+            };
             (image_folder::find(&src, &options)?, common)
         }
         From::Ilsvrc { src, common, year, size, orientation } => {

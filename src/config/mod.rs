@@ -209,6 +209,9 @@ pub struct Train {
     /// As well when so many steps have passed; 0: never.
     #[serde(default)]
     pub checkpoint_steps: u32,
+    /// Writes event files for TensorBoard into the run's folder.
+    #[serde(default = "yes")]
+    pub tensorboard: bool,
     /// Layers that stay as they are: their rates are 0, and nothing is computed backward below the
     /// lowest layer that learns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -38,6 +38,14 @@ pub fn lock(folder: &Path) -> Result<Option<Lock>> {
     }
 }
 
+/// Whether a process holds `folder`. Nothing is made or changed there: a file that a killed process
+/// has left is locked for as long as it takes to look, shared, so that of two who look none takes
+/// the other for a holder. Where a file system knows no locks nobody holds anything.
+pub fn is_held(folder: &Path) -> bool {
+    let found = File::open(folder.join(NAME)).map(|file| file.try_lock_shared());
+    matches!(found, Ok(Err(TryLockError::WouldBlock)))
+}
+
 /// Another user's file serves too, where it may be read.
 fn open(path: &Path) -> io::Result<File> {
     let made = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
@@ -82,10 +90,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = lock(folder.path()).unwrap().expect("free");
         assert!(lock(folder.path()).unwrap().is_none());
+        assert!(is_held(folder.path()));
         drop(first);
+        assert!(!is_held(folder.path()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         // What a killed process leaves behind locks nothing.
         fs::write(folder.path().join(NAME), "").unwrap();
+        assert!(!is_held(folder.path()));
         assert!(lock(folder.path()).unwrap().is_some());
         assert!(lock(&folder.path().join("none")).is_err());
     }

@@ -107,7 +107,8 @@ mod tests {
                 "weight_decay",
                 "keep",
                 "checkpoint_minutes",
-                "checkpoint_steps"
+                "checkpoint_steps",
+                "tensorboard"
             ]
         );
     }

@@ -6,7 +6,7 @@ use super::session::Session;
 use super::telling::{self, diverged};
 use super::trainer::Trainer;
 use crate::progress;
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 impl Trainer<'_> {
     /// At a step's border: saves where a signal asks for that and not for the end, and keeps in
@@ -84,11 +84,9 @@ impl Trainer<'_> {
         let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine, old)?;
         if let Some(tensor) = snapshot.not_finite() {
             session.sound = false;
-            bail!(
-                "{tensor} has values that are no numbers after step {}: {}",
-                self.state.step,
-                diverged(&self.run, &self.config.schedule, &self.state)
-            );
+            let step = self.state.step;
+            let seen = format!("{tensor} has values that are no numbers after step {step}");
+            return Err(diverged(&seen, &self.run, &self.config.schedule, &self.state));
         }
         Ok(snapshot)
     }

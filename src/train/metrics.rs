@@ -1,4 +1,5 @@
-//! `metrics.jsonl`: one JSON object a line, one line a step and one an epoch.
+//! `metrics.jsonl`: one JSON object a line, one line a step and one an epoch. [`Line`] has every key,
+//! and the README a table of them.
 
 use super::lines::Lines;
 use super::mend::mend;
@@ -8,8 +9,8 @@ use serde::Serialize;
 use std::fs::OpenOptions;
 use std::path::Path;
 
-/// A line. Errors are fractions, losses nats; epochs and steps count from 1.
-#[derive(Debug, Serialize)]
+/// A line. Errors are fractions of images, losses nats; epochs and steps count from 1.
+#[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// `step` or `epoch`.
     pub kind: &'static str,
@@ -17,7 +18,7 @@ pub struct Line {
     pub step: u64,
     /// The epoch at hand.
     pub epoch: u32,
-    /// Of the weights, without factors of single layers.
+    /// Of the weights, without factors of single layers; an epoch's is that of its last step.
     pub learning_rate: f64,
     /// Mean log-loss of the step or epoch.
     pub loss: f64,
@@ -25,7 +26,7 @@ pub struct Line {
     pub top1_error: f64,
     /// Share of images whose label is not among the five most probable.
     pub top5_error: f64,
-    /// Trained on, validation apart.
+    /// Images a second that were trained on, validation apart.
     pub images_per_second: f64,
     /// Seconds that the step or epoch waited for data.
     pub wait_seconds: f64,

@@ -1,12 +1,12 @@
 //! Run folders: what a training run leaves behind, and which run is the newest.
 //!
 //! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors`, `best.safetensors`,
-//! `curves.png` and `filters.png`. Without a name they are in `runs/`, called after the config.
+//! `curves.png` and `filters.png`; one that has diverged says so in `diverged.txt`. Without a name
+//! they are in `runs/`, called after the config.
 
 use crate::config_error;
-use crate::files::copy_whole;
 use crate::files::lock::{self, Lock};
-use crate::files::temporary_name;
+use crate::files::{copy_whole, temporary_name, write_text};
 use crate::quoting::Typed;
 use anyhow::{Context, Error, Result, bail};
 use std::fs;
@@ -46,6 +46,22 @@ impl RunFolder {
     pub fn filters(&self) -> PathBuf {
         self.0.join("filters.png")
     }
+    /// Where it says why the run has diverged, until it is gone on with.
+    pub fn diverged(&self) -> PathBuf {
+        self.0.join("diverged.txt")
+    }
+
+    /// Notes that the run has ended because training diverged; `why` is the sentence. Where that
+    /// cannot be written it is left, for the sentence is said too.
+    pub fn note_diverged(&self, why: &str) {
+        let _ = write_text(&self.diverged(), &format!("{why}\n"));
+    }
+
+    /// The run is gone on with.
+    pub fn forget_diverged(&self) {
+        let _ = fs::remove_file(self.diverged());
+    }
+
     /// The checkpoint that `keep` asks for.
     pub fn epoch(&self, epoch: u32) -> PathBuf {
         self.0.join(format!("epoch-{epoch:04}.safetensors"))
@@ -66,6 +82,11 @@ impl RunFolder {
     /// Whether there is something to go on from.
     pub fn has_checkpoint(&self) -> bool {
         self.last().exists() || self.best().exists() || !self.kept().is_empty()
+    }
+
+    /// Whether a run has been here, of which any file is left.
+    pub fn is_run(&self) -> bool {
+        self.is_taken() || self.0.is_dir() && !self.kept().is_empty()
     }
 
     /// Whether a run has been here.

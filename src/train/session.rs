@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::drawing::Drawing;
+use super::events::Events;
 use super::feed::Cropping;
 use super::metrics::{Line, Metrics};
 use super::saving::Saver;
@@ -16,6 +17,8 @@ pub struct Session {
     pub cropping: Cropping,
     /// Its log.
     pub metrics: Metrics,
+    /// The same for TensorBoard; None: it is not wanted.
+    pub events: Option<Events>,
     /// Running since the epoch began.
     pub clock: Clock,
     /// The last losses.
@@ -35,6 +38,8 @@ impl Session {
     /// Adds a line to the log, and says what there is to be said of files.
     pub fn log(&mut self, line: &Line, progress: Option<&Progress>) -> Result<()> {
         let news = self.metrics.write(line)?;
+        self.tell(news, progress);
+        let news = self.events.as_mut().and_then(|events| events.log(line));
         self.tell(news, progress);
         Ok(())
     }
@@ -56,6 +61,8 @@ impl Session {
         let all = saved.and(logged);
         let drawn = if all.is_ok() { self.drawing.finish() } else { None };
         self.tell(drawn, None);
+        let flushed = self.events.as_mut().and_then(Events::flush);
+        self.tell(flushed, None);
         all
     }
 }

@@ -12,8 +12,9 @@ use crate::note;
 use crate::progress::{Progress, duration};
 use crate::quoting;
 use crate::schedules::{Schedule, Verdict};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use std::collections::VecDeque;
+use std::fmt;
 
 /// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is
 /// averaged.
@@ -99,8 +100,31 @@ pub fn left_as_it_is(run: &RunFolder, held: Option<u64>) {
     );
 }
 
-/// What has happened to a run of `schedule`, which stands at `state`, and what to do about it.
-pub fn diverged(run: &RunFolder, schedule: &Schedule, state: &TrainingState) -> String {
+/// Training has diverged: what was seen, and what to do about it.
+#[derive(Debug)]
+pub struct Diverged(String);
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Diverged {}
+
+/// The error of a `run` of `schedule` that has diverged, standing at `state`: `seen`, and what to do
+/// about it.
+pub fn diverged(
+    seen: &str,
+    run: &RunFolder,
+    schedule: &Schedule,
+    state: &TrainingState,
+) -> anyhow::Error {
+    Diverged(format!("{seen}: {}", way_out(run, schedule, state))).into()
+}
+
+/// What has happened and what to do about it.
+fn way_out(run: &RunFolder, schedule: &Schedule, state: &TrainingState) -> String {
     let rate = state.schedule.rate;
     // Two digits of a tenth, without the tail of binary fractions.
     let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
@@ -151,7 +175,7 @@ impl Recent {
     /// diverged.
     pub fn check(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         if self.steps.len() == OVER {
-            self.judge(self.last(OVER), OVER, &diverged(run, &config.schedule, state), state)
+            self.judge(self.last(OVER), OVER, run, config, state)
         } else {
             Ok(())
         }
@@ -165,8 +189,7 @@ impl Recent {
         if !(ends && few) {
             return Ok(());
         }
-        let way_out = diverged(run, &config.schedule, state);
-        self.judge(state.tally.mean_loss(), steps, &way_out, state)
+        self.judge(state.tally.mean_loss(), steps, run, config, state)
     }
 
     /// Whether the last steps, enough of them, look as if training were diverging: nothing to be
@@ -175,17 +198,25 @@ impl Recent {
         self.steps.len() >= FEWEST && self.last(FEWEST) > DIVERGED * self.chance()
     }
 
-    /// `loss` is the mean over the last `steps`; `way_out` says what to do where it is too large.
-    fn judge(&self, loss: f64, steps: usize, way_out: &str, state: &TrainingState) -> Result<()> {
+    /// `loss` is the mean over the last `steps`.
+    fn judge(
+        &self,
+        loss: f64,
+        steps: usize,
+        run: &RunFolder,
+        config: &Config,
+        state: &TrainingState,
+    ) -> Result<()> {
         let most = DIVERGED * self.chance();
-        ensure!(
-            loss <= most,
+        if loss <= most {
+            return Ok(());
+        }
+        let seen = format!(
             "the mean loss over {steps} steps is {loss:.2} at step {}, above {DIVERGED}·ln({}) = \
-             {most:.2}: {way_out}",
-            state.step,
-            self.classes
+             {most:.2}",
+            state.step, self.classes
         );
-        Ok(())
+        Err(diverged(&seen, run, &config.schedule, state))
     }
 
     fn chance(&self) -> f64 {

@@ -5,6 +5,7 @@ use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
 use super::drawing::Drawing;
 use super::evaluate::{self, images_per_batch};
+use super::events::{self, Events};
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
 use super::initial;
@@ -13,7 +14,7 @@ use super::rates::rates;
 use super::runs::RunFolder;
 use super::saving::Saver;
 use super::session::Session;
-use super::telling::{self, Recent, diverged};
+use super::telling::{self, Diverged, Recent, diverged};
 use crate::config::Config;
 use crate::data::loader::{Batch, Crops, Images};
 use crate::engine::Engine;
@@ -24,7 +25,7 @@ use crate::layers::softmax::Tally;
 use crate::note;
 use crate::progress::Progress;
 use crate::schedules::Verdict;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +105,13 @@ impl Trainer<'_> {
             session.saver.first()?;
             session.tell(None, None);
         }
+        if self.state.step == 0 {
+            picture(self.engine.as_ref(), 0, &mut session)?;
+        }
         let end = self.epochs(&mut session);
+        if let Some(why) = end.as_ref().err().and_then(|e| e.downcast_ref::<Diverged>()) {
+            self.run.note_diverged(&why.to_string());
+        }
         let worth = end.is_err() && session.sound && !self.is_spoilt(&session);
         let saved = if worth { self.save_last(&mut session) } else { Ok(()) };
         match (end, saved.and_then(|()| session.finish(self.state.step))) {
@@ -186,14 +193,18 @@ impl Trainer<'_> {
     }
 
     fn open(&mut self) -> Result<Session> {
+        let (step, train) = (self.state.step, &self.config.train);
+        let steps = self.state.training_images.div_ceil(train.batch as u64);
         let epochs = self.state.epoch.saturating_sub(1);
+        self.run.forget_diverged();
         Ok(Session {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
-            metrics: Metrics::open(&self.run.metrics(), self.state.step, epochs)?,
+            metrics: Metrics::open(&self.run.metrics(), step, epochs)?,
             drawing: Drawing::new(&self.run),
+            events: train.tensorboard.then(|| Events::new(&self.run.0, step, steps)),
             clock: Clock::start(),
             recent: Recent::new(self.engine.plan().classes),
-            saver: Saver::new(&self.run, self.state.step, self.config.to_toml()),
+            saver: Saver::new(&self.run, step, self.config.to_toml()),
             answered: None,
             sound: true,
         })
@@ -275,10 +286,8 @@ impl Trainer<'_> {
         if !tally.loss.is_finite() {
             let step = state.step + 1;
             let place = first_not_finite(self.engine.as_ref())?;
-            bail!(
-                "the loss is no number any more at step {step}{place}: {}",
-                diverged(&self.run, &self.config.schedule, state)
-            );
+            let seen = format!("the loss is no number any more at step {step}{place}");
+            return Err(diverged(&seen, &self.run, &self.config.schedule, state));
         }
         state.step += 1;
         state.batches += 1;
@@ -325,6 +334,7 @@ impl Trainer<'_> {
             validation: validation.map(Validation::from),
         };
         session.log(&line, None)?;
+        picture(self.engine.as_ref(), state.step, session)?;
         telling::epoch(epoch, tally, validation, seconds, wait);
         let mut verdict = Verdict::GoOn;
         // Without validation `best` is the last.
@@ -371,14 +381,24 @@ impl Trainer<'_> {
         }
         if !tally.loss.is_finite() {
             session.sound = false;
-            bail!(
-                "the validation loss is {} after step {}{}: {}",
+            let seen = format!(
+                "the validation loss is {} after step {}{}",
                 tally.mean_loss(),
                 self.state.step,
-                first_not_finite(self.engine.as_ref())?,
-                diverged(&self.run, &self.config.schedule, &self.state)
+                first_not_finite(self.engine.as_ref())?
             );
+            return Err(diverged(&seen, &self.run, &self.config.schedule, &self.state));
         }
         Ok(Some(tally))
     }
+}
+
+/// The first layer's kernels as they are after `step`, for TensorBoard.
+fn picture(engine: &dyn Engine, step: u64, session: &mut Session) -> Result<()> {
+    let Some(events) = &mut session.events else { return Ok(()) };
+    if let Some((layer, picture)) = events::first_kernels(engine)? {
+        let news = events.picture(step, &format!("filters/{layer}"), picture);
+        session.tell(news, None);
+    }
+    Ok(())
 }

@@ -257,11 +257,12 @@ impl World {
         lines
     }
 
-    /// The names in a folder, sorted.
+    /// The names in a folder, sorted, without a run's event files, which are called after the time.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(folder)).unwrap();
         let mut names: Vec<String> =
             entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.starts_with("events.out.tfevents."));
         names.sort();
         names
     }

@@ -144,6 +144,7 @@ fn interrupted_run(quality: Option<u8>) {
         size: 16,
         orientation: Orientation::Ignore,
         val_fraction: None,
+        test_fraction: None,
         seed: 0,
         no_splits: false,
     };

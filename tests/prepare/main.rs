@@ -4,12 +4,14 @@
 //! tests/data/prepare/generate.py made the images and the contest kits' tables, with Pillow and
 //! SciPy.
 
+mod class_tars;
 mod damage;
 mod hostile;
 mod ilsvrc;
 mod image_folder;
 mod jpeg_store;
 mod small_images;
+mod test_fraction;
 
 use alexnet::commands::prepare;
 use alexnet::data::area::Area;

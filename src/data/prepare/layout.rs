@@ -1,11 +1,11 @@
 //! Which folders of a source are splits.
 //!
-//! Where SRC holds a folder with the name of the training split and class folders in it, its
-//! siblings with the names of the other splits are those; else SRC's folders are the classes. A
-//! folder with a split's name that can be neither is refused, since what its pictures are would be
-//! a guess.
+//! Where SRC holds a folder with the name of the training split and classes in it (folders, or tar
+//! archives), its siblings with the names of the other splits are those; else SRC's folders and
+//! archives are the classes. A folder with a split's name that can be neither is refused, since what
+//! its pictures are would be a guess, and so is an archive with such a name.
 
-use super::{entries, name_of};
+use super::{class_tars, entries, name_of};
 use crate::config_error;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,16 @@ pub(super) fn find(path: &Path, no_splits: bool) -> Result<Layout> {
             }
         }
     }
+    let tars = class_tars::find(path)?;
+    let named =
+        |tar: &&PathBuf| NAMES.iter().any(|(_, names)| is_one(&tar.with_extension(""), names));
+    if let Some(tar) = tars.iter().find(named) {
+        return Err(config_error!(
+            "{} has the name of a split, and an archive is taken for a class; unpack it, or take it \
+             as a class with --no-splits",
+            tar.display()
+        ));
+    }
     match found.first() {
         None => Ok(flat),
         Some((split, folder)) if *split != "train" => Err(config_error!(
@@ -61,7 +71,7 @@ pub(super) fn find(path: &Path, no_splits: bool) -> Result<Layout> {
             path.join("train").display(),
             name_of(folder)
         )),
-        Some((_, folder)) if !has_folders(folder)? => Err(config_error!(
+        Some((_, folder)) if !has_classes(folder)? => Err(config_error!(
             "{} has the name of the training split, but no class folders; sort its images into \
              {0}/CLASS/, or take `{}` as a class with --no-splits",
             folder.display(),
@@ -93,7 +103,7 @@ fn with_splits(
         ));
     }
     for (split, folder) in found {
-        if has_folders(&folder)? {
+        if has_classes(&folder)? {
             layout.splits.push((split, folder));
         } else if entries(&folder)?.is_empty() {
             layout.notes.push(format!("warning: {} is empty, and not used", folder.display()));
@@ -119,6 +129,8 @@ fn is_one(folder: &Path, names: &[&str]) -> bool {
     names.contains(&name_of(folder).to_lowercase().as_str())
 }
 
-fn has_folders(folder: &Path) -> Result<bool> {
-    Ok(entries(folder)?.iter().any(|path| path.is_dir()))
+/// Whether it holds folders or archives.
+fn has_classes(folder: &Path) -> Result<bool> {
+    let is_folder = entries(folder)?.iter().any(|path| path.is_dir());
+    Ok(is_folder || !class_tars::find(folder)?.is_empty())
 }

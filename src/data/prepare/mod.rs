@@ -7,12 +7,14 @@
 //! reads the contest kits' tables.
 
 pub mod cifar;
+mod class_tars;
 pub mod idx;
 pub mod ilsvrc;
 pub mod image_folder;
 mod layout;
 pub mod matlab;
 pub mod tape;
+mod tested;
 mod tree;
 pub mod writer;
 
@@ -20,6 +22,7 @@ use super::dataset::Class;
 use super::preparation::Preparation;
 use super::unpack::{GZIP, unpack};
 use crate::config_error;
+use crate::files::open_files::Kept;
 use crate::files::positioned::read_exact_at;
 use crate::files::text;
 use crate::random::{Purpose, Stream};
@@ -112,7 +115,8 @@ pub struct Backing {
 }
 
 enum Storage {
-    Disk(File),
+    /// None: opened for each reading, since as many files are open as may be.
+    Disk(Option<Kept>),
     Memory(Vec<u8>),
 }
 
@@ -122,7 +126,7 @@ impl Backing {
         let file =
             File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
         let bytes = file.metadata()?.len();
-        Ok(Backing { path: path.to_path_buf(), bytes, storage: Storage::Disk(file) })
+        Ok(Backing { path: path.to_path_buf(), bytes, storage: Storage::Disk(Kept::new(file)) })
     }
 
     /// What was unpacked from `path`.
@@ -165,7 +169,8 @@ impl Backing {
     /// Fills `buffer` from byte `offset` on.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
         match &self.storage {
-            Storage::Disk(file) => read_exact_at(file, buffer, offset),
+            Storage::Disk(Some(file)) => read_exact_at(file, buffer, offset),
+            Storage::Disk(None) => read_exact_at(&File::open(&self.path)?, buffer, offset),
             Storage::Memory(bytes) => {
                 let part = usize::try_from(offset)
                     .ok()
@@ -222,10 +227,15 @@ fn carved(images: Vec<Item>, classes: usize, fraction: f64, seed: u64) -> Vec<(S
 
 /// An error of the command line unless `fraction` is one of [0, 1).
 pub fn check_fraction(fraction: f64) -> Result<()> {
+    check_share("--val-fraction", fraction)
+}
+
+/// The same of the option `name`.
+fn check_share(name: &str, fraction: f64) -> Result<()> {
     if (0.0..1.0).contains(&fraction) {
         return Ok(());
     }
-    Err(config_error!("--val-fraction {fraction} is no share of the images; give 0 to below 1"))
+    Err(config_error!("{name} {fraction} is no share of the images; give 0 to below 1"))
 }
 
 /// The source folder must be there.
@@ -264,13 +274,18 @@ fn listed(folder: &Path) -> Result<Vec<(PathBuf, FileType)>> {
     for entry in fs::read_dir(folder).with_context(unreadable)? {
         let entry = entry.with_context(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let left_behind = ["thumbs.db", "desktop.ini", "__macosx"];
-        if !name.starts_with('.') && !left_behind.contains(&name.to_lowercase().as_str()) {
+        if !left_behind(&name) {
             all.push((entry.path(), entry.file_type().with_context(unreadable)?));
         }
     }
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(all)
+}
+
+/// Whether a name is that of a hidden file, or of what systems leave behind.
+fn left_behind(name: &str) -> bool {
+    let known = ["thumbs.db", "desktop.ini", "__macosx"];
+    name.starts_with('.') || known.contains(&name.to_lowercase().as_str())
 }
 
 /// A folder's own name, for people.

@@ -7,6 +7,7 @@
 //! `preparation`, `state`, `data`, `format`, `checksums`.
 
 mod fit;
+mod glance;
 mod snapshot;
 mod sound;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use glance::Glance;
 pub use snapshot::Snapshot;
 pub use sound::open_sound;
 
@@ -108,6 +110,14 @@ impl fmt::Display for OtherFormat {
 
 impl std::error::Error for OtherFormat {}
 
+/// Err: the checkpoint is of a format that is unknown here.
+fn check_format(reader: &Reader) -> Result<()> {
+    match reader.entry("format")? {
+        FORMAT => Ok(()),
+        other => Err(OtherFormat(other.to_string()).into()),
+    }
+}
+
 /// An opened checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -130,10 +140,7 @@ impl Checkpoint {
     }
 
     fn from_reader(path: &Path, reader: Reader) -> Result<Checkpoint> {
-        let format = reader.entry("format")?;
-        if format != FORMAT {
-            return Err(OtherFormat(format.to_string()).into());
-        }
+        check_format(&reader)?;
         let preparation: Preparation = serde_json::from_str(reader.entry("preparation")?)?;
         let (shape, mean) = reader.tensor("data.mean")?;
         let [height, width] = preparation.size;
