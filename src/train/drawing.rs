@@ -8,10 +8,10 @@ use super::history::History;
 use super::metrics::Line;
 use super::runs::RunFolder;
 use crate::engine::{Engine, Slot};
-use crate::errors::sentence;
+use crate::errors::{guarded, sentence};
 use crate::pictures::curves;
 use crate::pictures::kernels::{Kernels, Span, are_drawable};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::Value;
 use std::fs;
 use std::thread::{self, JoinHandle};
@@ -35,14 +35,24 @@ struct Job {
 }
 
 impl Job {
+    /// Draws both. Err: what is wrong with the first that is missing; an error in the program is
+    /// none that ends a run.
     fn draw(&self) -> Result<()> {
-        curves::draw(|key| self.history.points(key)).write(&self.run.curves())?;
-        if let Some(kernels) = &self.kernels {
-            let heading = format!("{} after epoch {}", kernels.layer, self.epoch);
-            let (canvas, _) = kernels.draw(&heading, Span::Kernel, kernels.layout());
-            canvas.write(&self.run.filters())?;
-        }
-        Ok(())
+        let curves = guarded(|| self.draw_curves());
+        let filters = guarded(|| self.draw_filters());
+        let drawn = curves.zip(filters).map(|(curves, filters)| curves.and(filters));
+        drawn.unwrap_or_else(|| bail!("an error in the program keeps pictures from being drawn"))
+    }
+
+    fn draw_curves(&self) -> Result<()> {
+        curves::draw(|key| self.history.points(key)).write(&self.run.curves())
+    }
+
+    fn draw_filters(&self) -> Result<()> {
+        let Some(kernels) = &self.kernels else { return Ok(()) };
+        let heading = format!("{} after epoch {}", kernels.layer, self.epoch);
+        let (canvas, _) = kernels.draw(&heading, Span::Kernel, kernels.layout());
+        canvas.write(&self.run.filters())
     }
 }
 
@@ -53,17 +63,20 @@ impl Drawing {
         Drawing { run: run.clone(), history, working: None, waiting: None, failed: false }
     }
 
-    /// Begins to draw how the run stands after the epoch of `line`. What is to be said of an
-    /// earlier picture.
-    pub fn begin(&mut self, line: &Line, engine: &dyn Engine) -> Option<String> {
+    /// Keeps in mind how the epoch of `line` went.
+    pub fn add(&mut self, line: &Line) {
         if let Ok(Value::Object(epoch)) = serde_json::to_value(line) {
             self.history.epochs.push(epoch);
         }
+    }
+
+    /// Begins to draw how the run stands after `epoch`. What is to be said of an earlier picture.
+    pub fn begin(&mut self, epoch: u32, engine: &dyn Engine) -> Option<String> {
         let job = Job {
             run: self.run.clone(),
             history: self.history.clone(),
             kernels: first_kernels(engine),
-            epoch: line.epoch,
+            epoch,
         };
         self.waiting = Some(job);
         if self.working.as_ref().is_some_and(|thread| !thread.is_finished()) {
@@ -95,14 +108,14 @@ impl Drawing {
     /// Waits for the thread. What is to be said.
     fn wait(&mut self) -> Option<String> {
         let drawn = self.working.take()?.join();
-        self.told(drawn.unwrap_or_else(|_| Err(anyhow::anyhow!("drawing broke down"))))
+        self.told(drawn.unwrap_or(Ok(())))
     }
 
     /// The first failure in words.
     fn told(&mut self, drawn: Result<()>) -> Option<String> {
         let error = drawn.err().filter(|_| !self.failed)?;
         self.failed = true;
-        Some(format!("{}; training goes on without that picture", sentence(&error)))
+        Some(format!("{}; the run goes on without that picture", sentence(&error)))
     }
 }
 

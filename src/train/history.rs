@@ -24,8 +24,9 @@ impl History {
         let mut lines = BufReader::new(File::open(path).with_context(file)?);
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).with_context(file)? > 0 {
-            // Of 9,400 lines an epoch one is of interest: the others are not taken apart.
-            if line.windows(EPOCH.len()).any(|part| part == EPOCH)
+            // Of 9,400 lines an epoch one is of interest: the others, which have the word as a key
+            // only, are not taken apart.
+            if line.windows(EPOCH.len()).filter(|part| *part == EPOCH).count() > 1
                 && let Ok(Value::Object(epoch)) = serde_json::from_slice(&line)
                 && epoch.get("kind") == Some(&"epoch".into())
             {
@@ -55,7 +56,7 @@ impl History {
     }
 }
 
-/// What every line of an epoch has.
+/// What the line of an epoch has twice: as its kind, and as a key.
 const EPOCH: &[u8] = b"\"epoch\"";
 
 /// The log that a person means by `run`: a run's folder, its log, or the name of a run in `runs/`.

@@ -55,11 +55,12 @@ impl Trainer<'_> {
     /// Begins to draw the run as it is after the epoch of `line`. Pictures give way to checkpoints
     /// that find no room.
     pub(super) fn draw(&self, line: &Line, session: &mut Session) {
+        session.drawing.add(line);
         if session.saver.has_failed() {
             session.drawing.give_way();
             return;
         }
-        let news = session.drawing.begin(line, self.engine.as_ref());
+        let news = session.drawing.begin(line.epoch, self.engine.as_ref());
         session.tell(news, None);
     }
 
