@@ -100,3 +100,29 @@ fn every_guarantee_names_tests_that_there_are() {
     }
     assert!(lines > 15, "the section has {lines} lines");
 }
+
+/// Files and folders that the README names, and the configs that there are.
+#[test]
+fn what_the_readme_names_is_there_and_every_config_is_named() {
+    let (root, readme) = (Path::new(env!("CARGO_MANIFEST_DIR")), readme());
+    let words: Vec<&str> = readme.split('`').skip(1).step_by(2).collect();
+    let mut wrong = Vec::new();
+    for word in &words {
+        let place = ["src/", "kernels/", "tests/", "benches/", "configs/"];
+        let is_path = place.iter().any(|folder| word.starts_with(folder));
+        if is_path && !word.contains([' ', '*', '{']) && !root.join(word).exists() {
+            wrong.push(format!("the README names {word}, which is not there"));
+        }
+    }
+    for config in fs::read_dir(root.join("configs")).unwrap() {
+        let name = config.unwrap().file_name().into_string().unwrap();
+        // Of a row's similar names the later ones may be written without what they share.
+        let short =
+            name.trim_end_matches(".toml").rsplit_once('-').map(|(_, end)| format!("-{end}"));
+        let named = readme.contains(&name) || short.is_some_and(|s| words.contains(&s.as_str()));
+        if name.ends_with(".toml") && !named {
+            wrong.push(format!("the README does not name configs/{name}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
