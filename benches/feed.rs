@@ -118,8 +118,14 @@ fn feed(
     let geometry = Geometry { height: SIDE, width: SIDE, channels: 3, crop: 224 };
     let noise = Noise { sigma: 0.1, vectors: vec![30.0; 9], rescale: false };
     let mean = (0..geometry.crop_len()).map(|i| 100.0 + (i % 50) as f32).collect();
-    let augmentation =
-        Augmentation { geometry, flip: true, noise: Some(noise), shared_crops: 1, mean };
+    let augmentation = Augmentation {
+        geometry,
+        flip: true,
+        noise: Some(noise),
+        random_crops: true,
+        shared_crops: 1,
+        mean,
+    };
     let mut loader = Loader::start(Request {
         images: split.clone(),
         augmentation: Arc::new(augmentation),

@@ -180,6 +180,7 @@ fn on_cpu(case: &Case, layer: &dyn Layer, data: Data) -> Result<Times> {
             times.forward = timed(d, none, |d| softmax.forward(&run, &mut d.y, &d.x))?;
             times.input = timed(d, none, |d| softmax.backward(&run, &mut d.dx, &d.y, &d.labels))?;
         }
+        Role::Reconstruction(_) => unreachable!("no row of the cases"),
     }
     Ok(times)
 }

@@ -68,6 +68,7 @@ fn main() -> Result<()> {
         geometry: GEOMETRY,
         flip: true,
         noise: Some(noise),
+        random_crops: true,
         shared_crops: 1,
         mean: (0..GEOMETRY.crop_len()).map(|i| 100.0 + (i % 50) as f32).collect(),
     });

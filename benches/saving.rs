@@ -116,9 +116,9 @@ impl Training {
     }
 
     /// As the trainer copies it.
-    fn snapshot(&self) -> Result<Snapshot> {
-        let snapshot =
-            Snapshot::take(&self.config, &self.facts, &self.state, self.engine.as_ref())?;
+    fn snapshot(&self, old: Option<Snapshot>) -> Result<Snapshot> {
+        let engine = self.engine.as_ref();
+        let snapshot = Snapshot::take(&self.config, &self.facts, &self.state, engine, old)?;
         match snapshot.not_finite() {
             None => Ok(snapshot),
             Some(tensor) => bail!("{tensor} is not finite"),
@@ -175,7 +175,8 @@ fn main() -> Result<()> {
         without.push(timed(|| training.steps(every))?);
         with.push(timed(|| {
             copies.push(timed(|| {
-                saver.begin(training.snapshot()?, vec![run.last()]);
+                let old = saver.spare();
+                saver.begin(training.snapshot(old)?, vec![run.last()]);
                 Ok(())
             })?);
             training.steps(every)?;

@@ -49,15 +49,17 @@ impl Typed {
 impl fmt::Display for Typed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words.join(" "))?;
-        for (key, value) in &self.sets {
-            let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-            match plain {
-                // No shell takes the sign in the middle of a word for its own, and it reads better.
-                true => write!(f, " --set {key}={}", quoted(OsStr::new(value)))?,
-                false => write!(f, " --set {}", quoted(OsStr::new(&format!("{key}={value}"))))?,
-            }
-        }
-        Ok(())
+        self.sets.iter().try_for_each(|(key, value)| write!(f, " {}", set(key, value)))
+    }
+}
+
+/// The option that changes a key of the config.
+pub fn set(key: &str, value: &str) -> String {
+    let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    match plain {
+        // No shell takes the sign in the middle of a word for its own, and it reads better.
+        true => format!("--set {key}={}", quoted(OsStr::new(value))),
+        false => format!("--set {}", quoted(OsStr::new(&format!("{key}={value}")))),
     }
 }
 

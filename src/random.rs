@@ -26,6 +26,8 @@ pub enum Purpose<'a> {
     Color,
     /// Which images `prepare` puts into the validation split. index = class.
     Split,
+    /// Which of the evaluated images a sheet shows. index = image in the split.
+    Show,
     /// Made-up input for benchmarks and tests.
     Test,
 }
@@ -41,6 +43,7 @@ impl Purpose<'_> {
             Purpose::Color => (5, ""),
             Purpose::Split => (6, ""),
             Purpose::Test => (7, ""),
+            Purpose::Show => (8, ""),
         };
         kind << 24 | name_word(name)
     }

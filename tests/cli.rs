@@ -40,7 +40,14 @@ fn prepare_train_eval_predict_inspect() {
     assert!(log.contains(" % of it waiting for data\n"), "{log}");
 
     // The run's folder.
-    let files = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl"];
+    let files = [
+        "best.safetensors",
+        "config.toml",
+        "curves.png",
+        "filters.png",
+        "last.safetensors",
+        "metrics.jsonl",
+    ];
     assert_eq!(world.names("runs/stripes"), files);
     let lines = world.metrics("runs/stripes");
     let step_keys: BTreeSet<&str> = "kind step epoch learning_rate loss top1_error top5_error \
@@ -234,10 +241,15 @@ fn runs_have_names_and_what_they_hold() {
         assert!(world.path(name).join("last.safetensors").exists());
     }
     world.ok("train --config linear.toml --run mine --set train.keep=2 --set train.epochs=5");
-    let kept =
-        ["best.safetensors", "config.toml", "epoch-0002.safetensors", "epoch-0004.safetensors"];
-    assert_eq!(world.names("mine")[..4], kept);
-    assert_eq!(world.names("mine").len(), 6);
+    let kept = [
+        "best.safetensors",
+        "config.toml",
+        "curves.png",
+        "epoch-0002.safetensors",
+        "epoch-0004.safetensors",
+    ];
+    assert_eq!(world.names("mine")[..5], kept);
+    assert_eq!(world.names("mine").len(), 7);
     let before = world.bytes("mine/config.toml");
     world.fails("train --config linear.toml --run mine", 2, &["mine", "--resume"]);
     assert_eq!(world.bytes("mine/config.toml"), before);

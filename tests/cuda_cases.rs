@@ -88,6 +88,7 @@ fn on_cpu(case: &Case, layer: &dyn Layer, feed: &Feed) -> Outcome {
             let sums = tally(&out.y, &feed.x, &feed.labels);
             out.totals = vec![sums.loss as f32, sums.top1_wrong as f32, sums.top5_wrong as f32];
         }
+        Role::Reconstruction(_) => unreachable!("runs on the CPU alone"),
     }
     out
 }

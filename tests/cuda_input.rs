@@ -27,6 +27,7 @@ fn augmentation(geometry: Geometry) -> Augmentation {
         geometry,
         flip: true,
         noise: (geometry.channels == 3).then_some(noise),
+        random_crops: true,
         shared_crops: 1,
         mean: (0..geometry.crop_len()).map(|i| 100.0 + (i % 97) as f32 * 0.3).collect(),
     }

@@ -48,6 +48,36 @@ fn a_number_that_is_not_finite_names_its_layer() {
     assert!(sentence(&output).contains("schedule.rate=1e18"), "{}", stderr(&output));
 }
 
+/// The list of a schedule has raised the rate: the advice changes the list, since a rate by hand
+/// would count only until the entry that is to come.
+#[test]
+fn the_advice_for_a_list_of_steps_changes_the_list() {
+    let world = World::new();
+    let steps = "[{ epoch = 2, rate = 1e20 }, { epoch = 3, rate = 5.0, bias_rate = 1.0 }, \
+                 { epoch = 4, rate = 1e-3 }]";
+    let text = "extends = \"net.toml\"\n[schedule]\nkind = \"steps\"\n";
+    world.write("steps.toml", &format!("{text}steps = {steps}\n"));
+    let args = "train --config steps.toml --set train.epochs=5 --run run";
+    let mut said = world.fails(args, 1, &["diverged with the learning rate 1e20"]);
+    let mut tries = 0;
+    // Down by tenths, until the numbers stay finite.
+    loop {
+        let output = world.command("").args(printed(&said)).output().unwrap();
+        tries += 1;
+        if output.status.success() {
+            break;
+        }
+        let next = sentence(&output);
+        assert!(tries < 30 && next != said, "{next}");
+        said = next;
+    }
+    let steps = world.text("run/config.toml");
+    for kept in ["bias_rate = 1.0", "rate = 5.0", "rate = 0.001"] {
+        assert!(steps.contains(kept), "{steps}");
+    }
+    assert!(tries > 5 && !steps.contains("rate = 1e20"), "{steps}");
+}
+
 /// A checkpoint whose network says 0 for the right class: the loss is what its scores come to.
 #[test]
 fn an_evaluation_tells_losses_beyond_those_of_floats() {

@@ -110,6 +110,7 @@ fn compute(case: &Case, feed: &Feed) -> Outcome {
             let values = case.batch * outputs;
             outcome.loss = tally(&y[..values], &x[..values], &feed.labels).mean_loss();
         }
+        Role::Reconstruction(_) => unreachable!("has a target, and tests beside it"),
     }
     assert_eq!(bits(&x[..feed.images.len()]), bits(&feed.images), "{case}: changes its input");
     outcome.y = without_room(case, y, y_room);

@@ -84,6 +84,7 @@ fn in_a_loader_thread() {
                 geometry,
                 flip: false,
                 noise: None,
+                random_crops: true,
                 shared_crops: 1,
                 mean,
             }),

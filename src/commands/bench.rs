@@ -97,7 +97,14 @@ pub fn random_batch(engine: &mut dyn Engine, seed: u64) -> Result<(CropBuffer, V
     let geometry = Geometry { height, width, channels, crop: height };
     let mean = vec![127.5; geometry.crop_len()];
     let form = engine.form(&mean)?;
-    let a = Augmentation { geometry, flip: false, noise: None, shared_crops: 1, mean };
+    let a = Augmentation {
+        geometry,
+        flip: false,
+        noise: None,
+        random_crops: true,
+        shared_crops: 1,
+        mean,
+    };
     a.check()?;
     let (batch, classes) = (engine.plan().batch, engine.plan().classes);
     let mut stream = Stream::new(seed, random::Purpose::Test, 0, 0);

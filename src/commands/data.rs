@@ -5,7 +5,7 @@ use crate::config_error;
 use crate::data::area::Area;
 use crate::data::dataset::{Dataset, HEADER_FILE, Split};
 use crate::note;
-use crate::pictures::sheet;
+use crate::pictures::{Format, sheet};
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use rayon::prelude::*;
@@ -29,7 +29,7 @@ enum Action {
     Show {
         /// The data set's folder
         dir: PathBuf,
-        /// The PNG file to write
+        /// The file to write, .png or .svg
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
         /// Which split
@@ -69,7 +69,9 @@ pub fn run(args: Args) -> Result<()> {
                 ));
             }
             let options = sheet::Options { split, count: count.into(), crop, seed };
-            sheet::contact(&dataset, &options)?.write(&out)?;
+            // Whatever its name, unless it ends in .svg.
+            let format = Format::of(&out).unwrap_or(Format::Png);
+            sheet::contact(&dataset, &options)?.write_as(&out, format)?;
             print(&format!("{}: images of {}", out.display(), dir.display()))
         }
     }

@@ -1,15 +1,25 @@
 //! The commands, one file each. Results go to standard output, progress and logs to standard error.
 
 pub mod bench;
+pub mod codes;
 pub mod data;
 pub mod devices;
 pub mod eval;
+pub mod features;
+pub mod filters;
+mod inside;
 pub mod inspect;
+pub mod maps;
 pub mod model;
+pub mod neighbours;
+mod outputs;
+pub mod plot;
 pub mod predict;
 pub mod prepare;
 pub mod report;
+mod right_label;
 pub mod runs;
+pub mod saliency;
 mod table;
 pub mod train;
 
@@ -48,6 +58,13 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Filters(filters::Args),
+    Maps(maps::Args),
+    Saliency(saliency::Args),
+    Plot(plot::Args),
+    Features(features::Args),
+    Neighbours(neighbours::Args),
+    Codes(codes::Args),
     Runs(runs::Args),
     Report(report::Args),
     Inspect(inspect::Args),
@@ -77,6 +94,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Filters(args) => filters::run(args),
+        Command::Maps(args) => maps::run(args),
+        Command::Saliency(args) => saliency::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::Features(args) => features::run(args),
+        Command::Neighbours(args) => neighbours::run(args),
+        Command::Codes(args) => codes::run(args),
         Command::Runs(args) => runs::run(args),
         Command::Report(args) => report::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -8,9 +8,10 @@ use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::train::checkpoint::{Checkpoint, open_sound};
+use crate::train::features::counts_classes;
 use crate::train::feed::{self, Cropping};
 use crate::train::runs::RunFolder;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// A checkpoint's network on a device, with the way images are cropped for it.
@@ -28,21 +29,36 @@ pub struct Model {
 impl Model {
     /// Loads `path` for evaluation; `batch` None is the batch it was trained with.
     pub fn open(path: &Path, device: &Choice, batch: Option<usize>) -> Result<Model> {
+        Model::open_cut(path, device, batch, |_| Ok(()))
+    }
+
+    /// As [`Model::open`], but `cut` may take layers off the end of the network before it is made;
+    /// their parameters are left in the file.
+    pub fn open_cut(
+        path: &Path,
+        device: &Choice,
+        batch: Option<usize>,
+        cut: impl FnOnce(&mut Config) -> Result<()>,
+    ) -> Result<Model> {
         let checkpoint = Checkpoint::open(path)?;
-        let config = Config::parse(&checkpoint.config, &[], &path.display().to_string())?;
+        let mut config = Config::parse(&checkpoint.config, &[], &path.display().to_string())?;
         let batch = batch.unwrap_or(config.train.batch);
         let place = device.resolve(config.towers)?;
         // Where there is no driver, nobody expects anything but the CPU.
         if *device == Choice::Auto && library::driver_version().is_ok() {
             note!("computing {}", place.words);
         }
-        let classes = Classes::Known(checkpoint.facts.classes.len());
-        // Before any memory is taken for what the config says.
-        let plan = |batch| Plan::new(&config, batch, Mode::Evaluation, &place.towers, classes);
+        let known = Classes::Known(checkpoint.facts.classes.len());
+        let plan = |config: &Config, batch, classes| {
+            Plan::new(config, batch, Mode::Evaluation, &place.towers, classes)
+        };
         let of_file = || path.display().to_string();
-        checkpoint.fits(&plan(1).with_context(of_file)?, false)?;
+        // Before any memory is taken for what the config says.
+        checkpoint.fits(&plan(&config, 1, known).with_context(of_file)?, false)?;
         feed::augmentation(&config.data, &checkpoint.facts).with_context(of_file)?;
-        let engine = |batch| place.engine(plan(batch)?).with_context(of_file);
+        cut(&mut config)?;
+        let classes = if counts_classes(&config) { known } else { Classes::Any };
+        let engine = |batch| place.engine(plan(&config, batch, classes)?).with_context(of_file);
         let mut engine = engine(batch).or_else(|error| match error.downcast_ref::<TooLarge>() {
             // The result does not depend on how many images go at once.
             Some(TooLarge { fits, why, .. }) if *fits > 0 => {
@@ -51,27 +67,61 @@ impl Model {
             }
             _ => Err(error),
         })?;
-        checkpoint.load(engine.as_mut(), false)?;
+        checkpoint.put(engine.as_mut(), false)?;
         let cropping = Cropping::new(&config.data, &checkpoint.facts, engine.as_mut())?;
         Ok(Model { checkpoint, config, engine, cropping })
     }
 }
 
-/// Opens the checkpoints named, or the best of the newest run, which is said; where that is damaged,
-/// the run's newest sound one, which is said too.
+/// Opens the checkpoints named (of a run's folder its best), or the best of the newest run, which is
+/// said; where a best one is damaged, the run's newest sound one, which is said too.
 pub fn open(named: &[PathBuf], device: &Choice, batch: Option<usize>) -> Result<Vec<Model>> {
     if !named.is_empty() {
-        return named.iter().map(|path| Model::open(path, device, batch)).collect();
+        return named.iter().map(|path| open_named(path, device, batch)).collect();
     }
     let run = RunFolder::newest_with_best()?;
+    note!("checkpoint: {}", run.best().display());
+    Ok(vec![open_best(&run, device, batch)?])
+}
+
+/// The one checkpoint that is named, or the best of the newest run, which is said: its file.
+pub fn file(named: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(path) if path.is_dir() && RunFolder(path.to_path_buf()).best().exists() => {
+            Ok(RunFolder(path.to_path_buf()).best())
+        }
+        Some(path) => Ok(path.to_path_buf()),
+        None => {
+            let best = RunFolder::newest_with_best()?.best();
+            note!("checkpoint: {}", best.display());
+            Ok(best)
+        }
+    }
+}
+
+/// A checkpoint's file, or a run's folder.
+fn open_named(path: &Path, device: &Choice, batch: Option<usize>) -> Result<Model> {
+    let run = RunFolder(path.to_path_buf());
+    if !path.is_dir() || !run.has_checkpoint() {
+        return Model::open(path, device, batch);
+    }
+    ensure!(
+        run.best().exists(),
+        "{} has no best.safetensors, since the run has ended no epoch yet; {} is what it has come \
+         to: name it to use it",
+        path.display(),
+        run.last().display()
+    );
+    open_best(&run, device, batch)
+}
+
+fn open_best(run: &RunFolder, device: &Choice, batch: Option<usize>) -> Result<Model> {
     let best = run.best();
-    note!("checkpoint: {}", best.display());
-    let model = Model::open(&best, device, batch).or_else(|error| {
+    Model::open(&best, device, batch).or_else(|error| {
         // Verified only here, where something is wrong: it takes as long as a prediction.
-        match open_sound(&run, &best)?.path {
+        match open_sound(run, &best)?.path {
             other if other == best => Err(error),
             other => Model::open(&other, device, batch),
         }
-    })?;
-    Ok(vec![model])
+    })
 }

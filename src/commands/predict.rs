@@ -1,7 +1,7 @@
 //! `alexnet predict`: the most probable labels of images, and how probable they are.
 
 use super::model::{self, Model};
-use super::print;
+use super::{print, right_label};
 use crate::data::dataset::Class;
 use crate::data::decode::{LARGEST_FILE, Prepared, prepare_image};
 use crate::data::form::CropBuffer;
@@ -10,6 +10,8 @@ use crate::data::loader::Crops;
 use crate::engine::Choice;
 use crate::errors::sentence;
 use crate::note;
+use crate::pictures::cards::{self, Card, Guess};
+use crate::pictures::{Pixels, check_out};
 use crate::train::evaluate::probabilities;
 use crate::train::feed::Cropping;
 use anyhow::{Context, Result, bail, ensure};
@@ -20,8 +22,10 @@ use std::path::{Path, PathBuf};
 
 /// Name the most probable labels of images.
 ///
-/// The images are scaled and cropped as the checkpoint's training images were.
+/// The images are scaled and cropped as the checkpoint's training images were. With --out they are
+/// drawn too, with their labels and bars as in figure 4 of the paper.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Example: alexnet predict photos/val/*/1.jpg --out sheet.png")]
 pub struct Args {
     /// JPEG or PNG files.
     #[arg(value_name = "IMAGE", required = true)]
@@ -43,6 +47,14 @@ pub struct Args {
     /// Where to compute: auto, cpu, cuda:0, or cuda:0,1 for a tower each.
     #[arg(long, default_value = "auto")]
     device: Choice,
+    /// Also draw the images with their labels and bars, the right label marked where it is known;
+    /// a .png or .svg file.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The right label of all images, to be marked on the sheet; by default the class that an
+    /// image's folder is called after, if there is one.
+    #[arg(long, value_name = "CLASS", requires = "out")]
+    label: Option<String>,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -51,26 +63,39 @@ pub struct Args {
 /// Prints the most probable labels of each image; an image that cannot be read does not keep the
 /// others from being looked at.
 pub fn run(args: Args) -> Result<()> {
+    if let Some(out) = &args.out {
+        check_out(out, args.images.iter().chain(&args.checkpoint).map(PathBuf::as_path))?;
+    }
     let named: Vec<PathBuf> = args.checkpoint.iter().cloned().collect();
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
     let mut model = model::open(&named, &args.device, Some(crops.count()))?.remove(0);
     let classes = model.checkpoint.facts.classes.clone();
     let Cropping { augmentation, form } = &model.cropping;
     let mut input = CropBuffer::new(form, &augmentation.geometry, crops.count())?;
-    let (mut answers, mut failed) = (Vec::new(), 0);
+    let label = args.label.as_deref().map(|name| right_label::named("--label", name, &classes));
+    let label = label.transpose()?;
+    let (mut answers, mut cards, mut failed) = (Vec::new(), Vec::new(), 0);
     for path in &args.images {
         let image = path.display().to_string();
         let answer = predict(&mut model, &mut input, path, crops)
-            .map(|(p, notes)| (best(&p, args.top as usize), notes));
+            .map(|seen| (best(&seen.probabilities, args.top as usize), seen));
         failed += usize::from(answer.is_err());
+        if let (Some(_), Ok((top, seen))) = (&args.out, &answer) {
+            let right = label.or_else(|| right_label::of_folder(path, &classes));
+            cards.push(card(path, top, &seen.pixels, right, &model));
+        }
         match (args.json, answer) {
             (true, answer) => answers.push(as_json(&image, answer, &classes)),
-            (false, Ok((top, notes))) => {
-                notes.iter().for_each(|note| note!("{image}: {note}"));
+            (false, Ok((top, seen))) => {
+                seen.notes.iter().for_each(|note| note!("{image}: {note}"));
                 print(&as_text(&image, &top, &classes))?
             }
             (false, Err(error)) => note!("{}", sentence(&error)),
         }
+    }
+    if let Some(out) = args.out.filter(|_| !cards.is_empty()) {
+        cards::sheet("", &cards, None).write(&out)?;
+        note!("{}: {} images with their labels", out.display(), cards.len());
     }
     if args.json {
         print(&serde_json::to_string_pretty(&answers)?)?;
@@ -81,14 +106,46 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The most probable classes of an image and how probable they are, and what was wrong with its
-/// file.
-type Answer = (Vec<(usize, f64)>, Notes);
+/// The most probable classes of an image and how probable they are, and all else of it.
+type Answer = (Vec<(usize, f64)>, Seen);
+
+/// What the network makes of an image.
+struct Seen {
+    /// Of all classes.
+    probabilities: Vec<f64>,
+    /// The image as it was prepared, of which the network sees crops.
+    pixels: Vec<u8>,
+    /// What was wrong with its file.
+    notes: Notes,
+}
+
+/// The image `path` as the sheet has it; `right` is the index of its class, if that is known.
+fn card(
+    path: &Path,
+    top: &[(usize, f64)],
+    pixels: &[u8],
+    right: Option<usize>,
+    model: &Model,
+) -> Card {
+    let facts = &model.checkpoint.facts;
+    let [height, width] = facts.preparation.size;
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let guess = |&(index, probability): &(usize, f64)| Guess {
+        label: facts.classes[index].name.clone(),
+        probability,
+        is_right: right == Some(index),
+    };
+    Card {
+        image: Pixels::new(width, height, facts.channels, pixels),
+        title: right.map_or(name.into_owned(), |right| facts.classes[right].name.clone()),
+        labels: top.iter().map(guess).collect(),
+    }
+}
 
 fn as_json(image: &str, answer: Result<Answer>, classes: &[Class]) -> Value {
     let label = |(index, probability): (usize, f64)| json!({"label": classes[index].name, "index": index, "probability": probability});
     match answer {
-        Ok((top, notes)) => {
+        Ok((top, Seen { notes, .. })) => {
             let top: Vec<Value> = top.into_iter().map(label).collect();
             let mut answer = json!({"image": image, "top": top});
             if !notes.is_empty() {
@@ -108,18 +165,12 @@ fn as_text(image: &str, top: &[(usize, f64)], classes: &[Class]) -> String {
     format!("{image}{}", lines.collect::<String>())
 }
 
-/// The class probabilities of one image, which goes through `input`, and what was wrong with its
-/// file.
-fn predict(
-    model: &mut Model,
-    input: &mut CropBuffer,
-    path: &Path,
-    crops: Crops,
-) -> Result<(Vec<f64>, Notes)> {
+/// What `model` makes of one image, which goes through `input`.
+fn predict(model: &mut Model, input: &mut CropBuffer, path: &Path, crops: Crops) -> Result<Seen> {
     let facts = &model.checkpoint.facts;
     let context = || path.display().to_string();
     let bytes = read_file(path).with_context(context)?;
-    let Prepared { pixels: image, notes } =
+    let Prepared { pixels, notes } =
         prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
     let augmentation = &model.cropping.augmentation;
     let draws = match crops {
@@ -128,13 +179,14 @@ fn predict(
     };
     input.resize(draws.len());
     for (crop, draw) in draws.iter().enumerate() {
-        input.view_mut().write(crop, &image, draw, augmentation);
+        input.view_mut().write(crop, &pixels, draw, augmentation);
     }
-    Ok((probabilities(model.engine.as_mut(), input.view(), crops)?, notes))
+    let probabilities = probabilities(model.engine.as_mut(), input.view(), crops)?;
+    Ok(Seen { probabilities, pixels, notes })
 }
 
 /// All of an image file, unless it is larger than any that is read.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).context("the image cannot be read")?;
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).context("the image cannot be read")?;

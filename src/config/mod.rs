@@ -7,6 +7,7 @@
 //! inside a checkpoint.
 
 mod changes;
+mod layers;
 mod read;
 mod stack;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub towers: usize,
     /// `[data]`
     pub data: Data,
+    /// `[init]`
+    pub init: Init,
     /// `[train]`
     pub train: Train,
     /// `[schedule]`
@@ -66,6 +69,9 @@ pub struct Data {
     /// Number of classes; otherwise taken from the data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
+    /// Takes training crops anywhere in the image; `false`: from its centre, for comparison.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub random_crops: bool,
     /// Mirrors each training image with probability ½.
     #[serde(default = "yes")]
     pub flip: bool,
@@ -206,6 +212,36 @@ pub struct Train {
     /// Writes event files for TensorBoard into the run's folder.
     #[serde(default = "yes")]
     pub tensorboard: bool,
+    /// Layers that stay as they are: their rates are 0, and nothing is computed backward below the
+    /// lowest layer that learns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+}
+
+/// `[init]`: a trained network to begin with (paper section 6: pre-training and fine-tuning). The
+/// 2012 code took layers by name too.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Init {
+    /// The checkpoint; relative to the current folder. `train --init` replaces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// Layers that begin with random weights though the checkpoint has some of their name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fresh: Vec<String>,
+    /// Whose mean image and colours are used.
+    #[serde(default)]
+    pub mean: MeanOf,
+}
+
+/// Whose mean image is subtracted, and whose colours the noise has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeanOf {
+    /// The data set's.
+    #[default]
+    Data,
+    /// The checkpoint's: its layers have learnt on images that were centred with it.
+    Checkpoint,
 }
 
 /// One `[[layer]]`.
@@ -245,6 +281,9 @@ impl Config {
         top.insert("seed".into(), (self.seed as i64).into());
         top.insert("towers".into(), (self.towers as i64).into());
         top.insert("data".into(), to_value(&self.data));
+        if self.init.from.is_some() {
+            top.insert("init".into(), to_value(&self.init));
+        }
         top.insert("train".into(), to_value(&self.train));
         top.insert("schedule".into(), self.schedule.to_table().into());
         top.insert("cpu".into(), to_value(&self.cpu));
@@ -310,6 +349,16 @@ impl Config {
         }
         let learnt: Vec<&str> =
             self.layers.iter().filter(|l| l.weights.is_some()).map(|l| l.name.as_str()).collect();
+        for (key, names) in [("train.freeze", &self.train.freeze), ("init.fresh", &self.init.fresh)]
+        {
+            if let Some(name) = names.iter().find(|name| !learnt.contains(&name.as_str())) {
+                return Err(config_error!(
+                    "{key}: no layer that learns is called {name:?}{}; there are {}",
+                    keys::nearest(name, &learnt),
+                    learnt.join(", ")
+                ));
+            }
+        }
         self.schedule.check_layers(&learnt)
     }
 }
@@ -334,6 +383,9 @@ fn three() -> usize {
 }
 fn yes() -> bool {
     true
+}
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 fn tenth() -> f64 {
     0.1

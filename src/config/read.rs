@@ -1,17 +1,14 @@
 //! From a file, its parents (`extends`) and `--set` to a checked [`Config`].
 //!
-//! A child states only what differs. Tables merge key by key; `[[layer]]` in a child replaces the
-//! whole list; `[layer.NAME]` changes the parent's layer of that name, as `--set layer.NAME.key=…`
-//! does.
+//! A child states only what differs. Tables merge key by key; what becomes of layers is said in
+//! [`layers`](super::layers), and `--set layer.NAME.key=…` changes one as `[layer.NAME]` does.
 
-use super::{Config, Data, FORMAT, LayerConfig, LayerHead, Prepare, Train, kind_named};
+use super::{Config, Data, FORMAT, Init, Prepare, Train, layers};
 use crate::config_error;
 use crate::files::text;
 use crate::gpu::product::GpuOptions;
 use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
-use crate::layers::{Family, Weights};
-use crate::random::name_word;
 use crate::schedules::{Schedule, written};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -22,8 +19,9 @@ use toml::{Table, Value};
 /// takes many times its size in memory.
 const MOST_TEXT: u64 = 1 << 20;
 
-const TOP: [&str; 10] =
-    ["format", "name", "seed", "towers", "data", "train", "schedule", "cpu", "gpu", "layer"];
+const TOP: [&str; 11] = [
+    "format", "name", "seed", "towers", "data", "init", "train", "schedule", "cpu", "gpu", "layer",
+];
 
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
@@ -62,12 +60,13 @@ impl Config {
         check_format(&top)?;
         keys::check(&top, &TOP, "the config")?;
         let data = section::<Data>(&mut top, "data")?;
-        let layers = layers(&mut top)?;
+        let layers = layers::read(&mut top)?;
         let config = Config {
             name: scalar(&top, "name")?.unwrap_or_else(|| default_name.to_string()),
             seed: scalar(&top, "seed")?.unwrap_or(1),
             towers: scalar(&top, "towers")?.unwrap_or(1),
             data,
+            init: section::<Init>(&mut top, "init")?,
             train: section::<Train>(&mut top, "train")?,
             schedule: match (table_of(&mut top, "schedule")?, mixed) {
                 (section, false) => Schedule::read(&section)?,
@@ -98,79 +97,6 @@ fn check_format(top: &Table) -> Result<()> {
         )),
         Some(other) => Err(config_error!("format = {other}: it must be {FORMAT}")),
     }
-}
-
-/// Takes the layers out; there must be some, each with a name of its own.
-fn layers(top: &mut Table) -> Result<Vec<LayerConfig>> {
-    let layers = match top.remove("layer") {
-        Some(Value::Array(layers)) if !layers.is_empty() => layers,
-        Some(Value::Table(changes)) if !changes.is_empty() => {
-            return Err(config_error!(
-                "[layer.{}] changes a layer of the config that this one extends, and there is \
-                none; a layer of its own is written as [[layer]] with a name",
-                changes.keys().next().expect("not empty")
-            ));
-        }
-        _ => return Err(config_error!("the network has no layers; write one [[layer]] each")),
-    };
-    let layers = layers
-        .into_iter()
-        .enumerate()
-        .map(|(i, value)| layer(value, i))
-        .collect::<Result<Vec<_>>>()?;
-    check_names(&layers)?;
-    Ok(layers)
-}
-
-/// Refuses two layers of one name, and names that random numbers cannot tell apart.
-fn check_names(layers: &[LayerConfig]) -> Result<()> {
-    for (i, layer) in layers.iter().enumerate() {
-        let name = &layer.name;
-        let same = layers[..i].iter().find(|other| name_word(&other.name) == name_word(name));
-        match same {
-            Some(other) if other.name == *name => {
-                return Err(config_error!("two layers are called {name:?}"));
-            }
-            Some(other) => {
-                return Err(config_error!(
-                    "the layers {:?} and {name:?} would draw the same random numbers, since 24 \
-                     bits of their names' checksums agree; call one of them something else",
-                    other.name
-                ));
-            }
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-/// One `[[layer]]`, its keys checked against its kind's.
-fn layer(value: Value, index: usize) -> Result<LayerConfig> {
-    let Value::Table(table) = value else {
-        return Err(config_error!("layer {} is not a table", index + 1));
-    };
-    let place = match table.get("name") {
-        Some(Value::String(name)) => format!("layer {name}"),
-        _ => return Err(config_error!("layer {} has no name (name = \"conv1\")", index + 1)),
-    };
-    let head: LayerHead = typed(&table, &place)?;
-    if head.name.is_empty() || head.name.contains(['.', '/', ' ', '\\']) {
-        return Err(config_error!("{place}: a layer's name has no dots, slashes or spaces"));
-    }
-    let kind = kind_named(&head.kind).with_context(|| place.clone())?;
-    let mut known = keys::fields_of::<LayerHead>().to_vec();
-    known.extend((kind.keys)());
-    let learns = matches!(kind.family, Family::Learns(_));
-    if learns {
-        known.extend(keys::fields_of::<Weights>());
-    }
-    keys::check(&table, &known, &format!("{place} ({})", kind.name))?;
-    let weights = learns.then(|| typed::<Weights>(&table, &place)).transpose()?;
-    if let Some(weights) = &weights {
-        weights.check().with_context(|| place.clone())?;
-    }
-    let settings = (kind.read)(&table).map_err(|e| config_error!("{place}: {e:#}"))?;
-    Ok(LayerConfig { name: head.name, kind, tower: head.tower, weights, settings })
 }
 
 /// A section as its struct. Nested tables with structs of their own are checked too.
@@ -260,12 +186,7 @@ pub(super) fn merge(base: &mut Table, over: Table) -> Result<()> {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
             (Some(Value::Array(layers)), Value::Table(changes)) if key == "layer" => {
-                for (name, change) in changes {
-                    let Value::Table(change) = change else {
-                        return Err(config_error!("layer.{name} must be a table"));
-                    };
-                    merge(layer_named(layers, &name)?, change)?;
-                }
+                layers::merge(layers, changes)?;
             }
             (Some(Value::Table(old)), Value::Table(new)) => merge(old, new)?,
             (_, value) => {
@@ -274,25 +195,6 @@ pub(super) fn merge(base: &mut Table, over: Table) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn layer_named<'a>(layers: &'a mut [Value], name: &str) -> Result<&'a mut Table> {
-    let names: Vec<String> = layers
-        .iter()
-        .filter_map(|l| l.get("name").and_then(Value::as_str).map(str::to_string))
-        .collect();
-    layers
-        .iter_mut()
-        .filter_map(Value::as_table_mut)
-        .find(|l| l.get("name").and_then(Value::as_str) == Some(name))
-        .ok_or_else(|| {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            config_error!(
-                "no layer is called {name:?}{}; there are {}",
-                keys::nearest(name, &names),
-                names.join(", ")
-            )
-        })
 }
 
 /// One `--set key=value`: the value is TOML, else a string.
@@ -334,7 +236,7 @@ impl Assignment<'_> {
             };
             let layers =
                 table.get_mut("layer").and_then(Value::as_array_mut).expect("checked above");
-            table = layer_named(layers, name).with_context(|| format!("--set {text}"))?;
+            table = layers::named(layers, name).with_context(|| format!("--set {text}"))?;
             self.path.drain(..2);
         }
         for step in self.path {

@@ -207,7 +207,14 @@ mod tests {
     fn both_forms_come_from_one_draw() {
         let geometry = Geometry { height: 3, width: 3, channels: 1, crop: 2 };
         let mean = vec![1.0, 2.0, 3.0, 4.0];
-        let a = Augmentation { geometry, flip: true, noise: None, shared_crops: 1, mean };
+        let a = Augmentation {
+            geometry,
+            flip: true,
+            noise: None,
+            random_crops: true,
+            shared_crops: 1,
+            mean,
+        };
         let image: Vec<u8> = (10..19).collect();
         let mut draws = [a.centre(); 3];
         (draws[1].top, draws[1].left) = (1, 1);

@@ -93,7 +93,11 @@ pub trait Engine: Send {
     /// One entry a layer of the plan; empty where no times are taken.
     fn times(&self) -> Vec<LayerTime>;
     /// Reads one parameter, all towers joined; `tensor` is an index into [`Plan::tensors`].
-    fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor>;
+    fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
+        self.read_into(slot, tensor, Vec::new())
+    }
+    /// As [`Engine::read`], into memory that is there already: fresh pages cost as much as the copy.
+    fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor>;
     /// Writes one parameter, all towers joined.
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()>;
     /// Takes a parameter's values, all towers joined, to compute with them where they lie in a

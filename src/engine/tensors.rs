@@ -7,14 +7,16 @@ use crate::network::{Plan, TensorPlan};
 use anyhow::{Result, bail};
 
 /// The tensor, an index into [`Plan::tensors`], filled by `part` for each part of its layer, by the
-/// part's index: its share of the values, in the outside world's order.
+/// part's index: its share of the values, in the outside world's order. `values` is memory to put
+/// it into.
 pub(super) fn read(
     plan: &Plan,
     tensor: usize,
+    mut values: Vec<f32>,
     mut part: impl FnMut(&TensorPlan, usize, &dyn Learn, &mut [f32]) -> Result<()>,
 ) -> Result<Tensor> {
     let of = &plan.tensors()[tensor];
-    let mut values = vec![0.0; of.len()];
+    values.resize(of.len(), 0.0);
     let mut rest = &mut values[..];
     for (index, learn, size) in parts(plan, of) {
         let (mine, others) = rest.split_at_mut(size);

@@ -7,6 +7,7 @@
 mod header;
 pub mod lock;
 pub mod mapped;
+pub mod npy;
 pub mod open_files;
 pub mod positioned;
 pub mod real;

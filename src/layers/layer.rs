@@ -1,7 +1,7 @@
 //! A layer fitted to its input on one tower, and how a pass calls it on the CPU.
 
 use super::cuda::{LaunchContext, Launches};
-use super::{Rule, lrn, pool, softmax};
+use super::{Rule, lrn, pool, softmax, squared_error};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::fmt::Debug;
@@ -115,6 +115,8 @@ pub enum Role<'a> {
     Pointwise(&'a dyn Pointwise),
     /// The end: probabilities and the loss.
     Loss(&'a softmax::Softmax),
+    /// The end of an auto-encoder, whose target is the network's input.
+    Reconstruction(&'a squared_error::SquaredError),
 }
 
 /// What holds for one batch on its way through the network.

@@ -23,6 +23,7 @@ pub mod lrn;
 pub mod normalised_pooling;
 pub mod pool;
 pub mod softmax;
+pub mod squared_error;
 mod weights;
 pub mod window;
 
@@ -49,6 +50,7 @@ pub static KINDS: &[Kind] = &[
     activation::TANH,
     dropout::KIND,
     softmax::KIND,
+    squared_error::KIND,
 ];
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Plan {
                 .with_context(|| format!("layer {}", layer.name))?;
         }
         plan.check_end(classes)?;
-        if mode == Mode::Training {
+        if mode != Mode::Evaluation {
             plan.plan_gradients();
         }
         Ok(plan)
@@ -110,7 +110,19 @@ impl Plan {
     /// Whether the network ends in a loss over as many classes as there are, and learns something.
     fn check_end(&mut self, classes: Classes) -> Result<()> {
         match self.layers.last() {
-            Some(last) if last.kind.family == Family::Loss => self.classes = last.output().len(),
+            Some(last) if last.kind.family == Family::Loss => {
+                self.classes = last.output().len();
+                let rebuilds = matches!(last.parts[0].layer.role(), Role::Reconstruction(_));
+                if rebuilds && self.classes != self.input.len() {
+                    return Err(config_error!(
+                        "layer {}: it compares its {} values with the network's input of {}; give \
+                         the layer below as many outputs",
+                        last.name,
+                        self.classes,
+                        self.input.len()
+                    ));
+                }
+            }
             _ => {
                 return Err(config_error!(
                     "the network must end in a layer of kind \"softmax\", which has the loss"
@@ -119,6 +131,9 @@ impl Plan {
         }
         if self.layers.iter().all(|l| l.weights.is_none()) {
             return Err(config_error!("the network has no layer that learns"));
+        }
+        if self.mode == Mode::Training && !self.layers.iter().any(PlannedLayer::learns) {
+            return Err(config_error!("train.freeze leaves no layer that learns"));
         }
         match classes {
             Classes::Known(count) if count != self.classes => Err(config_error!(
@@ -178,6 +193,7 @@ impl Plan {
             name: config.name.clone(),
             kind: config.kind,
             weights: config.weights.clone(),
+            frozen: whole.train.freeze.contains(&config.name),
             parts,
         });
         Ok(above)
@@ -225,6 +241,8 @@ impl Plan {
             ));
         }
         let in_place = match layer.role() {
+            // Each layer's own output is there to be seen.
+            Role::Pointwise(_) if self.mode == Mode::Explanation => false,
             Role::Pointwise(pointwise) => reading
                 .below
                 .is_some_and(|b| b.own && (pointwise.chains() || !self.ends_pointwise())),

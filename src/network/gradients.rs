@@ -1,6 +1,6 @@
 //! Where the gradients of activations lie.
 
-use super::plan::{BufferId, Plan};
+use super::plan::{BufferId, Mode, Plan};
 use crate::layers::Role;
 
 impl Plan {
@@ -12,16 +12,18 @@ impl Plan {
         let mut current = vec![0; towers];
         let mut need = vec![[0usize; 2]; towers];
         let mut slots: Vec<Vec<(Option<usize>, Option<usize>)>> = Vec::new();
-        let lowest = self.layers.iter().position(|l| l.weights.is_some()).unwrap_or(0);
+        let lowest = self.layers.iter().position(|l| l.learns()).unwrap_or(0);
+        let to_image = self.mode == Mode::Explanation;
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let mut of_layer = Vec::new();
             let mut used = vec![None; towers];
             for part in &layer.parts {
                 let role = part.layer.role();
-                let has_dy = index >= lowest && !matches!(role, Role::Loss(_));
+                let ends = matches!(role, Role::Loss(_) | Role::Reconstruction(_));
+                let has_dy = (to_image || index >= lowest) && !ends;
                 let dy = has_dy.then_some(current[part.tower]);
                 let dx = match role {
-                    _ if index <= lowest => None,
+                    _ if index <= lowest && !to_image => None,
                     Role::Pointwise(_) => dy,
                     _ => Some(1 - current[part.tower]),
                 };

@@ -41,6 +41,9 @@ pub enum Mode {
     Training,
     /// Forward only.
     Evaluation,
+    /// Forward, and backward as far as the image: what there is to be seen inside. Every layer's
+    /// output stays where it was written, and nothing is learned. The CPU has it.
+    Explanation,
 }
 
 /// Index into [`Plan::buffers`].
@@ -64,8 +67,10 @@ pub struct PlannedLayer {
     pub name: String,
     /// What it is.
     pub kind: &'static Kind,
-    /// For layers that learn.
+    /// For layers that have some.
     pub weights: Option<Weights>,
+    /// Whether `train.freeze` keeps them as they are.
+    pub frozen: bool,
     /// One part for each tower it lives on, in order.
     pub parts: Vec<Part>,
 }
@@ -152,6 +157,10 @@ pub struct Crossing {
 }
 
 impl PlannedLayer {
+    /// Whether it has weights that training changes.
+    pub fn learns(&self) -> bool {
+        self.weights.is_some() && !self.frozen
+    }
     /// The output of all towers joined.
     pub fn output(&self) -> Shape {
         let shape = self.parts[0].layer.output();
@@ -229,8 +238,13 @@ impl Plan {
                 join.map(|f| f.channels.len() * p.input.pixels()).sum()
             };
             let bytes = (layer.parts.iter().map(sent).sum::<usize>() * self.batch * 4) as u64;
-            let layer = layer.name.clone();
-            (bytes > 0).then_some(Crossing { layer, bytes_forward: bytes, bytes_backward: bytes })
+            // Nothing goes back to where nothing learns.
+            let back = self.mode == Mode::Evaluation || layer.parts.iter().any(|p| p.dx.is_some());
+            (bytes > 0).then(|| Crossing {
+                layer: layer.name.clone(),
+                bytes_forward: bytes,
+                bytes_backward: if back { bytes } else { 0 },
+            })
         };
         self.layers.iter().filter_map(crossing).collect()
     }

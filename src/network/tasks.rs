@@ -85,7 +85,7 @@ impl Plan {
         let fusions = if P::BACKWARD { fusions } else { &[] };
         let mut tasks = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate().rev() {
-            let working = |p: &Part| p.dx.is_some() || planned.weights.is_some();
+            let working = |p: &Part| p.dx.is_some() || planned.learns();
             for (part, _) in planned.parts.iter().enumerate().filter(|(_, p)| working(p)) {
                 if let Worker::Layer { fusion } = worker(fusions, layer, part) {
                     tasks.push(Task::Backward { layer, part, fusion });

@@ -1,6 +1,7 @@
 //! A contact sheet: what the network gets to see, with labels, since people check data by looking.
 
-use super::canvas::{Canvas, LETTER};
+use super::canvas::{Anchor, Canvas, Letters, Pixels};
+use super::colors::INK;
 use crate::data::augment::{Augmentation, Geometry, Noise};
 use crate::data::dataset::Dataset;
 use crate::data::order::{Order, Shuffle};
@@ -12,6 +13,9 @@ const WIDE: usize = 112;
 const SHEET: usize = 1400;
 /// Pixels between images.
 const GAP: usize = 8;
+/// Height of a line of text, and of its letters.
+const LINE: usize = 18;
+const LETTERS: f64 = 13.0;
 
 /// What to show.
 pub struct Options {
@@ -38,6 +42,7 @@ pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
         geometry,
         flip: true,
         noise: (channels > 1).then_some(Noise { sigma: 0.1, vectors, rescale: false }),
+        random_crops: true,
         shared_crops: 1,
         mean: vec![0.0; geometry.crop_len()],
     };
@@ -47,7 +52,7 @@ pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
     Order::Shuffled(Shuffle::Full).fill(&mut order, options.seed, 0, u32::try_from(split.len())?);
     order.truncate(options.count.max(1));
     let zoom = WIDE.div_ceil(crop);
-    let (wide, high) = (crop * zoom + GAP, crop * zoom + LETTER + 2 * GAP);
+    let (wide, high) = (crop * zoom + GAP, crop * zoom + LINE + GAP);
     let columns = (SHEET / wide).clamp(1, order.len());
     let rows = order.len().div_ceil(columns);
     let mut canvas = Canvas::new(columns * wide + GAP, rows * high + GAP);
@@ -59,9 +64,11 @@ pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
         augmentation.apply(&mut values, &pixels, &draw);
         let shown: Vec<u8> = values.iter().map(|v| v.round().clamp(0.0, 255.0) as u8).collect();
         let (x, y) = (GAP + place % columns * wide, GAP + place / columns * high);
-        canvas.image((x, y), &shown, crop, channels, zoom);
+        canvas.image((x, y), Pixels::new(crop, crop, channels, &shown), zoom);
         let name = &header.classes[split.label(image as usize) as usize].name;
-        canvas.text((x, y + crop * zoom + GAP / 2), name, crop * zoom);
+        let middle = (x as f64 + (crop * zoom) as f64 / 2.0, (y + crop * zoom + LINE - 4) as f64);
+        let letters = Letters::new(LETTERS, INK).at(Anchor::Middle);
+        canvas.text(middle, name, letters, (crop * zoom) as f64);
     }
     Ok(canvas)
 }

@@ -73,6 +73,11 @@ pub trait Policy: Debug + Send + Sync {
     fn other_validation(&self, _state: &mut State) -> Result<()> {
         Ok(())
     }
+    /// Where its own keys have set the rate that `epoch` is trained with: the key, and the value that
+    /// makes it `rate` instead.
+    fn slower(&self, _epoch: u32, _rate: f64) -> Option<(&'static str, toml::Value)> {
+        None
+    }
     /// Whether the biases' rate is the weights', wherever the latter is changed.
     fn biases_follow(&self, start: &Start) -> bool {
         start.bias_rate.is_none()
@@ -241,6 +246,15 @@ impl Schedule {
     /// Whether there is colour noise in `epoch`, as far as the schedule has a say.
     pub fn color_noise(&self, epoch: u32) -> bool {
         self.policy.color_noise(epoch)
+    }
+
+    /// What makes the rate of `epoch` this `rate`, for a run that goes on before or inside it: a key
+    /// of the config and its value in TOML.
+    pub fn slower(&self, epoch: u32, rate: f64) -> (String, String) {
+        match self.policy.slower(epoch, rate) {
+            Some((key, value)) => (format!("schedule.{key}"), value.to_string()),
+            None => ("schedule.rate".into(), format!("{rate:?}")),
+        }
     }
 
     /// From now on errors are those of other images and cannot be compared with earlier ones. Err:

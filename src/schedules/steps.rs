@@ -103,6 +103,20 @@ impl Policy for Steps {
         true
     }
 
+    /// No entry from the one that holds on shall set a larger rate.
+    fn slower(&self, epoch: u32, rate: f64) -> Option<(&'static str, Value)> {
+        let holds = |c: &&Change| c.epoch <= epoch && c.rate.is_some();
+        let from = self.steps.iter().filter(holds).map(|c| c.epoch).max()?;
+        let mut table = self.to_table();
+        let steps = table.get_mut("steps").and_then(Value::as_array_mut)?;
+        for (step, change) in steps.iter_mut().zip(&self.steps).filter(|(_, c)| c.epoch >= from) {
+            if change.rate.is_some_and(|old| old > rate) {
+                step.as_table_mut()?.insert("rate".into(), rate.into());
+            }
+        }
+        table.remove("steps").map(|steps| ("steps", steps))
+    }
+
     fn biases_follow(&self, start: &Start) -> bool {
         start.bias_rate.is_none() && self.steps.iter().all(|c| c.bias_rate.is_none())
     }

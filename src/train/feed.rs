@@ -30,6 +30,17 @@ impl Cropping {
         let form = engine.form(&augmentation.mean)?;
         Ok(Cropping { augmentation: Arc::new(augmentation), form })
     }
+
+    /// Whether what is made for this one serves `other` too: the same crops, of the same form and
+    /// centred alike.
+    pub fn serves(&self, other: &Cropping) -> bool {
+        let (a, b) = (&self.augmentation, &other.augmentation);
+        let same_form = matches!(
+            (&self.form, &other.form),
+            (Form::Floats, Form::Floats) | (Form::Bytes(_), Form::Bytes(_))
+        );
+        same_form && a.geometry == b.geometry && a.mean == b.mean
+    }
 }
 
 /// The augmentation that `data` asks for, fitted to a data set's size and statistics.
@@ -66,6 +77,7 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
         geometry: Geometry { height, width, channels, crop },
         flip: data.flip,
         noise,
+        random_crops: data.random_crops,
         shared_crops: data.shared_crops as u32,
         mean,
     };

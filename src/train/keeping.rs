@@ -1,6 +1,7 @@
 //! What a run keeps: its checkpoints, at a step's border, after an epoch, and at its end.
 
 use super::checkpoint::Snapshot;
+use super::metrics::Line;
 use super::session::Session;
 use super::telling::{self, diverged};
 use super::trainer::Trainer;
@@ -46,15 +47,24 @@ impl Trainer<'_> {
         }
         // `last` comes last: killed before, the run repeats the epoch and writes the others again.
         files.push(self.run.last());
-        session.saver.wait();
         let snapshot = self.snapshot(session)?;
         session.saver.begin(snapshot, files);
         Ok(())
     }
 
+    /// Begins to draw the run as it is after the epoch of `line`. Pictures give way to checkpoints
+    /// that find no room.
+    pub(super) fn draw(&self, line: &Line, session: &mut Session) {
+        if session.saver.has_failed() {
+            session.drawing.give_way();
+            return;
+        }
+        let news = session.drawing.begin(line, self.engine.as_ref());
+        session.tell(news, None);
+    }
+
     /// Begins to save where training stands as `last.safetensors`, after a write that is under way.
     pub(super) fn save_last(&self, session: &mut Session) -> Result<()> {
-        session.saver.wait();
         let snapshot = self.snapshot(session)?;
         session.saver.begin(snapshot, vec![self.run.last()]);
         Ok(())
@@ -66,15 +76,17 @@ impl Trainer<'_> {
         session.recent.looks_diverged() && self.run.last().exists()
     }
 
-    /// A copy of all that a checkpoint holds, but none of a network that can do nothing any more.
+    /// A copy of all that a checkpoint holds, after a write under way; none of a network that can do
+    /// nothing any more.
     pub(super) fn snapshot(&self, session: &mut Session) -> Result<Snapshot> {
         let engine = self.engine.as_ref();
-        let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine)?;
+        let old = session.saver.spare();
+        let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine, old)?;
         if let Some(tensor) = snapshot.not_finite() {
             session.sound = false;
             let step = self.state.step;
             let seen = format!("{tensor} has values that are no numbers after step {step}");
-            return Err(diverged(&seen, &self.run, self.state.schedule.rate));
+            return Err(diverged(&seen, &self.run, &self.config.schedule, &self.state));
         }
         Ok(snapshot)
     }

@@ -2,10 +2,15 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod codes;
+mod drawing;
 pub mod evaluate;
 pub mod events;
+pub mod feature_file;
+pub mod features;
 pub mod feed;
 mod finite;
+pub mod history;
 pub mod initial;
 mod keeping;
 pub mod lines;
@@ -19,3 +24,4 @@ pub mod survey;
 pub mod tail;
 mod telling;
 pub mod trainer;
+pub mod transfer;

@@ -2,14 +2,20 @@
 
 use crate::engine::Rates;
 use crate::layers::Weights;
-use crate::network::Plan;
+use crate::network::{Plan, PlannedLayer};
 use crate::schedules::State;
 
 /// For every layer of `plan`, in its order; None for those that do not learn. `weight_decay` is
 /// `train.weight_decay`, for layers without one of their own.
 pub fn rates(plan: &Plan, state: &State, weight_decay: f64) -> Vec<Option<Rates>> {
-    let layers = plan.layers.iter();
-    layers.map(|l| l.weights.as_ref().map(|w| of_layer(&l.name, w, state, weight_decay))).collect()
+    let rates = |layer: &PlannedLayer| {
+        let weights = layer.weights.as_ref()?;
+        Some(match layer.frozen {
+            true => Rates { weight: 0.0, weight_decay: 0.0, bias: 0.0, bias_decay: 0.0 },
+            false => of_layer(&layer.name, weights, state, weight_decay),
+        })
+    };
+    plan.layers.iter().map(rates).collect()
 }
 
 fn of_layer(name: &str, weights: &Weights, state: &State, weight_decay: f64) -> Rates {

@@ -1,8 +1,8 @@
 //! Run folders: what a training run leaves behind, and which run is the newest.
 //!
-//! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors` and
-//! `best.safetensors`; one that has diverged says so in `diverged.txt`. Without a name they are in
-//! `runs/`, called after the config.
+//! A run is a folder with `config.toml`, `metrics.jsonl`, `last.safetensors`, `best.safetensors`,
+//! `curves.png` and `filters.png`; one that has diverged says so in `diverged.txt`. Without a name
+//! they are in `runs/`, called after the config.
 
 use crate::config_error;
 use crate::files::lock::{self, Lock};
@@ -37,6 +37,14 @@ impl RunFolder {
     /// The checkpoint with the lowest validation top-1 error.
     pub fn best(&self) -> PathBuf {
         self.0.join("best.safetensors")
+    }
+    /// How it goes, in charts.
+    pub fn curves(&self) -> PathBuf {
+        self.0.join("curves.png")
+    }
+    /// The kernels of its first layer that has some.
+    pub fn filters(&self) -> PathBuf {
+        self.0.join("filters.png")
     }
     /// Where it says why the run has diverged, until it is gone on with.
     pub fn diverged(&self) -> PathBuf {
@@ -88,7 +96,9 @@ impl RunFolder {
 
     /// Takes away what a killed run left half written.
     pub fn remove_leftovers(&self) {
-        let _ = fs::remove_file(temporary_name(&self.config()));
+        for file in [self.config(), self.curves(), self.filters()] {
+            let _ = fs::remove_file(temporary_name(&file));
+        }
         for file in self.files(|name| name.ends_with(".safetensors.tmp")) {
             let _ = fs::remove_file(file);
         }

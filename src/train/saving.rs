@@ -1,6 +1,7 @@
 //! Saving beside training: a thread writes copies of the network while the next steps go on.
 //!
-//! One write is under way at a time, and its copy is the only one in memory. What cannot be written
+//! One write is under way at a time, and its copy is the only one in memory; the next one takes its
+//! place there. What cannot be written
 //! (a full disk) is kept and tried again, every minute, with the next checkpoint, and at the end;
 //! then two copies at most are kept, the newest and that of the best network where it is another,
 //! beside the one that is being taken.
@@ -41,20 +42,29 @@ impl Job {
     }
 }
 
-/// What a try has left undone, and why.
-type Left = (Vec<Job>, Option<Error>);
+/// What a try has come to.
+#[derive(Default)]
+struct Outcome {
+    /// What is still to be written, and why it could not be.
+    failed: Vec<Job>,
+    failure: Option<Error>,
+    /// A copy that is on the disk: its memory can take the next one.
+    spare: Option<Snapshot>,
+}
 
 /// Tries every job.
-fn write(mut jobs: Vec<Job>) -> Left {
-    let mut failure = None;
-    jobs.retain_mut(|job| match job.write() {
-        Ok(()) => false,
-        Err(error) => {
-            failure.get_or_insert(error);
-            true
+fn write(jobs: Vec<Job>) -> Outcome {
+    let mut outcome = Outcome::default();
+    for mut job in jobs {
+        match job.write() {
+            Ok(()) => outcome.spare = Some(job.snapshot),
+            Err(error) => {
+                outcome.failure.get_or_insert(error);
+                outcome.failed.push(job);
+            }
         }
-    });
-    (jobs, failure)
+    }
+    outcome
 }
 
 /// Writes a run's checkpoints and its `config.toml`.
@@ -62,9 +72,11 @@ pub struct Saver {
     run: RunFolder,
     /// The content of `config.toml`, until it is written.
     config: Option<String>,
-    writing: Option<JoinHandle<Left>>,
+    writing: Option<JoinHandle<Outcome>>,
     failed: Vec<Job>,
     failure: Option<Error>,
+    /// Memory for the next copy.
+    spare: Option<Snapshot>,
     /// When the last try began, and after which step.
     begun: (Instant, u64),
     /// The step of what `last` holds, where it was written here.
@@ -83,6 +95,7 @@ impl Saver {
             writing: None,
             failed: Vec::new(),
             failure: None,
+            spare: None,
             begun: (Instant::now(), step),
             held: None,
             lost: Vec::new(),
@@ -115,6 +128,12 @@ impl Saver {
         minutes || steps || again
     }
 
+    /// A copy that is not needed any more, after the write under way: memory for the next one.
+    pub fn spare(&mut self) -> Option<Snapshot> {
+        self.wait();
+        self.spare.take()
+    }
+
     /// Begins to write `files` of the run, in this order, after the write under way. Those that
     /// could not be written before are tried too; a newer state replaces an older one.
     pub fn begin(&mut self, snapshot: Snapshot, files: Vec<PathBuf>) {
@@ -143,7 +162,7 @@ impl Saver {
     fn start(&mut self, jobs: Vec<Job>) {
         let (hand_over, take) = std::sync::mpsc::sync_channel(1);
         let builder = thread::Builder::new().name("saving".into());
-        match builder.spawn(move || take.recv().map_or((Vec::new(), None), write)) {
+        match builder.spawn(move || take.recv().map(write).unwrap_or_default()) {
             Ok(thread) => {
                 let _ = hand_over.send(jobs);
                 self.writing = Some(thread);
@@ -162,7 +181,7 @@ impl Saver {
         }
     }
 
-    fn take_in(&mut self, (failed, failure): Left) {
+    fn take_in(&mut self, Outcome { failed, failure, spare }: Outcome) {
         let last = self.run.last();
         if failed.iter().all(|job| !job.files.contains(&last)) {
             // Every state that is written is `last`'s too.
@@ -181,7 +200,7 @@ impl Saver {
             (None, Some(_)) => self.news.push(format!("saved again: {}", self.there())),
             _ => {}
         }
-        (self.failed, self.failure) = (failed, failure);
+        (self.failed, self.failure, self.spare) = (failed, failure, spare);
     }
 
     fn write_config(&mut self) {
@@ -209,6 +228,11 @@ impl Saver {
     /// The step of what `last` holds, where that was written by this process.
     pub fn held(&self) -> Option<u64> {
         self.held
+    }
+
+    /// Whether the last try has left something unwritten.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
     }
 
     /// Why `last` does not hold what it should, and what the disk holds.

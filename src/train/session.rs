@@ -1,6 +1,7 @@
 //! What a run has open while it trains.
 
 use super::clock::Clock;
+use super::drawing::Drawing;
 use super::events::Events;
 use super::feed::Cropping;
 use super::metrics::{Line, Metrics};
@@ -24,6 +25,8 @@ pub struct Session {
     pub recent: Recent,
     /// Writes its checkpoints.
     pub saver: Saver,
+    /// Draws how it goes.
+    pub drawing: Drawing,
     /// The step of the checkpoint that a second signal's answer names.
     pub answered: Option<u64>,
     /// Whether the parameters are those of the state and of use: not within a step, and not once
@@ -55,8 +58,11 @@ impl Session {
     pub fn finish(&mut self, step: u64) -> Result<()> {
         let saved = self.saver.finish(step);
         let logged = self.metrics.finish();
-        let news = self.events.as_mut().and_then(Events::flush);
-        self.tell(news, None);
-        saved.and(logged)
+        let all = saved.and(logged);
+        let drawn = if all.is_ok() { self.drawing.finish() } else { None };
+        self.tell(drawn, None);
+        let flushed = self.events.as_mut().and_then(Events::flush);
+        self.tell(flushed, None);
+        all
     }
 }

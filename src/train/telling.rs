@@ -10,7 +10,8 @@ use crate::engine::profile::Profile;
 use crate::layers::softmax::Tally;
 use crate::note;
 use crate::progress::{Progress, duration};
-use crate::schedules::Verdict;
+use crate::quoting;
+use crate::schedules::{Schedule, Verdict};
 use anyhow::Result;
 use std::collections::VecDeque;
 use std::fmt;
@@ -111,21 +112,28 @@ impl fmt::Display for Diverged {
 
 impl std::error::Error for Diverged {}
 
-/// The error of `run`, which has diverged with the learning rate `rate`: `seen`, and what to do
+/// The error of a `run` of `schedule` that has diverged, standing at `state`: `seen`, and what to do
 /// about it.
-pub fn diverged(seen: &str, run: &RunFolder, rate: f64) -> anyhow::Error {
-    Diverged(format!("{seen}: {}", way_out(run, rate))).into()
+pub fn diverged(
+    seen: &str,
+    run: &RunFolder,
+    schedule: &Schedule,
+    state: &TrainingState,
+) -> anyhow::Error {
+    Diverged(format!("{seen}: {}", way_out(run, schedule, state))).into()
 }
 
 /// What has happened and what to do about it.
-fn way_out(run: &RunFolder, rate: f64) -> String {
+fn way_out(run: &RunFolder, schedule: &Schedule, state: &TrainingState) -> String {
+    let rate = state.schedule.rate;
     // Two digits of a tenth, without the tail of binary fractions.
     let smaller: f64 = format!("{:.1e}", rate / 10.0).parse().unwrap_or(rate / 10.0);
+    let (key, value) = schedule.slower(state.epoch, smaller);
     let way_out = if run.last().exists() {
-        let command = run.resume().set("schedule.rate", format!("{smaller:?}"));
+        let command = run.resume().set(&key, value);
         format!("go on from the last checkpoint with a smaller one: {command}")
     } else {
-        format!("start anew with a smaller one: --set schedule.rate={smaller:?}")
+        format!("start anew with a smaller one: {}", quoting::set(&key, &value))
     };
     format!("training has diverged with the learning rate {rate:?}; {way_out}")
 }
@@ -165,9 +173,9 @@ impl Recent {
 
     /// Err: the mean loss of the last steps, enough of them, is that of a network that has
     /// diverged.
-    pub fn check(&self, run: &RunFolder, state: &TrainingState) -> Result<()> {
+    pub fn check(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         if self.steps.len() == OVER {
-            self.judge(self.last(OVER), OVER, run, state)
+            self.judge(self.last(OVER), OVER, run, config, state)
         } else {
             Ok(())
         }
@@ -178,7 +186,10 @@ impl Recent {
     pub fn check_end(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         let (ends, steps) = (state.epoch == config.train.epochs, state.batches as usize);
         let few = self.steps.len() < OVER && self.looks_diverged();
-        if ends && few { self.judge(state.tally.mean_loss(), steps, run, state) } else { Ok(()) }
+        if !(ends && few) {
+            return Ok(());
+        }
+        self.judge(state.tally.mean_loss(), steps, run, config, state)
     }
 
     /// Whether the last steps, enough of them, look as if training were diverging: nothing to be
@@ -188,7 +199,14 @@ impl Recent {
     }
 
     /// `loss` is the mean over the last `steps`.
-    fn judge(&self, loss: f64, steps: usize, run: &RunFolder, state: &TrainingState) -> Result<()> {
+    fn judge(
+        &self,
+        loss: f64,
+        steps: usize,
+        run: &RunFolder,
+        config: &Config,
+        state: &TrainingState,
+    ) -> Result<()> {
         let most = DIVERGED * self.chance();
         if loss <= most {
             return Ok(());
@@ -198,7 +216,7 @@ impl Recent {
              {most:.2}",
             state.step, self.classes
         );
-        Err(diverged(&seen, run, state.schedule.rate))
+        Err(diverged(&seen, run, &config.schedule, state))
     }
 
     fn chance(&self) -> f64 {

@@ -3,6 +3,7 @@
 
 use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
+use super::drawing::Drawing;
 use super::evaluate::{self, images_per_batch};
 use super::events::{self, Events};
 use super::feed::{self, Cropping};
@@ -199,6 +200,7 @@ impl Trainer<'_> {
         Ok(Session {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
             metrics: Metrics::open(&self.run.metrics(), step, epochs)?,
+            drawing: Drawing::new(&self.run),
             events: train.tensorboard.then(|| Events::new(&self.run.0, step, steps)),
             clock: Clock::start(),
             recent: Recent::new(self.engine.plan().classes),
@@ -256,7 +258,7 @@ impl Trainer<'_> {
         let (run, state) = (&self.run, &self.state);
         let checked = match end {
             true => session.recent.check_end(run, self.config, state),
-            false => session.recent.check(run, state),
+            false => session.recent.check(run, self.config, state),
         };
         session.sound &= checked.is_ok();
         checked
@@ -282,10 +284,10 @@ impl Trainer<'_> {
         let (images, labels) = (batch.images.view(), &batch.labels);
         let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
         if !tally.loss.is_finite() {
-            let (step, rate) = (state.step + 1, state.schedule.rate);
+            let step = state.step + 1;
             let place = first_not_finite(self.engine.as_ref())?;
             let seen = format!("the loss is no number any more at step {step}{place}");
-            return Err(diverged(&seen, &self.run, rate));
+            return Err(diverged(&seen, &self.run, &self.config.schedule, state));
         }
         state.step += 1;
         state.batches += 1;
@@ -350,6 +352,7 @@ impl Trainer<'_> {
         state.batches = 0;
         state.tally = Tally::default();
         self.keep(epoch, is_best, session)?;
+        self.draw(&line, session);
         session.clock.restart();
         Ok(true)
     }
@@ -367,8 +370,8 @@ impl Trainer<'_> {
         let mut loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
         let mut tally = Tally::default();
         loop {
-            let member: evaluate::Member<'_> = (self.engine.as_mut(), &mut loader);
-            let Some(more) = evaluate::next(&mut [member], crops)? else { break };
+            let next = evaluate::next(self.engine.as_mut(), &mut loader, crops)?;
+            let Some(more) = next else { break };
             tally.add(more);
             progress.advance(more.images);
             if self.interrupt.wanted() {
@@ -384,7 +387,7 @@ impl Trainer<'_> {
                 self.state.step,
                 first_not_finite(self.engine.as_ref())?
             );
-            return Err(diverged(&seen, &self.run, self.state.schedule.rate));
+            return Err(diverged(&seen, &self.run, &self.config.schedule, &self.state));
         }
         Ok(Some(tally))
     }

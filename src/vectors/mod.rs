@@ -18,7 +18,8 @@
 //! - `dispatch`: from a work to the function for the level.
 //! - [`kernel`]: our matrix product for operands laid out for it. [`product`]: a library's for
 //!   others.
-//! - [`scratch`]: memory that threads keep. [`peak`]: what the multiply-add units can do, measured.
+//! - [`nearest`]: exact nearest neighbours. [`scratch`]: memory that threads keep. [`peak`]: what
+//!   the multiply-add units can do, measured.
 //!
 //! Why not the crate `pulp`, which is here anyway below `gemm`: measured with its version 0.22.3
 //! and Rust 1.95 on one core of an AMD EPYC (Zen 3, AVX2; two cores, both busy), the same loops
@@ -34,6 +35,7 @@
 mod dispatch;
 pub mod kernel;
 mod levels;
+pub mod nearest;
 mod operations;
 pub mod peak;
 #[cfg(any(test, not(target_arch = "x86_64")))]

@@ -318,6 +318,10 @@ pub fn all() -> Vec<Case> {
             case(kind, "size = 2, stride = 3", [7, 9, 2], 2),
             case(kind, "size = 1, stride = 2", [5, 4, 2], 2),
             case(kind, "size = 2, stride = 5", [5, 6, 1], 2),
+            // Rounded down: what no window sees at the edge; plain pooling (paper section 3.4).
+            case(kind, "size = 2, stride = 2, rounding = \"down\"", [5, 4, 3], 2),
+            case(kind, "size = 3, stride = 2, rounding = \"down\"", [8, 6, 5], 2),
+            case(kind, "size = 2, stride = 5, rounding = \"down\"", [6, 7, 1], 2),
             // Windows as large as the map.
             case(kind, "size = 2, stride = 1", [2, 3, 2], 2),
             case(kind, "size = 1, stride = 3", [1, 1, 1], 1),

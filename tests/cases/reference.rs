@@ -206,7 +206,11 @@ fn lrn(case: &Case, x: &Maps) -> Maps {
 /// lies inside the map.
 fn pool(case: &Case, x: &Maps, of: impl Fn(&[f64]) -> f64) -> Maps {
     let (size, stride) = (whole(case, "size", 0), whole(case, "stride", 0));
+    let down = case.settings.get("rounding").and_then(Value::as_str) == Some("down");
     let count = |extent: usize| {
+        if down {
+            return (0..extent).step_by(stride).filter(|start| start + size <= extent).count();
+        }
         let mut windows = 1;
         while (windows - 1) * stride + size < extent && windows * stride < extent {
             windows += 1;

@@ -65,6 +65,7 @@ fn the_loader_reads_them_with_any_number_of_threads() {
                 geometry,
                 flip: true,
                 noise: None,
+                random_crops: true,
                 shared_crops: 1,
                 mean,
             }),

@@ -70,7 +70,7 @@ fn between_epochs_another_data_set_is_said_and_best_begun_anew() {
     assert!(said.contains("warning: the data set is another one"), "{said}");
     assert!(said.contains("99 training images, not 90") && said.contains("mean image"), "{said}");
     assert!(!said.contains("cannot be compared"), "{said}");
-    assert_eq!(world.names("run").len(), 4);
+    assert_eq!(world.names("run").len(), 5);
 
     let best = world.bytes("val-run/best.safetensors");
     let resume = "train --resume --run val-run --data val-set --set train.epochs=4";

@@ -1,6 +1,7 @@
 //! `alexnet train`: a new run, or an old one taken further.
 
 mod data;
+mod init;
 mod other_data;
 mod resume;
 
@@ -10,7 +11,7 @@ use crate::config_error;
 use crate::engine::{Choice, Placement};
 use crate::errors::Stopped;
 use crate::interrupt::Interrupt;
-use crate::layers::Classes;
+use crate::layers::{Classes, squared_error};
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
@@ -19,7 +20,9 @@ use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound}
 use crate::train::feed;
 use crate::train::runs::RunFolder;
 use crate::train::trainer::{End, Trainer};
+use crate::train::transfer::Transfer;
 use anyhow::{Context, Error, Result};
+use init::Origin;
 use resume::Old;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -49,6 +52,10 @@ pub struct Args {
     /// The run's folder; by default runs/NAME, or runs/NAME-2 … where that is taken.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// Begin with the weights of this checkpoint, layer by layer by name, in place of the config's
+    /// init.from (fine-tuning).
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    init: Option<PathBuf>,
     /// Go on with the run of --run, or with the newest. What --set says counts first, then --config,
     /// then the folder's config.toml, then the checkpoint.
     #[arg(long)]
@@ -64,16 +71,27 @@ pub fn run(args: Args) -> Result<()> {
     let (mut config, source) = read_config(&args, old.as_ref())?;
     let place = args.device.resolve(config.towers)?;
     check_network(&config).with_context(|| source.clone())?;
+    let origin = match &old {
+        None => Origin::open(&mut config, args.init.as_deref())?,
+        Some(_) => None,
+    };
     let dataset = data::open(&mut config, args.data.as_deref())?;
     let mut facts = DataFacts::of(&dataset);
     config.data.channels.get_or_insert(facts.channels);
     if let Some(old) = &old {
         other_data::check_kind(&old.checkpoint, &dataset.path, &facts)?;
     }
+    let checkpoint = old.as_ref().map(|old| &old.checkpoint);
+    init::settle_mean(&config, &mut facts, origin.as_ref(), checkpoint)?;
     let plan = fitted(&config, &facts, &place).with_context(|| source.clone())?;
     if let Some(old) = &old {
         resume::check_network(old, &config, &plan)?;
     }
+    let begin = origin.map(|origin| {
+        let transfer = origin.fit(&config, &plan, &facts)?;
+        Ok::<_, Error>((origin, transfer))
+    });
+    let begin = begin.transpose()?;
     let (images, identity) = data::splits(&dataset)?;
     facts.identity = Some(identity);
     config.schedule.check_training(images.validation.is_some()).with_context(|| source)?;
@@ -106,7 +124,7 @@ pub fn run(args: Args) -> Result<()> {
         interrupt: Interrupt::listen(),
         profile: args.profile,
     };
-    train(trainer, checkpoint)
+    train(trainer, checkpoint, begin)
 }
 
 /// The command at hand, to be typed with something else in it; without its folder.
@@ -120,6 +138,9 @@ fn again(args: &Args) -> Typed {
     }
     if let Some(data) = &args.data {
         typed = typed.option("--data", data);
+    }
+    if let Some(init) = &args.init {
+        typed = typed.option("--init", init);
     }
     for set in &args.set {
         let (key, value) = set.split_once('=').unwrap_or((set, ""));
@@ -137,6 +158,12 @@ fn read_config(args: &Args, old: Option<&Old>) -> Result<(Config, String)> {
     };
     if let Some(data) = &args.data {
         config.data.path = Some(data.clone());
+    }
+    if config.layers.last().is_some_and(|layer| layer.kind.name == squared_error::KIND.name) {
+        return Err(config_error!(
+            "{source}: a network that ends in a layer of kind \"squared-error\" is an auto-encoder, \
+             which alexnet codes trains on features; end it in \"softmax\" to tell classes apart"
+        ));
     }
     Ok((config, source))
 }
@@ -168,13 +195,20 @@ fn greet(config: &Config, size: &Size, place: &Placement, images: usize, run: &R
     );
 }
 
-/// Trains from the start, or from where `checkpoint` stands.
-fn train(mut trainer: Trainer<'_>, checkpoint: Option<Checkpoint>) -> Result<()> {
+/// Trains from the start, with what it is to `begin` with, or from where `checkpoint` stands.
+fn train(
+    mut trainer: Trainer<'_>,
+    checkpoint: Option<Checkpoint>,
+    begin: Option<(Origin, Transfer)>,
+) -> Result<()> {
     let (run, interrupt) = (trainer.run.clone(), trainer.interrupt);
     let is_new = checkpoint.is_none();
     match checkpoint {
         Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,
         None => trainer.initialise()?,
+    }
+    if let Some((origin, transfer)) = begin {
+        origin.give(&transfer, trainer.engine.as_mut())?;
     }
     run.remove_leftovers();
     let begun = Instant::now();

@@ -103,7 +103,8 @@ fn last(key: &str) -> &str {
 /// A change as a person reads it.
 fn in_words(change: &Change) -> String {
     let value = |value: &Option<String>| value.clone().unwrap_or("not set".into());
-    let late = match AT_THE_START.contains(&last(&change.key)) {
+    let starts = AT_THE_START.contains(&last(&change.key)) || change.key.starts_with("init.");
+    let late = match starts {
         true => " (counts for new runs only)",
         false => "",
     };

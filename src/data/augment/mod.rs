@@ -83,6 +83,8 @@ pub struct Augmentation {
     pub flip: bool,
     /// Colour noise for training; not used on grey images.
     pub noise: Option<Noise>,
+    /// Whether training crops are taken anywhere; else from the centre, as evaluation's are.
+    pub random_crops: bool,
     /// How many neighbours in an epoch share one crop position and one flip: 1 is the paper, 32 the
     /// 2012 code, where it was an economy of the loader.
     pub shared_crops: u32,
@@ -150,7 +152,10 @@ impl Augmentation {
         let top = stream.below((height - crop + 1) as u32) as usize;
         let left = stream.below((width - crop + 1) as u32) as usize;
         let flip = self.flip && stream.below(2) == 1;
-        let mut draw = self.at(top, left, flip);
+        let mut draw = match self.random_crops {
+            true => self.at(top, left, flip),
+            false => Draw { flip, ..self.centre() },
+        };
         let channels = self.geometry.channels;
         if let Some(noise) = self.noise.as_ref().filter(|_| noise_on && channels > 1) {
             let mut stream = Stream::new(seed, Purpose::Color, epoch, image);

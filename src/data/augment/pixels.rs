@@ -198,7 +198,14 @@ mod tests {
                 let image: Vec<u8> =
                     (0..geometry.image_len()).map(|i| (i * 37 + i / 7) as u8).collect();
                 let mean = (0..geometry.crop_len()).map(|i| (i % 251) as f32 * 0.7).collect();
-                let a = Augmentation { geometry, flip: true, noise: None, shared_crops: 1, mean };
+                let a = Augmentation {
+                    geometry,
+                    flip: true,
+                    noise: None,
+                    random_crops: true,
+                    shared_crops: 1,
+                    mean,
+                };
                 for flip in [false, true] {
                     let shift = [1.3, -7.7, 0.1, f32::NAN];
                     each(&a, &image, &Draw { top: 2, left: 3, flip, shift, scale: 1.0 / 1.1 });

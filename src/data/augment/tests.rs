@@ -3,7 +3,7 @@ use super::*;
 fn augmentation(height: usize, width: usize, channels: usize, crop: usize) -> Augmentation {
     let geometry = Geometry { height, width, channels, crop };
     let mean = vec![0.0; geometry.crop_len()];
-    Augmentation { geometry, flip: true, noise: None, shared_crops: 1, mean }
+    Augmentation { geometry, flip: true, noise: None, random_crops: true, shared_crops: 1, mean }
 }
 
 /// The paper's geometry, without noise.
@@ -175,6 +175,17 @@ fn shared_crops_change_every_32_images_of_the_epoch_and_colors_every_image() {
         assert!(draws[..position].iter().all(|d| d.shift != draw.shift));
     }
     assert_ne!(crop(&draws[0]), crop(&draws[32]));
+}
+
+#[test]
+fn crops_from_the_centre_alone_are_still_flipped_and_coloured() {
+    let random = Augmentation { noise: Some(noise(false)), ..paper() };
+    let centre = Augmentation { random_crops: false, ..random.clone() };
+    let draws =
+        |a: &Augmentation| (0..64).map(|i| a.training(1, 1, i, i, true)).collect::<Vec<_>>();
+    for (random, draw) in draws(&random).iter().zip(draws(&centre)) {
+        assert_eq!(draw, Draw { top: 16, left: 16, ..*random });
+    }
 }
 
 #[test]

@@ -65,7 +65,14 @@ fn made_up(n: usize, at: At) -> Arc<MadeUp> {
 fn augmentation() -> Augmentation {
     let mean = (0..GEOMETRY.crop_len()).map(|i| i as f32 * 0.3).collect();
     let noise = Noise { sigma: 0.1, vectors: vec![50.0; 9], rescale: true };
-    Augmentation { geometry: GEOMETRY, flip: true, noise: Some(noise), shared_crops: 1, mean }
+    Augmentation {
+        geometry: GEOMETRY,
+        flip: true,
+        noise: Some(noise),
+        random_crops: true,
+        shared_crops: 1,
+        mean,
+    }
 }
 
 fn request(images: Arc<MadeUp>) -> Request {

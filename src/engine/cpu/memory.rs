@@ -57,7 +57,7 @@ fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u6
             let copies = (COPIES * largest.unwrap_or(0)).saturating_add(saved);
             copies.saturating_add(plan.workspace_of(0, batch) as u64)
         }
-        Mode::Evaluation => 0,
+        Mode::Evaluation | Mode::Explanation => 0,
     };
     let all = [image.saturating_mul(batch as u64), own, beside];
     all.into_iter().fold(0, add).saturating_mul(4)
@@ -75,7 +75,7 @@ fn of_parameters(part: &Part, mode: Mode, batch: usize) -> u64 {
         Mode::Training if learn.update_at_once().is_some() => 2,
         Mode::Training => 3,
         Mode::Evaluation if batch <= FEW && learn.forward_few().is_some() => 0,
-        Mode::Evaluation => 1,
+        Mode::Evaluation | Mode::Explanation => 1,
     };
     copies * weights as u64 + 3 * biases as u64
 }

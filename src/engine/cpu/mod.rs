@@ -1,6 +1,7 @@
 //! The CPU backend: all towers in main memory, tasks one after the other, each spread over rayon's
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
+mod explain;
 mod fused;
 mod memory;
 mod parameters;
@@ -49,12 +50,19 @@ impl Cpu {
     pub fn new(plan: Plan) -> Result<Cpu> {
         let training = plan.mode == Mode::Training;
         let own = |part: &Part| Parameters::new(part.layer.parameters(), training);
-        let fusions = plan.fusions();
+        let fusions = match plan.mode {
+            // Every layer by itself, so that what each makes can be seen.
+            Mode::Explanation => Vec::new(),
+            Mode::Training | Mode::Evaluation => plan.fusions(),
+        };
         memory::check(&plan, &fusions)?;
         let images = fused::sizes(&plan, &fusions).into_iter();
         Ok(Cpu {
             forward: plan.forward(&fusions),
-            backward: if training { plan.backward(&fusions) } else { Vec::new() },
+            backward: match plan.mode {
+                Mode::Evaluation => Vec::new(),
+                Mode::Training | Mode::Explanation => plan.backward(&fusions),
+            },
             buffers: images.map(|values| zeros(values * plan.batch)).collect::<Result<_>>()?,
             fusions,
             workspace: zeros(if training { plan.workspace(0) } else { 0 })?,
@@ -85,8 +93,13 @@ impl Cpu {
         check_labels(&self.plan, run, labels)?;
         self.forward(run, images)?;
         let values = run.batch * self.plan.classes;
-        let [probabilities, logits] = [self.plan.probabilities(), self.plan.logits()];
-        Ok(tally(&self.buffers[probabilities][..values], &self.buffers[logits][..values], labels))
+        let [output, logits] = [self.plan.probabilities(), self.plan.logits()];
+        let output = &self.buffers[output][..values];
+        let end = &self.plan.layers[self.plan.layers.len() - 1].parts[0];
+        if let Role::Reconstruction(loss) = end.layer.role() {
+            return Ok(loss.tally(run, output, &self.buffers[self.plan.data[end.device]]));
+        }
+        Ok(tally(output, &self.buffers[logits][..values], labels))
     }
 
     fn backward(&mut self, run: &Run, labels: &[u32]) {
@@ -109,8 +122,8 @@ impl Engine for Cpu {
         self.times.clone()
     }
 
-    fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
-        tensors::read(&self.plan, tensor, |of, part, learn, world| {
+    fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
+        tensors::read(&self.plan, tensor, memory, |of, part, learn, world| {
             let own = &self.parameters[of.layer][part];
             if let Some(adopted) = own.adopted.as_ref().filter(|_| slot == Slot::Value)
                 && !of.is_bias

@@ -4,7 +4,7 @@ use super::Cpu;
 use super::parameters::Parameters;
 use crate::engine::LayerTime;
 use crate::layers::{Role, Run};
-use crate::network::Task;
+use crate::network::{Mode, Task};
 use rayon::prelude::*;
 use std::mem::take;
 use std::time::Instant;
@@ -67,6 +67,7 @@ impl Cpu {
                 pointwise.forward(run, &mut y);
             }
             Role::Loss(softmax) => softmax.forward(run, &mut y, x),
+            Role::Reconstruction(loss) => loss.forward(run, &mut y, x),
         }
         self.buffers[part.y] = y;
     }
@@ -87,14 +88,16 @@ impl Cpu {
                 if let Some(dx) = &mut dx {
                     learn.backward_input(run, dx, dy, &own.value[0]);
                 }
-                let begun = Instant::now();
-                let rule = self.at_once.get(layer).copied().flatten();
-                own.backward(learn, run, rule, dy, x, &mut self.workspace);
-                if let Some(times) = self.times.get_mut(layer) {
-                    let seconds = begun.elapsed().as_secs_f64();
-                    times.backward_weights += seconds;
-                    // The task's whole time is counted as the input's.
-                    times.backward_input -= seconds;
+                if self.plan.mode != Mode::Explanation && self.plan.layers[layer].learns() {
+                    let begun = Instant::now();
+                    let rule = self.at_once.get(layer).copied().flatten();
+                    own.backward(learn, run, rule, dy, x, &mut self.workspace);
+                    if let Some(times) = self.times.get_mut(layer) {
+                        let seconds = begun.elapsed().as_secs_f64();
+                        times.backward_weights += seconds;
+                        // The task's whole time is counted as the input's.
+                        times.backward_input -= seconds;
+                    }
                 }
             }
             Role::Pointwise(pointwise) => {
@@ -105,6 +108,11 @@ impl Cpu {
             Role::Loss(softmax) => {
                 if let Some(dx) = &mut dx {
                     softmax.backward(run, dx, y, labels);
+                }
+            }
+            Role::Reconstruction(loss) => {
+                if let Some(dx) = &mut dx {
+                    loss.backward(run, dx, y, &self.buffers[self.plan.data[part.device]]);
                 }
             }
         }

@@ -170,8 +170,8 @@ impl Engine for Cuda {
         sum
     }
 
-    fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
-        tensors::read(&self.network.plan, tensor, |of, part, learn, world| {
+    fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
+        tensors::read(&self.network.plan, tensor, memory, |of, part, learn, world| {
             let (device, buffer) = self.tensor(slot, of, part)?;
             let mut own = vec![0.0; buffer.len()];
             device.compute.read(buffer, &mut own)?;

@@ -138,7 +138,7 @@ impl Network {
         }
         let (device, launches) = (&self.devices[d], &self.layout.parts[layer][index].launches);
         let call = self.call(layer, index, step);
-        if call.parameters.is_some() {
+        if self.plan.layers[layer].learns() {
             spans.time(device, layer, Direction::Weights, || launches.backward_weights(&call))?;
         }
         if part.dx.is_some() {

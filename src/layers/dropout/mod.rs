@@ -130,9 +130,6 @@ impl Pointwise for Dropout {
     }
 
     fn backward(&self, run: &Run, dy: &mut [f32], _: &[f32]) {
-        dy.par_chunks_exact_mut(self.shape.len())
-            .take(run.batch)
-            .enumerate()
-            .for_each(|(i, dy)| self.mask(run, i, dy));
+        self.forward(run, dy);
     }
 }

@@ -130,6 +130,16 @@ mod tests {
     fn same_bits(shape: Shape, n: usize, (size, stride): (usize, usize), relu: bool) {
         let extent = |n: usize| (n.saturating_sub(size).div_ceil(stride)).min((n - 1) / stride) + 1;
         let output = Shape { height: extent(shape.height), width: extent(shape.width), ..shape };
+        same_bits_for(shape, output, n, (size, stride), relu);
+    }
+
+    fn same_bits_for(
+        shape: Shape,
+        output: Shape,
+        n: usize,
+        (size, stride): (usize, usize),
+        relu: bool,
+    ) {
         let (region, k, alpha, beta) = (Region::AcrossMaps, 2.0, 0.5, 0.75);
         let lrn = Lrn { shape, region, n, k, alpha, beta };
         let pool = Pool { kernel: Kernel::Max, input: shape, output, size, stride };
@@ -174,6 +184,9 @@ mod tests {
             same_bits(shape(9, 8, 16), 5, (2, 3), relu);
             same_bits(shape(10, 10, 8), 5, (1, 4), relu);
             same_bits(shape(5, 6, 3), 1, (4, 1), relu);
+            // Rounded down: rows and columns at the edge that no window sees.
+            same_bits_for(shape(7, 9, 16), shape(3, 4, 16), 5, (2, 2), relu);
+            same_bits_for(shape(8, 6, 5), shape(3, 2, 5), 3, (3, 2), relu);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Overlapping pooling (paper section 3.4): the maximum or the average of each window.
 //!
 //! The output size is rounded up, as in the 2012 code; the last windows may hang over the right and
-//! bottom edge and see only what lies inside the map, which is also what an average divides by. The
-//! gradient of a maximum goes to the first largest value in row-major order.
+//! bottom edge and see only what lies inside the map, which is also what an average divides by.
+//! `rounding = "down"` leaves those windows out: 2×2 windows side by side then make 27, 13 and 6 of
+//! the paper's 55, 27 and 13, the "equivalent dimensions" of section 3.4. The gradient of a maximum
+//! goes to the first largest value in row-major order.
 
 pub(in crate::layers) mod cpu;
 mod cuda;
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use toml::Table;
 
-/// `max-pool`, with the keys `size` and `stride`.
+/// `max-pool`, with the keys `size`, `stride` and `rounding`.
 pub const MAX: Kind = Kind {
     name: "max-pool",
     family: Family::Plain,
@@ -23,7 +25,7 @@ pub const MAX: Kind = Kind {
     read: |table| read(table, Kernel::Max),
 };
 
-/// `average-pool`, with the keys `size` and `stride`.
+/// `average-pool`, with the keys `size`, `stride` and `rounding`.
 pub const AVERAGE: Kind = Kind {
     name: "average-pool",
     family: Family::Plain,
@@ -45,6 +47,25 @@ pub enum Kernel {
 struct PoolKeys {
     size: usize,
     stride: usize,
+    #[serde(default, skip_serializing_if = "Rounding::is_up")]
+    rounding: Rounding,
+}
+
+/// What becomes of windows that hang over the edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Rounding {
+    /// They count, as in the 2012 code.
+    #[default]
+    Up,
+    /// They are left out.
+    Down,
+}
+
+impl Rounding {
+    fn is_up(&self) -> bool {
+        *self == Rounding::Up
+    }
 }
 
 #[derive(Debug)]
@@ -62,10 +83,12 @@ fn read(table: &Table, kernel: Kernel) -> Result<Box<dyn Settings>> {
 
 impl Settings for PoolSettings {
     fn plan(&self, place: &Place<'_>) -> Result<Box<dyn Layer>> {
-        let PoolKeys { size, stride } = self.0;
-        // No window is larger than the map. Rounded up; but a window that begins outside the map is
-        // left out.
-        let extent = |n: usize| ((n - size).div_ceil(stride)).min((n - 1) / stride) + 1;
+        let PoolKeys { size, stride, rounding } = self.0;
+        // No window is larger than the map, and one that begins outside of it is left out.
+        let extent = |n: usize| match rounding {
+            Rounding::Up => ((n - size).div_ceil(stride)).min((n - 1) / stride) + 1,
+            Rounding::Down => (n - size) / stride + 1,
+        };
         let input = place.input;
         if size > input.height || size > input.width {
             bail!("size = {size}: its windows are larger than its input");

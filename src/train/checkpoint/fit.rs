@@ -30,11 +30,8 @@ impl Checkpoint {
                 );
             }
         }
-        let extra = self.reader.names().into_iter().find(|name| {
-            !name.contains('/')
-                && !name.starts_with("data.")
-                && tensors.iter().all(|tensor| tensor.name != *name)
-        });
+        let unknown = |name: &String| tensors.iter().all(|tensor| tensor.name != *name);
+        let extra = self.parameters().into_iter().find(unknown);
         if let Some(name) = extra {
             bail!("{file}: the network of the config has no place for its {name}");
         }

@@ -179,6 +179,12 @@ impl Checkpoint {
     /// Puts the parameters (and, to go on training, the momenta) into `engine`.
     pub fn load(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
         self.fits(engine.plan(), momenta)?;
+        self.put(engine, momenta)
+    }
+
+    /// As [`Checkpoint::load`], but the file may hold parameters of further layers, which are left
+    /// there.
+    pub fn put(&self, engine: &mut dyn Engine, momenta: bool) -> Result<()> {
         let tensors = engine.plan().tensors();
         for (index, tensor) in tensors.iter().enumerate() {
             for (slot, prefix) in slots(momenta) {
@@ -196,6 +202,17 @@ impl Checkpoint {
     /// Compares the checksums of all tensors. Err: which is damaged.
     pub fn verify(&self) -> Result<()> {
         self.reader.verify()
+    }
+
+    /// The names of its parameters: `conv1.weight`, ….
+    pub fn parameters(&self) -> Vec<String> {
+        let other = |name: &String| name.contains('/') || name.starts_with("data.");
+        self.reader.names().into_iter().filter(|name| !other(name)).collect()
+    }
+
+    /// The sizes of a tensor, where there is one of that name.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.reader.shape(name).map(<[usize]>::to_vec)
     }
 
     /// One tensor, its checksum verified.

@@ -19,12 +19,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Copies parameters and momenta out of `engine`, and what else belongs to them.
+    /// Copies parameters and momenta out of `engine`, and what else belongs to them, into the
+    /// memory of `old`, an earlier snapshot of the same network, where there is one.
     pub fn take(
         config: &Config,
         facts: &DataFacts,
         state: &TrainingState,
         engine: &dyn Engine,
+        old: Option<Snapshot>,
     ) -> Result<Snapshot> {
         let [height, width] = facts.preparation.size;
         let channels = facts.channels;
@@ -45,9 +47,14 @@ impl Snapshot {
             described.push(Description::floats(name, shape));
             values.push(Values::F32(floats));
         };
+        let mut old = old.into_iter().flat_map(|old| old.values);
         for (slot, prefix) in [(Slot::Value, ""), (Slot::Momentum, "momentum/")] {
             for (index, tensor) in engine.plan().tensors().iter().enumerate() {
-                let floats = engine.read(slot, index)?.values;
+                let memory = match old.next() {
+                    Some(Values::F32(floats)) => floats,
+                    _ => Vec::new(),
+                };
+                let floats = engine.read_into(slot, index, memory)?.values;
                 add(format!("{prefix}{}", tensor.name), &tensor.shape, floats);
             }
         }

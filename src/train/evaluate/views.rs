@@ -1,61 +1,19 @@
-//! Errors of one or several networks on a split: one crop or ten, softmax outputs averaged over
-//! crops (paper section 4.1) and over networks (section 6).
+//! What one network makes of images by all their crops (paper section 4.1).
 
 use crate::data::form::CropView;
-use crate::data::loader::{Crops, Loader};
+use crate::data::loader::Crops;
 use crate::engine::Engine;
 use crate::layers::Run;
-use crate::layers::softmax::{Tally, is_lost, log_probability, tally_with};
-use crate::progress::Progress;
+use crate::layers::softmax::{is_lost, log_probability};
 use anyhow::Result;
 
-/// Images whose `crops` fit into an engine's batch.
-pub fn images_per_batch(batch: usize, crops: Crops) -> usize {
-    (batch / crops.count()).max(1)
-}
-
-/// Each network with the loader that feeds it: they see the same images, but may crop and centre
-/// them in their own way.
-pub type Member<'a> = (&'a mut dyn Engine, &'a mut Loader);
-
-/// The tally of the next batch; None after the last one.
-pub fn next(members: &mut [Member<'_>], crops: Crops) -> Result<Option<Tally>> {
-    let (mut average, mut logs): (Vec<f64>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
-    let mut labels: Vec<u32> = Vec::new();
-    for (engine, loader) in members.iter_mut() {
-        let Some(batch) = loader.next()? else { return Ok(None) };
-        let views = views(*engine, batch.images.view(), crops, &batch.labels)?;
-        average.resize(views.average.len(), 0.0);
-        for (a, p) in average.iter_mut().zip(&views.average) {
-            *a += p;
-        }
-        logs.push(views.of_label);
-        labels.clone_from(&batch.labels);
-        loader.recycle(batch);
-    }
-    let count = members.len() as f64;
-    let average: Vec<f32> = average.iter().map(|a| (a / count) as f32).collect();
-    let log = |image: usize| log_mean(logs.iter().map(|of_label| of_label[image]));
-    Ok(Some(tally_with(&average, &labels, log)))
-}
-
-/// The tally of all images. Progress counts images.
-pub fn evaluate(members: &mut [Member<'_>], crops: Crops, progress: &Progress) -> Result<Tally> {
-    let mut sum = Tally::default();
-    while let Some(tally) = next(members, crops)? {
-        sum.add(tally);
-        progress.advance(tally.images);
-    }
-    Ok(sum)
-}
-
 /// What one network makes of images by all their crops.
-struct Views {
+pub(super) struct Views {
     /// Class probabilities [images, classes], averaged over each image's crops.
-    average: Vec<f64>,
+    pub(super) average: Vec<f64>,
     /// ln of the averaged probability of each image's label, however small it is; empty where there
     /// are no labels.
-    of_label: Vec<f64>,
+    pub(super) of_label: Vec<f64>,
 }
 
 /// Class probabilities [images, classes] of `inputs`, images · crops of them, averaged over each
@@ -69,7 +27,7 @@ pub fn probabilities(
 }
 
 /// As [`probabilities`], with the logarithms of the labels' probabilities.
-fn views(
+pub(super) fn views(
     engine: &mut dyn Engine,
     inputs: CropView<'_>,
     crops: Crops,
@@ -99,8 +57,8 @@ fn views(
             }
         }
     }
-    let of_label = logs.chunks_exact(count).map(|logs| log_mean(logs.iter().copied())).collect();
-    Ok(Views { average, of_label })
+    let mean = |logs: &[f64]| log_mean(logs.iter().map(|&log| (1.0, log)));
+    Ok(Views { average, of_label: logs.chunks_exact(count).map(mean).collect() })
 }
 
 /// ln p(label) of each crop of the pass that has just made `probabilities` [crops, classes]; what a
@@ -117,15 +75,17 @@ fn label_logs(engine: &dyn Engine, probabilities: &[f32], labels: &[u32]) -> Res
     Ok((0..labels.len()).map(log).collect())
 }
 
-/// ln of the mean of the numbers whose logarithms these are.
-fn log_mean(logs: impl Iterator<Item = f64> + Clone) -> f64 {
-    let most = logs.clone().fold(f64::NEG_INFINITY, f64::max);
+/// ln of the weighted mean of numbers, from pairs of weight and logarithm.
+pub(super) fn log_mean(logs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let counted = logs.filter(|&(weight, _)| weight > 0.0);
+    let most = counted.clone().fold(f64::NEG_INFINITY, |most, (_, log)| most.max(log));
     if most == f64::NEG_INFINITY {
         return most;
     }
-    let (count, sum) =
-        logs.fold((0.0, 0.0f64), |(n, sum), log| (n + 1.0, sum + (log - most).exp()));
-    most + (sum / count).ln()
+    let (weights, sum) = counted.fold((0.0, 0.0f64), |(weights, sum), (weight, log)| {
+        (weights + weight, sum + weight * (log - most).exp())
+    });
+    most + (sum / weights).ln()
 }
 
 #[cfg(test)]
@@ -134,9 +94,12 @@ mod tests {
 
     #[test]
     fn a_mean_in_logarithms() {
-        let mean = |values: [f64; 3]| log_mean(values.map(f64::ln).into_iter()).exp();
+        let mean = |values: [f64; 3]| log_mean(values.map(|v| (1.0, v.ln())).into_iter()).exp();
         assert!((mean([0.5, 0.25, 0.75]) - 0.5).abs() < 1e-15);
-        assert!((log_mean([-260.0, -1000.0].into_iter()) + 260.0 + 2f64.ln()).abs() < 1e-12);
-        assert_eq!(log_mean([f64::NEG_INFINITY; 2].into_iter()), f64::NEG_INFINITY);
+        let far = [(1.0, -260.0), (1.0, -1000.0)];
+        assert!((log_mean(far.into_iter()) + 260.0 + 2f64.ln()).abs() < 1e-12);
+        assert_eq!(log_mean([(1.0, f64::NEG_INFINITY); 2].into_iter()), f64::NEG_INFINITY);
+        let weighted = [(0.75, 0.5f64.ln()), (0.25, 0.1f64.ln()), (0.0, f64::NEG_INFINITY)];
+        assert!((log_mean(weighted.into_iter()).exp() - 0.4).abs() < 1e-15);
     }
 }

@@ -6,6 +6,10 @@
 //! the last entry of the metadata. The header is written by hand, not by the library, because that
 //! orders metadata at random, and two equal runs shall leave equal files.
 
+mod values;
+
+pub use values::{Sink, Values, write_floats};
+
 use super::header;
 use super::mapped::MappedFloats;
 use super::write_whole;
@@ -29,7 +33,7 @@ const FIELD: &str = "\"checksums\":\"";
 pub struct Description {
     /// Its name in the file.
     pub name: String,
-    /// What its numbers are: F32, F64 or U64.
+    /// What its numbers are: one of the kinds of [`Values`].
     pub dtype: Dtype,
     /// Its shape; the last index is the fastest.
     pub shape: Vec<usize>,
@@ -44,55 +48,14 @@ impl Description {
     fn values(&self) -> usize {
         self.shape.iter().product()
     }
-}
 
-/// A tensor's numbers, in the order of its shape.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    /// Of a tensor that is F32.
-    F32(Vec<f32>),
-    /// Of a tensor that is F64.
-    F64(Vec<f64>),
-    /// Of a tensor that is U64.
-    U64(Vec<u64>),
-}
-
-impl Values {
-    /// What they are, and how many.
-    fn kind(&self) -> (Dtype, usize) {
-        match self {
-            Values::F32(values) => (Dtype::F32, values.len()),
-            Values::F64(values) => (Dtype::F64, values.len()),
-            Values::U64(values) => (Dtype::U64, values.len()),
-        }
+    fn bytes(&self) -> usize {
+        self.values() * self.dtype.bitsize() / 8
     }
 
-    /// Writes their bytes, the lowest first, and gives the CRC-32.
-    fn write(&self, out: &mut impl Write) -> Result<u32> {
-        match self {
-            Values::F32(values) => write_numbers(out, values, |value| value.to_le_bytes()),
-            Values::F64(values) => write_numbers(out, values, |value| value.to_le_bytes()),
-            Values::U64(values) => write_numbers(out, values, |value| value.to_le_bytes()),
-        }
+    fn other_values(&self) -> String {
+        format!("{} has other values than its description", self.name)
     }
-}
-
-fn write_numbers<T: Copy, const BYTES: usize>(
-    out: &mut impl Write,
-    values: &[T],
-    bytes_of: impl Fn(T) -> [u8; BYTES],
-) -> Result<u32> {
-    let mut sum = crc32fast::Hasher::new();
-    let mut bytes = vec![0; 1 << 16];
-    for chunk in values.chunks((1 << 16) / BYTES) {
-        let bytes = &mut bytes[..chunk.len() * BYTES];
-        for (bytes, &value) in bytes.chunks_exact_mut(BYTES).zip(chunk) {
-            bytes.copy_from_slice(&bytes_of(value));
-        }
-        sum.update(bytes);
-        out.write_all(bytes)?;
-    }
-    Ok(sum.finalize())
 }
 
 /// Writes the file `path` with `tensors`, whose values `fill(index)` gives or lends one after the
@@ -106,6 +69,25 @@ pub fn write<V: Borrow<Values>>(
     tensors: &[Description],
     mut fill: impl FnMut(usize) -> Result<V>,
 ) -> Result<()> {
+    write_streamed(path, metadata, tensors, |index, sink| {
+        let values = fill(index)?;
+        let (values, tensor) = (values.borrow(), &tensors[index]);
+        ensure!(values.kind() == (tensor.dtype, tensor.values()), tensor.other_values());
+        values.write(sink)
+    })
+}
+
+/// As [`write()`], but `fill(index, sink)` writes the bytes of a tensor's numbers, the lowest first,
+/// as they come into being, so that a tensor may be larger than the memory.
+///
+/// # Errors
+/// If `fill` fails or writes more or less than described, or the file cannot be written.
+pub fn write_streamed(
+    path: &Path,
+    metadata: &[(&str, String)],
+    tensors: &[Description],
+    mut fill: impl FnMut(usize, &mut Sink<'_>) -> Result<()>,
+) -> Result<()> {
     write_whole(path, |out| {
         // All checksums have eight digits, so the header's length is known before they are.
         let zeros = vec![0; tensors.len()];
@@ -114,11 +96,11 @@ pub fn write<V: Borrow<Values>>(
         out.write_all(&vec![0; 8 + length as usize])?;
         let mut sums = Vec::with_capacity(tensors.len());
         for (index, tensor) in tensors.iter().enumerate() {
-            let values = fill(index)?;
-            let values = values.borrow();
-            let fits = values.kind() == (tensor.dtype, tensor.values());
-            ensure!(fits, "{} has other values than its description", tensor.name);
-            sums.push(values.write(out)?);
+            let mut sink = Sink::new(out);
+            fill(index, &mut sink)?;
+            let (bytes, sum) = sink.end();
+            ensure!(bytes == tensor.bytes() as u64, tensor.other_values());
+            sums.push(sum);
         }
         let full = header(metadata, tensors, &checksums(0, tensors, &sums));
         let own = crc32fast::hash(&without_checksums(&full).expect("just written").0);
@@ -150,7 +132,7 @@ fn header(metadata: &[(&str, String)], tensors: &[Description], sums: &str) -> V
     let mut offset = 0;
     for tensor in tensors {
         let Description { name, dtype, shape } = tensor;
-        let end = offset + tensor.values() * dtype.bitsize() / 8;
+        let end = offset + tensor.bytes();
         let info = json!({"dtype": dtype, "shape": shape, "data_offsets": [offset, end]});
         text += &format!(",{}:{info}", quoted(name));
         offset = end;
@@ -279,28 +261,61 @@ impl Reader {
         Ok((shape, MappedFloats::new(&self.file, values)))
     }
 
+    /// As [`Reader::mapped`], but nothing is read and so no checksum compared: for tensors whose
+    /// values are used once, at the speed of the memory, where comparing would take as long as the
+    /// use. [`Reader::verify`] compares.
+    pub fn mapped_unread(&self, name: &str) -> Result<(Vec<usize>, Option<MappedFloats>)> {
+        let (dtype, shape, values) = self.placed(name)?;
+        self.expect(name, Dtype::F32, dtype)?;
+        Ok((shape, MappedFloats::new(&self.file, values)))
+    }
+
+    /// The numbers of the I64 tensor `name`, its checksum verified.
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
+        let (dtype, _, values) = self.verified(name)?;
+        self.expect(name, Dtype::I64, dtype)?;
+        let (numbers, _) = self.file[values].as_chunks::<8>();
+        Ok(numbers.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// The bytes of the U8 tensor `name` and its shape, its checksum verified.
+    pub fn bytes(&self, name: &str) -> Result<(Vec<usize>, &[u8])> {
+        let (dtype, shape, values) = self.verified(name)?;
+        self.expect(name, Dtype::U8, dtype)?;
+        Ok((shape, &self.file[values]))
+    }
+
+    fn expect(&self, name: &str, wanted: Dtype, dtype: Dtype) -> Result<()> {
+        ensure!(dtype == wanted, "{}: it is {dtype:?}, not {wanted:?}", self.place(name));
+        Ok(())
+    }
+
     /// Shape of the F32 tensor `name` and the place of its values in the file.
     fn floats(&self, name: &str) -> Result<(Vec<usize>, Range<usize>)> {
         let (dtype, shape, values) = self.verified(name)?;
-        ensure!(dtype == Dtype::F32, "{}: it is {dtype:?}, not F32", self.place(name));
+        self.expect(name, Dtype::F32, dtype)?;
         Ok((shape, values))
     }
 
-    /// Type and shape of the tensor `name` and the place of its values in the file, their checksum
-    /// verified.
-    fn verified(&self, name: &str) -> Result<(Dtype, Vec<usize>, Range<usize>)> {
-        let place = || self.place(name);
-        let info = self.header.info(name).context("there is no such tensor").with_context(place)?;
+    /// Type and shape of the tensor `name` and the place of its values in the file.
+    fn placed(&self, name: &str) -> Result<(Dtype, Vec<usize>, Range<usize>)> {
+        let info = self.header.info(name).context("there is no such tensor");
+        let info = info.with_context(|| self.place(name))?;
         let (from, to) = info.data_offsets;
-        let values = self.start + from..self.start + to;
+        Ok((info.dtype, info.shape.clone(), self.start + from..self.start + to))
+    }
+
+    /// As [`Reader::placed`], the values' checksum verified.
+    fn verified(&self, name: &str) -> Result<(Dtype, Vec<usize>, Range<usize>)> {
+        let (dtype, shape, values) = self.placed(name)?;
         let sum = format!("{:08x}", checksum(&self.file[values.clone()]));
         ensure!(
             self.sums.get(name) == Some(&sum),
             "{}: the values are damaged, their checksum is wrong; {}",
-            place(),
+            self.place(name),
             self.subject.remedy
         );
-        Ok((info.dtype, info.shape.clone(), values))
+        Ok((dtype, shape, values))
     }
 
     /// A tensor and its file, for errors.
