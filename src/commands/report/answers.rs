@@ -74,8 +74,8 @@ fn confusion(evaluation: &Evaluation) -> Result<String> {
     };
     let rows: Vec<(bool, Vec<String>)> = pairs.iter().take(PAIRS).map(row).collect();
     let matrix = match evaluation.classes.len() {
-        0..=NUMBERED => numbered(evaluation),
-        0..=LARGEST => format!(
+        classes if classes <= NUMBERED => numbered(evaluation),
+        classes if classes <= LARGEST => format!(
             "<img class=\"confusion\" alt=\"confusion matrix\" src=\"{}\">\n",
             data_uri("image/png", &picture(evaluation)?)
         ),
@@ -122,7 +122,7 @@ fn picture(evaluation: &Evaluation) -> Result<Vec<u8>> {
     let zoom = WIDE.div_ceil(classes);
     let side = classes * zoom;
     let mut pixels = vec![0u8; side * side * 4];
-    for (&(label, answer), _) in &evaluation.confusion {
+    for &(label, answer) in evaluation.confusion.keys() {
         let (share, _) = share(evaluation, label as usize, answer as usize);
         let [r, g, b] = CELL;
         let pixel = [r, g, b, (255.0 * share.sqrt()).round() as u8];

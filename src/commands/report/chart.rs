@@ -45,55 +45,89 @@ pub fn chart(title: &str, scale: Scale, curves: &[Curve]) -> String {
     let first = all().map(|p| p.0).fold(f64::INFINITY, f64::min).min(last - 1.0);
     let least = all().map(|p| p.1).fold(f64::INFINITY, f64::min);
     let most = all().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+    // A run that has diverged would press all others flat.
+    let highest = if scale == Scale::Plain { bound(all().map(|p| p.1).collect()) } else { most };
+    let (cut, most) = (most > highest, most.min(highest));
     let scale = if scale == Scale::Log && least <= 0.0 { Scale::Plain } else { scale };
     let ticks = match scale {
         Scale::Log => powers(least, most),
         _ => steps(0.0, most, 6),
     };
-    let (low, high) = (ticks[0], ticks[ticks.len() - 1]);
-    let x = |epoch: f64| LEFT + (epoch - first) / (last - first) * (RIGHT - LEFT);
-    let share = |value: f64| match scale {
-        Scale::Log => (value / low).ln() / (high / low).ln(),
-        _ => (value - low) / (high - low),
-    };
-    let y = |value: f64| BOTTOM - share(value) * (BOTTOM - TOP);
+    let axes = Axes { epochs: [first, last], scale, ticks };
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDE} {HIGH}\" role=\"img\" aria-label=\"{}\">\n",
-        escape(title)
+        "<svg viewBox=\"0 0 {WIDE} {HIGH}\" role=\"img\" aria-label=\"{}\">\n{}",
+        escape(title),
+        axes.drawn()
     );
-    for &tick in &ticks {
-        let label = match scale {
-            Scale::Percent => format!("{} %", short(100.0 * tick)),
-            _ => short(tick),
-        };
-        svg += &format!(
-            "<line class=\"grid-line\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/><text \
-             x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{label}</text>\n",
-            y(tick),
-            LEFT - 6.0,
-            y(tick) + 4.0
-        );
-    }
-    let epochs = steps(first, last, 8).into_iter().filter(|e| (first..=last).contains(e));
-    for epoch in epochs.filter(|epoch| epoch.fract() == 0.0) {
-        svg += &format!(
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{epoch}</text>\n",
-            x(epoch),
-            BOTTOM + 18.0
-        );
-    }
-    svg += &format!(
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">epoch</text>\n",
-        (LEFT + RIGHT) / 2.0,
-        HIGH - 3.0
-    );
-    curves.iter().for_each(|curve| svg += &drawn(curve, &x, &y));
+    curves.iter().for_each(|curve| svg += &drawn(curve, &axes));
     let legend: String =
         curves.iter().filter(|curve| !curve.points.is_empty()).map(entry).collect();
+    let cut =
+        if cut { "<figcaption>Values above the drawing are cut off.</figcaption>" } else { "" };
     format!(
-        "<figure class=\"chart\"><h3>{}</h3>{svg}</svg>\n<ul class=\"legend\">{legend}</ul></figure>\n",
+        "<figure class=\"chart\"><h3>{}</h3>{svg}</svg>\n<ul class=\"legend\">{legend}</ul>{cut}</figure>\n",
         escape(title)
     )
+}
+
+/// Where epochs and values lie in the drawing.
+struct Axes {
+    /// The first and the last epoch.
+    epochs: [f64; 2],
+    scale: Scale,
+    /// Of the values, rising, two or more; the drawing ends with them.
+    ticks: Vec<f64>,
+}
+
+impl Axes {
+    fn x(&self, epoch: f64) -> f64 {
+        let [first, last] = self.epochs;
+        LEFT + (epoch - first) / (last - first) * (RIGHT - LEFT)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        let (low, high) = (self.ticks[0], self.ticks[self.ticks.len() - 1]);
+        let share = match self.scale {
+            Scale::Log => (value / low).ln() / (high / low).ln(),
+            _ => (value.min(high) - low) / (high - low),
+        };
+        BOTTOM - share * (BOTTOM - TOP)
+    }
+
+    fn drawn(&self) -> String {
+        let mut svg = String::new();
+        for &tick in &self.ticks {
+            let label = match self.scale {
+                Scale::Percent => format!("{} %", short(100.0 * tick)),
+                _ => short(tick),
+            };
+            svg += &format!(
+                "<line class=\"grid-line\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>\
+                 <text x=\"{1}\" y=\"{2:.1}\" text-anchor=\"end\">{label}</text>\n",
+                self.y(tick),
+                LEFT - 6.0,
+                self.y(tick) + 4.0
+            );
+        }
+        let [first, last] = self.epochs;
+        let inside = |epoch: &f64| (first..=last).contains(epoch) && epoch.fract() == 0.0;
+        for epoch in steps(first, last, 8).into_iter().filter(inside) {
+            svg += &format!(
+                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{epoch}</text>\n",
+                self.x(epoch),
+                BOTTOM + 18.0
+            );
+        }
+        let (x, y) = ((LEFT + RIGHT) / 2.0, HIGH - 3.0);
+        svg + &format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">epoch</text>\n")
+    }
+}
+
+/// Up to where values are drawn: all of them, unless some are far above the others.
+fn bound(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let (median, most) = (values[values.len() / 2], values[values.len() - 1]);
+    if most > 50.0 * median && median > 0.0 { 4.0 * median } else { most }
 }
 
 /// The attributes of a curve's stroke.
@@ -102,14 +136,14 @@ fn stroke(curve: &Curve) -> String {
     format!("class=\"curve s{}\"{dashed}", curve.color % COLORS)
 }
 
-fn drawn(curve: &Curve, x: &dyn Fn(f64) -> f64, y: &dyn Fn(f64) -> f64) -> String {
+fn drawn(curve: &Curve, axes: &Axes) -> String {
     let (mut path, mut marks, mut pen_up) = (String::new(), String::new(), true);
     for &(epoch, value) in &curve.points {
         if !value.is_finite() {
             pen_up = true;
             continue;
         }
-        let (x, y) = (x(epoch), y(value));
+        let (x, y) = (axes.x(epoch), axes.y(value));
         path += &format!("{}{x:.1} {y:.1}", if pen_up { "M" } else { "L" });
         if curve.points.len() <= MARKED {
             let fill = curve.color % COLORS;
@@ -150,7 +184,7 @@ fn powers(least: f64, most: f64) -> Vec<f64> {
 /// A tick's number.
 fn short(value: f64) -> String {
     match value.abs() {
-        v if v > 0.0 && !(1e-4..1e6).contains(&v) => format!("{value:e}"),
+        v if v > 0.0 && !(1e-4..1e6).contains(&v) => format!("{value:.0e}"),
         _ => format!("{}", (value * 1e6).round() / 1e6),
     }
 }
@@ -166,5 +200,19 @@ mod tests {
         assert_eq!(steps(0.0, 0.0, 6).last(), Some(&1.0));
         assert_eq!(powers(0.00001, 0.01), [1e-5, 1e-4, 1e-3, 1e-2]);
         assert_eq!(powers(0.01, 0.01).len(), 2);
+        assert_eq!([1e-5, 2e7, 0.25, 0.0].map(short), ["1e-5", "2e7", "0.25", "0"]);
+    }
+
+    #[test]
+    fn what_is_far_above_the_others_is_cut_off() {
+        assert_eq!(bound(vec![1.0, 2.0, 3.0]), 3.0);
+        assert_eq!(bound(vec![1.0, 2.0, 1e30]), 8.0);
+        assert_eq!(bound(vec![0.0, 0.0, 7.0]), 7.0);
+        let curve = |points: &[(f64, f64)]| {
+            [Curve { name: "<x>".into(), points: points.into(), color: 0, dashed: false }]
+        };
+        let svg = chart("t", Scale::Plain, &curve(&[(1.0, 2.0), (2.0, 1e30), (3.0, 1.0)]));
+        assert!(svg.contains("cut off") && svg.contains("&lt;x&gt;") && !svg.contains("<x>"));
+        assert!(chart("t", Scale::Plain, &curve(&[(1.0, f64::NAN)])).is_empty());
     }
 }

@@ -66,6 +66,7 @@ fn curves(parts: &[Part]) -> String {
         chart(title, scale, &all.collect::<Vec<_>>())
     };
     let one = |title: &str, what: &str, scale: Scale, key: Key| {
+        let what = if parts.len() == 1 { what } else { "" };
         let all: Vec<Curve> = (0..parts.len()).map(|i| curve(i, what, false, key)).collect();
         chart(title, scale, &all)
     };
