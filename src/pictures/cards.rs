@@ -18,7 +18,7 @@ const TITLE: usize = 24;
 /// Height of the heading's row.
 const HEADING: usize = 34;
 /// Pixels for the percentage beside a bar.
-const PERCENT: f64 = 46.0;
+const PERCENT: f64 = 54.0;
 
 /// One image and what there is to say of it.
 #[derive(Clone, Debug)]

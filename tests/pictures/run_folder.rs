@@ -1,6 +1,7 @@
 //! The pictures in a run's folder, during training.
 
 use crate::Picture;
+use crate::common::running::preloaded;
 use crate::common::{World, stderr};
 use std::fs;
 
@@ -49,4 +50,24 @@ fn a_picture_that_cannot_be_written_ends_no_run() {
         let bytes = |run: &str| world.bytes(&format!("{run}/{file}.safetensors"));
         assert!(bytes("run") == bytes("whole"));
     }
+}
+
+/// On a disk without room for checkpoints, pictures take none.
+#[test]
+fn pictures_give_way_to_checkpoints_that_find_no_room() {
+    let Some(library) = preloaded("saving/faults.c") else { return };
+    let world = World::new();
+    world.ok("train --config net.toml --set train.epochs=1 --run run");
+    assert!(world.path("run/curves.png").exists() && world.path("run/filters.png").exists());
+    let mut command = world.command("train --resume --run run --set train.epochs=5");
+    command.env("LD_PRELOAD", library).env("FAULT", "write .safetensors.tmp 0 1000000 28");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("training goes on"), "{}", stderr(&output));
+    let left = ["best.safetensors", "config.toml", "last.safetensors", "metrics.jsonl"];
+    assert_eq!(world.names("run"), left);
+    // With room again the run ends whole, and its pictures tell of all epochs.
+    world.ok("train --resume --run run --set train.epochs=5");
+    world.ok("train --config net.toml --set train.epochs=5 --run whole");
+    assert_eq!(world.names("run"), world.names("whole"));
 }
