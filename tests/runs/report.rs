@@ -206,9 +206,9 @@ fn what_cannot_be_is_refused() {
     for name in ["config.toml", "metrics.jsonl", "last.safetensors"] {
         let before = world.bytes(&format!("runs/one/{name}"));
         let args = format!("report one --out runs/one/{name}");
-        world.fails(&args, 2, &["this is what the report is made from"]);
+        world.fails(&args, 2, &["is what the command reads"]);
         assert!(world.bytes(&format!("runs/one/{name}")) == before);
     }
     world.fails("report one --out set", 2, &["--out set: this is a folder"]);
-    world.fails("report one --out no/page.html", 1, &["no/page.html"]);
+    world.fails("report one --out no/page.html", 2, &["no/page.html"]);
 }

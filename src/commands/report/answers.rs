@@ -1,6 +1,6 @@
 //! What an evaluation shows: errors by class, the confusion matrix, the hardest pictures.
 
-use super::evaluation::{Count, Evaluation, Hard};
+use super::evaluation::{Evaluation, Hard};
 use super::html::{data_uri, escape, percent, table};
 use anyhow::Result;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
@@ -24,29 +24,28 @@ pub fn sections(evaluation: &Evaluation) -> Result<String> {
     Ok(by_class(evaluation) + &confusion(evaluation)? + &hardest(evaluation))
 }
 
-fn class(evaluation: &Evaluation, class: u32) -> String {
-    escape(evaluation.classes.get(class as usize).map_or("?", String::as_str))
+fn class(evaluation: &Evaluation, class: usize) -> String {
+    escape(&evaluation.classes[class])
 }
 
 fn by_class(evaluation: &Evaluation) -> String {
-    let error = |count: &Count| count.top1_wrong as f64 / count.images as f64;
-    let counts = evaluation.by_class.iter().enumerate();
-    let mut order: Vec<(usize, &Count)> = counts.filter(|(_, count)| count.images > 0).collect();
-    order.sort_by(|(_, a), (_, b)| error(b).total_cmp(&error(a)));
-    let row = |(index, count): &(usize, &Count)| {
-        let top5 = count.top5_wrong as f64 / count.images as f64;
+    let tallies = &evaluation.by_class.0;
+    let mut order = evaluation.by_class.worst_first();
+    order.retain(|&class| tallies[class].images > 0);
+    let row = |&index: &usize| {
+        let tally = &tallies[index];
         let cells = vec![
-            class(evaluation, *index as u32),
-            count.images.to_string(),
-            percent(Some(error(count))),
-            percent(Some(top5)),
+            class(evaluation, index),
+            tally.images.to_string(),
+            percent(Some(tally.top1_error())),
+            percent(Some(tally.top5_error())),
         ];
         (false, cells)
     };
     let rows: Vec<(bool, Vec<String>)> = order.iter().take(MOST).map(row).collect();
     let head = ["class", "images", "top-1", "top-5"];
     let (first, rest) = rows.split_at(rows.len().min(SHOWN));
-    let none = order.len() < evaluation.by_class.len();
+    let none = order.len() < tallies.len();
     let mut text = format!(
         "<h3>Errors by class</h3>\n<p>{} on {}, one crop in the middle; the worst first.{}</p>\n",
         escape(&evaluation.checkpoint.display().to_string()),
@@ -65,11 +64,11 @@ fn by_class(evaluation: &Evaluation) -> String {
 }
 
 fn confusion(evaluation: &Evaluation) -> Result<String> {
-    let mut pairs: Vec<(&(u32, u32), &u64)> =
-        evaluation.confusion.iter().filter(|((label, answer), _)| label != answer).collect();
-    pairs.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-    let row = |(pair, count): &(&(u32, u32), &u64)| {
-        let cells = vec![class(evaluation, pair.0), class(evaluation, pair.1), count.to_string()];
+    let mut pairs: Vec<((usize, usize), u64)> =
+        evaluation.confusion.pairs().filter(|((label, answer), _)| label != answer).collect();
+    pairs.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let row = |&((label, answer), count): &((usize, usize), u64)| {
+        let cells = vec![class(evaluation, label), class(evaluation, answer), count.to_string()];
         (false, cells)
     };
     let rows: Vec<(bool, Vec<String>)> = pairs.iter().take(PAIRS).map(row).collect();
@@ -90,15 +89,15 @@ fn confusion(evaluation: &Evaluation) -> Result<String> {
 
 /// The share of class `label` that was taken for `answer`, and how many that are.
 fn share(evaluation: &Evaluation, label: usize, answer: usize) -> (f64, u64) {
-    let count = evaluation.confusion.get(&(label as u32, answer as u32)).copied().unwrap_or(0);
-    (count as f64 / evaluation.by_class[label].images.max(1) as f64, count)
+    let count = evaluation.confusion.count(label, answer);
+    (count as f64 / evaluation.by_class.0[label].images.max(1) as f64, count)
 }
 
 /// The matrix as a table with numbers.
 fn numbered(evaluation: &Evaluation) -> String {
     let classes = evaluation.classes.len();
     let head: String = (0..classes)
-        .map(|c| format!("<th scope=\"col\"><span>{}</span></th>", class(evaluation, c as u32)))
+        .map(|c| format!("<th scope=\"col\"><span>{}</span></th>", class(evaluation, c)))
         .collect();
     let row = |label: usize| {
         let cell = |answer: usize| {
@@ -107,7 +106,7 @@ fn numbered(evaluation: &Evaluation) -> String {
             format!("<td style=\"--share:{:.3}\">{number}</td>", 0.75 * share.sqrt())
         };
         let cells: String = (0..classes).map(cell).collect();
-        format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", class(evaluation, label as u32))
+        format!("<tr><th scope=\"row\">{}</th>{cells}</tr>\n", class(evaluation, label))
     };
     let rows: String = (0..classes).map(row).collect();
     format!(
@@ -122,12 +121,12 @@ fn picture(evaluation: &Evaluation) -> Result<Vec<u8>> {
     let zoom = WIDE.div_ceil(classes);
     let side = classes * zoom;
     let mut pixels = vec![0u8; side * side * 4];
-    for &(label, answer) in evaluation.confusion.keys() {
-        let (share, _) = share(evaluation, label as usize, answer as usize);
+    for ((label, answer), _) in evaluation.confusion.pairs() {
+        let (share, _) = share(evaluation, label, answer);
         let [r, g, b] = CELL;
         let pixel = [r, g, b, (255.0 * share.sqrt()).round() as u8];
-        for y in label as usize * zoom..(label as usize + 1) * zoom {
-            for x in answer as usize * zoom..(answer as usize + 1) * zoom {
+        for y in label * zoom..(label + 1) * zoom {
+            for x in answer * zoom..(answer + 1) * zoom {
                 pixels[(y * side + x) * 4..][..4].copy_from_slice(&pixel);
             }
         }

@@ -10,13 +10,13 @@ use crate::errors::sentence;
 use crate::layers::softmax::rank;
 use crate::progress::Progress;
 use crate::train::checkpoint::same_classes;
-use crate::train::evaluate::{images_per_batch, probabilities};
+use crate::train::evaluate::by_class::{ByClass, Confusion, distinct_names};
+use crate::train::evaluate::{Ensemble, best, images_per_batch};
 use crate::train::feed;
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result, ensure};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use jpeg_encoder::{ColorType, Encoder};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,28 +33,20 @@ pub struct Evaluation {
     pub split: &'static str,
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// Of each class.
-    pub by_class: Vec<Count>,
-    /// How often a class (first) was taken for a class, where it ever was.
-    pub confusion: BTreeMap<(u32, u32), u64>,
+    /// Errors of each class.
+    pub by_class: ByClass,
+    /// What was taken for what.
+    pub confusion: Confusion,
     /// The wrong answers that give the right class the least, the worst first.
     pub hardest: Vec<Hard>,
-}
-
-/// Images and errors.
-#[derive(Clone, Copy, Default)]
-pub struct Count {
-    pub images: u64,
-    pub top1_wrong: u64,
-    pub top5_wrong: u64,
 }
 
 /// A picture and what was made of it.
 pub struct Hard {
     /// The file that it was made from.
     pub file: String,
-    pub label: u32,
-    pub answer: u32,
+    pub label: usize,
+    pub answer: usize,
     /// Probability of the label.
     pub of_label: f32,
     /// Probability of the answer.
@@ -91,9 +83,9 @@ fn attempt(run: &RunFolder, data: Option<&Path>, device: &Choice) -> Result<Eval
     let mut evaluation = Evaluation {
         checkpoint,
         split: name,
-        classes: dataset.header.classes.iter().map(|class| class.name.clone()).collect(),
-        by_class: vec![Count::default(); dataset.header.classes.len()],
-        confusion: BTreeMap::new(),
+        classes: distinct_names(&dataset.header.classes),
+        by_class: ByClass::new(dataset.header.classes.len()),
+        confusion: Confusion::default(),
         hardest: Vec::new(),
     };
     let wrong = answers(&mut model, &split, &mut evaluation)?;
@@ -119,49 +111,36 @@ fn check(model: &Model, dataset: &Dataset) -> Result<()> {
 
 /// A wrong answer.
 struct Wrong {
-    index: u32,
-    label: u32,
-    answer: u32,
+    index: usize,
+    label: usize,
+    /// The most probable class and its probability.
+    answer: (usize, f32),
     of_label: f32,
-    of_answer: f32,
 }
 
 /// Counts all answers; the worst of the wrong ones.
 fn answers(model: &mut Model, split: &Arc<Split>, into: &mut Evaluation) -> Result<Vec<Wrong>> {
-    let (crops, engine) = (Crops::Centre, model.engine.as_mut());
-    let (batch, classes) = (images_per_batch(engine.plan().batch, crops), engine.plan().classes);
+    let crops = Crops::Centre;
+    let batch = images_per_batch(model.engine.plan().batch, crops);
     let images: Arc<Split> = split.clone();
-    let mut loader = feed::evaluation(&model.config.data, images, &model.cropping, crops, batch)?;
+    let loader = feed::evaluation(&model.config.data, images, &model.cropping, crops, batch)?;
+    let mut network = Ensemble::new(vec![(model.engine.as_mut(), 0)], vec![loader], crops, &[1.0]);
     let progress = Progress::new("evaluation", split.len() as u64);
     let mut wrong: Vec<Wrong> = Vec::new();
-    while let Some(batch) = loader.next()? {
-        let all = probabilities(engine, batch.images.view(), crops)?;
-        let all: Vec<f32> = all.iter().map(|&p| p as f32).collect();
-        for (image, probabilities) in all.chunks_exact(classes).enumerate() {
-            let label = batch.labels[image];
-            let rank = rank(probabilities, label);
-            let answer = (0..classes).fold(0, |best, class| {
-                if probabilities[class] > probabilities[best] { class } else { best }
-            });
-            let count = &mut into.by_class[label as usize];
-            count.images += 1;
-            count.top1_wrong += u64::from(rank >= 1);
-            count.top5_wrong += u64::from(rank >= 5);
-            *into.confusion.entry((label, answer as u32)).or_default() += 1;
-            if rank >= 1 {
-                wrong.push(Wrong {
-                    index: batch.indices[image],
-                    label,
-                    answer: answer as u32,
-                    of_label: probabilities[label as usize],
-                    of_answer: probabilities[answer],
-                });
+    while let Some(answers) = network.next_answers()? {
+        into.by_class.add(&answers);
+        into.confusion.add(&answers);
+        let images = answers.images().zip(&answers.labels).zip(&answers.indices);
+        for ((probabilities, &label), &index) in images {
+            if rank(probabilities, label) > 0 {
+                let (index, label) = (index as usize, label as usize);
+                let answer = best(probabilities, 1)[0];
+                wrong.push(Wrong { index, label, answer, of_label: probabilities[label] });
             }
         }
         wrong.sort_by(|a, b| a.of_label.total_cmp(&b.of_label).then(a.index.cmp(&b.index)));
         wrong.truncate(HARDEST);
-        progress.advance(batch.labels.len() as u64);
-        loader.recycle(batch);
+        progress.advance(answers.labels.len() as u64);
     }
     progress.finish();
     Ok(wrong)
@@ -169,7 +148,7 @@ fn answers(model: &mut Model, split: &Arc<Split>, into: &mut Evaluation) -> Resu
 
 /// A wrong answer with its picture, which has `size` [height, width, channels].
 fn hard(wrong: &Wrong, split: &Split, [height, width, channels]: [usize; 3]) -> Result<Hard> {
-    let index = wrong.index as usize;
+    let index = wrong.index;
     let mut pixels = vec![0; height * width * channels];
     split.read(index, &Area::all(height, width), &mut pixels)?;
     let (mut file, size) = (Vec::new(), [height, width].map(|side| side as u32));
@@ -185,9 +164,9 @@ fn hard(wrong: &Wrong, split: &Split, [height, width, channels]: [usize; 3]) -> 
     Ok(Hard {
         file: split.name(index).to_string(),
         label: wrong.label,
-        answer: wrong.answer,
+        answer: wrong.answer.0,
         of_label: wrong.of_label,
-        of_answer: wrong.of_answer,
+        of_answer: wrong.answer.1,
         side: height.max(width),
         picture: (kind, file),
     })

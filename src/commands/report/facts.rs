@@ -5,33 +5,13 @@ use crate::errors::sentence;
 use crate::files::text;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::events::{self, kernels_picture};
+use crate::train::history::History;
 use crate::train::runs::RunFolder;
 use crate::train::survey::{Survey, survey};
-use anyhow::{Context, Result};
-use serde::Deserialize;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// A larger config is none of ours.
 const MOST_TEXT: u64 = 4 << 20;
-
-/// The line of an epoch in `metrics.jsonl`; None: a number that was none, or no validation.
-#[derive(Debug, Default, Deserialize)]
-pub struct EpochLine {
-    kind: String,
-    pub epoch: u32,
-    pub step: u64,
-    pub learning_rate: Option<f64>,
-    pub loss: Option<f64>,
-    pub top1_error: Option<f64>,
-    pub top5_error: Option<f64>,
-    pub images_per_second: Option<f64>,
-    pub wait_seconds: Option<f64>,
-    pub val_loss: Option<f64>,
-    pub val_top1_error: Option<f64>,
-    pub val_top5_error: Option<f64>,
-}
 
 /// A run.
 pub struct Facts {
@@ -41,8 +21,8 @@ pub struct Facts {
     pub survey: Survey,
     /// Its settings as TOML; empty where there are none.
     pub config: String,
-    /// The ends of epochs, in order.
-    pub epochs: Vec<EpochLine>,
+    /// How its epochs ended.
+    pub history: History,
     /// The first layer's kernels as PNG, and after which step, in order.
     pub filters: Vec<(u64, Vec<u8>)>,
     /// Images that it was trained on; None: no checkpoint says.
@@ -53,9 +33,11 @@ impl Facts {
     /// Reads the folder.
     pub fn of(run: &RunFolder) -> Facts {
         let mut survey = survey(run.clone());
-        let epochs = epochs(&run.metrics()).unwrap_or_else(|error| {
+        let log = run.metrics();
+        let history = if log.exists() { History::read(&log) } else { Ok(History::default()) };
+        let history = history.unwrap_or_else(|error| {
             survey.problems.push(sentence(&error));
-            Vec::new()
+            History::default()
         });
         survey.problems.dedup();
         let newest = [run.last(), run.best()].into_iter().find_map(|f| Checkpoint::open(&f).ok());
@@ -64,21 +46,25 @@ impl Facts {
         Facts {
             name: name.unwrap_or_else(|| run.0.display().to_string()),
             config: own.or_else(|| Some(newest.as_ref()?.config.clone())).unwrap_or_default(),
-            epochs,
+            history,
             filters: filters(run),
             images: newest.map(|checkpoint| checkpoint.state.training_images),
             survey,
         }
     }
 
-    /// The line of the epoch with the lowest top-1 error on validation.
-    pub fn best(&self) -> Option<&EpochLine> {
-        let validated = self.epochs.iter().filter(|line| line.val_top1_error.is_some());
-        match self.survey.best {
-            Some((epoch, _)) => self.epochs.iter().find(|line| line.epoch == epoch),
-            None => validated
-                .min_by(|a, b| a.val_top1_error.unwrap().total_cmp(&b.val_top1_error.unwrap())),
-        }
+    /// The epoch with the lowest top-1 error on validation.
+    pub fn best(&self) -> Option<u32> {
+        let errors = || self.history.points("val_top1_error").into_iter();
+        let lowest = || errors().reduce(|best, next| if next.1 < best.1 { next } else { best });
+        let kept = self.survey.best.map(|(epoch, _)| epoch);
+        kept.or_else(|| lowest().map(|(epoch, _)| epoch as u32))
+    }
+
+    /// The value of `key` in the line of `epoch`.
+    pub fn at(&self, epoch: u32, key: &str) -> Option<f64> {
+        let points = self.history.points(key).into_iter();
+        points.rev().find(|point| point.0 == f64::from(epoch)).map(|point| point.1)
     }
 
     /// The data set's own name.
@@ -92,24 +78,10 @@ impl Facts {
         if step == 0 {
             return Some(0);
         }
-        self.epochs.iter().find(|line| line.step >= step).map(|line| line.epoch)
+        let ends = self.history.points("step").into_iter();
+        let mut ends = ends.map(|(epoch, end)| (epoch as u32, end as u64));
+        ends.find(|(_, end)| *end >= step).map(|(epoch, _)| epoch)
     }
-}
-
-/// The lines of epochs in a log, as far as they are whole. A log that is not there has none.
-fn epochs(log: &Path) -> Result<Vec<EpochLine>> {
-    if !log.exists() {
-        return Ok(Vec::new());
-    }
-    let unreadable = || format!("{} cannot be read", log.display());
-    let mut lines = BufReader::new(File::open(log).with_context(unreadable)?);
-    let (mut epochs, mut line) = (Vec::new(), Vec::new());
-    while lines.read_until(b'\n', &mut line).with_context(unreadable)? > 0 {
-        let parsed = serde_json::from_slice::<EpochLine>(&line);
-        epochs.extend(parsed.ok().filter(|line| line.kind == "epoch"));
-        line.clear();
-    }
-    Ok(epochs)
 }
 
 /// Pictures of the first kernels: those of the event files, or else of the checkpoints there are.

@@ -13,8 +13,7 @@ mod html;
 mod page;
 mod paper;
 
-use super::print;
-use crate::config_error;
+use super::{outputs, print};
 use crate::engine::Choice;
 use crate::files::write_text;
 use crate::note;
@@ -90,17 +89,7 @@ fn folder(run: &Path) -> Result<RunFolder> {
 
 /// Refuses a page in the place of what it is made from.
 fn check_out(out: &Path, run: &RunFolder) -> Result<()> {
-    if out.is_dir() {
-        return Err(config_error!("--out {}: this is a folder; name a file in it", out.display()));
-    }
-    let own = [run.config(), run.metrics(), run.last(), run.best(), run.diverged()];
-    let real = |path: &Path| path.canonicalize().ok();
-    let same = |file: &PathBuf| real(file).is_some_and(|file| Some(file) == real(out));
-    if own.iter().chain(&run.kept()).any(same) {
-        return Err(config_error!(
-            "--out {}: this is what the report is made from; name another file",
-            out.display()
-        ));
-    }
-    Ok(())
+    let mut own = vec![run.config(), run.metrics(), run.last(), run.best(), run.diverged()];
+    own.extend(run.kept());
+    outputs::check("--out", out, &own.iter().map(PathBuf::as_path).collect::<Vec<_>>())
 }

@@ -3,7 +3,7 @@
 use super::answers;
 use super::chart::{Curve, Scale, chart};
 use super::evaluation::Evaluation;
-use super::facts::{EpochLine, Facts};
+use super::facts::Facts;
 use super::html::{data_uri, escape, percent};
 use super::paper;
 use crate::progress::duration;
@@ -42,10 +42,8 @@ pub fn page(parts: &[Part]) -> Result<String> {
 
 /// The curves of all runs: validation whole, training dashed.
 fn curves(parts: &[Part]) -> String {
-    type Key = fn(&EpochLine) -> Option<f64>;
-    let curve = |index: usize, what: &str, dashed: bool, key: Key| {
+    let curve = |index: usize, what: &str, dashed: bool, key: &str| {
         let facts = &parts[index].0;
-        let points = facts.epochs.iter();
         let name = match (parts.len(), what) {
             (1, what) => what.to_string(),
             (_, "") => facts.name.clone(),
@@ -53,10 +51,9 @@ fn curves(parts: &[Part]) -> String {
         };
         // One run's two curves have two colours, several runs' one each.
         let color = if parts.len() == 1 { usize::from(dashed) } else { index };
-        let points = points.filter_map(|line| Some((f64::from(line.epoch), key(line)?))).collect();
-        Curve { name, points, color, dashed }
+        Curve { name, points: facts.history.points(key), color, dashed }
     };
-    let both = |title: &str, scale: Scale, validation: Key, training: Key| {
+    let both = |title: &str, scale: Scale, [validation, training]: [&str; 2]| {
         let all = (0..parts.len()).flat_map(|index| {
             [
                 curve(index, "validation", false, validation),
@@ -65,17 +62,17 @@ fn curves(parts: &[Part]) -> String {
         });
         chart(title, scale, &all.collect::<Vec<_>>())
     };
-    let one = |title: &str, what: &str, scale: Scale, key: Key| {
+    let one = |title: &str, what: &str, scale: Scale, key: &str| {
         let what = if parts.len() == 1 { what } else { "" };
         let all: Vec<Curve> = (0..parts.len()).map(|i| curve(i, what, false, key)).collect();
         chart(title, scale, &all)
     };
     let all = [
-        both("Loss (nats)", Scale::Plain, |l| l.val_loss, |l| l.loss),
-        both("Top-1 error", Scale::Percent, |l| l.val_top1_error, |l| l.top1_error),
-        both("Top-5 error", Scale::Percent, |l| l.val_top5_error, |l| l.top5_error),
-        one("Learning rate", "learning rate", Scale::Log, |l| l.learning_rate),
-        one("Images per second", "trained on", Scale::Plain, |l| l.images_per_second),
+        both("Loss (nats)", Scale::Plain, ["val_loss", "loss"]),
+        both("Top-1 error", Scale::Percent, ["val_top1_error", "top1_error"]),
+        both("Top-5 error", Scale::Percent, ["val_top5_error", "top5_error"]),
+        one("Learning rate", "learning rate", Scale::Log, "learning_rate"),
+        one("Images per second", "trained on", Scale::Plain, "images_per_second"),
     ];
     let all = all.concat();
     let none = "<p>No epoch has ended yet.</p>\n".to_string();
@@ -120,11 +117,12 @@ fn summary(facts: &Facts) -> String {
 }
 
 fn throughput(facts: &Facts) -> String {
-    let mut speeds: Vec<f64> = facts.epochs.iter().filter_map(|l| l.images_per_second).collect();
+    let values = |key: &str| facts.history.points(key).into_iter().map(|point| point.1);
+    let mut speeds: Vec<f64> = values("images_per_second").collect();
     speeds.sort_by(f64::total_cmp);
     let (Some(least), Some(most)) = (speeds.first(), speeds.last()) else { return String::new() };
     let median = speeds[speeds.len() / 2];
-    let waited: f64 = facts.epochs.iter().filter_map(|line| line.wait_seconds).sum();
+    let waited: f64 = values("wait_seconds").sum();
     let mut text = format!(
         "<h3>Throughput</h3>\n<p>{median:.0} images a second in the median epoch, {least:.0} in the \
          slowest, {most:.0} in the fastest",

@@ -53,9 +53,9 @@ fn row(facts: &Facts) -> (bool, Vec<String>) {
     let cells = vec![
         escape(&facts.name),
         escape(&facts.data_name()),
-        best.map_or("–".into(), |line| line.epoch.to_string()),
-        percent(best.and_then(|line| line.val_top1_error)),
-        percent(best.and_then(|line| line.val_top5_error)),
+        best.map_or("–".into(), |epoch| epoch.to_string()),
+        percent(best.and_then(|epoch| facts.at(epoch, "val_top1_error"))),
+        percent(best.and_then(|epoch| facts.at(epoch, "val_top5_error"))),
     ];
     (true, cells)
 }

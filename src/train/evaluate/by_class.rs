@@ -64,6 +64,13 @@ impl Confusion {
         self.0.get(&(label as u32, predicted as u32)).copied().unwrap_or(0)
     }
 
+    /// (label, predicted) and how often, where that ever was, in order.
+    pub fn pairs(&self) -> impl Iterator<Item = ((usize, usize), u64)> {
+        self.0
+            .iter()
+            .map(|(&(label, predicted), &count)| ((label as usize, predicted as usize), count))
+    }
+
     /// Writes a table: a row for each true class and a column for each predicted one, headed by the
     /// classes' names.
     pub fn write_csv(&self, classes: &[Class], out: &mut impl Write) -> Result<()> {
