@@ -135,8 +135,8 @@ fn encoder(trained: &Trained) -> Result<Encoder> {
     let Scaling { mean, scale } = &trained.scaling;
     let scaling = Scaling { mean: mean.clone(), scale: *scale };
     Encoder::new(&trained.config, scaling, |name| {
-        let found = trained.parameters.iter().find(|(own, ..)| own == name);
-        Ok(found.map(|(_, _, values)| values.clone()).unwrap_or_default())
+        let found = trained.parameters.iter().find(|(own, _)| own == name);
+        Ok(found.map(|(_, parameter)| parameter.values.clone()).unwrap_or_default())
     })
 }
 

@@ -46,7 +46,7 @@ pub fn confusion(names: &[String], count: impl Fn(usize, usize) -> u64) -> Canva
         wide,
     );
     let mut pixels = Vec::with_capacity(classes * classes * 3);
-    for row in 0..classes {
+    for (row, name) in names.iter().enumerate() {
         let images: u64 = (0..classes).map(|column| count(row, column)).sum();
         let share = |column| count(row, column) as f64 / images.max(1) as f64;
         (0..classes).for_each(|column| pixels.extend(color(share(column))));
@@ -55,8 +55,8 @@ pub fn confusion(names: &[String], count: impl Fn(usize, usize) -> u64) -> Canva
             let letters = Letters::new(12.0, INK);
             let (beside, above) = ((left - GAP / 2) as f64, (top - GAP / 2) as f64);
             let most = room as f64;
-            canvas.text((beside, middle(top)), &names[row], letters.at(Anchor::End), most);
-            canvas.text_upwards((middle(left), above), &names[row], letters, most);
+            canvas.text((beside, middle(top)), name, letters.at(Anchor::End), most);
+            canvas.text_upwards((middle(left), above), name, letters, most);
         }
         for column in (0..classes).filter(|&c| classes <= COUNTED && count(row, c) > 0) {
             let ink = if share(column) > 0.35 { WHITE } else { INK };

@@ -34,9 +34,9 @@ pub fn write_codes(
     let mean = trained.scaling.mean.clone();
     tensors.push(Description::floats("mean", [mean.len()]));
     values.push(Values::F32(mean));
-    for (name, shape, parameter) in &trained.parameters {
-        tensors.push(Description::floats(name, shape.clone()));
-        values.push(Values::F32(parameter.clone()));
+    for (name, parameter) in &trained.parameters {
+        tensors.push(Description::floats(name, parameter.shape.clone()));
+        values.push(Values::F32(parameter.values.clone()));
     }
     write(path, &metadata, &tensors, |index| Ok(&values[index]))
 }

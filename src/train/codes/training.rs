@@ -4,7 +4,7 @@
 use super::{LENGTH, Options, Scaling, network, read};
 use crate::data::form::CropView;
 use crate::data::order::{Order, Shuffle};
-use crate::engine::{Choice, Engine, Slot};
+use crate::engine::{Choice, Engine, Slot, Tensor};
 use crate::layers::softmax::Tally;
 use crate::layers::{Classes, Run};
 use crate::network::{Mode, Plan};
@@ -20,8 +20,8 @@ pub struct Trained {
     pub config: String,
     /// How features become its input.
     pub scaling: Scaling,
-    /// Its parameters by name, with their shapes.
-    pub parameters: Vec<(String, Vec<usize>, Vec<f32>)>,
+    /// Its parameters by name.
+    pub parameters: Vec<(String, Tensor)>,
     /// The part of the features' variance that the last epoch's output explained, 1 at best.
     pub explained: f64,
 }
@@ -89,12 +89,9 @@ pub fn train(
     })
 }
 
-fn parameters(engine: &dyn Engine) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>> {
+fn parameters(engine: &dyn Engine) -> Result<Vec<(String, Tensor)>> {
     let tensors = engine.plan().tensors();
-    let read = |(index, name): (usize, String)| {
-        let tensor = engine.read(Slot::Value, index)?;
-        Ok((name, tensor.shape, tensor.values))
-    };
+    let read = |(index, name): (usize, String)| Ok((name, engine.read(Slot::Value, index)?));
     tensors.into_iter().map(|t| t.name).enumerate().map(read).collect()
 }
 
