@@ -180,7 +180,10 @@ fn on_cpu(case: &Case, layer: &dyn Layer, data: Data) -> Result<Times> {
             times.forward = timed(d, none, |d| softmax.forward(&run, &mut d.y, &d.x))?;
             times.input = timed(d, none, |d| softmax.backward(&run, &mut d.dx, &d.y, &d.labels))?;
         }
-        Role::Reconstruction(_) => unreachable!("no row of the cases"),
+        Role::Reconstruction(loss) => {
+            times.forward = timed(d, none, |d| loss.forward(&run, &mut d.y, &d.x))?;
+            times.input = timed(d, none, |d| loss.backward(&run, &mut d.dx, &d.y, &d.dy))?;
+        }
     }
     Ok(times)
 }
@@ -221,7 +224,9 @@ fn on_gpu(case: &Case, layer: &dyn Layer, data: &Data, device: &Device) -> Resul
         parameters: parameters.as_ref(),
         scratch: &scratch,
         saved: &saved,
-        loss: matches!(layer.role(), Role::Loss(_)).then_some(&loss),
+        loss: matches!(layer.role(), Role::Loss(_) | Role::Reconstruction(_)).then_some(&loss),
+        // The target of a loss that has one.
+        input: &dy,
     };
     let pass = |pass: &dyn Fn() -> Result<()>| gpu_time(device, pass);
     let mut times = Times { forward: pass(&|| launches.forward(&call))?, ..Times::default() };

@@ -88,7 +88,11 @@ fn on_cpu(case: &Case, layer: &dyn Layer, feed: &Feed) -> Outcome {
             let sums = tally(&out.y, &feed.x, &feed.labels);
             out.totals = vec![sums.loss as f32, sums.top1_wrong as f32, sums.top5_wrong as f32];
         }
-        Role::Reconstruction(_) => unreachable!("runs on the CPU alone"),
+        Role::Reconstruction(loss) => {
+            loss.forward(&run, &mut out.y, &feed.x);
+            loss.backward(&run, &mut out.dx, &out.y, &feed.dy);
+            out.totals = vec![loss.tally(&run, &out.y, &feed.dy).loss as f32, 0.0, 0.0];
+        }
     }
     out
 }
@@ -149,7 +153,7 @@ fn on_device(
     let labels: Vec<i32> = feed.labels.iter().map(|&l| l as i32).collect();
     let loss =
         Loss { labels: device.buffer_of(&labels).unwrap(), totals: device.buffer(3).unwrap() };
-    let is_loss = matches!(layer.role(), Role::Loss(_));
+    let is_loss = matches!(layer.role(), Role::Loss(_) | Role::Reconstruction(_));
     let (scratch, saved) =
         (device.buffer(launches.scratch()).unwrap(), device.buffer(launches.saved()).unwrap());
     let run = case.run();
@@ -164,6 +168,8 @@ fn on_device(
         scratch: &scratch,
         saved: &saved,
         loss: is_loss.then_some(&loss),
+        // The target of a loss that has one.
+        input: &dy,
     };
     launches.forward(&call).unwrap();
     let mut out = Outcome { y: read(device, call.y), ..Outcome::default() };

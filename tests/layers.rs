@@ -32,7 +32,7 @@ struct Outcome {
     dx: Vec<f32>,
     dweight: Vec<f32>,
     dbias: Vec<f32>,
-    /// For softmax.
+    /// Of a loss.
     loss: f64,
 }
 
@@ -110,7 +110,11 @@ fn compute(case: &Case, feed: &Feed) -> Outcome {
             let values = case.batch * outputs;
             outcome.loss = tally(&y[..values], &x[..values], &feed.labels).mean_loss();
         }
-        Role::Reconstruction(_) => unreachable!("has a target, and tests beside it"),
+        Role::Reconstruction(loss) => {
+            loss.forward(&run, &mut y, &x);
+            loss.backward(&run, &mut dx, &y, &dy);
+            outcome.loss = loss.tally(&run, &y, &dy).mean_loss();
+        }
     }
     assert_eq!(bits(&x[..feed.images.len()]), bits(&feed.images), "{case}: changes its input");
     outcome.y = without_room(case, y, y_room);
@@ -163,7 +167,7 @@ impl<'a> Truth<'a> {
     }
 
     /// The scalar that is differentiated, as far as it depends on this image: Σ r·y, for softmax
-    /// its share of the batch's mean log-loss.
+    /// its share of the batch's mean log-loss, for a squared error of that against the target r.
     fn scalar(&self, image: usize) -> f64 {
         if self.case.kind == "softmax" {
             let logits = &self.images[image].values;
@@ -172,6 +176,10 @@ impl<'a> Truth<'a> {
         }
         let y = self.output(image).values;
         let r = &self.feed.r[image * y.len()..];
+        if self.case.kind == "squared-error" {
+            let squares = y.iter().zip(r).map(|(y, &r)| (y - f64::from(r)).powi(2));
+            return squares.sum::<f64>() / 2.0 / self.case.batch as f64;
+        }
         y.iter().zip(r).map(|(y, &r)| y * f64::from(r)).sum()
     }
 
@@ -249,7 +257,7 @@ fn check_forward(case: &Case) -> Result<(), String> {
     let selects = ["max-pool", "relu"].contains(&case.kind);
     let exact = selects || (case.kind == "dropout" && case.training);
     compare("y", &ours.y, &outputs, if exact { 0.0 } else { FORWARD })?;
-    if case.kind == "softmax" {
+    if ["softmax", "squared-error"].contains(&case.kind) {
         compare("loss", &[ours.loss as f32], &[truth.scalars()], FORWARD)?;
     }
     Ok(())

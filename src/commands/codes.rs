@@ -2,6 +2,7 @@
 
 use super::{outputs, print};
 use crate::config_error;
+use crate::engine::Choice;
 use crate::train::codes::file::write_codes;
 use crate::train::codes::hamming::nearest_codes;
 use crate::train::codes::training::{Trained, train};
@@ -16,8 +17,8 @@ use std::path::PathBuf;
 /// Make short binary codes by which similar images are found fast.
 ///
 /// The paper's section 6.1 suggests it: an auto-encoder is trained to give back the features
-/// through a middle layer of as many values as the code has bits; the code is their signs. It is
-/// trained on the CPU. `neighbours --codes FILE` searches them. A twentieth of the images, at most
+/// through a middle layer of as many values as the code has bits; the code is their signs.
+/// `neighbours --codes FILE` searches them. A twentieth of the images, at most
 /// 200, is not trained on: of their ten nearest by exact search it is counted how many the codes
 /// find.
 #[derive(clap::Args, Debug)]
@@ -44,6 +45,9 @@ pub struct Args {
     /// The file to write (.safetensors): the codes, and the encoder for other images.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Where to learn: auto, cpu, or cuda:0.
+    #[arg(long, default_value = "auto")]
+    device: Choice,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -77,7 +81,7 @@ pub fn run(args: Args) -> Result<()> {
         rate: args.rate,
         seed: args.seed,
     };
-    let trained = train(&file.features, file.values, &images, &options)?;
+    let trained = train(&file.features, file.values, &images, &options, &args.device)?;
     let codes = encoder(&trained)?.encode(&file.features)?;
     let recall = recall(&file, &codes, options.bits / 8, &held_out);
     write_codes(&args.out, &trained, (codes, options.bits / 8), &file.origin)?;

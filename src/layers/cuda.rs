@@ -69,8 +69,10 @@ pub struct Call<'a> {
     pub scratch: &'a Buffer<f32>,
     /// [`Launches::saved`] bytes, the layer's own.
     pub saved: &'a Buffer<u8>,
-    /// For softmax, where there are labels.
+    /// For a loss, where there are labels.
     pub loss: Option<&'a Loss>,
+    /// What the network reads, on this GPU: an auto-encoder's target.
+    pub input: &'a Buffer<f32>,
 }
 
 /// Weights and biases in the layer's own order; gradients and momenta in training.

@@ -8,7 +8,7 @@ use super::colors::{Color, GREY, INK, WHITE};
 const NAMED: usize = 100;
 /// Up to so many have their images written into the cells.
 const COUNTED: usize = 24;
-/// Room for a name, pixels.
+/// Room for a name at most, pixels.
 const NAME: usize = 150;
 /// Between parts, pixels.
 const GAP: usize = 16;
@@ -31,7 +31,10 @@ pub fn confusion(names: &[String], count: impl Fn(usize, usize) -> u64) -> Canva
     let named = classes <= NAMED;
     let most = if classes <= COUNTED { 44 } else { 24 };
     let cell = (SIDE / classes).clamp(if named { 14 } else { 1 }, most);
-    let (aside, side) = (if named { NAME } else { 0 } + 2 * GAP, cell * classes);
+    // As much as the longest name takes, about.
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let room = if named { (8 * longest).min(NAME) } else { 0 };
+    let (aside, side) = (room + 2 * GAP, cell * classes);
     let (left, top) = (aside, aside + GAP);
     let mut canvas = Canvas::new((left + side + GAP).max(620), top + side + 4 * GAP);
     let title = Letters::new(15.0, INK);
@@ -51,7 +54,7 @@ pub fn confusion(names: &[String], count: impl Fn(usize, usize) -> u64) -> Canva
         if named {
             let letters = Letters::new(12.0, INK);
             let (beside, above) = ((left - GAP / 2) as f64, (top - GAP / 2) as f64);
-            let most = NAME as f64;
+            let most = room as f64;
             canvas.text((beside, middle(top)), &names[row], letters.at(Anchor::End), most);
             canvas.text_upwards((middle(left), above), &names[row], letters, most);
         }

@@ -4,10 +4,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../standin/mod.rs"]
+mod standin;
 
 mod codes;
 mod ensemble;
 mod features;
+mod gpu;
 mod neighbours;
 mod tables;
 

@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, default_value = "val")]
     split: String,
     /// How much each network counts: numbers of sum 1, or auto, those with the lowest log-loss on
-    /// the split val (found by expectation–maximisation, which is exact here).
+    /// the split val (found by expectation–maximisation; there is one minimum).
     #[arg(long, value_name = "auto|W,W,…")]
     weights: Option<Weights>,
     /// Also the errors of each class, the worst first.

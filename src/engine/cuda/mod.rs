@@ -94,8 +94,9 @@ impl Cuda {
 
     /// Sends a batch off to all GPUs. Until the upload streams are done, `images` must stay.
     fn upload(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
-        let CropView::Bytes { pixels, colours } = images else {
-            bail!("a GPU is given floats where it takes bytes; this is an error in the program");
+        let (pixels, colours) = match images {
+            CropView::Bytes { pixels, colours } => (pixels, colours),
+            CropView::Floats(values) => return self.upload_floats(run, values, labels),
         };
         let (plan, Host { colours: host_colours, labels: host_labels }) =
             (&self.network.plan, &mut self.host);
@@ -122,13 +123,38 @@ impl Cuda {
         Ok(())
     }
 
+    /// As [`Cuda::upload`], of input that is no image; waits for the pass before, which may still
+    /// read its own, and until all is there.
+    fn upload_floats(&mut self, run: &Run, values: &[f32], labels: Option<&[u32]>) -> Result<()> {
+        let plan = &self.network.plan;
+        check_images(plan, run, &[("values", values.len(), plan.input.len())])?;
+        let labels: Vec<i32> = labels.unwrap_or_default().iter().map(|&l| l as i32).collect();
+        for (d, device) in self.network.devices.iter().enumerate() {
+            let data = &self.network.buffers[plan.data[d]];
+            if run.batch < plan.batch {
+                device.compute.zero(data)?;
+            }
+            device.compute.wait()?;
+            // SAFETY: waited for right here, while what is copied is borrowed.
+            unsafe {
+                device.compute.write_later(values, data)?;
+                if !labels.is_empty() && Arc::ptr_eq(device, self.network.last()) {
+                    device.compute.write_later(&labels, &self.network.loss.labels)?;
+                }
+            }
+            device.compute.wait()?;
+        }
+        Ok(())
+    }
+
     /// Queues one pass, and waits until the batch has left the host's memory. The pass before,
     /// whose input the batch follows, may still be at work.
     fn step(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
         let queued = self.upload(run, images, labels).and_then(|()| {
             self.steps += 1;
             self.last_batch = run.batch;
-            let step = Step { run: *run, number: self.steps, backward: labels.is_some() };
+            let (backward, floats) = (labels.is_some(), matches!(images, CropView::Floats(_)));
+            let step = Step { run: *run, number: self.steps, backward, floats };
             self.order(Order::Step(step))
         });
         let sent = self.network.devices.iter().map(|d| d.upload.wait()).collect::<Vec<_>>();

@@ -23,6 +23,8 @@ pub struct Step {
     /// Counts the passes.
     pub number: u64,
     pub backward: bool,
+    /// The input is there as the network reads it, not as bytes to be centred.
+    pub floats: bool,
 }
 
 impl Network {
@@ -32,12 +34,14 @@ impl Network {
         self.wait_for_copies(d)?;
         device.compute.wait_for(&input.uploaded)?;
         let data = &self.buffers[self.plan.data[d]];
-        // SAFETY: the layout made the work for buffers of the plan's sizes, and the batch fits.
-        unsafe {
-            self.layout.inputs[d].run(&device.compute, |a| {
-                let a = a.buffer(&input.crops).buffer(&input.mean).buffer(&input.colours);
-                a.word(step.run.batch as u32).buffer(data)
-            })?;
+        if !step.floats {
+            // SAFETY: the layout made the work for buffers of the plan's sizes, and the batch fits.
+            unsafe {
+                self.layout.inputs[d].run(&device.compute, |a| {
+                    let a = a.buffer(&input.crops).buffer(&input.mean).buffer(&input.colours);
+                    a.word(step.run.batch as u32).buffer(data)
+                })?;
+            }
         }
         device.compute.record(&input.taken)?;
         for task in &self.forward {
@@ -105,6 +109,7 @@ impl Network {
             scratch: &self.scratch[part.device],
             saved: &self.saved[layer][index],
             loss: step.backward.then_some(&self.loss),
+            input: buffer(self.plan.data[part.device]),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Squared error: the loss of an auto-encoder (paper section 6.1), whose target is the network's own
 //! input: ½ Σ (y − input)², averaged over the batch.
 //!
-//! It passes its input on as the network's output, lives on the first tower and reads all. It runs
-//! on the CPU; `alexnet codes` trains networks that end in it.
+//! It passes its input on as the network's output, lives on the first tower and reads all. `alexnet
+//! codes` trains networks that end in it.
+
+mod cuda;
 
 use super::cuda::{LaunchContext, Launches};
 use super::softmax::Tally;
 use super::{Family, Kind, Layer, Place, Role, Run, Settings, Shape};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use toml::Table;
 
 /// `squared-error`, which has no keys.
@@ -44,8 +46,8 @@ impl Layer for SquaredError {
     fn role(&self) -> Role<'_> {
         Role::Reconstruction(self)
     }
-    fn cuda(&self, _: &LaunchContext) -> Result<Box<dyn Launches>> {
-        bail!("a layer of kind \"squared-error\" has no kernels for a GPU; use --device cpu")
+    fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
+        Ok(Box::new(self.launches(context)))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::engine::{Choice, Engine, Slot};
 use crate::layers::softmax::Tally;
 use crate::layers::{Classes, Run};
 use crate::network::{Mode, Plan};
+use crate::note;
 use crate::progress::Progress;
 use crate::train::initial::initialise;
 use crate::train::rates::rates;
@@ -37,12 +38,14 @@ pub fn train(
     values: usize,
     images: &[u32],
     options: &Options,
+    device: &Choice,
 ) -> Result<Trained> {
     let row = |image: u32| &features[image as usize * values..][..values];
     let scaling = Scaling::of(values, || images.iter().map(|&image| row(image)));
     let text = network(values, options);
     let config = read(&text, values)?;
-    let place = Choice::Cpu.resolve(config.towers)?;
+    let place = device.resolve(config.towers)?;
+    note!("the auto-encoder learns {}", place.words);
     let plan = Plan::new(&config, BATCH, Mode::Training, &place.towers, Classes::Any)?;
     let mut engine = place.engine(plan)?;
     initialise(engine.as_mut())?;
