@@ -129,8 +129,9 @@ fn advance(letter: char) -> f64 {
     let of = |fonts: &Fonts, id| {
         fonts.with(id, |font| {
             let glyph = font.charmap().map(letter)?;
-            let metrics = font.glyph_metrics(Size::new(1.0), LocationRef::default());
-            metrics.advance_width(glyph).map(f64::from)
+            let (size, place) = (Size::unscaled(), LocationRef::default());
+            let units = f64::from(font.metrics(size, place).units_per_em);
+            Some(f64::from(font.glyph_metrics(size, place).advance_width(glyph)?) / units)
         })
     };
     if let Some(advance) = of(&OWN, OWN.embedded).flatten() {
