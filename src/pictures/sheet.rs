@@ -14,7 +14,7 @@ const SHEET: usize = 1400;
 /// Pixels between images.
 const GAP: usize = 8;
 /// Height of a line of text, and of its letters.
-const LINE: usize = 18;
+const LINE: usize = 16;
 const LETTERS: f64 = 13.0;
 
 /// What to show.

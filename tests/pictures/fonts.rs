@@ -23,7 +23,7 @@ fn sheet(name: &str, fonts: &Path) -> Vec<u8> {
     let (width, height) = Picture::open(&world, "sheet.png").0.dimensions();
     let picture = Picture::open(&world, "sheet.png").0;
     // The caption below the image.
-    image::imageops::crop_imm(&picture, 0, height - 26, width, 26).to_image().into_raw()
+    image::imageops::crop_imm(&picture, 0, height - 24, width, 24).to_image().into_raw()
 }
 
 #[test]
