@@ -35,6 +35,9 @@ pub fn first_kernels(engine: &dyn Engine) -> Result<Option<(String, Picture)>> {
 /// value, black, to its largest, white. None: their channels are neither grey nor colours.
 pub fn kernels_picture(kernels: &Tensor) -> Result<Option<Picture>> {
     let [count, channels @ (1 | 3), high, wide] = kernels.shape[..] else { return Ok(None) };
+    if kernels.values.is_empty() {
+        return Ok(None);
+    }
     let zoom = WIDE.div_ceil(wide);
     let columns = (1..).find(|columns| columns * columns * 2 >= count * 3).unwrap_or(1);
     let rows = count.div_ceil(columns);
