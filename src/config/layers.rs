@@ -38,7 +38,8 @@ fn change_one(layer: &mut Table, change: Table, name: &str) -> Result<()> {
              a layer that is to stand elsewhere is removed and added under another name"
         ));
     }
-    super::read::merge(layer, change)
+    layer.extend(change);
+    Ok(())
 }
 
 /// Adds the layers of `new`, each behind the one that it names, be that a new one too.

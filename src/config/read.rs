@@ -1,7 +1,7 @@
 //! From a file, its parents (`extends`) and `--set` to a checked [`Config`].
 //!
 //! A child states only what differs. Tables merge key by key; what becomes of layers is said in
-//! [`layers`](super::layers), and `--set layer.NAME.key=…` changes one as `[layer.NAME]` does.
+//! [`layers`], and `--set layer.NAME.key=…` changes one as `[layer.NAME]` does.
 
 use super::{Config, Data, FORMAT, Init, Prepare, Train, layers};
 use crate::config_error;

@@ -108,7 +108,8 @@ mod tests {
                 "keep",
                 "checkpoint_minutes",
                 "checkpoint_steps",
-                "tensorboard"
+                "tensorboard",
+                "freeze"
             ]
         );
     }

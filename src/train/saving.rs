@@ -1,10 +1,9 @@
 //! Saving beside training: a thread writes copies of the network while the next steps go on.
 //!
 //! One write is under way at a time, and its copy is the only one in memory; the next one takes its
-//! place there. What cannot be written
-//! (a full disk) is kept and tried again, every minute, with the next checkpoint, and at the end;
-//! then two copies at most are kept, the newest and that of the best network where it is another,
-//! beside the one that is being taken.
+//! place there. What cannot be written (a full disk) is kept and tried again, every minute, with the
+//! next checkpoint, and at the end; then two copies at most are kept, the newest and that of the best
+//! network where it is another, beside the one that is being taken.
 //! Files are written whole or not at all, so what the disk holds stays good.
 
 use super::checkpoint::{Checkpoint, Snapshot};

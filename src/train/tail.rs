@@ -60,11 +60,10 @@ pub fn read(path: &Path) -> Result<Tail> {
 /// The tail that `bytes` are, of which the first line is whole where `from_start`.
 fn of_lines(bytes: &[u8], from_start: bool) -> Tail {
     let mut tail = Tail::default();
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+    let Some(whole) = bytes.iter().rposition(|&byte| byte == b'\n') else { return tail };
     let mut lines = bytes[..whole].rsplit(|&byte| byte == b'\n').peekable();
     while let Some(line) = lines.next() {
-        let cut = lines.peek().is_none() && !from_start;
-        if cut || line.is_empty() && whole == 0 {
+        if lines.peek().is_none() && !from_start {
             break;
         }
         match serde_json::from_slice::<LogLine>(line) {

@@ -124,7 +124,7 @@ fn measure(
     all
 }
 
-/// `to` [rows] ← the squared distances of `rows` [rows, values] to `query` `[values]`.
+/// `to` `[rows]` ← the squared distances of `rows` [rows, values] to `query` `[values]`.
 struct Distances<'a> {
     to: &'a mut [f32],
     rows: &'a [f32],

@@ -27,11 +27,11 @@ fn check(world: &World, said: &Value, picture: &str, layer: &str, color: bool, c
         let (tower, own) = (kernel / (kernels / 2), kernel % (kernels / 2));
         let weights_here = &weights[kernel * size..][..size];
         let most = largest(if common { weights } else { weights_here });
-        for at in 0..size {
+        for (at, weight) in weights_here.iter().enumerate() {
             let (channel, y, x) = (at / (height * width), at / width % height, at % width);
             let tile = if color { own } else { own * channels + channel };
             let (left, top) = corner(said, tower, tile, (height, width));
-            let expected = shade(f64::from(weights_here[at]), most);
+            let expected = shade(f64::from(*weight), most);
             // The first and the last of the pixels of one weight.
             for inside in [0, zoom - 1] {
                 let pixel = picture.at(left + x * zoom + inside, top + y * zoom + inside);

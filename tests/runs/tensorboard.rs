@@ -60,7 +60,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
 fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let masked = |bytes: &[u8]| {
         let sum = crc32c::crc32c(bytes);
-        ((sum >> 15) | (sum << 17)).wrapping_add(0xa282_ead8)
+        sum.rotate_right(15).wrapping_add(0xa282_ead8)
     };
     let mut found = Vec::new();
     while !bytes.is_empty() {

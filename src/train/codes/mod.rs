@@ -6,7 +6,7 @@
 //! squared error against them. The code is the signs of the middle layer.
 //!
 //! - this file: the network, and the encoder that is its lower half.
-//! - [`training`]: learns it. [`file`]: keeps codes and encoder. [`hamming`]: searches codes.
+//! - [`training`]: learns it. [`mod@file`]: keeps codes and encoder. [`hamming`]: searches codes.
 
 pub mod file;
 pub mod hamming;

@@ -18,7 +18,7 @@ pub struct Answers {
     pub tally: Tally,
     /// What each network came to by itself.
     pub members: Vec<Tally>,
-    /// ln p(label) by each network, [networks][images], however small it is.
+    /// ln p(label) by each network, `[networks][images]`, however small it is.
     pub logs: Vec<Vec<f64>>,
 }
 

@@ -20,7 +20,7 @@ pub struct Found {
 }
 
 /// The weights w, 0 or more and of sum 1, whose average has the lowest log-loss: that minimise the
-/// mean over the images of −ln Σ wₘ pₘ. `logs` holds ln pₘ(label), [networks][images].
+/// mean over the images of −ln Σ wₘ pₘ. `logs` holds ln pₘ(label), `[networks][images]`.
 ///
 /// Expectation–maximisation for the weights of a mixture, from equal ones: wₘ ← wₘ gₘ, where gₘ is
 /// the mean over the images of pₘ / Σ wₖ pₖ. Each round lowers the loss, which is convex in w, so
