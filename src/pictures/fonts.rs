@@ -9,8 +9,8 @@ use skrifa::{FontRef, MetadataProvider};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// Noto Sans, a part of it (`assets/NotoSans-OFL.txt` is its licence).
-const EMBEDDED: &[u8] = include_bytes!("../../assets/NotoSans-Regular.ttf");
+/// Noto Sans, a part of it (`src/pictures/font/NotoSans-OFL.txt` is its licence).
+const EMBEDDED: &[u8] = include_bytes!("font/NotoSans-Regular.ttf");
 /// Its name, as pictures ask for it.
 pub const FAMILY: &str = "Noto Sans";
 
