@@ -12,7 +12,7 @@ use crate::errors::sentence;
 use crate::note;
 use crate::pictures::cards::{self, Card, Guess};
 use crate::pictures::{Pixels, check_out};
-use crate::train::evaluate::probabilities;
+use crate::train::evaluate::{best, probabilities};
 use crate::train::feed::Cropping;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -193,12 +193,4 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let most = LARGEST_FILE >> 20;
     ensure!(bytes.len() as u64 <= LARGEST_FILE, "the file is larger than the {most} MiB read");
     Ok(bytes)
-}
-
-/// The `n` most probable classes, the most probable first, equal ones in order.
-fn best(probabilities: &[f64], n: usize) -> Vec<(usize, f64)> {
-    let mut all: Vec<(usize, f64)> = probabilities.iter().copied().enumerate().collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    all.truncate(n);
-    all
 }

@@ -8,6 +8,7 @@ use crate::pictures::cards::{Card, sheet};
 use crate::pictures::kernels::shade;
 use crate::pictures::maps::{Map, largest, tile};
 use crate::pictures::{Pixels, check_out};
+use crate::train::evaluate::best;
 use anyhow::Result;
 use serde_json::json;
 use std::path::PathBuf;
@@ -49,7 +50,7 @@ pub fn run(args: Args) -> Result<()> {
     let (input, crop) = inside.crop(&args.image)?;
     inside.engine.forward(&ONE, input.view())?;
     let probabilities = inside.engine.probabilities()?;
-    let class = asked.unwrap_or_else(|| most_probable(&probabilities));
+    let class = asked.unwrap_or_else(|| best(&probabilities, 1)[0].0);
     let gradient = inside.engine.gradient_at_image(&ONE, input.view(), &[class as u32])?;
     let score = inside.engine.left_in(inside.engine.plan().logits())?[class];
     let channels = inside.engine.plan().input.channels;
@@ -78,12 +79,6 @@ pub fn run(args: Args) -> Result<()> {
         }))?);
     }
     print(&format!("{out}: the score of {name:?} ({score:.4}, {percent:.1} %) and its gradient"))
-}
-
-fn most_probable(probabilities: &[f32]) -> usize {
-    let all = probabilities.iter().enumerate();
-    // Of equal ones the first.
-    all.rev().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(index, _)| index)
 }
 
 /// Of a gradient [row, column, channel]: the largest size of each pixel's, and all of it.

@@ -24,9 +24,10 @@ pub fn images_per_batch(batch: usize, crops: Crops) -> usize {
 
 /// The `n` most probable classes of one image's `probabilities` and how probable they are, the most
 /// probable first, equal ones in order.
-pub fn best(probabilities: &[f32], n: usize) -> Vec<(usize, f32)> {
-    let mut all: Vec<(usize, f32)> = probabilities.iter().copied().enumerate().collect();
-    let before = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+pub fn best<P: Copy + Into<f64>>(probabilities: &[P], n: usize) -> Vec<(usize, P)> {
+    let mut all: Vec<(usize, P)> = probabilities.iter().copied().enumerate().collect();
+    let before =
+        |a: &(usize, P), b: &(usize, P)| b.1.into().total_cmp(&a.1.into()).then(a.0.cmp(&b.0));
     let n = n.min(all.len());
     if n < all.len() {
         all.select_nth_unstable_by(n, before);
@@ -42,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_most_probable_come_first_and_equal_ones_in_order() {
-        let p = [0.125, 0.25, 0.125, 0.25, 0.25];
+        let p = [0.125f32, 0.25, 0.125, 0.25, 0.25];
         assert_eq!(best(&p, 4), [(1, 0.25), (3, 0.25), (4, 0.25), (0, 0.125)]);
         assert_eq!(best(&p, 9).len(), 5);
         assert_eq!(best(&p, 9)[4], (2, 0.125));
