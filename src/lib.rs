@@ -18,6 +18,7 @@
 //! - [`gpu`]: the hardware: driver, compiler, memory, streams, links, launches; knows no layer.
 //! - [`vectors`]: the processor's vector instructions, the matrix kernel, scratch memory; knows no
 //!   layer.
+//! - [`weights`]: weights as other programs write them, read where they lie; knows no network.
 //! - [`keys`]: sections of a config as structs, and what is wrong with a value in a person's words.
 //! - [`files`]: files that are whole or absent, and numbers used where they lie in a file.
 //! - [`interrupt`]: signals that ask the program to end, or to save.
@@ -46,3 +47,4 @@ pub mod random;
 pub mod schedules;
 pub mod train;
 pub mod vectors;
+pub mod weights;

@@ -4,7 +4,7 @@
 //! too, so that a reader never sees half of it, whenever the program is killed or the disk runs
 //! full.
 
-mod header;
+pub mod header;
 pub mod lock;
 pub mod mapped;
 pub mod npy;
