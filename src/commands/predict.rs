@@ -5,6 +5,7 @@ use super::{print, right_label};
 use crate::data::dataset::Class;
 use crate::data::decode::{LARGEST_FILE, Prepared, prepare_image};
 use crate::data::form::CropBuffer;
+use crate::data::imagenet;
 use crate::data::jpeg::Notes;
 use crate::data::loader::Crops;
 use crate::engine::Choice;
@@ -12,6 +13,7 @@ use crate::errors::sentence;
 use crate::note;
 use crate::pictures::cards::{self, Card, Guess};
 use crate::pictures::{Pixels, check_out};
+use crate::train::checkpoint::DataFacts;
 use crate::train::evaluate::{best, probabilities};
 use crate::train::feed::Cropping;
 use anyhow::{Context, Result, bail, ensure};
@@ -74,6 +76,8 @@ pub fn run(args: Args) -> Result<()> {
     let mut input = CropBuffer::new(form, &augmentation.geometry, crops.count())?;
     let label = args.label.as_deref().map(|name| right_label::named("--label", name, &classes));
     let label = label.transpose()?;
+    let mut shown = model.checkpoint.facts.clone();
+    shown.classes = imagenet::readable(shown.classes);
     let (mut answers, mut cards, mut failed) = (Vec::new(), Vec::new(), 0);
     for path in &args.images {
         let image = path.display().to_string();
@@ -82,13 +86,13 @@ pub fn run(args: Args) -> Result<()> {
         failed += usize::from(answer.is_err());
         if let (Some(_), Ok((top, seen))) = (&args.out, &answer) {
             let right = label.or_else(|| right_label::of_folder(path, &classes));
-            cards.push(card(path, top, &seen.pixels, right, &model));
+            cards.push(card(path, top, &seen.pixels, right, &shown));
         }
         match (args.json, answer) {
             (true, answer) => answers.push(as_json(&image, answer, &classes)),
             (false, Ok((top, seen))) => {
                 seen.notes.iter().for_each(|note| note!("{image}: {note}"));
-                print(&as_text(&image, &top, &classes))?
+                print(&as_text(&image, &top, &shown.classes))?
             }
             (false, Err(error)) => note!("{}", sentence(&error)),
         }
@@ -125,9 +129,8 @@ fn card(
     top: &[(usize, f64)],
     pixels: &[u8],
     right: Option<usize>,
-    model: &Model,
+    facts: &DataFacts,
 ) -> Card {
-    let facts = &model.checkpoint.facts;
     let [height, width] = facts.preparation.size;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let guess = |&(index, probability): &(usize, f64)| Guess {

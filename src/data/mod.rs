@@ -13,6 +13,7 @@ pub mod decode;
 pub mod exif;
 pub mod form;
 pub mod identity;
+pub mod imagenet;
 pub mod jpeg;
 pub mod loader;
 pub mod order;

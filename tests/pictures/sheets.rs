@@ -68,3 +68,25 @@ fn a_wrong_label_or_file_is_refused_before_any_work() {
     assert_eq!(output.status.code(), Some(1));
     Picture::open(&world, "s.png");
 }
+
+#[test]
+fn class_folders_called_after_synsets_are_shown_with_their_names() {
+    let world = World { folder: tempfile::tempdir().unwrap() };
+    let synsets = ["n01440764", "n02123045", "n15075141"];
+    world.photos("photos", synsets, 12);
+    world.write("linear.toml", crate::common::LINEAR);
+    world.ok("prepare image-folder photos --out set --size 16");
+    world.ok("train --config linear.toml --set train.epochs=1 --run run");
+    let predict = "predict --checkpoint run/best.safetensors photos/n02123045/001.png";
+    let said = world.ok(&format!("{predict} --out sheet.svg"));
+    for name in ["tench, Tinca tinca", "tabby, tabby cat", "toilet tissue, toilet paper"] {
+        assert!(said.contains(name), "{said}");
+    }
+    assert!(world.text("sheet.svg").contains("tabby, tabby cat"));
+    // Scripts get the class table's own words.
+    let answers = world.json(&format!("{predict} --json"));
+    let labels = answers[0]["top"].as_array().unwrap().iter().map(|top| top["label"].as_str());
+    let mut labels: Vec<&str> = labels.map(Option::unwrap).collect();
+    labels.sort();
+    assert_eq!(labels, synsets);
+}
