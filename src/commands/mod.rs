@@ -7,6 +7,7 @@ pub mod devices;
 pub mod eval;
 pub mod features;
 pub mod filters;
+pub mod import;
 mod inside;
 pub mod inspect;
 pub mod maps;
@@ -55,6 +56,7 @@ pub struct Arguments {
 enum Command {
     Prepare(prepare::Args),
     Data(data::Args),
+    Import(import::Args),
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
@@ -91,6 +93,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Prepare(args) => prepare::run(args),
         Command::Data(args) => data::run(args),
+        Command::Import(args) => import::run(args),
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),

@@ -9,6 +9,7 @@
 mod changes;
 mod layers;
 mod read;
+pub mod shipped;
 mod stack;
 
 pub use changes::{Change, changes};

@@ -67,9 +67,11 @@ mod tests {
 
     #[test]
     fn names_stand_as_a_person_counts() {
-        let mut names = ["features.10.bias", "classifier.6.bias", "features.3.weight", "features.3.bias"];
+        let mut names =
+            ["features.10.bias", "classifier.6.bias", "features.3.weight", "features.3.bias"];
         names.sort_by(|a, b| counted(a, b));
-        let counted = ["classifier.6.bias", "features.3.bias", "features.3.weight", "features.10.bias"];
+        let counted =
+            ["classifier.6.bias", "features.3.bias", "features.3.weight", "features.10.bias"];
         assert_eq!(names, counted);
     }
 }

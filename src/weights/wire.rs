@@ -70,7 +70,10 @@ impl<'a> Message<'a> {
                 2 => {
                     let length = self.varint(&mut at)?;
                     let there = (self.end - at) as u64;
-                    ensure!(length <= there, "it is cut short: {length} bytes of {there} are there");
+                    ensure!(
+                        length <= there,
+                        "it is cut short: {length} bytes of {there} are there"
+                    );
                     let start = at;
                     at += length as usize;
                     Field::Bytes(Message { file: self.file, start, end: at })

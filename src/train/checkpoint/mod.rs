@@ -8,6 +8,7 @@
 
 mod fit;
 mod glance;
+mod imported;
 mod snapshot;
 mod sound;
 
@@ -25,6 +26,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use glance::Glance;
+pub use imported::write_imported;
 pub use snapshot::Snapshot;
 pub use sound::open_sound;
 

@@ -30,18 +30,7 @@ impl Snapshot {
     ) -> Result<Snapshot> {
         let [height, width] = facts.preparation.size;
         let channels = facts.channels;
-        let mut metadata = vec![
-            ("format", FORMAT.to_string()),
-            ("config", config.to_toml()),
-            ("classes", serde_json::to_string(&facts.classes)?),
-            ("seed", config.seed.to_string()),
-            ("step", state.step.to_string()),
-            ("preparation", serde_json::to_string(&facts.preparation)?),
-            ("state", serde_json::to_string(state)?),
-        ];
-        if let Some(identity) = &facts.identity {
-            metadata.push(("data", serde_json::to_string(identity)?));
-        }
+        let metadata = metadata(config, facts, state)?;
         let (mut described, mut values) = (Vec::new(), Vec::new());
         let mut add = |name: String, shape: &[usize], floats: Vec<f32>| {
             described.push(Description::floats(name, shape));
@@ -84,8 +73,29 @@ impl Snapshot {
     }
 }
 
+/// The entries beside the tensors.
+pub(super) fn metadata(
+    config: &Config,
+    facts: &DataFacts,
+    state: &TrainingState,
+) -> Result<Vec<(&'static str, String)>> {
+    let mut metadata = vec![
+        ("format", FORMAT.to_string()),
+        ("config", config.to_toml()),
+        ("classes", serde_json::to_string(&facts.classes)?),
+        ("seed", config.seed.to_string()),
+        ("step", state.step.to_string()),
+        ("preparation", serde_json::to_string(&facts.preparation)?),
+        ("state", serde_json::to_string(state)?),
+    ];
+    if let Some(identity) = &facts.identity {
+        metadata.push(("data", serde_json::to_string(identity)?));
+    }
+    Ok(metadata)
+}
+
 /// `[pixel][channel]` to `[channel][pixel]`.
-fn planes(interleaved: &[f32], channels: usize) -> Vec<f32> {
+pub(super) fn planes(interleaved: &[f32], channels: usize) -> Vec<f32> {
     let pixels = interleaved.len() / channels;
     (0..interleaved.len()).map(|i| interleaved[i % pixels * channels + i / pixels]).collect()
 }

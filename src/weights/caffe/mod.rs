@@ -14,6 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 use parameters::Made;
 use std::collections::BTreeMap;
 
+/// What a file is.
+pub const FORMAT: &str = "a network of Caffe's";
 /// Layers of a network; the reference models have 24.
 const MOST_LAYERS: usize = 1 << 12;
 /// Bytes of one layer's settings.
@@ -58,12 +60,8 @@ pub fn read(source: &Source) -> Result<Weights> {
         layers.iter().any(|layer| !layer.blobs.is_empty()),
         "there are no weights in it; a mean image (.binaryproto) is named with --mean"
     );
-    let mut weights = Weights {
-        format: "a network of Caffe's",
-        tensors: Vec::new(),
-        graph: None,
-        metadata: BTreeMap::new(),
-    };
+    let mut weights =
+        Weights { format: FORMAT, tensors: Vec::new(), graph: None, metadata: BTreeMap::new() };
     let mut graph = Graph::default();
     for layer in layers {
         let name = layer.name.clone();

@@ -130,7 +130,9 @@ pub fn old_kind(number: u64) -> Result<&'static str> {
         21 => "SoftmaxWithLoss",
         22 => "Split",
         36 => "Silence",
-        other => bail!("it is of Caffe's old kind number {other}, which these networks do not have"),
+        other => {
+            bail!("it is of Caffe's old kind number {other}, which these networks do not have")
+        }
     })
 }
 
@@ -174,16 +176,13 @@ impl Settings {
     ///
     /// # Errors
     /// If the kind is not known, or its settings ask for what is not there in these networks.
-    pub fn operator(
-        &self,
-        kind: &str,
-        weight: Option<usize>,
-        bias: Option<usize>,
-    ) -> Result<Made> {
+    pub fn operator(&self, kind: &str, weight: Option<usize>, bias: Option<usize>) -> Result<Made> {
         let weight = || weight.context("it has no weights");
         Ok(Made::Operator(match kind {
             "Data" | "Input" | "ImageData" | "HDF5Data" | "MemoryData" | "DummyData"
-            | "WindowData" | "Accuracy" | "Silence" | "Split" | "Flatten" => return Ok(Made::Nothing),
+            | "WindowData" | "Accuracy" | "Silence" | "Split" | "Flatten" => {
+                return Ok(Made::Nothing);
+            }
             "Convolution" => self.convolution(weight()?, bias)?,
             "InnerProduct" => {
                 ensure!(!self.inner.transpose, "its weights are transposed, which is not known");

@@ -146,7 +146,10 @@ impl Way {
     fn convolution(&mut self, node: &Node) -> Result<Operator> {
         let weight = self.constant(node, 1)?.context("it has no weights")?;
         let bias = self.constant(node, 2)?;
-        ensure!(node.even("dilations", Some(1))? == 1, "its kernels are dilated, which is not known");
+        ensure!(
+            node.even("dilations", Some(1))? == 1,
+            "its kernels are dilated, which is not known"
+        );
         Ok(Operator::Conv {
             weight,
             bias,
@@ -169,7 +172,9 @@ impl Way {
         let at = node.inputs.iter().position(|input| *input != self.at);
         let place = self.constant(node, at.context("it adds values to themselves")?)?;
         match self.graph.steps.last_mut().map(|step| &mut step.operator) {
-            Some(Operator::Conv { bias: bias @ None, .. } | Operator::Fc { bias: bias @ None, .. }) => {
+            Some(
+                Operator::Conv { bias: bias @ None, .. } | Operator::Fc { bias: bias @ None, .. },
+            ) => {
                 *bias = place;
             }
             _ => bail!("it adds a constant to what is no product without biases"),

@@ -64,7 +64,8 @@ impl<'a> Files<'a> {
         if !parts.loose.is_empty() {
             ensure!(parts.place.is_none() && kind == Kind::F32, "its numbers come in two ways");
             let place = 0..parts.loose.len();
-            return Numbers::whole(&Source::memory(parts.loose), kind, place, parts.shape).map(Some);
+            return Numbers::whole(&Source::memory(parts.loose), kind, place, parts.shape)
+                .map(Some);
         }
         let (found, place) = match parts.place {
             Some(found) => found,

@@ -49,7 +49,8 @@ impl<'a> Archive<'a> {
                 let length = usize::try_from(entry.size()).ok()?;
                 Some(start..start.checked_add(length)?)
             });
-            let place = place.filter(|p| p.end <= bytes.len() && entry.size() == entry.compressed_size());
+            let place =
+                place.filter(|p| p.end <= bytes.len() && entry.size() == entry.compressed_size());
             let place = place.with_context(|| format!("{name}: it is not all there"))?;
             let inside = name.split_once('/').map_or(name.as_str(), |(_, inside)| inside);
             let twice = found.entries.insert(inside.into(), (place, entry.crc32())).is_some();

@@ -159,9 +159,7 @@ pub fn call(values: &[Value], function: Function, arguments: &[Id]) -> Result<Ma
         Ok(&values[*id as usize])
     };
     match function {
-        Function::OrderedDict if arguments.is_empty() => {
-            Ok(Made::New(Value::Dict(Vec::new())))
-        }
+        Function::OrderedDict if arguments.is_empty() => Ok(Made::New(Value::Dict(Vec::new()))),
         Function::OrderedDict => match argument(0)? {
             Value::List(items) => Ok(Made::New(Value::Dict(items_of(values, items)?))),
             _ => bail!("an OrderedDict is made of what is no list"),

@@ -63,9 +63,8 @@ pub fn legacy(source: &Source) -> Result<Weights> {
     let object = next("what it holds")?;
     let keys = next("its list of storages")?;
     let places = storages(bytes, at, &keys, &state::sizes(&object))?;
-    let place = |key: &str| {
-        places.get(key).cloned().with_context(|| format!("it has no storage {key:?}"))
-    };
+    let place =
+        |key: &str| places.get(key).cloned().with_context(|| format!("it has no storage {key:?}"));
     let tensors = state::tensors(source, &object, place)?;
     Ok(Weights { format: FORMAT, tensors, graph: None, metadata: BTreeMap::new() })
 }

@@ -161,10 +161,9 @@ impl Machine<'_> {
                 self.push(Value::Storage(storage))?;
             }
             // What makes objects of classes: INST, OBJ, NEWOBJ, NEWOBJ_EX and extension codes.
-            b'i' | b'o' | 0x81 | 0x92 | 0x82..=0x84 => bail!(
-                "it makes an object of a class, which is not done here: {}",
-                calls::WAY_OUT
-            ),
+            b'i' | b'o' | 0x81 | 0x92 | 0x82..=0x84 => {
+                bail!("it makes an object of a class, which is not done here: {}", calls::WAY_OUT)
+            }
             other => bail!(
                 "the instruction {other:#04x} is none of those that a state dict needs; {}",
                 calls::WAY_OUT
@@ -332,7 +331,9 @@ impl Machine<'_> {
         let Value::List(arguments) = &self.values[arguments as usize] else {
             bail!("it calls {} without arguments", function.name());
         };
-        if function == Function::OrderedDict && let Some(Value::List(items)) = arguments.first().map(|id| &self.values[*id as usize]) {
+        if function == Function::OrderedDict
+            && let Some(Value::List(items)) = arguments.first().map(|id| &self.values[*id as usize])
+        {
             self.copied += items.len();
             ensure!(self.copied <= MOST_VALUES, "it has more than the {MOST_VALUES} values read");
         }
