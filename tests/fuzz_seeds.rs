@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 15] = [
     ("shard", parsers::shard),
     ("jpeg", parsers::jpeg),
     ("idx", parsers::idx),
@@ -25,6 +25,10 @@ const TARGETS: [Target; 11] = [
     ("exif", parsers::exif),
     ("image", parsers::image),
     ("text", parsers::text),
+    ("pickle", parsers::pickle),
+    ("caffe", parsers::caffe),
+    ("onnx", parsers::onnx),
+    ("weights", parsers::weights_file),
 ];
 
 fn seeds(target: &str) -> PathBuf {

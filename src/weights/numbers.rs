@@ -96,7 +96,7 @@ impl Numbers {
         Numbers::strided(source, kind, place, 0, steps(&shape), shape)
     }
 
-    /// Numbers of `shape`, of which that at index i lies `first` + Σ i·`steps` numbers into `place`.
+    /// Numbers of `shape`; that at index i lies `first` + Σ i·`steps` numbers into `place`.
     ///
     /// # Errors
     /// If the place is not in the file or does not hold all of them, or one stands for several.
@@ -121,8 +121,8 @@ impl Numbers {
         let last = if count == 0 { Some(0) } else { far().and_then(|far| far.checked_add(1)) };
         ensure!(
             last.is_some_and(|last| last <= there) && count <= there,
-            "its shape {shape:?} with steps of {steps:?} from {first} on reaches beyond the {there} \
-             numbers that are there"
+            "its shape {shape:?} with steps of {steps:?} from {first} on reaches beyond the \
+             {there} numbers that are there"
         );
         Ok(Numbers { source: source.clone(), kind, place, shape, first, steps })
     }

@@ -1,5 +1,5 @@
-//! safetensors files of any program: tensors by name, in the order of their names as a person counts
-//! (`features.3` before `features.10`), since the header's own order says nothing.
+//! safetensors files of any program: tensors by name, in the order of their names as a person
+//! counts (`features.3` before `features.10`), since the header's own order says nothing.
 
 use super::{Kind, Numbers, Source, Tensor, Weights};
 use crate::files::header;

@@ -1,7 +1,7 @@
 //! Protobuf's wire format, walked where it lies. The messages of Caffe and ONNX files have their
 //! numbers in the midst of them, some 240 MB, which a decoder would copy; and it would make a whole
-//! struct of each empty message of two bytes. Here a message is its bytes, and its fields are walked
-//! one after the other; only what is small is decoded (by prost).
+//! struct of each empty message of two bytes. Here a message is its bytes, and its fields are
+//! walked one after the other; only what is small is decoded (by prost).
 
 use anyhow::{Context, Result, bail, ensure};
 use std::ops::Range;

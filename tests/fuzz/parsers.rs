@@ -13,6 +13,7 @@ use alexnet::data::shard::Store;
 use alexnet::data::shard::{RecordShape, Shard};
 use alexnet::files::text as text_files;
 use alexnet::train::checkpoint::Checkpoint;
+use alexnet::weights::{self, Source, Weights};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -202,4 +203,65 @@ pub fn sealed(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = bytes.to_vec();
     bytes.get_mut(at..at + 8)?.copy_from_slice(sum.as_bytes());
     Some(bytes)
+}
+
+/// What a file of weights has is read, as far as it is small.
+fn look(read: anyhow::Result<Weights>) {
+    for tensor in read.iter().flat_map(|weights| &weights.tensors) {
+        if tensor.numbers.len() < 1 << 12 {
+            let _ = tensor.numbers.values();
+        }
+    }
+}
+
+/// A pickle by itself, as PyTorch's older files begin, and in an archive of its newer ones, whose
+/// checksums are right, with two storages of 64 bytes.
+pub fn pickle(bytes: &[u8]) {
+    look(weights::of(&Source::memory(bytes.to_vec()), None));
+    look(weights::of(&Source::memory(archived(bytes)), None));
+}
+
+/// A zip archive as torch.save writes it: entries are not packed, and then come their headers again.
+fn archived(pickle: &[u8]) -> Vec<u8> {
+    let numbers = [0; 64];
+    let entries = [("x/data.pkl", pickle), ("x/data/0", &numbers), ("x/data/1", &numbers)];
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in entries {
+        let mut common = [20u16, 0, 0, 0, 0].map(u16::to_le_bytes).concat();
+        let length = bytes.len() as u32;
+        common.extend([crc32fast::hash(bytes), length, length].map(u32::to_le_bytes).concat());
+        common.extend([name.len() as u16, 0].map(u16::to_le_bytes).concat());
+        directory.extend(b"PK\x01\x02\x14\0");
+        directory.extend(&common);
+        directory.extend([0; 10]);
+        directory.extend((file.len() as u32).to_le_bytes());
+        directory.extend(name.as_bytes());
+        file.extend(b"PK\x03\x04");
+        file.extend(&common);
+        file.extend(name.as_bytes());
+        file.extend(bytes);
+    }
+    let mut end = b"PK\x05\x06\0\0\0\0\x03\0\x03\0".to_vec();
+    end.extend([directory.len() as u32, file.len() as u32].map(u32::to_le_bytes).concat());
+    end.extend([0, 0]);
+    [file, directory, end].concat()
+}
+
+/// A network of Caffe's, and the same bytes as a mean image.
+pub fn caffe(bytes: &[u8]) {
+    let source = Source::memory(bytes.to_vec());
+    look(weights::caffe::read(&source));
+    if let Ok(mean) = weights::caffe::mean(&source) {
+        assert!(mean.len() * 4 <= 2 * bytes.len());
+    }
+}
+
+/// An ONNX model.
+pub fn onnx(bytes: &[u8]) {
+    look(weights::onnx::read(&Source::memory(bytes.to_vec()), None));
+}
+
+/// A file of weights of any format, told by its first bytes: zip archives, safetensors.
+pub fn weights_file(bytes: &[u8]) {
+    look(weights::of(&Source::memory(bytes.to_vec()), None));
 }

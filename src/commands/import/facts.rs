@@ -116,7 +116,8 @@ pub fn preparation(crop: usize, mean: Option<[usize; 2]>) -> Preparation {
 }
 
 /// The `count` classes in their order: those of a file with a line each (a synset's id and then its
-/// names, or a name), ImageNet's where there are as many, or numbers. And what they are, for people.
+/// names, or a name), ImageNet's where there are as many, or numbers. And what they are, for
+/// people.
 pub fn classes(count: usize, file: Option<&Path>) -> Result<(Vec<Class>, String)> {
     let Some(path) = file else {
         if count == imagenet::COUNT {

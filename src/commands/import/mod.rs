@@ -27,7 +27,7 @@ use theirs::Learnt;
 /// Reads state dicts of PyTorch's (.pth, .pt, .bin; nothing in them is carried out), safetensors,
 /// Caffe's .caffemodel, and ONNX. torchvision's AlexNet and Caffe's two are recognised and fitted,
 /// whatever their widths and number of classes; --config names any other network. The weights keep
-/// their bits, and what follows takes the checkpoint like one trained here: predict, eval, features,
+/// their bits, and all commands take the checkpoint like one trained here: predict, eval, features,
 /// inspect, and train --init to go on with pictures of your own.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:

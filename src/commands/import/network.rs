@@ -197,8 +197,8 @@ fn settings(operator: &Operator) -> Result<Table> {
     Ok(table)
 }
 
-/// Whether windows that hang over the lower and the right edge count. Padding there by one less than
-/// the stride comes to the same.
+/// Whether windows that hang over the lower and the right edge count. Padding there by one less
+/// than the stride comes to the same.
 fn over_the_edge(stride: usize, padding: [usize; 4], up: bool) -> Result<bool> {
     let [top, bottom, left, right] = padding;
     match (top, left, bottom, right) {

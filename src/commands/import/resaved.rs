@@ -1,6 +1,6 @@
-//! A checkpoint of ours that another program has saved again: Python's safetensors writes the tensors
-//! in an order of its own, with the texts beside them or without. Its checksums are then missing or
-//! another file's, which is said once.
+//! A checkpoint of ours that another program has saved again: Python's safetensors writes the
+//! tensors in an order of its own, with the texts beside them or without. Its checksums are then
+//! missing or another file's, which is said once.
 
 use super::facts::{self, Mean};
 use super::theirs::differs;
@@ -59,7 +59,7 @@ pub fn run(args: &Args, file: &Weights) -> Result<()> {
         }))?);
     }
     print(&format!(
-        "{name}: a checkpoint of alexnet's, {} of step {}, {} parameters\n{out} is a checkpoint again",
+        "{name}: a checkpoint of alexnet's, {} of step {}, {} parameters\n{out} is one again",
         config.name,
         state.step,
         plan.parameters()
@@ -76,8 +76,8 @@ fn say_checksums(path: &Path, file: &Weights) -> Result<()> {
         Err(error) => return Err(error),
     };
     note!(
-        "{}: another program saved it, and it {why} of the checksums that say whether all values are \
-         whole; they are taken as they are",
+        "{}: another program saved it, and it {why} of the checksums that say whether all values \
+         are whole; they are taken as they are",
         path.display()
     );
     Ok(())
@@ -90,8 +90,8 @@ fn config(args: &Args, file: &Weights) -> Result<Config> {
     match file.metadata.get("config") {
         Some(text) => Config::parse(text, &[], &args.file.display().to_string()),
         None => Err(config_error!(
-            "{}: this was a checkpoint of alexnet's, and whoever saved it left out its config; name \
-             it with --config (config.toml in the run's folder)",
+            "{}: this was a checkpoint of alexnet's, and whoever saved it left out its config; \
+             name it with --config (config.toml in the run's folder)",
             args.file.display()
         )),
     }

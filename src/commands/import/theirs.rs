@@ -88,8 +88,8 @@ pub fn differs(theirs: &str, shape: &[usize], ours: &str, wanted: &[usize]) -> S
     format!("{theirs} has the shape {shape:?}, and {ours} of the network needs {wanted:?}")
 }
 
-/// The same numbers in the shape that `ours` needs: fully connected weights come as convolutions over
-/// the whole map too.
+/// The same numbers in the shape that `ours` needs: fully connected weights come as convolutions
+/// over the whole map too.
 ///
 /// # Errors
 /// If they do not fit.

@@ -6,8 +6,10 @@
 //! the last entry of the metadata. The header is written by hand, not by the library, because that
 //! orders metadata at random, and two equal runs shall leave equal files.
 
+mod elsewhere;
 mod values;
 
+pub use elsewhere::saved_elsewhere;
 pub use values::{Sink, Values, write_floats};
 
 use super::header;
@@ -21,7 +23,7 @@ use serde_json::json;
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,26 +155,6 @@ fn without_checksums(header: &[u8]) -> Option<(Vec<u8>, String)> {
     Some(([&header[..start], &header[end..]].concat(), value))
 }
 
-/// Whether the JSON header `bytes` is of another program's making: the order in which it describes a
-/// tensor is not the one of [`header()`].
-fn is_of_another(bytes: &[u8]) -> bool {
-    let ours = b":{\"data_offsets\"";
-    !bytes.windows(ours.len()).any(|window| window == ours)
-}
-
-/// Whether the safetensors file `path` was written by another program.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn saved_elsewhere(path: &Path) -> Result<bool> {
-    let mut file = File::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)?;
-    let mut bytes = Vec::new();
-    file.take(u64::from_le_bytes(length).min(header::MOST_BYTES)).read_to_end(&mut bytes)?;
-    Ok(is_of_another(&bytes))
-}
-
 /// What a file is to a person who reads what is wrong with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
@@ -235,9 +217,9 @@ impl Reader {
         let own = without_checksums(bytes).map(|(rest, _)| crc32fast::hash(&rest));
         ensure!(
             own.is_some_and(|own| sums.get("header") == Some(&format!("{own:08x}")))
-                || !is_of_another(bytes),
-            "another program saved it again, so its checksums are not its own (`alexnet import` makes \
-             a {name} of it again)"
+                || !elsewhere::is_of_another(bytes),
+            "another program saved it again, so its checksums are not its own (`alexnet import` \
+             makes a {name} of it again)"
         );
         ensure!(
             own.map(|sum| format!("{sum:08x}")).as_ref() == sums.get("header"),

@@ -109,8 +109,8 @@ impl<'a> Archive<'a> {
         let bytes = &self.bytes[place.clone()];
         ensure!(
             crc32fast::hash(bytes) == *sum,
-            "entry {name} of its archive is damaged, its checksum is wrong; use another copy of the \
-             file (or, where PyTorch wrote it without checksums, save it again with them)"
+            "entry {name} of its archive is damaged, its checksum is wrong; use another copy of \
+             the file (or, where PyTorch wrote it without checksums, save it again with them)"
         );
         Ok(bytes)
     }

@@ -1,11 +1,11 @@
 //! What `torch.save` writes: since 1.6 a zip archive (`NAME/data.pkl`, a pickle that describes the
 //! tensors, and `NAME/data/KEY`, their numbers, never packed); before, one pickle after the other
 //! (a number that says what this is, the version, the machine, the object, the keys), then the
-//! numbers. torchvision's `alexnet-owt-4df8aa71.pth` is of the older kind, `alexnet-owt-7be5be79.pth`
-//! of the newer.
+//! numbers. torchvision's `alexnet-owt-4df8aa71.pth` is of the older kind,
+//! `alexnet-owt-7be5be79.pth` of the newer.
 //!
-//! A state dict is a dictionary of tensors by name. Training scripts keep theirs within another one,
-//! under a name such as `state_dict`, and `DataParallel` puts `module.` before each name.
+//! A state dict is a dictionary of tensors by name. Training scripts keep theirs within another
+//! one, under a name such as `state_dict`, and `DataParallel` puts `module.` before each name.
 
 mod archive;
 mod calls;
@@ -56,7 +56,7 @@ pub fn legacy(source: &Source) -> Result<Weights> {
     let version = next("its version")?;
     ensure!(
         *version.get(version.root) == Value::Int(1001),
-        "it is of a version of PyTorch's files that is not known; save it again with a later PyTorch"
+        "it is of a version of PyTorch's files that is not known; save it again with a later one"
     );
     let machine = next("what it says of its machine")?;
     check_machine(&machine)?;

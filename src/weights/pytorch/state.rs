@@ -13,7 +13,8 @@ const WITHIN: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "we
 /// What modules that wrap a model put before its names.
 const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
 
-/// The tensors of the state dict in `pickle`, in its order. `place` says where a storage's bytes lie.
+/// The tensors of the state dict in `pickle`, in its order. `place` says where a storage's bytes
+/// lie.
 ///
 /// # Errors
 /// A sentence: there is none, or a tensor is not all there.

@@ -1,0 +1,90 @@
+//! What is imported is a checkpoint like any other.
+
+use crate::common::World;
+use crate::{data, import, world};
+use std::fs;
+
+/// Seven classes with a picture each to train and to validate on, prepared as 256×256.
+fn pictures(world: &World) -> String {
+    let names: Vec<String> = (0..7).map(|class| format!("kind-{class}")).collect();
+    for (split, name) in
+        ["train", "val"].into_iter().flat_map(|s| names.iter().map(move |n| (s, n)))
+    {
+        let folder = world.path("photos").join(split).join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(data("photo.png"), folder.join("photo.png")).unwrap();
+    }
+    world.ok("prepare image-folder photos --out set --size 256");
+    names.join("\n")
+}
+
+#[test]
+fn every_command_takes_it() {
+    let world = world();
+    world.write("names.txt", &pictures(&world));
+    import(&world, "torch.pth", "net.safetensors", "--classes names.txt");
+    let plan = world.json("inspect net.safetensors --json");
+    let widths: Vec<&str> =
+        plan["layers"].as_array().unwrap().iter().map(|l| l["kind"].as_str().unwrap()).collect();
+    assert_eq!(widths.iter().filter(|kind| **kind == "lrn").count(), 0);
+    assert_eq!(widths.iter().filter(|kind| **kind == "dropout").count(), 2);
+    // All pictures are one, which has one answer.
+    let report = world.json("eval net.safetensors --data set --device cpu --json");
+    assert_eq!(report["images"], 7);
+    assert!((report["top1_error"].as_f64().unwrap() - 6.0 / 7.0).abs() < 1e-9, "{report}");
+    world.ok("features net.safetensors --data set --split val --out features.npy --device cpu");
+    world.ok("filters net.safetensors --out filters.png");
+    let answer = world.json("predict photo.png --checkpoint net.safetensors --device cpu --json");
+    assert!(answer[0]["top"][0]["label"].as_str().unwrap().starts_with("kind-"));
+}
+
+#[test]
+fn training_goes_on_from_it() {
+    let world = world();
+    world.write("names.txt", &pictures(&world));
+    import(&world, "torch.safetensors", "net.safetensors", "--classes names.txt");
+    let bytes = world.bytes("net.safetensors");
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    world.write("net.toml", &header.metadata().as_ref().unwrap()["config"]);
+    let output = world.run(
+        "train --config net.toml --data set --init net.safetensors --run run --device cpu \
+         --set train.epochs=1 --set train.batch=7 --set schedule.rate=0",
+    );
+    let said = crate::common::stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("taken: conv1, conv2, conv3, conv4, conv5, fc6, fc7, fc8"), "{said}");
+}
+
+#[test]
+fn classes_come_with_the_program_or_from_a_file() {
+    let world = world();
+    let said = import(&world, "torch.pth", "x.safetensors", "");
+    assert!(said["classes"].as_str().unwrap().starts_with("7 without names"), "{said}");
+    world.write("synsets.txt", "n01440764 tench, Tinca tinca\nn01443537\nc\nd\ne\nf\ng\n");
+    import(&world, "torch.pth", "x.safetensors", "--classes synsets.txt");
+    let answer =
+        world.json("predict photo.png --checkpoint x.safetensors --device cpu --top 7 --json");
+    let labels: Vec<&str> =
+        answer[0]["top"].as_array().unwrap().iter().map(|l| l["label"].as_str().unwrap()).collect();
+    for label in ["tench, Tinca tinca", "goldfish, Carassius auratus", "c"] {
+        assert!(labels.contains(&label), "{labels:?}");
+    }
+}
+
+/// The words of the table that a person reads.
+#[test]
+fn what_was_done_is_told() {
+    let world = world();
+    let said =
+        world.ok(&format!("import {} --out x.safetensors", data("caffenet.caffemodel").display()));
+    for words in [
+        "a network of Caffe's; network: caffenet with",
+        "conv1.weight",
+        "4×3×11×11",
+        "104.00699 (that of Caffe's mean image); blue, green, red in the file",
+        "x.safetensors is a checkpoint: alexnet predict IMAGE --checkpoint x.safetensors",
+    ] {
+        assert!(said.contains(words), "no {words:?} in\n{said}");
+    }
+    assert_eq!(world.names("."), ["photo.png", "x.safetensors"]);
+}
