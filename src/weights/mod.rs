@@ -72,9 +72,10 @@ pub fn of(source: &Source, folder: Option<&Path>) -> Result<Weights> {
     let bytes = source.bytes();
     match bytes {
         [] => bail!("the file is empty"),
+        // Its first bytes are a length and may look like anything.
+        _ if safetensors::begins(bytes) => safetensors::read(source),
         [b'P', b'K', 3 | 5 | 6, ..] => pytorch::zip(source),
         [0x80, 2..=5, ..] => pytorch::legacy(source),
-        _ if safetensors::begins(bytes) => safetensors::read(source),
         [0x89, b'H', b'D', b'F', ..] => bail!(
             "this is an HDF5 file, of Keras or of Caffe's, which is not read; save the weights \
              from its program as safetensors, or as a .caffemodel"

@@ -32,7 +32,7 @@ fn every_command_takes_it() {
     let report = world.json("eval net.safetensors --data set --device cpu --json");
     assert_eq!(report["images"], 7);
     assert!((report["top1_error"].as_f64().unwrap() - 6.0 / 7.0).abs() < 1e-9, "{report}");
-    world.ok("features net.safetensors --data set --split val --out features.npy --device cpu");
+    world.ok("features --checkpoint net.safetensors --data set --split val --out features.npy --device cpu");
     world.ok("filters net.safetensors --out filters.png");
     let answer = world.json("predict photo.png --checkpoint net.safetensors --device cpu --json");
     assert!(answer[0]["top"][0]["label"].as_str().unwrap().starts_with("kind-"));
@@ -68,6 +68,19 @@ fn classes_come_with_the_program_or_from_a_file() {
         answer[0]["top"].as_array().unwrap().iter().map(|l| l["label"].as_str().unwrap()).collect();
     for label in ["tench, Tinca tinca", "goldfish, Carassius auratus", "c"] {
         assert!(labels.contains(&label), "{labels:?}");
+    }
+}
+
+/// Shapes alone do not tell a network that normalises from one that does not.
+#[test]
+fn other_widths_without_a_graph_are_said() {
+    let world = world();
+    for (file, told) in [("torch.pth", true), ("torch.onnx", false), ("caffenet.caffemodel", false)]
+    {
+        let args = format!("import {} --out x.safetensors", data(file).display());
+        let said = crate::common::stderr(&world.run(&args));
+        assert_eq!(said.contains("says nothing of normalisation"), told, "{file}: {said}");
+        assert_eq!(said.lines().count(), usize::from(told), "{said}");
     }
 }
 

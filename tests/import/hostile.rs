@@ -41,7 +41,7 @@ fn files_cut_anywhere_are_refused() {
         let good = fs::read(data(file)).unwrap();
         // Every byte where the structure lies, then in strides.
         let ends =
-            (0..2000).chain((2000..good.len()).step_by(97)).chain(good.len() - 600..good.len());
+            (0..1500).chain((1500..good.len()).step_by(397)).chain(good.len() - 300..good.len());
         for end in ends {
             let read = survives(good[..end].to_vec());
             // A message of protobuf may end where a field does; the network then lacks layers.
@@ -66,8 +66,8 @@ fn every_changed_byte_is_survived() {
     for file in FILES {
         let good = fs::read(data(file)).unwrap();
         let tail = good.len().saturating_sub(2500);
-        for at in (0..2500).chain(tail..good.len()).step_by(3) {
-            for change in [0xff, 0x80, 0x01] {
+        for at in (0..2500).chain(tail..good.len()).step_by(13) {
+            for change in [0xff, 0x01] {
                 let mut bad = good.clone();
                 bad[at] ^= change;
                 survives(bad);

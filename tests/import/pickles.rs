@@ -227,7 +227,7 @@ fn damaged_files_of_the_older_form_are_refused() {
             .contains("classifier.4.bias is there twice")
     );
     assert!(change(b"\x80\x02M\xe9\x03.", b"\x80\x02M\xe8\x03.").contains("not known"));
-    assert!(change(b"little_endianq\x01\x88", b"little_endianq\x01\x89").contains("highest byte"));
+    assert!(change(b"little_endianq\x02\x88", b"little_endianq\x02\x89").contains("highest byte"));
     assert!(refused([&good[..], b"x"].concat()).contains("1 bytes follow"));
     assert!(change(b"FloatStorage", b"FloatStorbge").contains("torch.FloatStorbge"));
 }

@@ -135,7 +135,7 @@ fn values_that_are_no_numbers_are_refused() {
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(&path, bytes).unwrap();
-    world.fails("import x.safetensors --out y.safetensors", 1, &["NaN", ".bias"]);
+    world.fails("import x.safetensors --out y.safetensors", 1, &["NaN", "conv4.weight"]);
     assert_eq!(world.names("."), ["photo.png", "x.safetensors"]);
 }
 
@@ -173,14 +173,8 @@ fn options_that_do_not_fit_are_named() {
         ("--classes twice.txt", &["\"a\" is there twice"]),
         ("--classes none.txt", &["none.txt"]),
         ("--config none.toml", &["none.toml"]),
-        ("--config caffenet", &["layers", "[4, 3, 11, 11]"]),
     ] {
-        let output = world.run(&format!("import x.pth --out y.safetensors {options}"));
-        let said = crate::common::sentence(&output);
-        if options != "--config caffenet" {
-            assert_eq!(output.status.code(), Some(2), "{options}: {said}");
-            assert!(words.iter().all(|word| said.contains(word)), "{options}: {said}");
-        }
+        world.fails(&format!("import x.pth --out y.safetensors {options}"), 2, words);
         assert!(!world.path("y.safetensors").exists(), "{options}");
     }
     let before = world.bytes("x.pth");

@@ -218,6 +218,15 @@ impl Report<'_> {
             let (count, name) = (rounded.count(), &first.theirs);
             note!("{count} tensors ({name} …) were doubles and are rounded to the nearest floats");
         }
+        if self.file.graph.is_none() && self.network.fitted.iter().any(|f| f.contains(".kernels="))
+        {
+            note!(
+                "a state dict says nothing of normalisation, padding and colours: its layers have \
+                 other widths than {}'s, and are taken to be used like them; if they are not, name \
+                 the network with --config",
+                self.network.source
+            );
+        }
         let colors = if self.colors == Colors::Bgr { "bgr" } else { "rgb" };
         if self.args.json {
             let tensor =
