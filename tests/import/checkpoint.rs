@@ -84,6 +84,35 @@ fn other_widths_without_a_graph_are_said() {
     }
 }
 
+/// torchvision's 61,100,840 parameters, Caffe's 60,965,224.
+#[test]
+fn the_shipped_networks_have_the_published_sizes() {
+    let world = world();
+    for (name, parameters) in
+        [("torchvision", 61_100_840), ("caffe-alexnet", 60_965_224), ("caffenet", 60_965_224)]
+    {
+        let config = format!("{}/configs/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let plan = world.json(&format!("inspect {config} --set data.classes=1000 --json"));
+        assert_eq!(plan["parameters"], parameters, "{name}");
+    }
+}
+
+/// What a Caffe file says of its layers is in the config: here dropout of another rate.
+#[test]
+fn what_the_graph_says_is_fitted() {
+    let world = world();
+    let mut bytes = fs::read(data("caffenet.caffemodel")).unwrap();
+    // dropout_param { dropout_ratio: 0.5 }, field 108 of the layer.
+    let at = bytes.windows(4).position(|w| w == [0xe2, 0x06, 5, 0x0d]).unwrap();
+    bytes[at + 4..at + 8].copy_from_slice(&0.4f32.to_le_bytes());
+    fs::write(world.path("x.caffemodel"), bytes).unwrap();
+    let said = world.json("import x.caffemodel --out x.safetensors --json");
+    let fitted: Vec<&str> =
+        said["fitted"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    assert!(fitted.contains(&"layer.drop6.rate=0.4"), "{fitted:?}");
+    assert!(!fitted.iter().any(|text| text.starts_with("layer.drop7")), "{fitted:?}");
+}
+
 /// The words of the table that a person reads.
 #[test]
 fn what_was_done_is_told() {

@@ -187,6 +187,14 @@ fn archives_that_are_not_pytorchs_are_refused() {
     assert!(refused(change(b"x/data.pkl", b"x/date.pkl")).contains("no data.pkl"));
     let said = refused(change(b"a.weight", b"b.weight"));
     assert!(said.contains("damaged, its checksum is wrong"), "{said}");
+    // As many entries as no file has, in an end of zip64's form.
+    let mut many = good[..good.len() - 22].to_vec();
+    let long = many.len() as u64;
+    many.extend([&b"PK\x06\x06"[..], &[0; 20]].concat());
+    many.extend([u64::MAX >> 1, u64::MAX >> 1, 46, 0].map(u64::to_le_bytes).concat());
+    many.extend([&b"PK\x06\x07\0\0\0\0"[..], &long.to_le_bytes(), &[0; 4]].concat());
+    many.extend(&good[good.len() - 22..]);
+    assert!(refused(many).contains("more than 32768 entries"));
     // A packed entry could be any size: method 8 in both of its headers.
     let mut packed = good.clone();
     for (mark, at) in [(&b"PK\x03\x04"[..], 8), (b"PK\x01\x02", 10)] {

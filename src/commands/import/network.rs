@@ -162,7 +162,24 @@ fn by_graph(config: &Config, graph: &Graph, name: &str) -> Result<Vec<String>> {
             (None, None) => {}
         }
     }
+    set.extend(dropout(config, graph));
     Ok(set)
+}
+
+/// The rates of dropout, where the graph has as many such layers.
+fn dropout(config: &Config, graph: &Graph) -> Vec<String> {
+    let layers = config.layers.iter().filter(|layer| layer.kind.name == "dropout");
+    let rates = graph.steps.iter().filter_map(|step| match step.operator {
+        Operator::Dropout(rate) => rate.to_string().parse::<f64>().ok(),
+        _ => None,
+    });
+    let (layers, rates): (Vec<_>, Vec<f64>) = (layers.collect(), rates.collect());
+    if layers.len() != rates.len() {
+        return Vec::new();
+    }
+    let pairs = layers.into_iter().zip(rates);
+    let rate = |rate: f64| Table::from_iter([("rate".to_string(), Value::Float(rate))]);
+    pairs.flat_map(|(layer, found)| changes(layer, rate(found))).collect()
 }
 
 /// The keys of a layer that does what `operator` does, beside its width.
