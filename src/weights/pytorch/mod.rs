@@ -11,12 +11,13 @@ mod archive;
 mod calls;
 mod pickle;
 mod state;
+mod values;
 
 use super::{Source, Weights};
 use anyhow::{Context, Result, bail, ensure};
-use pickle::Value;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use values::{Value, WAY_OUT};
 
 const FORMAT: &str = "a state dict of PyTorch's";
 
@@ -51,7 +52,7 @@ pub fn legacy(source: &Source) -> Result<Weights> {
     ensure!(
         *first.get(first.root) == Value::Long(MAGIC.to_vec()),
         "this is a pickle, but none that torch.save has written; {}",
-        calls::WAY_OUT
+        WAY_OUT
     );
     let version = next("its version")?;
     ensure!(

@@ -5,7 +5,8 @@
 //! Values lie in one list and name each other by their place in it, so that neither a value that
 //! holds itself nor one that is a million deep takes a stack to walk or to drop.
 
-use super::calls::{self, Function};
+use super::calls;
+use super::values::{Function, Id, Value, WAY_OUT};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 
@@ -15,35 +16,6 @@ pub const MOST_BYTES: usize = 16 << 20;
 const MOST_VALUES: usize = 1 << 18;
 /// Bytes of a text: names of parameters and keys.
 const LONGEST_TEXT: usize = 1 << 16;
-
-/// A value's place in the list.
-pub type Id = u32;
-
-/// A value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// `None`, or what says nothing of weights: a float.
-    Nothing,
-    /// A truth value.
-    Bool(bool),
-    /// An integer, of those that fit.
-    Int(i64),
-    /// An integer of many bytes, the lowest first, such as the number that PyTorch's older files
-    /// begin with.
-    Long(Vec<u8>),
-    /// A text.
-    Text(String),
-    /// A tuple or a list.
-    List(Vec<Id>),
-    /// A dictionary, in its order.
-    Dict(Vec<(Id, Id)>),
-    /// Something that could be called.
-    Function(Function),
-    /// Numbers outside of the pickle.
-    Storage(calls::Storage),
-    /// A tensor on them.
-    Tensor(calls::View),
-}
 
 /// What a pickle has made.
 #[derive(Debug)]
@@ -162,11 +134,11 @@ impl Machine<'_> {
             }
             // What makes objects of classes: INST, OBJ, NEWOBJ, NEWOBJ_EX and extension codes.
             b'i' | b'o' | 0x81 | 0x92 | 0x82..=0x84 => {
-                bail!("it makes an object of a class, which is not done here: {}", calls::WAY_OUT)
+                bail!("it makes an object of a class, which is not done here: {}", WAY_OUT)
             }
             other => bail!(
                 "the instruction {other:#04x} is none of those that a state dict needs; {}",
-                calls::WAY_OUT
+                WAY_OUT
             ),
         }
         Ok(None)

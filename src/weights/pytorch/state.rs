@@ -1,7 +1,7 @@
 //! From a pickle's values to the tensors of a state dict.
 
-use super::calls::{LONGEST_NAME, Storage, View, WAY_OUT};
-use super::pickle::{Id, Pickle, Value};
+use super::pickle::Pickle;
+use super::values::{Id, LONGEST_NAME, Storage, Value, View, WAY_OUT};
 use crate::weights::{MOST_TENSORS, Numbers, Source, Tensor};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
