@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 13] = [
     ("shard", parsers::shard),
     ("jpeg", parsers::jpeg),
     ("idx", parsers::idx),
@@ -25,6 +25,8 @@ const TARGETS: [Target; 11] = [
     ("exif", parsers::exif),
     ("image", parsers::image),
     ("text", parsers::text),
+    ("list", parsers::list),
+    ("parquet", parsers::parquet),
 ];
 
 fn seeds(target: &str) -> PathBuf {
@@ -35,7 +37,14 @@ fn seeds(target: &str) -> PathBuf {
 fn seed_files(target: &str) -> Vec<PathBuf> {
     let test_files: &[&str] = match target {
         "jpeg" => &["data/jpeg"],
-        "image" => &["data/exif", "data/hostile/libpng", "data/hostile/pillow"],
+        "image" => &[
+            "data/data_in/alpha",
+            "data/data_in/formats",
+            "data/exif",
+            "data/hostile/libpng",
+            "data/hostile/pillow",
+        ],
+        "parquet" => &["data/data_in/hf", "data/data_in/parquet"],
         _ => &[],
     };
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
