@@ -68,6 +68,15 @@ fn archives_of_samples_are_a_data_set() {
     let both = [images(&world, "named", "train"), images(&world, "named", "val")].concat();
     assert_eq!(both.len(), 20);
     check(&both, |i| ["x", "owl", "eel"][i as usize % 3]);
+    // A number stays one where names are numbers too; of two classes of one name each is its own.
+    for (names, ids) in
+        [("2,1,0", ["2", "1", "0"]), ("crane,owl,crane", ["crane (0)", "owl", "crane (2)"])]
+    {
+        let set = names.replace(',', "-");
+        world.ok(&format!("prepare webdataset w --out {set} --size 16 --classes {names}"));
+        assert_eq!(classes(&world, &set), ids.join(" "));
+        check(&images(&world, &set, "train"), |i| ids[i as usize % 3]);
+    }
     let words = ["train-003.tar is not there", "nor are 6 more"];
     let mut missing = world.command("prepare webdataset --out o --size 16");
     let output = missing.arg("w/set-train-{002..009}.tar").output().unwrap();

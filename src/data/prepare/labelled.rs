@@ -7,6 +7,7 @@
 
 use super::{Content, Item, Skipped, Source, Stored, carved, check_fraction, named};
 use crate::config_error;
+use crate::data::dataset::Class;
 use crate::data::preparation::Preparation;
 use anyhow::{Result, ensure};
 use std::collections::HashMap;
@@ -58,7 +59,7 @@ impl Gathered {
     /// Adds an image of the split `split` with the label `label`, as it is written.
     ///
     /// # Errors
-    /// If there are names, and the label is neither one of them nor the number of one; the caller
+    /// If there are names, and the label is neither the number of one nor one of them; the caller
     /// says where.
     pub(super) fn add(
         &mut self,
@@ -85,9 +86,10 @@ impl Gathered {
     fn meet(&mut self, label: &str) -> Result<u32> {
         let number = match &self.names {
             Some(names) => {
-                let named = names.iter().position(|name| name == label);
+                // A number is a number, also where classes are called by others.
                 let number = label.parse().ok().filter(|&number: &usize| number < names.len());
-                named.or(number).ok_or_else(|| {
+                let named = || names.iter().position(|name| name == label);
+                number.or_else(named).ok_or_else(|| {
                     anyhow::anyhow!(
                         "the label {label} is none of the {} classes that have names; numbers \
                          begin with 0",
@@ -157,7 +159,7 @@ impl Gathered {
         Ok(Source {
             kind: kind.into(),
             path: path.to_path_buf(),
-            classes: named(classes)?,
+            classes: distinct(classes)?,
             preparation,
             channels: 3,
             stored: Stored::Encoded,
@@ -186,4 +188,18 @@ impl Gathered {
         images.for_each(|item| item.label = places[item.label as usize]);
         order.into_iter().map(|at| std::mem::take(&mut self.met[at])).collect()
     }
+}
+
+/// Classes with these names. Where several have the same, as two of ImageNet's are cranes, their ids
+/// have their numbers.
+fn distinct(names: Vec<String>) -> Result<Vec<Class>> {
+    let mut many: HashMap<&str, usize> = HashMap::new();
+    names.iter().for_each(|name| *many.entry(name).or_default() += 1);
+    let id = |(number, name): (usize, &String)| match many[name.as_str()] {
+        1 => name.clone(),
+        _ => format!("{name} ({number})"),
+    };
+    let ids = names.iter().enumerate().map(id).collect();
+    let classes = named(ids)?.into_iter().zip(&names);
+    Ok(classes.map(|(class, name)| Class { name: name.clone(), ..class }).collect())
 }
