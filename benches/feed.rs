@@ -124,6 +124,7 @@ fn feed(
         noise: Some(noise),
         random_crops: true,
         shared_crops: 1,
+        scale: [1.0; 4],
         mean,
     };
     let mut loader = Loader::start(Request {

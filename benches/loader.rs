@@ -70,6 +70,7 @@ fn main() -> Result<()> {
         noise: Some(noise),
         random_crops: true,
         shared_crops: 1,
+        scale: [1.0; 4],
         mean: (0..GEOMETRY.crop_len()).map(|i| 100.0 + (i % 50) as f32).collect(),
     });
     let memory = |records: usize| {

@@ -4,9 +4,10 @@
 //   x, y [IMAGES][PIXELS][C]: a tower's part of a layer with JOINED_C channels, from CHANNEL on
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
-// Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32. The same
-// kernel takes the gradient back. `scale` is the forward pass in evaluation: all are kept, times
-// `factor`, the share that training keeps. x and y may be the same memory. Grid: elements / 256.
+// Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32, and then
+// multiplied by `factor`: 1 where evaluation scales. The same kernel takes the gradient back. `scale`
+// is the forward pass in evaluation: all are kept, times `factor`, the share that training keeps, or
+// 1 where training scales. x and y may be the same memory. Grid: elements / 256.
 constexpr int COUNT = IMAGES * PIXELS * C;
 
 __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,
@@ -24,13 +25,13 @@ __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned 
 
 extern "C" __global__ void __launch_bounds__(256)
 dropout(const float* x, unsigned threshold, unsigned seed_low, unsigned seed_high,
-        unsigned step, unsigned first_image, float* y) {
+        unsigned step, unsigned first_image, float factor, float* y) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= COUNT) return;
     unsigned neuron = i / C % PIXELS * JOINED_C + CHANNEL + i % C, image = i / C / PIXELS;
     unsigned random = philox(neuron % 4, neuron / 4, first_image + image, step, PURPOSE, seed_low,
                              seed_high);
-    y[i] = random >= threshold ? x[i] : 0.f;
+    y[i] = random >= threshold ? __fmul_rn(x[i], factor) : 0.f;
 }
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -2,7 +2,7 @@
 // operation rounded, which gives the CPU's bits (src/data/augment).
 //
 //   crops [images][H][W][C] bytes, mean [H][W][C]
-//   colours [images][C + 1]: of each image the shift of each channel (colour noise), then the scale
+//   colours [images][2][C]: of each image the shift of each channel (colour noise), then its scale
 //   y [IMAGES][H][W][C]; what a smaller batch leaves of it becomes 0, so that it is in no sum
 //
 // Grid: elements / 256.
@@ -17,7 +17,7 @@ input(const unsigned char* __restrict__ crops, const float* __restrict__ mean,
         y[i] = 0.f;
         return;
     }
-    const float* colour = colours + image * (C + 1);
+    const float* colour = colours + image * 2 * C;
     float centred = __fsub_rn(float(crops[i]), mean[i % IMAGE]);
-    y[i] = __fmul_rn(__fadd_rn(centred, colour[i % C]), colour[C]);
+    y[i] = __fmul_rn(__fadd_rn(centred, colour[i % C]), colour[C + i % C]);
 }

@@ -30,6 +30,7 @@ fn augmentation(geometry: Geometry) -> Augmentation {
         random_crops: true,
         shared_crops: 1,
         mean: (0..geometry.crop_len()).map(|i| 100.0 + (i % 97) as f32 * 0.3).collect(),
+        scale: [0.017, 0.5, 3.0, f32::NAN],
     }
 }
 
@@ -173,8 +174,8 @@ fn bytes_go_up_and_no_more_than_the_batch_has() {
             let before = standin::counters().upload_bytes;
             engine.forward(&run(count as usize, false, 0), buffer.view()).unwrap();
             engine.probabilities().unwrap();
-            // To both devices: a byte a value, and four floats for the colours.
-            let image = GEOMETRY.crop_len() as u64 + 4 * 4;
+            // To both devices: a byte a value, and six floats for the colours.
+            let image = GEOMETRY.crop_len() as u64 + 4 * 6;
             assert_eq!(standin::counters().upload_bytes - before, 2 * u64::from(count) * image);
         }
     });
@@ -191,7 +192,7 @@ fn what_does_not_fit_the_plan_is_refused() {
         };
         let buffer = crops(&form, &a, 11, false);
         refused(&mut engine, 11, buffer.view(), "a batch of 11 images");
-        refused(&mut engine, 10, buffer.view(), "at most 10 of 432 and 4");
+        refused(&mut engine, 10, buffer.view(), "at most 10 of 432 and 6");
         // Input that is no image comes as floats.
         refused(&mut engine, 1, CropView::Floats(&[0.0; 431]), "431 values");
         let error = engine.form(&[0.0; 3]).err().unwrap().to_string();

@@ -120,7 +120,10 @@ fn frozen_layers_stay_and_the_others_learn_as_before() {
     );
     for (frozen, which) in [("conv1", vec![0]), ("conv2", vec![1]), ("conv1\",\"fc3", vec![0, 2])] {
         let run = format!("f{which:?}").replace([' ', ',', '[', ']'], "");
-        world.ok(&format!("{one} --set train.freeze=[\"{frozen}\"] --run {run}"));
+        match which.len() {
+            1 => world.ok(&format!("{one} --set train.freeze=[\"{frozen}\"] --run {run}")),
+            _ => world.ok(&format!("{one} --freeze conv1,fc3 --run {run}")),
+        };
         let file = format!("{run}/last.safetensors");
         let stayed: Vec<&str> = which.iter().map(|&i: &usize| weights[i]).collect();
         assert_eq!(all(&same(&world, "start/last.safetensors", &file), true), stayed);
@@ -132,8 +135,31 @@ fn frozen_layers_stay_and_the_others_learn_as_before() {
     }
     let set = "--set train.freeze=[\"conv1\",\"conv2\",\"fc3\",\"fc4\"] --run none";
     world.fails(&format!("{one} {set}"), 2, &["train.freeze leaves no layer that learns"]);
-    let set = "--set train.freeze=[\"pool1\"] --run none";
+    let set = "--freeze pool1 --run none";
     world.fails(&format!("{one} {set}"), 2, &["train.freeze", "\"pool1\""]);
+}
+
+/// Halves are exact: of half the pixels twice the weights make the same sums, in training's first
+/// step and in evaluation.
+#[test]
+fn pixels_are_scaled_as_the_config_says() {
+    let world = World::new();
+    let one = "train --config net.toml --set train.epochs=1 --set schedule.rate=0";
+    let both = [("plain", "0.01", ""), ("halved", "0.02", " --set data.scale=[0.5,0.5,0.5]")];
+    let [plain, halved] = both.map(|(run, sigma, scale)| {
+        world.ok(&format!("{one} --set layer.conv1.weight_sigma={sigma}{scale} --run {run}"));
+        let eval = world.json(&format!("eval {run}/last.safetensors --ten-crop --json"));
+        (world.timeless(run), eval["log_loss"].clone())
+    });
+    assert_eq!(plain, halved);
+    let uneven = format!("{one} --set layer.conv1.weight_sigma=0.02 --set data.scale=[0.5,1,0.5]");
+    world.ok(&format!("{uneven} --run uneven"));
+    assert_ne!(world.timeless("uneven"), plain.0);
+    let wrong = [("[0.5]", "3 channels"), ("[1,0,1]", "not 0"), ("[1,nan,1]", "factor")];
+    for (scale, words) in wrong {
+        let args = format!("{one} --set data.scale={scale} --run none");
+        world.fails(&args, 2, &["data.scale", words]);
+    }
 }
 
 #[test]

@@ -86,6 +86,7 @@ fn in_a_loader_thread() {
                 noise: None,
                 random_crops: true,
                 shared_crops: 1,
+                scale: [1.0; 4],
                 mean,
             }),
             crops: Crops::Centre,

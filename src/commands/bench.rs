@@ -103,6 +103,7 @@ pub fn random_batch(engine: &mut dyn Engine, seed: u64) -> Result<(CropBuffer, V
         noise: None,
         random_crops: true,
         shared_crops: 1,
+        scale: [1.0; 4],
         mean,
     };
     a.check()?;

@@ -72,6 +72,10 @@ pub struct Data {
     /// Takes training crops anywhere in the image; `false`: from its centre, for comparison.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub random_crops: bool,
+    /// What each channel is multiplied with once the mean is subtracted, red first; 1 in the paper.
+    /// Weights of others expect it (`alexnet import`): torchvision's 1 / (255 · deviation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Vec<f64>>,
     /// Mirrors each training image with probability ½.
     #[serde(default = "yes")]
     pub flip: bool,
@@ -339,6 +343,10 @@ impl Config {
         }
         if let Some(channels) = self.data.channels.filter(|c| *c != 1 && *c != 3) {
             return fail("data.channels", channels.to_string(), "1 (grey) or 3 (RGB)");
+        }
+        let usable = |scale: &&f64| !(scale.is_normal() && (**scale as f32).is_normal());
+        if let Some(scale) = self.data.scale.iter().flatten().find(usable) {
+            return fail("data.scale", scale.to_string(), "a factor for each channel, not 0");
         }
         if self.data.classes.is_some_and(|n| !(2..=1 << 20).contains(&n)) {
             return fail(

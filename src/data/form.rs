@@ -49,8 +49,8 @@ pub enum CropView<'a> {
     Bytes {
         /// `[crops, crop, crop, channels]`, as stored, but flipped.
         pixels: &'a [u8],
-        /// `[crops, channels + 1]`: what is added to each channel, and what everything is then
-        /// multiplied by.
+        /// `[crops, 2, channels]`: what is added to each channel, and what it is then multiplied
+        /// by.
         colours: &'a [f32],
     },
 }
@@ -79,7 +79,7 @@ impl CropBuffer {
             Form::Floats => Memory::Floats(vec![0.0; values]),
             Form::Bytes(take) => Memory::Bytes {
                 pixels: take(values)?,
-                colours: vec![0.0; most * (geometry.channels + 1)],
+                colours: vec![0.0; most * 2 * geometry.channels],
             },
         };
         Ok(CropBuffer { memory, geometry: *geometry, crops: 0 })
@@ -109,7 +109,7 @@ impl CropBuffer {
             Memory::Floats(all) => CropView::Floats(&all[..values]),
             Memory::Bytes { pixels, colours } => CropView::Bytes {
                 pixels: &pixels[..values],
-                colours: &colours[..self.crops * (channels + 1)],
+                colours: &colours[..self.crops * 2 * channels],
             },
         }
     }
@@ -122,7 +122,7 @@ impl CropBuffer {
             Memory::Floats(all) => CropViewMut::Floats(&mut all[..values]),
             Memory::Bytes { pixels, colours } => CropViewMut::Bytes {
                 pixels: &mut pixels[..values],
-                colours: &mut colours[..self.crops * (channels + 1)],
+                colours: &mut colours[..self.crops * 2 * channels],
             },
         }
     }
@@ -133,7 +133,7 @@ impl CropBuffer {
         each: usize,
     ) -> impl IndexedParallelIterator<Item = CropViewMut<'_>> {
         let values = each * self.geometry.crop_len();
-        let colour_len = each * (self.geometry.channels + 1);
+        let colour_len = each * 2 * self.geometry.channels;
         match self.view_mut() {
             CropViewMut::Floats(all) => {
                 Either::Left(all.par_chunks_mut(values).map(CropViewMut::Floats))
@@ -189,9 +189,9 @@ impl CropViewMut<'_> {
             }
             CropViewMut::Bytes { pixels, colours } => {
                 augmentation.cut(&mut pixels[crop * values..][..values], image, draw);
-                let colours = &mut colours[crop * (channels + 1)..][..channels + 1];
+                let colours = &mut colours[crop * 2 * channels..][..2 * channels];
                 colours[..channels].copy_from_slice(&draw.shift[..channels]);
-                colours[channels] = draw.scale;
+                colours[channels..].copy_from_slice(&draw.scale[..channels]);
             }
         }
     }
@@ -214,11 +214,12 @@ mod tests {
             random_crops: true,
             shared_crops: 1,
             mean,
+            scale: [1.0; 4],
         };
         let image: Vec<u8> = (10..19).collect();
         let mut draws = [a.centre(); 3];
         (draws[1].top, draws[1].left) = (1, 1);
-        (draws[2].flip, draws[2].shift[0], draws[2].scale) = (true, 0.5, 2.0);
+        (draws[2].flip, draws[2].shift[0], draws[2].scale[0]) = (true, 0.5, 2.0);
         let take = |bytes| -> Result<Bytes> { Ok(Box::new(vec![9u8; bytes])) };
         for form in [Form::Floats, Form::Bytes(Arc::new(take))] {
             let mut buffer = CropBuffer::new(&form, &geometry, 4).unwrap();

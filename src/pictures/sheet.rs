@@ -43,6 +43,7 @@ pub fn contact(dataset: &Dataset, options: &Options) -> Result<Canvas> {
         flip: true,
         noise: (channels > 1).then_some(Noise { sigma: 0.1, vectors, rescale: false }),
         random_crops: true,
+        scale: [1.0; 4],
         shared_crops: 1,
         mean: vec![0.0; geometry.crop_len()],
     };

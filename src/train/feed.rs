@@ -39,8 +39,13 @@ impl Cropping {
             (&self.form, &other.form),
             (Form::Floats, Form::Floats) | (Form::Bytes(_), Form::Bytes(_))
         );
-        same_form && a.geometry == b.geometry && a.mean == b.mean
+        same_form && a.geometry == b.geometry && a.mean == b.mean && a.scale == b.scale
     }
+}
+
+/// What images of so many channels are called.
+fn color(channels: usize) -> &'static str {
+    if channels == 1 { "grey" } else { "RGB" }
 }
 
 /// The augmentation that `data` asks for, fitted to a data set's size and statistics.
@@ -57,8 +62,19 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
         return Err(config_error!(
             "data.channels = {wanted}, but the data set's images have {channels} ({}); leave the \
              key out to take what there is",
-            if channels == 1 { "grey" } else { "RGB" }
+            color(channels)
         ));
+    }
+    let mut scale = [1.0; 4];
+    if let Some(wanted) = &data.scale {
+        if wanted.len() != channels {
+            return Err(config_error!(
+                "data.scale = {wanted:?}: the data set's images have {channels} channels ({}), and \
+                 each needs one factor",
+                color(channels)
+            ));
+        }
+        scale.iter_mut().zip(wanted).for_each(|(to, &from)| *to = from as f32);
     }
     let statistics = &facts.statistics;
     let (top, left) = ((height - crop) / 2, (width - crop) / 2);
@@ -80,6 +96,7 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
         random_crops: data.random_crops,
         shared_crops: data.shared_crops as u32,
         mean,
+        scale,
     };
     augmentation.check()?;
     Ok(augmentation)

@@ -334,7 +334,8 @@ pub fn all() -> Vec<Case> {
             case(kind, "size = 3, stride = 1", [5, 4, 2], 2).values(Steps),
         ]);
     }
-    for rate in ["", "rate = 0.3", "rate = 0.0", "rate = 0.875"] {
+    let trained = "rate = 0.3, scale = \"train\"";
+    for rate in ["", "rate = 0.3", "rate = 0.0", "rate = 0.875", trained] {
         cases.extend([
             case("dropout", rate, [3, 4, 5], 3),
             case("dropout", rate, [1, 1, 19], 3),

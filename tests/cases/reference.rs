@@ -235,7 +235,8 @@ fn softmax(x: &Maps) -> Maps {
     Maps::from(x.shape(), |y, column, c| (x.at(y, column, c) - most).exp() / sum)
 }
 
-/// Paper section 4.2: in training zero with probability `rate`, in evaluation times 1 − `rate`.
+/// Paper section 4.2: in training zero with probability `rate`, in evaluation times 1 − `rate`; with
+/// `scale = "train"` in training over 1 − `rate` instead.
 ///
 /// Neuron j, counted row, column, channel over all towers, is dropped where word j mod 4 of the
 /// random block with counter (j / 4, image, step, 2·2²⁴ + 24 bits of the name's CRC-32) is below
@@ -245,13 +246,17 @@ fn dropout(case: &Case, image: usize, x: &Maps) -> Maps {
     let purpose = 2 << 24 | (crc32(NAME.as_bytes()) & 0xff_ffff);
     Maps::from(x.shape(), |y, column, c| {
         let value = x.at(y, column, c);
+        let (kept, all) = match case.settings.get("scale").and_then(Value::as_str) {
+            Some("train") => (value / (1.0 - rate), value),
+            _ => (value, value * (1.0 - rate)),
+        };
         if !case.training {
-            return value * (1.0 - rate);
+            return all;
         }
         let j = (y * x.width + column) * case.all_channels + case.channels.start + c;
         let counter = [j as u32 / 4, FIRST_IMAGE + image as u32, STEP, purpose];
         let word = philox(counter, [SEED as u32, (SEED >> 32) as u32])[j % 4];
-        if f64::from(word) < rate * 2f64.powi(32) { 0.0 } else { value }
+        if f64::from(word) < rate * 2f64.powi(32) { 0.0 } else { kept }
     })
 }
 

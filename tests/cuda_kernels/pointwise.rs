@@ -58,7 +58,7 @@ fn dropout_keeps_what_the_cpu_keeps() {
         let kernel = |name| (kernel_source!("dropout.cu"), &all[..], name);
         launch(&device, kernel("dropout"), each(len), |a| {
             let a = a.buffer(&x_gpu).word(threshold).word(seed as u32).word((seed >> 32) as u32);
-            a.word(step).word(first_image).buffer(&y)
+            a.word(step).word(first_image).float(1.25).buffer(&y)
         });
         let want: Vec<f32> = (0..len)
             .map(|i| {
@@ -66,7 +66,7 @@ fn dropout_keeps_what_the_cpu_keeps() {
                 let neuron = (pixel * joined + channel + i % c) as u32;
                 let counter = [neuron / 4, first_image + image as u32, step, purpose];
                 let words = alexnet::random::philox(counter, [seed as u32, (seed >> 32) as u32]);
-                if words[neuron as usize % 4] >= threshold { x[i] } else { 0.0 }
+                if words[neuron as usize % 4] >= threshold { x[i] * 1.25 } else { 0.0 }
             })
             .collect();
         assert_eq!(read(&device, &y), want);

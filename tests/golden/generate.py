@@ -259,8 +259,9 @@ def forward(net, images, parameters, step=1, train=True, margins=None):
             maps = [torch.tanh(x) for x in maps]
         elif kind == "dropout" and train:
             mask = kept(net, layer, shape, step).permute(0, 3, 1, 2)
-            maps = [x * m for x, m in zip(maps, mask.chunk(len(maps), 1))]
-        elif kind == "dropout":
+            stay = 1 - layer["rate"] if layer.get("scale") == "train" else 1
+            maps = [x * m / stay for x, m in zip(maps, mask.chunk(len(maps), 1))]
+        elif kind == "dropout" and layer.get("scale") != "train":
             maps = [x * (1 - layer["rate"]) for x in maps]
     return torch.cat(maps, 1).flatten(1)
 

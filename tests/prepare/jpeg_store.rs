@@ -67,6 +67,7 @@ fn the_loader_reads_them_with_any_number_of_threads() {
                 noise: None,
                 random_crops: true,
                 shared_crops: 1,
+                scale: [1.0; 4],
                 mean,
             }),
             crops: Crops::Centre,

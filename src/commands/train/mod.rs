@@ -56,6 +56,9 @@ pub struct Args {
     /// init.from (fine-tuning).
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     init: Option<PathBuf>,
+    /// Leave these layers as they are, such as conv1,conv2; short for --set train.freeze=[...].
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
+    freeze: Vec<String>,
     /// Go on with the run of --run, or with the newest. What --set says counts first, then --config,
     /// then the folder's config.toml, then the checkpoint.
     #[arg(long)]
@@ -66,7 +69,10 @@ pub struct Args {
 }
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(mut args: Args) -> Result<()> {
+    if !args.freeze.is_empty() {
+        args.set.push(format!("train.freeze={:?}", args.freeze));
+    }
     let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
     let (mut config, source) = read_config(&args, old.as_ref())?;
     let place = args.device.resolve(config.towers)?;

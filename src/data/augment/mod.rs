@@ -5,7 +5,7 @@
 //! pixels. For a GPU, [`Augmentation::cut`] moves the bytes alone, and `kernels/input.cu` does the
 //! arithmetic. For every value of the crop:
 //!
-//! `out[y, x, c] = ((pixel as f32 - mean[y, x, c]) + shift[c]) * scale`
+//! `out[y, x, c] = ((pixel as f32 - mean[y, x, c]) + shift[c]) * scale[c]`
 //!
 //! with each operation rounded to f32 in this order and none of them fused, where `pixel` is the
 //! stored byte at `(top + y, left + x)`, or at `(top + y, left + crop - 1 - x)` if flipped. The
@@ -70,8 +70,9 @@ pub struct Draw {
     pub flip: bool,
     /// Added to each channel, in grey levels; as many are used as there are channels.
     pub shift: [f32; 4],
-    /// What the centred and shifted values are multiplied by.
-    pub scale: f32,
+    /// What the centred and shifted values of each channel are multiplied by; as many are used as
+    /// there are channels.
+    pub scale: [f32; 4],
 }
 
 /// How a data set's images become crops; the same for every image of a run.
@@ -90,6 +91,9 @@ pub struct Augmentation {
     pub shared_crops: u32,
     /// The centre crop of the mean image, `[crop, crop, channels]`.
     pub mean: Vec<f32>,
+    /// What each channel is multiplied by once the mean is subtracted, in training and evaluation;
+    /// 1 in the paper.
+    pub scale: [f32; 4],
 }
 
 impl Augmentation {
@@ -167,7 +171,8 @@ impl Augmentation {
                 }
             }
             if noise.rescale {
-                draw.scale = 1.0 / (1.0 + noise.sigma);
+                let rescale = 1.0 / (1.0 + noise.sigma);
+                draw.scale.iter_mut().for_each(|scale| *scale *= rescale);
             }
         }
         draw
@@ -195,7 +200,7 @@ impl Augmentation {
     }
 
     fn at(&self, top: usize, left: usize, flip: bool) -> Draw {
-        Draw { top, left, flip, shift: [0.0; 4], scale: 1.0 }
+        Draw { top, left, flip, shift: [0.0; 4], scale: self.scale }
     }
 
     /// Writes the crop that `draw` describes to `out`, `[crop, crop, channels]`, from `image`,

@@ -35,6 +35,7 @@ impl<const C: usize> Fill<f32> for Apply<'_, C> {
         let Geometry { width, crop, .. } = a.geometry;
         let row = crop * C;
         let shift: [f32; RUN] = std::array::from_fn(|i| draw.shift[i % C]);
+        let scale: [f32; RUN] = std::array::from_fn(|i| draw.scale[i % C]);
         let begin = (draw.top * width + draw.left) * C;
         let rows = out.chunks_exact_mut(row).zip(a.mean.chunks_exact(row));
         for (y, (out, mean)) in rows.enumerate() {
@@ -44,17 +45,17 @@ impl<const C: usize> Fill<f32> for Apply<'_, C> {
             if draw.flip {
                 let (pixels_rest, pixels) = pixels.as_rchunks::<RUN>();
                 for ((out, pixels), mean) in out.iter_mut().zip(pixels.iter().rev()).zip(mean) {
-                    apply_run(out, &flip_run::<S, C>(s, pixels), mean, &shift, draw.scale);
+                    apply_run(out, &flip_run::<S, C>(s, pixels), mean, &shift, &scale);
                 }
                 let mut flipped = [0; RUN];
                 flip::<C>(&mut flipped[..pixels_rest.len()], pixels_rest);
-                apply_run(out_rest, &flipped, mean_rest, &shift, draw.scale);
+                apply_run(out_rest, &flipped, mean_rest, &shift, &scale);
             } else {
                 let (pixels, pixels_rest) = pixels.as_chunks::<RUN>();
                 for ((out, pixels), mean) in out.iter_mut().zip(pixels).zip(mean) {
-                    apply_run(out, pixels, mean, &shift, draw.scale);
+                    apply_run(out, pixels, mean, &shift, &scale);
                 }
-                apply_run(out_rest, pixels_rest, mean_rest, &shift, draw.scale);
+                apply_run(out_rest, pixels_rest, mean_rest, &shift, &scale);
             }
         }
     }
@@ -162,8 +163,9 @@ fn flip_colours(pixels: &[u8; RUN]) -> [u8; RUN] {
 }
 
 #[inline(always)]
-fn apply_run(out: &mut [f32], pixels: &[u8], mean: &[f32], shift: &[f32; RUN], scale: f32) {
-    for (((out, pixel), mean), shift) in out.iter_mut().zip(pixels).zip(mean).zip(shift) {
+fn apply_run(out: &mut [f32], pixels: &[u8], mean: &[f32], shift: &[f32; RUN], scale: &[f32; RUN]) {
+    let colour = shift.iter().zip(scale);
+    for (((out, pixel), mean), (shift, scale)) in out.iter_mut().zip(pixels).zip(mean).zip(colour) {
         *out = ((f32::from(*pixel) - mean) + shift) * scale;
     }
 }
@@ -183,7 +185,7 @@ mod tests {
                 for c in 0..channels {
                     let pixel = image[((draw.top + y) * width + column) * channels + c];
                     let mean = a.mean[(y * crop + x) * channels + c];
-                    out.push((((pixel as f32 - mean) + draw.shift[c]) * draw.scale).to_bits());
+                    out.push((((pixel as f32 - mean) + draw.shift[c]) * draw.scale[c]).to_bits());
                 }
             }
         }
@@ -205,10 +207,12 @@ mod tests {
                     random_crops: true,
                     shared_crops: 1,
                     mean,
+                    scale: [1.0; 4],
                 };
                 for flip in [false, true] {
                     let shift = [1.3, -7.7, 0.1, f32::NAN];
-                    each(&a, &image, &Draw { top: 2, left: 3, flip, shift, scale: 1.0 / 1.1 });
+                    let scale = [1.0 / 1.1, 0.017, 3.0, f32::NAN];
+                    each(&a, &image, &Draw { top: 2, left: 3, flip, shift, scale });
                 }
             }
         }
@@ -231,7 +235,7 @@ mod tests {
     fn every_level_cuts_the_same_bytes() {
         cases(|a, image, draw| {
             let bytes = Augmentation { mean: vec![0.0; a.mean.len()], ..a.clone() };
-            let as_is = Draw { shift: [0.0; 4], scale: 1.0, ..*draw };
+            let as_is = Draw { shift: [0.0; 4], scale: [1.0; 4], ..*draw };
             at_each_level(|level| {
                 let mut out = vec![0; a.geometry.crop_len()];
                 a.cut(&mut out, image, draw);

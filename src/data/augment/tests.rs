@@ -3,7 +3,16 @@ use super::*;
 fn augmentation(height: usize, width: usize, channels: usize, crop: usize) -> Augmentation {
     let geometry = Geometry { height, width, channels, crop };
     let mean = vec![0.0; geometry.crop_len()];
-    Augmentation { geometry, flip: true, noise: None, random_crops: true, shared_crops: 1, mean }
+    let scale = [1.0; 4];
+    Augmentation {
+        geometry,
+        flip: true,
+        noise: None,
+        random_crops: true,
+        shared_crops: 1,
+        mean,
+        scale,
+    }
 }
 
 /// The paper's geometry, without noise.
@@ -19,7 +28,7 @@ fn noise(rescale: bool) -> Noise {
 }
 
 fn place(top: usize, left: usize, flip: bool) -> Draw {
-    Draw { top, left, flip, shift: [0.0; 4], scale: 1.0 }
+    Draw { top, left, flip, shift: [0.0; 4], scale: [1.0; 4] }
 }
 
 /// An image of 3×4 pixels whose red counts 0, 1, 2 …, green is 100 more and blue 200 more.
@@ -34,9 +43,10 @@ fn crops_by_hand() {
     assert_eq!(out, [2., 102., 202., 1., 101., 201., 6., 106., 206., 5., 105., 205.]);
     // The mean is not flipped: 10 is subtracted on the left of the crop.
     a.mean = [10., 10., 10., 0., 0., 0.].repeat(2);
-    let draw = Draw { shift: [1.0, -2.0, 4.0, 9.0], scale: 0.5, ..place(0, 1, true) };
+    let draw =
+        Draw { shift: [1.0, -2.0, 4.0, 9.0], scale: [0.5, 0.5, 2.0, 9.0], ..place(0, 1, true) };
     a.apply(&mut out, &image, &draw);
-    assert_eq!(out, [-3.5, 45., 98., 1., 49.5, 102.5, -1.5, 47., 100., 3., 51.5, 104.5]);
+    assert_eq!(out, [-3.5, 45., 392., 1., 49.5, 410., -1.5, 47., 400., 3., 51.5, 418.]);
 }
 
 /// CRC-32 of the crops' bytes and two of their values, from numpy:
@@ -72,7 +82,7 @@ fn crops_have_the_bits_of_numpy() {
             (0..a.geometry.image_len()).map(|i| ((i * 37 + i / 11) % 256) as u8).collect();
         let mut out = vec![0.0; a.geometry.crop_len()];
         let shift = [1.25, -7.3, 0.1, 0.0];
-        a.apply(&mut out, &image, &Draw { shift, scale: 1.0 / 1.1, ..place(top, left, flip) });
+        a.apply(&mut out, &image, &Draw { shift, scale: [1.0 / 1.1; 4], ..place(top, left, flip) });
         let bytes: Vec<u8> = out.iter().flat_map(|v| v.to_le_bytes()).collect();
         assert_eq!((out[0], out[out.len() - 1]), (first, last));
         assert_eq!(crc32fast::hash(&bytes), crc, "{channels} {top} {left} {flip}");
@@ -129,7 +139,7 @@ fn color_noise_has_the_asked_deviation_along_each_component() {
     let mut products = [[0.0; 3]; 3];
     for image in 0..n {
         let draw = a.training(1, 1, image, image, true);
-        assert_eq!((draw.shift[3], draw.scale), (0.0, 1.0));
+        assert_eq!((draw.shift[3], draw.scale), (0.0, [1.0; 4]));
         let alphas: [f64; 3] = std::array::from_fn(|i| {
             let component = noise(false).vectors[3 * i..3 * i + 3].to_vec();
             let dot: f64 = (0..3).map(|c| f64::from(component[c]) * f64::from(draw.shift[c])).sum();
@@ -154,7 +164,7 @@ fn color_noise_is_for_coloured_training_images_only() {
     let a = Augmentation { noise: Some(noise(true)), ..paper() };
     let with = a.training(1, 1, 0, 0, true);
     assert_ne!(with.shift, [0.0; 4]);
-    assert_eq!(with.scale, 1.0 / 1.1);
+    assert_eq!(with.scale, [1.0 / 1.1; 4]);
     assert_ne!(with.shift, a.training(1, 1, 1, 0, true).shift);
     assert_ne!(with.shift, a.training(1, 2, 0, 0, true).shift);
     // Without it the crop is the same one.

@@ -72,6 +72,7 @@ fn augmentation() -> Augmentation {
         random_crops: true,
         shared_crops: 1,
         mean,
+        scale: [0.5, 1.0, 0.017, 1.0],
     }
 }
 
@@ -210,12 +211,14 @@ fn bytes_become_the_same_floats() {
             for (floats, bytes) in floats.iter().zip(&bytes) {
                 let images = bytes.bytes.chunks(geometry.crop_len());
                 let ours: Vec<u32> = images
-                    .zip(bytes.images.chunks(channels + 1))
+                    .zip(bytes.images.chunks(2 * channels))
                     .flat_map(|(pixels, colours)| {
                         let values = pixels.iter().zip(&a.mean).enumerate();
                         values.map(move |(i, (&pixel, mean))| {
                             let centred = f32::from(pixel) - mean;
-                            ((centred + colours[i % channels]) * colours[channels]).to_bits()
+                            let (shift, scale) =
+                                (colours[i % channels], colours[channels + i % channels]);
+                            ((centred + shift) * scale).to_bits()
                         })
                     })
                     .collect();

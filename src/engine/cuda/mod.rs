@@ -53,7 +53,7 @@ pub struct Cuda {
 /// Pinned memory for what goes to the GPUs with a batch's crops, which lie in pinned memory of
 /// their own.
 struct Host {
-    /// [images, channels + 1]
+    /// [images, 2 * channels]
     colours: Pinned<f32>,
     /// `[images]`
     labels: Pinned<i32>,
@@ -75,7 +75,7 @@ impl Cuda {
         let network = Arc::new(Network::new(plan, devices, layout)?);
         let (first, input) = (&network.devices[0], network.plan.input);
         let host = Host {
-            colours: first.pinned(network.plan.batch * (input.channels + 1))?,
+            colours: first.pinned(network.plan.batch * 2 * input.channels)?,
             labels: first.pinned(network.plan.batch)?,
         };
         let workers = (0..network.devices.len())
@@ -100,7 +100,7 @@ impl Cuda {
         };
         let (plan, Host { colours: host_colours, labels: host_labels }) =
             (&self.network.plan, &mut self.host);
-        let (values, colour_len) = (plan.input.len(), plan.input.channels + 1);
+        let (values, colour_len) = (plan.input.len(), 2 * plan.input.channels);
         let given = [("bytes", pixels.len(), values), ("colours", colours.len(), colour_len)];
         check_images(plan, run, &given)?;
         host_colours[..colours.len()].copy_from_slice(colours);

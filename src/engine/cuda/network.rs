@@ -39,7 +39,7 @@ pub struct Network {
 pub struct Input {
     /// [images, input], bytes of the crops.
     pub crops: Buffer<u8>,
-    /// [images, channels + 1], shift of each channel and scale.
+    /// [images, 2 * channels], shift of each channel, then scale of each.
     pub colours: Buffer<f32>,
     /// [input], 0 until it is given.
     pub mean: Buffer<f32>,
@@ -114,7 +114,7 @@ fn input(device: &Device, plan: &Plan, images: usize) -> Result<Input> {
     device.compute.zero(&mean)?;
     Ok(Input {
         crops: device.buffer(plan.input.len() * images)?,
-        colours: device.buffer((plan.input.channels + 1) * images)?,
+        colours: device.buffer(2 * plan.input.channels * images)?,
         mean,
         uploaded: device.event(false)?,
         taken: device.event(false)?,

@@ -24,7 +24,7 @@ impl Dropout {
             mask: Launch::each(source, all.clone(), "dropout", count),
             scale: Launch::each(source, all, "scale", count),
             threshold: self.threshold(),
-            keep: (1.0 - self.rate) as f32,
+            factors: self.factors(),
         }
     }
 }
@@ -33,20 +33,20 @@ pub(super) struct DropoutLaunches {
     mask: Launch,
     scale: Launch,
     threshold: u32,
-    keep: f32,
+    factors: (f32, f32),
 }
 
 impl DropoutLaunches {
     fn mask(&self, call: &Call<'_>, from: &Buffer<f32>, to: &Buffer<f32>) -> Result<()> {
         let run = call.run;
-        // SAFETY: `dropout` takes two buffers and five words between them; it reads `from` and
+        // SAFETY: `dropout` takes two buffers and six words between them; it reads `from` and
         // writes `to` at IMAGES * PIXELS * C places. The callers give input and output, or their
         // gradients, all of which the plan made that large.
         unsafe {
             self.mask.run(call.stream, |a| {
                 let a = a.buffer(from).word(self.threshold);
                 let a = a.word(run.seed as u32).word((run.seed >> 32) as u32);
-                a.word(run.step).word(run.first_image).buffer(to)
+                a.word(run.step).word(run.first_image).float(self.factors.0).buffer(to)
             })
         }
     }
@@ -63,7 +63,9 @@ impl Launches for DropoutLaunches {
         }
         // SAFETY: `scale` reads x and writes y at as many places as the layer has values, which the
         // plan gave both of them room for.
-        unsafe { self.scale.run(call.stream, |a| a.buffer(call.x).float(self.keep).buffer(call.y)) }
+        unsafe {
+            self.scale.run(call.stream, |a| a.buffer(call.x).float(self.factors.1).buffer(call.y))
+        }
     }
 
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {

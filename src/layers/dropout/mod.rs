@@ -1,5 +1,7 @@
 //! Dropout (paper section 4.2): in training each neuron's output is zero with probability `rate`;
-//! in evaluation all outputs are used, times 1 − `rate`.
+//! in evaluation all outputs are used, times 1 − `rate`. With `scale = "train"`, what everybody else
+//! does today, those that stay are divided by 1 − `rate` in training instead, and evaluation leaves
+//! all as they are: weights trained in one way do not fit the other.
 //!
 //! The mask is not stored: neuron j of image i at step s is kept where word j mod 4 of the block j
 //! / 4 of the stream (seed, dropout of this layer, s, i) is at least rate · 2³². j counts the
@@ -17,7 +19,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-/// `dropout`, with the key `rate`.
+/// `dropout`, with the keys of [`DropoutSettings`].
 pub const KIND: Kind = Kind {
     name: "dropout",
     family: Family::Plain,
@@ -37,6 +39,26 @@ struct DropoutSettings {
     /// The probability that an output is set to zero.
     #[serde(default = "half")]
     rate: f64,
+    /// When outputs are scaled, so that their mean is the same in training and evaluation.
+    #[serde(default, skip_serializing_if = "ScaleAt::is_test")]
+    scale: ScaleAt,
+}
+
+/// When outputs are scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScaleAt {
+    /// In evaluation, by 1 − `rate`: the paper.
+    #[default]
+    Test,
+    /// In training, by 1 / (1 − `rate`): Caffe, PyTorch and others.
+    Train,
+}
+
+impl ScaleAt {
+    fn is_test(&self) -> bool {
+        *self == ScaleAt::Test
+    }
 }
 
 fn half() -> f64 {
@@ -48,6 +70,7 @@ impl Settings for DropoutSettings {
         Ok(Box::new(Dropout {
             name: place.name.to_string(),
             rate: self.rate,
+            scale: self.scale,
             shape: place.input,
             first_channel: place.channels.start,
             all_channels: place.all_channels,
@@ -65,6 +88,8 @@ pub struct Dropout {
     pub name: String,
     /// The probability that a value is dropped.
     pub rate: f64,
+    /// When values are scaled.
+    pub scale: ScaleAt,
     /// Of its input and its output.
     pub shape: Shape,
     /// Where this tower's channels begin among all towers'.
@@ -91,11 +116,19 @@ impl Dropout {
         (self.rate * 4_294_967_296.0) as u32
     }
 
-    /// Sets the dropped values of one image to zero.
+    /// What the values that stay are multiplied with: in training, and in evaluation, where all stay.
+    pub fn factors(&self) -> (f32, f32) {
+        match self.scale {
+            ScaleAt::Test => (1.0, (1.0 - self.rate) as f32),
+            ScaleAt::Train => ((1.0 / (1.0 - self.rate)) as f32, 1.0),
+        }
+    }
+
+    /// Sets the dropped values of one image to zero, and multiplies the others.
     fn mask(&self, run: &Run, image: usize, values: &mut [f32]) {
         let image = run.first_image + image as u32;
         let stream = Stream::new(run.seed, Purpose::Dropout(&self.name), run.step, image);
-        let threshold = self.threshold();
+        let (threshold, (factor, _)) = (self.threshold(), self.factors());
         let (mut at, mut block) = (u32::MAX, [0; 4]);
         for (pixel, values) in values.chunks_exact_mut(self.shape.channels).enumerate() {
             let first = pixel * self.all_channels + self.first_channel;
@@ -105,9 +138,8 @@ impl Dropout {
                     at = neuron / 4;
                     block = stream.block(at);
                 }
-                if block[neuron as usize % 4] < threshold {
-                    *value = 0.0;
-                }
+                let stays = block[neuron as usize % 4] >= threshold;
+                *value = if stays { *value * factor } else { 0.0 };
             }
         }
     }
@@ -119,12 +151,12 @@ impl Pointwise for Dropout {
     }
 
     fn forward(&self, run: &Run, y: &mut [f32]) {
-        let keep = (1.0 - self.rate) as f32;
+        let (_, factor) = self.factors();
         y.par_chunks_exact_mut(self.shape.len()).take(run.batch).enumerate().for_each(|(i, y)| {
             if run.training {
                 self.mask(run, i, y);
             } else {
-                y.iter_mut().for_each(|y| *y *= keep);
+                y.iter_mut().for_each(|y| *y *= factor);
             }
         });
     }

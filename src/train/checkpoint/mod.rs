@@ -145,16 +145,20 @@ impl Checkpoint {
         let (shape, mean) = reader.tensor("data.mean")?;
         let [height, width] = preparation.size;
         let channels = *shape.first().unwrap_or(&0);
-        if channels == 0 || shape != [channels, height, width] {
-            bail!("data.mean has the shape {shape:?}, its images are {height}×{width}");
-        }
+        let mean = match shape[..] {
+            [_] if channels > 0 => mean.repeat(height * width),
+            [_, h, w] if channels > 0 && [h, w] == [height, width] => interleaved(&mean, channels),
+            _ => bail!(
+                "data.mean has the shape {shape:?}, its images are {height}×{width}; it must be an \
+                 image or one value a channel"
+            ),
+        };
         let (_, components) = reader.tensor("data.components")?;
         let (_, deviations) = reader.tensor("data.deviations")?;
         ensure!(
             components.len() == channels * channels && deviations.len() == channels,
             "data.components and data.deviations do not fit {channels} channels"
         );
-        let mean = interleaved(&mean, channels);
         Ok(Checkpoint {
             path: path.to_path_buf(),
             config: reader.entry("config")?.to_string(),
