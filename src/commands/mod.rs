@@ -5,6 +5,7 @@ pub mod codes;
 pub mod data;
 pub mod devices;
 pub mod eval;
+pub mod export;
 pub mod features;
 pub mod filters;
 pub mod import;
@@ -60,6 +61,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Export(export::Args),
     Filters(filters::Args),
     Maps(maps::Args),
     Saliency(saliency::Args),
@@ -97,6 +99,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Export(args) => export::run(args),
         Command::Filters(args) => filters::run(args),
         Command::Maps(args) => maps::run(args),
         Command::Saliency(args) => saliency::run(args),

@@ -8,6 +8,7 @@ pub mod header;
 pub mod lock;
 pub mod mapped;
 pub mod npy;
+pub mod onnx;
 pub mod open_files;
 pub mod positioned;
 pub mod real;

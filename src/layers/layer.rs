@@ -1,7 +1,7 @@
 //! A layer fitted to its input on one tower, and how a pass calls it on the CPU.
 
 use super::cuda::{LaunchContext, Launches};
-use super::{Rule, lrn, pool, softmax, squared_error};
+use super::{Rule, dropout, fc, lrn, pool, softmax, squared_error, window};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::fmt::Debug;
@@ -87,7 +87,7 @@ pub trait Layer: Debug + Send + Sync {
     }
     /// How a pass on the CPU calls it.
     fn role(&self) -> Role<'_>;
-    /// What it is to its neighbours, for the kinds that a pass of several layers may take in.
+    /// What it is to those who look at several layers at once; none: they leave it alone.
     fn stage(&self) -> Option<Stage<'_>> {
         None
     }
@@ -95,14 +95,26 @@ pub trait Layer: Debug + Send + Sync {
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>>;
 }
 
-/// A layer that an engine may compute in one pass with its neighbours (`network::Fusion`).
+/// What a layer is, for the engine that may compute it in one pass with its neighbours
+/// (`network::Fusion`) and for those who write the network down for other programs
+/// (`commands::export`).
 pub enum Stage<'a> {
+    /// Convolution.
+    Convolve(&'a window::Window),
+    /// Fully connected.
+    Connect(&'a fc::Fc),
     /// ReLU.
     Relu,
+    /// tanh.
+    Tanh,
     /// Response normalisation.
     Normalise(&'a lrn::Lrn),
     /// Pooling.
     Pool(&'a pool::Pool),
+    /// Dropout.
+    Drop(&'a dropout::Dropout),
+    /// Probabilities.
+    Softmax,
 }
 
 /// How a pass calls a layer on the CPU.

@@ -59,7 +59,10 @@ impl Layer for Activation {
         Role::Pointwise(self)
     }
     fn stage(&self) -> Option<Stage<'_>> {
-        (self.function == Function::Relu).then_some(Stage::Relu)
+        Some(match self.function {
+            Function::Relu => Stage::Relu,
+            Function::Tanh => Stage::Tanh,
+        })
     }
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(context)))

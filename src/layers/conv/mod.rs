@@ -9,7 +9,7 @@ mod direct;
 mod winograd;
 
 use super::window::{KernelSettings, Kernels, Window};
-use super::{Family, Input, Kind, Layer, ParameterShapes, Place, Role, Shape};
+use super::{Family, Input, Kind, Layer, ParameterShapes, Place, Role, Shape, Stage};
 use crate::keys;
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
@@ -73,6 +73,9 @@ impl Layer for Conv {
     }
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
+    }
+    fn stage(&self) -> Option<Stage<'_>> {
+        Some(Stage::Convolve(&self.window))
     }
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(context)))

@@ -10,7 +10,7 @@
 
 mod cuda;
 
-use super::{Family, Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, read_as};
+use super::{Family, Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, Stage, read_as};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use crate::random::{Purpose, Stream};
@@ -104,6 +104,9 @@ impl Layer for Dropout {
     }
     fn role(&self) -> Role<'_> {
         Role::Pointwise(self)
+    }
+    fn stage(&self) -> Option<Stage<'_>> {
+        Some(Stage::Drop(self))
     }
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(context)))

@@ -10,7 +10,8 @@ mod few;
 mod lines;
 
 use super::{
-    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, read_as,
+    Family, Input, Kind, Layer, Outputs, ParameterShapes, Place, Role, Settings, Shape, Stage,
+    read_as,
 };
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
@@ -116,6 +117,9 @@ impl Layer for Fc {
     }
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
+    }
+    fn stage(&self) -> Option<Stage<'_>> {
+        Some(Stage::Connect(self))
     }
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(context)))

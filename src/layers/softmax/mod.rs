@@ -4,7 +4,7 @@
 
 mod cuda;
 
-use super::{Family, Kind, Layer, Place, Role, Run, Settings, Shape};
+use super::{Family, Kind, Layer, Place, Role, Run, Settings, Shape, Stage};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -47,6 +47,9 @@ impl Layer for Softmax {
     }
     fn role(&self) -> Role<'_> {
         Role::Loss(self)
+    }
+    fn stage(&self) -> Option<Stage<'_>> {
+        Some(Stage::Softmax)
     }
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(context)))

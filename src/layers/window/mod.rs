@@ -152,6 +152,15 @@ impl Kernels {
 }
 
 impl Window {
+    /// Zeros around the map as far as kernels reach: top, bottom, left, right.
+    pub fn padding(&self) -> [usize; 4] {
+        let end = |places: usize, extent: usize, before: usize| {
+            ((places - 1) * self.stride + self.size).saturating_sub(extent + before)
+        };
+        let bottom = end(self.output.height, self.input.height, self.top);
+        let right = end(self.output.width, self.input.width, self.left);
+        [self.top, bottom, self.left, right]
+    }
     /// Input channels that one kernel sees.
     pub fn group_inputs(&self) -> usize {
         self.input.channels / self.groups
