@@ -18,7 +18,7 @@ const MOST_TEXT: u64 = 16 << 20;
 /// ImageNet's mean colour (red, green, blue) as torchvision has it, 255 · (0.485, 0.456, 0.406).
 pub const TORCHVISION_MEAN: [f32; 3] = [123.675, 116.28, 103.53];
 /// The same of Caffe's mean image.
-pub const CAFFE_MEAN: [f32; 3] = [122.678_914, 116.668_77, 104.006_99];
+pub const CAFFE_MEAN: [f32; 3] = [122.678_91, 116.668_77, 104.006_99];
 
 /// The principal components of ImageNet's colours and the variances along them, of values from 0 to
 /// 1, as they are quoted since Facebook's ResNets in Torch (2016).
