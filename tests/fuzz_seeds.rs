@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 17] = [
     ("shard", parsers::shard),
     ("jpeg", parsers::jpeg),
     ("idx", parsers::idx),
@@ -29,6 +29,8 @@ const TARGETS: [Target; 15] = [
     ("caffe", parsers::caffe),
     ("onnx", parsers::onnx),
     ("weights", parsers::weights_file),
+    ("list", parsers::list),
+    ("parquet", parsers::parquet),
 ];
 
 fn seeds(target: &str) -> PathBuf {
@@ -39,7 +41,14 @@ fn seeds(target: &str) -> PathBuf {
 fn seed_files(target: &str) -> Vec<PathBuf> {
     let test_files: &[&str] = match target {
         "jpeg" => &["data/jpeg"],
-        "image" => &["data/exif", "data/hostile/libpng", "data/hostile/pillow"],
+        "image" => &[
+            "data/data_in/alpha",
+            "data/data_in/formats",
+            "data/exif",
+            "data/hostile/libpng",
+            "data/hostile/pillow",
+        ],
+        "parquet" => &["data/data_in/hf", "data/data_in/parquet"],
         _ => &[],
     };
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

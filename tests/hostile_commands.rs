@@ -15,7 +15,7 @@ fn files(world: &World) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let data = ["data/hostile/libpng", "data/hostile/pillow", "data/hostile/libjpeg-turbo"];
     // The seeds of configs are whole ones, some of networks that take minutes.
-    let seeds = ["checkpoint", "shard", "idx", "devkit", "jpeg"];
+    let seeds = ["checkpoint", "shard", "idx", "devkit", "jpeg", "list"];
     let seeds = seeds.map(|seed| format!("fuzz/seeds/{seed}"));
     for folder in data.iter().copied().chain(seeds.iter().map(String::as_str)) {
         let entries = fs::read_dir(tests.join(folder)).unwrap();
@@ -66,7 +66,7 @@ fn files(world: &World) -> Vec<PathBuf> {
 }
 
 /// What can be done with a file called `@`, in folder `#` that is this one's alone.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 15] = [
     "inspect @",
     "inspect linear.toml --data #/set",
     "eval @ --device cpu",
@@ -78,6 +78,9 @@ const COMMANDS: [&str; 12] = [
     "bench --config @ --device cpu --steps 1 --batch 2",
     "prepare image-folder #/pictures --out #/made --size 16 --val-fraction 0 --workers 1",
     "prepare idx idx --out #/idx --classes @",
+    "prepare list @ --out #/list --size 16 --workers 1",
+    "prepare parquet @ --out #/parquet --size 16 --workers 1",
+    "prepare webdataset @ --out #/web --size 16 --workers 1",
     "data verify #/set",
 ];
 

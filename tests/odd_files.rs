@@ -190,7 +190,7 @@ fn what_an_image_really_is_is_said() {
     let files: [(&str, &[u8], &str); 8] = [
         ("animation.jpg", b"GIF89a\x01\0\x01\0", "a GIF"),
         ("web.jpg", b"RIFF\x20\0\0\0WEBPVP8 ", "a WebP"),
-        ("telephone.jpg", b"\0\0\0\x18ftypheic", "an AVIF, HEIC or video file"),
+        ("telephone.jpg", b"\0\0\0\x18ftypheic", "a HEIC"),
         ("next.jpg", b"\xff\x0a\xfa\x1f", "a JPEG XL"),
         ("scan.png", b"II*\0\x08\0\0\0", "a TIFF"),
         ("page.png", b"%PDF-1.4\n", "a PDF"),

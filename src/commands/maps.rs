@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: alexnet maps cat.jpg --layer relu3 --out maps.png")]
 pub struct Args {
-    /// A JPEG or PNG file.
+    /// A picture file: JPEG, PNG, WebP, GIF, BMP or TIFF.
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Which layer, as `alexnet inspect` lists them.

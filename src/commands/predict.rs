@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: alexnet predict photos/val/*/1.jpg --out sheet.png")]
 pub struct Args {
-    /// JPEG or PNG files.
+    /// Picture files: JPEG, PNG, WebP, GIF, BMP or TIFF.
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// The checkpoint; none: the best of the newest run.
@@ -173,7 +173,7 @@ fn predict(model: &mut Model, input: &mut CropBuffer, path: &Path, crops: Crops)
     let facts = &model.checkpoint.facts;
     let context = || path.display().to_string();
     let bytes = read_file(path).with_context(context)?;
-    let Prepared { pixels, notes } =
+    let Prepared { pixels, notes, .. } =
         prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
     let augmentation = &model.cropping.augmentation;
     let draws = match crops {

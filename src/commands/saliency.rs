@@ -22,7 +22,7 @@ use std::path::PathBuf;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: alexnet saliency cat.jpg --class tabby --out saliency.png")]
 pub struct Args {
-    /// A JPEG or PNG file.
+    /// A picture file: JPEG, PNG, WebP, GIF, BMP or TIFF.
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// The picture to write, .png or .svg.

@@ -66,8 +66,8 @@ pub struct SplitInfo {
 pub struct Header {
     /// [`FORMAT`].
     pub format: u32,
-    /// Which command made it: `image-folder`, `ilsvrc2010`, `ilsvrc2012`, `idx`, `cifar10`,
-    /// `cifar100`.
+    /// Which command made it: `image-folder`, `list`, `parquet`, `webdataset`, `ilsvrc2010`,
+    /// `ilsvrc2012`, `idx`, `cifar10`, `cifar100`.
     pub source: String,
     /// Pixels from top to bottom.
     pub height: usize,
@@ -314,6 +314,13 @@ impl Split {
     pub fn label(&self, index: usize) -> u32 {
         let (shard, record) = self.place(index);
         self.shards[shard].label(record)
+    }
+
+    /// The CRC-32 of what is stored of image `index`: the same pixels have the same. Panics where
+    /// `index` ≥ `len()`.
+    pub fn crc(&self, index: usize) -> u32 {
+        let (shard, record) = self.place(index);
+        self.shards[shard].crc(record)
     }
 
     /// The name of the file that image `index` was made from. Panics where `index` ≥ `len()`.

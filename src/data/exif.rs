@@ -7,12 +7,23 @@
 
 use image::metadata::Orientation as Mark;
 
-/// The entry's tag.
+/// Tags of entries.
 const ORIENTATION: u32 = 0x0112;
+const COMPRESSION: u32 = 0x0103;
 
 /// The orientation that the Exif data `bytes` give; None: none, or they are damaged before it. What
 /// a JPEG segment or some writers of PNG put before the data is passed over.
 pub fn orientation(bytes: &[u8]) -> Option<Mark> {
+    entry(bytes, ORIENTATION, |value| u8::try_from(value).ok().and_then(Mark::from_exif))
+}
+
+/// How the pixels of a TIFF file are packed, by the number of TIFF 6.0, section 3.
+pub fn compression(bytes: &[u8]) -> Option<u32> {
+    entry(bytes, COMPRESSION, Some)
+}
+
+/// The first entry `tag` of the first directory that `read` makes something of.
+fn entry<T>(bytes: &[u8], tag: u32, read: impl Fn(u32) -> Option<T>) -> Option<T> {
     let bytes = bytes.strip_prefix(b"Exif\0").and_then(|rest| rest.get(1..)).unwrap_or(bytes);
     let file = Tiff { bytes, little: bytes.starts_with(b"II") };
     if !(file.little || bytes.starts_with(b"MM")) || file.number(2, 2)? != 42 {
@@ -22,11 +33,10 @@ pub fn orientation(bytes: &[u8]) -> Option<Mark> {
     let entries = file.number(directory, 2)?;
     (0..entries as usize).find_map(|entry| {
         let at = directory.checked_add(2 + 12 * entry)?;
-        if file.number(at, 2)? != ORIENTATION {
+        if file.number(at, 2)? != tag {
             return None;
         }
-        let value = file.first_value(at)?;
-        u8::try_from(value).ok().and_then(Mark::from_exif)
+        read(file.first_value(at)?)
     })
 }
 

@@ -1,4 +1,5 @@
-//! Scaling and cropping of 8-bit images, as torchvision's `Resize` and `CenterCrop` do on Pillow.
+//! Scaling and cropping of 8-bit images, as torchvision's `Resize` and `CenterCrop` do on Pillow, and
+//! scaling of both sides.
 //!
 //! The shorter side becomes `size`, the longer one `size` · longer / shorter, rounded down; the
 //! filter is the antialiased triangle (Pillow's BILINEAR); the crop's offsets are rounded down,
@@ -91,6 +92,23 @@ pub fn cover_centre(pixels: &[u8], shape: [usize; 3], size: [usize; 2]) -> Resul
     match channels {
         1 => scale::<U8>(pixels, [height, width], size, window),
         _ => scale::<U8x3>(pixels, [height, width], size, window),
+    }
+}
+
+/// The pixels of an image of `shape` [height, width, channels] with each side scaled to that of
+/// `size` [height, width], by the same filter: all of the image, in other proportions.
+///
+/// # Errors
+/// If the image has no pixels.
+pub fn warp(pixels: &[u8], shape: [usize; 3], size: [usize; 2]) -> Result<Vec<u8>> {
+    let [height, width, channels] = shape;
+    ensure!(height > 0 && width > 0, "the image has no pixels");
+    if [height, width] == size {
+        return Ok(pixels.to_vec());
+    }
+    match channels {
+        1 => scale::<U8>(pixels, [height, width], size, ResizeOptions::new()),
+        _ => scale::<U8x3>(pixels, [height, width], size, ResizeOptions::new()),
     }
 }
 

@@ -7,8 +7,10 @@ use alexnet::data::area::Area;
 use alexnet::data::decode::prepare_image;
 use alexnet::data::exif as exif_data;
 use alexnet::data::jpeg::Jpeg;
-use alexnet::data::preparation::{Orientation, Preparation};
-use alexnet::data::prepare::{Backing, cifar, idx as idx_files, matlab, tape};
+use alexnet::data::preparation::{Colour, Orientation, Preparation};
+use alexnet::data::prepare::labelled::Parted;
+use alexnet::data::prepare::{Backing, Content, cifar, idx as idx_files, matlab, tape};
+use alexnet::data::prepare::{list as tables, parquet as parquet_files};
 use alexnet::data::shard::Store;
 use alexnet::data::shard::{RecordShape, Shard};
 use alexnet::files::text as text_files;
@@ -96,24 +98,27 @@ pub fn exif(bytes: &[u8]) {
     assert_eq!(exif_data::orientation(&[b"Exif\0\0", bytes].concat()), found);
 }
 
-/// An image file of up to a megapixel, PNG or JPEG, as training and `predict` take it.
+/// An image file of up to a megapixel, of any format, as training and `predict` take it.
 pub fn image(bytes: &[u8]) {
-    let png = bytes.get(16..24).map(|sides| {
-        let [width, height] = [&sides[..4], &sides[4..]]
-            .map(|side| u64::from(u32::from_be_bytes(side.try_into().unwrap())));
-        width * height
-    });
+    let others = || {
+        let reader = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format();
+        let sides = reader.ok().and_then(|reader| reader.into_dimensions().ok());
+        sides.map_or(0, |(width, height)| u64::from(width) * u64::from(height))
+    };
     let pixels = match Jpeg::open(bytes) {
         Ok(jpeg) => (jpeg.width() * jpeg.height()) as u64,
-        Err(_) => png.unwrap_or(0),
+        Err(_) => others(),
     };
     // What is packed may be of any size.
     if pixels > 1 << 20 || bytes.starts_with(&[0x1f, 0x8b]) {
         return;
     }
-    for orientation in [Orientation::Apply, Orientation::Ignore] {
+    for (orientation, background) in
+        [(Orientation::Apply, None), (Orientation::Ignore, Some(Colour([1, 2, 3])))]
+    {
         for channels in [1, 3] {
-            let preparation = Preparation::photographs(16, orientation);
+            let plain = Preparation::photographs(16, orientation);
+            let preparation = Preparation { background, ..plain };
             if let Ok(prepared) = prepare_image(bytes, &preparation, channels) {
                 assert_eq!(prepared.pixels.len(), 16 * 16 * channels);
             }
@@ -146,6 +151,30 @@ pub fn cifar(bytes: &[u8]) {
     std::io::Write::write_all(&mut gzip, bytes).unwrap();
     with_file("cifar-10-binary.tar.gz", &gzip.finish().unwrap(), |path| {
         let _ = cifar::find(path, 0.1, 0);
+    });
+}
+
+/// A table of pictures.
+pub fn list(bytes: &[u8]) {
+    let Ok(text) = text_files::decoded(bytes) else { return };
+    for row in tables::rows(&text).into_iter().flatten() {
+        assert!(!row.path.is_empty() && !row.label.is_empty() && row.line > 0);
+        assert!(["train", "val", "test"].contains(&row.split));
+    }
+}
+
+/// A Parquet file: what is found in it is read.
+pub fn parquet(bytes: &[u8]) {
+    with_file("x.parquet", bytes, |path| {
+        let preparation = Preparation::photographs(16, Orientation::Ignore);
+        let all = Parted { val_fraction: Some(0.0), seed: 0 };
+        let found = parquet_files::find(path, parquet_files::Named::default(), preparation, all);
+        let Ok(source) = found else { return };
+        for item in source.splits.iter().flat_map(|(_, items)| items) {
+            assert!((item.label as usize) < source.classes.len());
+            let Content::Row { of, row } = &item.content else { panic!("{}", item.name) };
+            assert_eq!(of.fetch(&[*row]).map_or(1, |bytes| bytes.len()), 1);
+        }
     });
 }
 

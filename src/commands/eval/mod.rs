@@ -279,7 +279,7 @@ fn agree(first: &Model, other: &Model) -> Result<()> {
     let (ours, theirs) = (&first.checkpoint.facts, &other.checkpoint.facts);
     same_classes((&a, &ours.classes), (&b, &theirs.classes))?;
     let (ours, theirs) = (&ours.preparation, &theirs.preparation);
-    if ours != theirs {
+    if !ours.agrees_with(theirs) {
         bail!(
             "{a} and {b} were trained on images that were made in different ways, {} and {}; \
              networks are averaged over the same images, so evaluate each by itself",
@@ -325,7 +325,7 @@ pub(super) fn check(model: &Model, name: &str, dataset: &Dataset) -> Result<()> 
             dataset.header.channels
         );
     }
-    if ours != theirs {
+    if !ours.agrees_with(theirs) {
         note!(
             "the images of {place} were made in another way than those {name} was trained on, \
              which can cost a few points: {} here, {} there",

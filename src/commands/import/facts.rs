@@ -108,9 +108,14 @@ impl Mean {
 }
 
 /// How image files became images from which squares of `crop` are cut: 256 where the paper has 224.
-pub fn preparation(crop: usize, mean: Option<[usize; 2]>) -> Preparation {
+/// Caffe's usual way warps them.
+pub fn preparation(crop: usize, mean: Option<[usize; 2]>, warps: bool) -> Preparation {
     let usual = if (193..=256).contains(&crop) { 256 } else { crop * 256 / 224 };
-    let mut made = Preparation::photographs(usual.max(crop), Orientation::Apply);
+    let size = usual.max(crop);
+    let mut made = match warps {
+        true => Preparation::warped(size, Orientation::Apply),
+        false => Preparation::photographs(size, Orientation::Apply),
+    };
     made.size = mean.unwrap_or(made.size);
     made
 }

@@ -139,8 +139,9 @@ fn the_facts(args: &Args, file: &Weights, outputs: usize, crop: usize) -> Result
             filter: Filter::Triangle,
             crop: Crop::Centre,
             orientation: Orientation::Apply,
+            background: None,
         },
-        _ => facts::preparation(crop, None),
+        _ => facts::preparation(crop, None, false),
     });
     let statistics = match &args.mean {
         Some(given) => Mean::given(given)?.statistics(preparation.size, channels)?,

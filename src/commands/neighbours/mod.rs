@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// JPEG or PNG files.
+    /// Picture files: JPEG, PNG, WebP, GIF, BMP or TIFF.
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// The features to search, as `alexnet features` writes them.
@@ -132,7 +132,7 @@ fn look_at(model: &mut Model, images: &[PathBuf]) -> Result<Vec<Query>> {
         let facts = &model.checkpoint.facts;
         let context = || path.display().to_string();
         let bytes = read_file(path).with_context(context)?;
-        let Prepared { pixels, notes } =
+        let Prepared { pixels, notes, .. } =
             prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
         notes.iter().for_each(|note| note!("{}: {note}", path.display()));
         let draw = augmentation.centre();

@@ -31,7 +31,7 @@ pub fn check_kind(checkpoint: &Checkpoint, data: &Path, facts: &DataFacts) -> Re
             facts.channels
         );
     }
-    if ours != theirs {
+    if !ours.agrees_with(theirs) {
         bail!(
             "the images of {place} were made in another way than those that {name} was trained \
              on: {} here, {} there; go on with the data set it was trained on, or prepare this one \

@@ -1,9 +1,10 @@
 //! JPEG files, through [`crate::data::jpeg`].
 
-use super::{Decoded, Prepared, admit, from_grey, from_rgb, scratch, zeros};
+use super::colours::{from_grey, from_rgb};
+use super::{Decoded, Prepared, admit, scaled, scratch, zeros};
 use crate::data::area::Area;
 use crate::data::jpeg::Jpeg;
-use crate::data::preparation::Orientation;
+use crate::data::preparation::{Orientation, Preparation, Resize};
 use crate::data::resize::{self, Image};
 use anyhow::Result;
 use image::metadata::Orientation as Mark;
@@ -24,14 +25,14 @@ pub(super) fn read(bytes: &[u8], channels: usize) -> Result<Decoded> {
     Ok(Decoded { image: Image { height, width, channels, pixels }, mark, notes, _alone })
 }
 
-/// The JPEG file `bytes` scaled and cropped to `size` [height, width], of which only those pixels
-/// are made that the result needs. None where it needs more steps: turning, other channels.
+/// The JPEG file `bytes` scaled and cropped as `preparation` says, of which only those pixels are
+/// made that the result needs. None where it needs more steps: turning, other channels.
 pub(super) fn prepare(
     bytes: &[u8],
-    orientation: Orientation,
-    size: [usize; 2],
+    preparation: &Preparation,
     channels: usize,
 ) -> Result<Option<Prepared>> {
+    let Preparation { orientation, size, .. } = *preparation;
     let jpeg = Jpeg::open(bytes)?;
     let (width, height) = (jpeg.width(), jpeg.height());
     let upright = orientation == Orientation::Ignore || jpeg.orientation() == Mark::NoTransforms;
@@ -40,10 +41,12 @@ pub(super) fn prepare(
     }
     let _alone = admit(width, height, jpeg.memory())?;
     jpeg.check_length()?;
-    let window = resize::needed([height, width], size)?;
+    let window = match preparation.resize {
+        Resize::Warp => Area::all(height, width),
+        _ => resize::needed([height, width], size)?,
+    };
     scratch(width * height * channels, |all| {
         let notes = jpeg.decode(&window, false, all)?;
-        let pixels = resize::cover_centre(all, [height, width, channels], size)?;
-        Ok(Some(Prepared { pixels, notes }))
+        scaled(all, [height, width, channels], notes, preparation).map(Some)
     })
 }

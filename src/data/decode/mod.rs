@@ -1,9 +1,12 @@
-//! An image file's bytes to pixels: JPEG or PNG, recognised by content, never by name.
+//! An image file's bytes to pixels: JPEG, PNG, WebP, GIF, BMP or TIFF, recognised by content, never
+//! by name.
 //!
-//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: alpha is dropped, grey
-//! is repeated, CMYK is taken as Adobe writes it (inverted); of 16 bits the upper 8 count, also of
-//! grey, which Pillow clips. A file that is cut short is an error, never filled up with grey. Files
-//! gzip-compressed under an image's name are unpacked (ILSVRC-2010 has some).
+//! The pixels are those that Pillow's `Image.open(…).convert("RGB")` gives: grey is repeated, CMYK
+//! is taken as Adobe writes it (inverted); of 16 bits the upper 8 count, also of grey, which Pillow
+//! clips. What is transparent shows the preparation's background, as Pillow's `paste` with the alpha
+//! channel as its mask has it; without one, alpha is dropped. A file that is cut short is an error,
+//! never filled up with grey. Files gzip-compressed under an image's name are unpacked (ILSVRC-2010
+//! has some).
 //!
 //! A file with something wrong that costs no pixel is read, with a note ([`Prepared::notes`]).
 //!
@@ -16,15 +19,18 @@
 //! of a full decode; and ImageNet's usual 500×375 are too small for it.
 
 mod chunks;
+mod colours;
 mod jpeg;
+mod others;
 mod png;
 mod turn;
+mod what;
 
 #[cfg(test)]
 mod tests;
 
 use super::jpeg::Notes;
-use super::preparation::{Orientation, Preparation};
+use super::preparation::{Colour, Orientation, Preparation, Resize};
 use super::resize::{self, Image};
 use super::unpack::{GZIP, unpack};
 use crate::machine::memory as machine;
@@ -60,6 +66,8 @@ pub struct Prepared {
     pub pixels: Vec<u8>,
     /// What was wrong with the file without any harm to its pixels, a sentence each.
     pub notes: Notes,
+    /// Whether it has fewer pixels along a side than were made of it.
+    pub enlarged: bool,
 }
 
 /// An image as it is stored in its file.
@@ -78,39 +86,60 @@ struct Decoded {
 /// Where the preparation scales nothing (its images came in one size), an image of another size is
 /// still scaled and cropped to that size, so that `predict` can look at any picture.
 pub fn prepare_image(bytes: &[u8], preparation: &Preparation, channels: usize) -> Result<Prepared> {
-    let Preparation { orientation, size, .. } = *preparation;
     if is_jpeg(bytes)
-        && let Some(prepared) =
-            jpeg::prepare(bytes, orientation, size, channels).context("as a JPEG")?
+        && let Some(prepared) = jpeg::prepare(bytes, preparation, channels).context("as a JPEG")?
     {
         return Ok(prepared);
     }
-    let Decoded { image, notes, _alone, .. } = decode(bytes, orientation, channels)?;
+    let Preparation { orientation, background, .. } = *preparation;
+    let Decoded { image, notes, _alone, .. } = decode(bytes, orientation, background, channels)?;
     let Image { height, width, channels, pixels } = image;
-    let pixels = resize::cover_centre(&pixels, [height, width, channels], size)?;
-    Ok(Prepared { pixels, notes })
+    scaled(&pixels, [height, width, channels], notes, preparation)
+}
+
+/// The pixels of an image of `shape` [height, width, channels] scaled and cropped.
+fn scaled(
+    pixels: &[u8],
+    shape: [usize; 3],
+    notes: Notes,
+    preparation: &Preparation,
+) -> Result<Prepared> {
+    let size = preparation.size;
+    let pixels = match preparation.resize {
+        Resize::Warp => resize::warp(pixels, shape, size)?,
+        _ => resize::cover_centre(pixels, shape, size)?,
+    };
+    // Where a side is shorter than wanted, covering the size enlarges both.
+    let enlarged = shape[0] < size[0] || shape[1] < size[1];
+    Ok(Prepared { pixels, notes, enlarged })
 }
 
 /// As long as it lives, no other large image is let in.
 type Alone = Option<MutexGuard<'static, ()>>;
 
 /// Decodes the image file `bytes` to `channels` (1 or 3) values a pixel and turns it.
-fn decode(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Decoded> {
-    if bytes.starts_with(&GZIP) {
-        let unpacked =
+fn decode(
+    bytes: &[u8],
+    orientation: Orientation,
+    background: Option<Colour>,
+    channels: usize,
+) -> Result<Decoded> {
+    let unpacked;
+    let bytes = if bytes.starts_with(&GZIP) {
+        unpacked =
             unpack(GzDecoder::new(bytes), UNPACKED).context("the file is gzip-compressed")?;
-        return decode_plain(&unpacked, orientation, channels);
-    }
-    decode_plain(bytes, orientation, channels)
-}
-
-fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Decoded> {
+        &unpacked
+    } else {
+        bytes
+    };
     let mut decoded = if is_jpeg(bytes) {
         jpeg::read(bytes, channels).context("as a JPEG")?
     } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        png::read(bytes, channels).context("as a PNG")?
+        png::read(bytes, background, channels).context("as a PNG")?
+    } else if let Some(format) = others::Format::of(bytes) {
+        others::read(bytes, format, background, channels).context(format.name())?
     } else {
-        bail!("{}", what_else(bytes));
+        bail!("{}", what::what_else(bytes));
     };
     if orientation == Orientation::Apply {
         decoded.image = turn::turn(decoded.image, decoded.mark)?;
@@ -120,33 +149,6 @@ fn decode_plain(bytes: &[u8], orientation: Orientation, channels: usize) -> Resu
 
 fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
-}
-
-/// For a file that is neither JPEG nor PNG: what it seems to be.
-fn what_else(bytes: &[u8]) -> String {
-    let kind = match bytes {
-        [] => return "the file is empty".into(),
-        [b'G', b'I', b'F', b'8', ..] => "a GIF",
-        [b'B', b'M', ..] => "a BMP",
-        [0xff, 0x0a, ..] | [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => "a JPEG XL",
-        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => "a JPEG 2000",
-        [b'8', b'B', b'P', b'S', ..] => "a Photoshop file",
-        [b'%', b'P', b'D', b'F', ..] => "a PDF",
-        [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..] => "a PNM",
-        [b'P', b'K', 3, 4, ..] => "a ZIP archive",
-        [0, 0, 1 | 2, 0, ..] => "an icon",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "a WebP",
-        [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => "a TIFF",
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "an AVIF, HEIC or video file",
-        [b'<', ..] => "a web page or SVG",
-        [0xff, 0xd8, ..] => "a damaged JPEG",
-        [0x89, b'P', b'N', b'G', ..] => "a damaged PNG",
-        _ if bytes.iter().all(|&byte| byte == 0) => {
-            return "the file holds nothing but zeros".into();
-        }
-        _ => "neither",
-    };
-    format!("only JPEG and PNG images can be read, and by its first bytes this is {kind}")
 }
 
 /// Refuses by its header what is too large, and lets only one large image in at a time. `memory` is
@@ -186,6 +188,17 @@ fn zeros(bytes: usize) -> Result<Vec<u8>> {
     Ok(zeros)
 }
 
+/// Refuses a file that is too short for as many pixels as it speaks of. A pixel has a bit at least,
+/// and what packs them (deflate; the other ways pack less) makes at most 1,032 bytes of one.
+fn check_length(bytes: &[u8], width: usize, height: usize) -> Result<()> {
+    ensure!(
+        width * height <= bytes.len().saturating_mul(8 * 1032),
+        "the file was cut short: {} bytes cannot hold {width}×{height} pixels",
+        bytes.len()
+    );
+    Ok(())
+}
+
 /// Makes `memory` at least `bytes` long.
 fn grow(memory: &mut Vec<u8>, bytes: usize) -> Result<()> {
     let more = bytes.saturating_sub(memory.len());
@@ -210,29 +223,4 @@ fn scratch<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> Result<T>) -> Result
         }
         result
     })
-}
-
-fn from_grey(pixels: Vec<u8>, channels: usize) -> Result<Vec<u8>> {
-    if channels == 1 {
-        return Ok(pixels);
-    }
-    let mut colours = zeros(3 * pixels.len())?;
-    for (colour, grey) in colours.as_chunks_mut().0.iter_mut().zip(pixels) {
-        *colour = [grey; 3];
-    }
-    Ok(colours)
-}
-
-fn from_rgb(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
-    match channels {
-        // Rec. 601 luma in 16-bit fixed point, as Pillow's convert("L").
-        1 => pixels
-            .chunks_exact(3)
-            .map(|p| {
-                let [r, g, b] = [p[0], p[1], p[2]].map(u32::from);
-                ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
-            })
-            .collect(),
-        _ => pixels,
-    }
 }

@@ -9,7 +9,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 fn image(bytes: &[u8], orientation: Orientation, channels: usize) -> Result<Image> {
-    decode(bytes, orientation, channels).map(|decoded| decoded.image)
+    decode(bytes, orientation, None, channels).map(|decoded| decoded.image)
 }
 
 fn rgb(bytes: &[u8]) -> Result<Image> {

@@ -6,6 +6,7 @@
 
 use super::{
     Backing, Content, Item, Source, Stored, carved, check_folder, check_fraction, lines, named,
+    names_given,
 };
 use crate::config_error;
 use crate::data::dataset::Class;
@@ -61,13 +62,7 @@ pub fn find(path: &Path, classes: Option<&str>, val_fraction: f64, seed: u64) ->
 fn class_names(path: &Path, given: Option<&str>, notes: &mut Vec<String>) -> Result<Vec<Class>> {
     let beside = path.join("classes.txt");
     let names = match given {
-        Some(list) if list.contains(',') => list.split(',').map(|n| n.trim().to_string()).collect(),
-        Some(file) if Path::new(file).is_file() => lines(Path::new(file))?,
-        Some(other) => {
-            return Err(config_error!(
-                "--classes {other} is neither a file nor names with commas between"
-            ));
-        }
+        Some(given) => names_given(given)?,
         None if beside.is_file() => lines(&beside)?,
         None => {
             notes.push("classes are called 0 to 9; --classes gives them names".into());

@@ -17,6 +17,42 @@ const NAMES: [(&str, &[&str]); 3] = [
     ("test", &["test", "testing"]),
 ];
 
+/// The split that goes by `name`, in any case.
+pub(super) fn split_called(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    NAMES.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(split, _)| *split)
+}
+
+/// The split whose name is a part of the name of `file`, as in `train-00000-of-00005.parquet`, or
+/// else of the folder that it lies in, or of one around that, inside of the folder `root`.
+pub(super) fn split_of_file(file: &Path, root: &Path) -> Option<&'static str> {
+    let inside = file.strip_prefix(root).unwrap_or(file);
+    let part = |part: &str| split_called(part.trim_end_matches(|c: char| c.is_ascii_digit()));
+    inside.iter().rev().find_map(|name| {
+        let name = name.to_string_lossy();
+        name.split(|c: char| !c.is_alphanumeric()).find_map(part)
+    })
+}
+
+/// The split of each of `files`. Where none has one in its name all are `train`.
+///
+/// # Errors
+/// If some have one and others none.
+pub(super) fn splits_of_files(files: &[PathBuf], root: &Path) -> Result<Vec<&'static str>> {
+    let splits: Vec<_> = files.iter().map(|file| split_of_file(file, root)).collect();
+    let with = splits.iter().position(Option::is_some);
+    let without = splits.iter().position(Option::is_none);
+    if let (Some(with), Some(without)) = (with, without) {
+        return Err(config_error!(
+            "{} says which split it is by its name, and {} does not; give it a name with train, \
+             val or test in it, or move it away",
+            files[with].display(),
+            files[without].display()
+        ));
+    }
+    Ok(splits.into_iter().map(|split| split.unwrap_or("train")).collect())
+}
+
 /// Where the classes of each split are.
 pub(super) struct Layout {
     /// Splits and their folders, `train` first.

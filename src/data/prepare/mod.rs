@@ -1,6 +1,7 @@
 //! From what people have on disk to a data set: one file a source, one writer for all.
 //!
-//! A source ([`image_folder`], [`ilsvrc`], [`idx`], [`cifar`]) only says what there is: classes,
+//! A source ([`image_folder`], [`list`], [`parquet`], [`webdataset`], [`ilsvrc`], [`idx`],
+//! [`cifar`]) only says what there is: classes,
 //! and for each split its images in order, each with its label and where its bytes lie. The
 //! [`writer`] does the work: reads, decodes in parallel, writes shards, sums up, and goes on after
 //! an interruption. [`tape`] finds files inside tar archives without unpacking them, [`matlab`]
@@ -11,11 +12,15 @@ mod class_tars;
 pub mod idx;
 pub mod ilsvrc;
 pub mod image_folder;
+pub mod labelled;
 mod layout;
+pub mod list;
 pub mod matlab;
+pub mod parquet;
 pub mod tape;
 mod tested;
 mod tree;
+pub mod webdataset;
 pub mod writer;
 
 use super::dataset::Class;
@@ -72,7 +77,7 @@ pub struct Skipped {
 /// What the bytes of an item are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// A JPEG or PNG file.
+    /// A picture file: JPEG, PNG, WebP, GIF, BMP or TIFF.
     Encoded,
     /// Pixels, [height, width, channels].
     Interleaved,
@@ -105,7 +110,29 @@ pub enum Content {
         /// Its bytes.
         length: u64,
     },
+    /// One of images that are read in an order.
+    Row {
+        /// All of them.
+        of: Arc<dyn Rows>,
+        /// Which one.
+        row: usize,
+    },
 }
+
+/// Images that are packed together, so that one is read by reading those before it.
+pub trait Rows: Send + Sync {
+    /// Bytes of an image, on average.
+    fn average(&self) -> u64;
+
+    /// The images `rows`, which are in order; inner errors say why one is skipped.
+    ///
+    /// # Errors
+    /// If they cannot be read for a reason that is not the file's.
+    fn fetch(&self, rows: &[usize]) -> Result<Vec<Fetched>>;
+}
+
+/// An image file's bytes, or why it is skipped.
+pub type Fetched = std::result::Result<Vec<u8>, String>;
 
 /// A file that items are parts of: on disk, or unpacked in memory.
 pub struct Backing {
@@ -307,6 +334,17 @@ pub fn text_lines(bytes: &[u8]) -> Result<Vec<String>> {
 
 fn full_lines(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
+}
+
+/// The names that `--classes` gives: a file with one a line, or names with commas between.
+fn names_given(given: &str) -> Result<Vec<String>> {
+    if given.contains(',') {
+        return Ok(given.split(',').map(|name| name.trim().to_string()).collect());
+    }
+    if Path::new(given).is_file() {
+        return lines(Path::new(given));
+    }
+    Err(config_error!("--classes {given} is neither a file nor names with commas between"))
 }
 
 /// Classes that have a name only.

@@ -20,7 +20,7 @@ pub(super) fn part(images: Vec<Item>, fraction: f64) -> (Vec<Item>, Vec<Item>) {
 fn name_of_file(item: &Item) -> String {
     match &item.content {
         Content::File(path) => super::name_of(path),
-        Content::Part { .. } => base_name(&item.name).to_string(),
+        Content::Part { .. } | Content::Row { .. } => base_name(&item.name).to_string(),
     }
 }
 

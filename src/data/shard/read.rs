@@ -99,6 +99,11 @@ impl Shard {
         self.entries[record].label
     }
 
+    /// The CRC-32 of a record's bytes.
+    pub fn crc(&self, record: usize) -> u32 {
+        self.entries[record].crc
+    }
+
     /// Adds labels and checksums of all records to `sum`.
     pub fn add_to(&self, sum: &mut crc32fast::Hasher) {
         for entry in &self.entries {

@@ -1,24 +1,20 @@
 //! What comes after the shards, `dataset.json` last; then `unfinished.json` goes.
 
 use super::resume::Unfinished;
+use super::twins;
 use super::{Options, Summary};
 use crate::data::dataset::{
-    Class, Dataset, FORMAT, HEADER_FILE, Header, SKIPPED_FILE, STATISTICS_FILE, SplitInfo,
-    UNFINISHED_FILE,
+    Dataset, FORMAT, HEADER_FILE, Header, SKIPPED_FILE, STATISTICS_FILE, SplitInfo, UNFINISHED_FILE,
 };
 use crate::data::prepare::{Skipped, Source};
 use crate::data::seal;
 use crate::data::statistics::Sums;
 use crate::files;
-use crate::note;
 use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-
-/// So many classes without images are named.
-const NAMED: usize = 10;
 
 /// Writes what comes after the shards. `total`: all images of the source.
 pub(super) fn finish(
@@ -49,20 +45,37 @@ pub(super) fn finish(
     ensure!(sums.images() > 0, "no image is left for the training split");
 
     sums.write(&out.join(STATISTICS_FILE))?;
-    let notes = notes(&state);
+    let facts = Facts::of(&state);
     let header = header(source, options, state)?;
     tidy(out, &header)?;
     let text = seal::sealed(&serde_json::to_string_pretty(&header)?);
     files::write_text(&out.join(HEADER_FILE), &text)?;
     fs::remove_file(out.join(UNFINISHED_FILE))?;
-    summary(out, bad, notes)
+    summary(out, facts)
 }
 
 /// The end of a `prepare` that was killed after it wrote `dataset.json`.
 pub(super) fn again(out: &Path, state: &Unfinished) -> Result<Summary> {
     fs::remove_file(out.join(UNFINISHED_FILE))?;
-    let skipped = state.splits.values().map(|split| split.skipped.len() as u64).sum();
-    summary(out, skipped, notes(state))
+    summary(out, Facts::of(state))
+}
+
+/// What only `unfinished.json` knows.
+struct Facts {
+    skipped: u64,
+    notes: Vec<String>,
+    enlarged: u64,
+}
+
+impl Facts {
+    fn of(state: &Unfinished) -> Facts {
+        let splits = || state.splits.values();
+        Facts {
+            skipped: splits().map(|split| split.skipped.len() as u64).sum(),
+            notes: notes(state),
+            enlarged: splits().flat_map(|split| &split.enlarged).sum(),
+        }
+    }
 }
 
 /// What was wrong with images that were used, with how many they are and the first of them.
@@ -79,7 +92,7 @@ fn notes(state: &Unfinished) -> Vec<String> {
 }
 
 fn header(source: &Source, options: &Options, state: Unfinished) -> Result<Header> {
-    let [height, width] = source.preparation.size;
+    let [height, width] = state.preparation.size;
     let splits = state.splits.into_iter().map(|(name, split)| {
         let images = split.shards.iter().map(|shard| shard.records).sum();
         (name, SplitInfo { images, shards: split.shards })
@@ -93,7 +106,7 @@ fn header(source: &Source, options: &Options, state: Unfinished) -> Result<Heade
         channels: source.channels,
         store: options.store(),
         quality: options.jpeg_quality,
-        preparation: source.preparation.clone(),
+        preparation: state.preparation,
         classes: source.classes.clone(),
         splits: splits.collect(),
         files: [SKIPPED_FILE, STATISTICS_FILE].map(sum_of).into_iter().collect::<Result<_>>()?,
@@ -120,24 +133,17 @@ fn tidy(out: &Path, header: &Header) -> Result<()> {
     Ok(())
 }
 
-/// The finished data set, opened; classes that cannot be learned are named.
-fn summary(out: &Path, skipped: u64, notes: Vec<String>) -> Result<Summary> {
+/// The finished data set, opened, and what it holds.
+fn summary(out: &Path, facts: Facts) -> Result<Summary> {
     let dataset = Dataset::open(out)?;
-    let train = dataset.split("train")?;
-    let mut images = vec![0u64; dataset.header.classes.len()];
-    (0..train.len()).for_each(|image| images[train.label(image) as usize] += 1);
-    let empty = images.iter().zip(&dataset.header.classes).filter(|(images, _)| **images == 0);
-    let empty: Vec<&Class> = empty.map(|(_, class)| class).collect();
-    if !empty.is_empty() {
-        let names: Vec<&str> = empty.iter().take(NAMED).map(|class| class.id.as_str()).collect();
-        note!(
-            "warning: no training image of {} could be read: {}{}; nothing will teach the network \
-             what {} look like",
-            if empty.len() == 1 { "1 class".into() } else { format!("{} classes", empty.len()) },
-            names.join(", "),
-            if empty.len() > NAMED { " …" } else { "" },
-            if empty.len() == 1 { "its images" } else { "their images" }
-        );
-    }
-    Ok(Summary { dataset, skipped, notes })
+    let count = |name: &String| {
+        let split = dataset.split(name)?;
+        let mut images = vec![0u64; dataset.header.classes.len()];
+        (0..split.len()).for_each(|image| images[split.label(image) as usize] += 1);
+        Ok((name.clone(), images))
+    };
+    let images = dataset.header.splits.keys().map(count).collect::<Result<_>>()?;
+    let twins = twins::find(&dataset)?;
+    let Facts { skipped, notes, enlarged } = facts;
+    Ok(Summary { dataset, skipped, notes, images, enlarged, twins })
 }

@@ -37,7 +37,7 @@ impl Job<'_> {
 
         let chunk = self.maker.chunk().min(self.full);
         let todo = &items[done.items..];
-        let mut output = Output { job: self, state, done, writer: None };
+        let mut output = Output { job: self, state, done, writer: None, enlarged: 0 };
         output.save()?;
         output.tell_skipped();
         let mut waiting: Option<(&[Item], Decoded)> = None;
@@ -68,6 +68,8 @@ struct Output<'a> {
     state: &'a mut Unfinished,
     done: SplitState,
     writer: Option<Writer>,
+    /// Images of the shard in work that were enlarged.
+    enlarged: u64,
 }
 
 impl Output<'_> {
@@ -75,7 +77,8 @@ impl Output<'_> {
         for (item, image) in items.iter().zip(decoded) {
             self.done.items += 1;
             match image {
-                Ok(Ready { pixels, record, notes }) => {
+                Ok(Ready { pixels, record, notes, enlarged }) => {
+                    self.enlarged += u64::from(enlarged);
                     notes.into_iter().for_each(|note| self.done.note(note, &item.name));
                     let writer = match &mut self.writer {
                         Some(writer) => writer,
@@ -110,6 +113,7 @@ impl Output<'_> {
     fn close(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
             self.done.shards.push(writer.finish()?);
+            self.done.enlarged.push(std::mem::take(&mut self.enlarged));
         }
         self.save()
     }

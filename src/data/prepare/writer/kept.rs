@@ -34,7 +34,7 @@ pub(super) fn kept(
 ) -> Result<SplitState> {
     let skipped: HashSet<&str> = old.skipped.iter().map(|image| image.file.as_str()).collect();
     let mut kept = SplitState::default();
-    for info in &old.shards {
+    for (number, info) in old.shards.iter().enumerate() {
         let Some(shard) = sound(place, maker, info) else { break };
         let Some(held) = held(&shard, place.full, items, kept.items, &skipped) else { break };
         let Some(bad) = still_bad(maker, &items[held.items.clone()], &held.left_out)? else {
@@ -47,6 +47,7 @@ pub(super) fn kept(
         }
         kept.items = held.items.end;
         kept.shards.push(shard.info());
+        kept.enlarged.push(old.enlarged.get(number).copied().unwrap_or(0));
         kept.skipped.extend(bad);
     }
     let again = old.shards.len() - kept.shards.len();

@@ -13,6 +13,10 @@ mod job;
 mod kept;
 mod ready;
 mod resume;
+mod rows;
+mod twins;
+
+pub use twins::Twins;
 
 use super::Source;
 use crate::data::dataset::{Dataset, HEADER_FILE};
@@ -27,6 +31,7 @@ use anyhow::{Context, Result, bail};
 use job::Job;
 use ready::Maker;
 use resume::{Begun, Unfinished};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,6 +68,12 @@ pub struct Summary {
     pub skipped: u64,
     /// What was wrong with images that could be used all the same, a sentence each.
     pub notes: Vec<String>,
+    /// Images of each class, by split.
+    pub images: BTreeMap<String, Vec<u64>>,
+    /// Images that had fewer pixels along a side than were made of them.
+    pub enlarged: u64,
+    /// Images of other splits that are among the training images.
+    pub twins: Vec<Twins>,
 }
 
 /// Writes the data set. Where more than `max_bad` images are skipped it stays unfinished, with an
@@ -129,14 +140,15 @@ fn write_shards(
     mut state: Unfinished,
     pool: &rayon::ThreadPool,
 ) -> Result<Summary> {
-    let [height, width] = source.preparation.size;
+    let preparation = state.preparation.clone();
+    let [height, width] = preparation.size;
     let shape = RecordShape { store: options.store(), height, width, channels: source.channels };
 
     let total: usize = source.splits.iter().map(|(_, items)| items.len()).sum();
     let progress = Progress::new("prepare", total as u64);
     let mut sums = Sums::new([height, width, source.channels]);
     state.splits.retain(|name, _| source.splits.iter().any(|(split, _)| split == name));
-    let maker = Maker { source, shape, quality: options.jpeg_quality };
+    let maker = Maker { source, preparation: &preparation, shape, quality: options.jpeg_quality };
     let full = (options.shard_bytes / shape.image_bytes()).max(1);
     for (split, items) in &source.splits {
         let (maker, out, progress) = (&maker, &options.out, &progress);

@@ -1,9 +1,11 @@
 //! A source's images made ready to be stored, and their sums.
 
+use super::rows;
 use crate::data::area::Area;
 use crate::data::decode::{self, Prepared};
 use crate::data::jpeg::Notes;
-use crate::data::prepare::{Content, Item, Source, Stored};
+use crate::data::preparation::Preparation;
+use crate::data::prepare::{Content, Fetched, Item, Source, Stored};
 use crate::data::shard::{RecordShape, Shard, jpeg};
 use crate::data::statistics::Sums;
 use crate::errors::guarded;
@@ -21,6 +23,8 @@ const FILE_LIMIT: u64 = decode::LARGEST_FILE;
 /// What is made of each image.
 pub(super) struct Maker<'a> {
     pub(super) source: &'a Source,
+    /// What is done to each: the source's, or what an older version began with.
+    pub(super) preparation: &'a Preparation,
     pub(super) shape: RecordShape,
     /// Where images are stored as JPEG.
     pub(super) quality: Option<u8>,
@@ -33,6 +37,8 @@ pub(super) struct Ready {
     pub(super) record: Option<Vec<u8>>,
     /// What was wrong with its file all the same.
     pub(super) notes: Notes,
+    /// Whether its file has fewer pixels along a side than were made of it.
+    pub(super) enlarged: bool,
 }
 
 /// The items of a chunk, each decoded, or why it is skipped.
@@ -46,60 +52,70 @@ impl Maker<'_> {
 
     /// Reads and decodes a chunk, in parallel, in order.
     pub(super) fn decode(&self, items: &[Item]) -> Result<Decoded> {
-        items.par_iter().with_max_len(1).map(|item| self.ready(item)).collect()
+        if let Some(Item { content: Content::Row { .. }, .. }) = items.first() {
+            return self.decode_rows(items);
+        }
+        items.par_iter().with_max_len(1).map(|item| self.ready(item, read(item)?)).collect()
     }
 
-    /// An item made ready to be stored; errors as those of [`Maker::pixels`].
-    fn ready(&self, item: &Item) -> Result<std::result::Result<Ready, String>> {
-        let Prepared { mut pixels, notes } = match self.pixels(item)? {
+    /// The same of images that are read in an order: while some are decoded, the next are read.
+    fn decode_rows(&self, items: &[Item]) -> Result<Decoded> {
+        let mut decoded = Vec::with_capacity(items.len());
+        let (mut part, mut rest) = items.split_at(rows::batch(items));
+        let mut fetched = rows::fetch(part)?;
+        while !part.is_empty() {
+            let (next, others) = rest.split_at(rows::batch(rest));
+            let pairs = part.par_iter().zip(fetched).with_max_len(1);
+            let (made, read) = rayon::join(
+                || pairs.map(|(item, bytes)| self.ready(item, bytes)).collect::<Result<Decoded>>(),
+                || rows::fetch(next),
+            );
+            decoded.extend(made?);
+            (part, rest, fetched) = (next, others, read?);
+        }
+        Ok(decoded)
+    }
+
+    /// An item made ready to be stored; the inner error means that it is skipped.
+    fn ready(&self, item: &Item, bytes: Fetched) -> Result<std::result::Result<Ready, String>> {
+        let prepared = bytes.and_then(|bytes| self.prepared(bytes));
+        let Prepared { mut pixels, notes, enlarged } = match prepared {
             Ok(prepared) => prepared,
             Err(reason) => return Ok(Err(reason)),
         };
         let Some(quality) = self.quality else {
-            return Ok(Ok(Ready { pixels, record: None, notes }));
+            return Ok(Ok(Ready { pixels, record: None, notes, enlarged }));
         };
         let record = jpeg::encode(&pixels, &self.shape, quality)?;
         jpeg::decode(&record, &self.shape, &self.all(), &mut pixels)
             .with_context(|| format!("{}, stored as JPEG, cannot be read again", item.name))?;
-        Ok(Ok(Ready { pixels, record: Some(record), notes }))
+        Ok(Ok(Ready { pixels, record: Some(record), notes, enlarged }))
     }
 
-    /// The pixels of an item; the inner error means that it is skipped, the outer one ends it all.
-    fn pixels(&self, item: &Item) -> Result<std::result::Result<Prepared, String>> {
-        let bytes = match &item.content {
-            Content::File(path) => match read_file(path) {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(reason)) => return Ok(Err(reason)),
-                Err(error) => return Err(unreadable(path, error)),
-            },
-            Content::Part { of, offset, length } => {
-                if *length > FILE_LIMIT {
-                    return Ok(Err(too_large(*length)));
-                }
-                let mut bytes = vec![0; *length as usize];
-                of.read_at(*offset, &mut bytes).with_context(|| {
-                    format!("{} of {} cannot be read", item.name, of.path().display())
-                })?;
-                bytes
+    /// The pixels that an item's bytes are.
+    fn prepared(&self, bytes: Vec<u8>) -> std::result::Result<Prepared, String> {
+        let channels = self.source.channels;
+        match self.source.stored {
+            Stored::Interleaved => {
+                Ok(Prepared { pixels: bytes, notes: Notes::new(), enlarged: false })
             }
-        };
-        let (preparation, channels) = (&self.source.preparation, self.source.channels);
-        Ok(match self.source.stored {
-            Stored::Interleaved => Ok(Prepared { pixels: bytes, notes: Notes::new() }),
             Stored::Planar => {
                 let plane = bytes.len() / channels;
                 let pixels = (0..bytes.len())
                     .map(|at| bytes[at % channels * plane + at / channels])
                     .collect();
-                Ok(Prepared { pixels, notes: Notes::new() })
+                Ok(Prepared { pixels, notes: Notes::new(), enlarged: false })
+            }
+            Stored::Encoded if bytes.len() as u64 > FILE_LIMIT => {
+                Err(too_large(bytes.len() as u64))
             }
             Stored::Encoded => {
-                let decode = || decode::prepare_image(&bytes, preparation, channels);
+                let decode = || decode::prepare_image(&bytes, self.preparation, channels);
                 guarded(decode)
                     .unwrap_or_else(|| Err(anyhow!("the decoder failed at it")))
                     .map_err(|error| crate::errors::sentence(&error))
             }
-        })
+        }
     }
 
     fn all(&self) -> Area {
@@ -134,12 +150,30 @@ impl Maker<'_> {
                 .map(|record| {
                     let mut pixels = vec![0; self.shape.image_bytes()];
                     shard.read(record, &self.all(), &mut pixels, true)?;
-                    Ok(Ok(Ready { pixels, record: None, notes: Notes::new() }))
+                    Ok(Ok(Ready { pixels, record: None, notes: Notes::new(), enlarged: false }))
                 })
                 .collect::<Result<Decoded>>()?;
             self.sum(&decoded, &mut sums);
         }
         Ok(sums)
+    }
+}
+
+/// The bytes of an item; the inner error means that it is skipped, the outer one ends it all.
+fn read(item: &Item) -> Result<Fetched> {
+    match &item.content {
+        Content::File(path) => read_file(path).map_err(|error| unreadable(path, error)),
+        Content::Part { length, .. } if *length > FILE_LIMIT => Ok(Err(too_large(*length))),
+        Content::Part { of, offset, length } => {
+            let mut bytes = vec![0; *length as usize];
+            of.read_at(*offset, &mut bytes).with_context(|| {
+                format!("{} of {} cannot be read", item.name, of.path().display())
+            })?;
+            Ok(Ok(bytes))
+        }
+        Content::Row { of, row } => {
+            Ok(of.fetch(&[*row])?.pop().unwrap_or_else(|| Err("it is missing".into())))
+        }
     }
 }
 

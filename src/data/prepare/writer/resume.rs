@@ -3,7 +3,7 @@
 use super::Options;
 use crate::config_error;
 use crate::data::dataset::{FORMAT, HEADER_FILE, UNFINISHED_FILE};
-use crate::data::preparation::Preparation;
+use crate::data::preparation::{Colour, Preparation};
 use crate::data::prepare::{Skipped, Source};
 use crate::data::seal;
 use crate::data::shard::{ShardInfo, Store};
@@ -24,7 +24,7 @@ pub(super) struct Unfinished {
     source: String,
     /// The source's real path.
     path: String,
-    preparation: Preparation,
+    pub(super) preparation: Preparation,
     store: Store,
     quality: Option<u8>,
     shard_bytes: usize,
@@ -41,6 +41,10 @@ pub(super) struct SplitState {
     /// By what was wrong, images that could be used all the same.
     #[serde(default)]
     pub(super) noted: BTreeMap<String, Noted>,
+    /// Of each finished shard, the images that have fewer pixels along a side than were made of
+    /// them.
+    #[serde(default)]
+    pub(super) enlarged: Vec<u64>,
 }
 
 /// Images with something wrong that cost them no pixel.
@@ -142,10 +146,21 @@ impl Unfinished {
         self.format == other.format
             && self.source == other.source
             && self.path == other.path
-            && self.preparation == other.preparation
+            && self.prepares_as(&other.preparation)
             && self.store == other.store
             && self.quality == other.quality
             && self.shard_bytes == other.shard_bytes
+    }
+}
+
+impl Unfinished {
+    /// Whether images are made as `wanted`. What was begun before backgrounds were kept goes on
+    /// without one, unless another than the usual one is wanted.
+    fn prepares_as(&self, wanted: &Preparation) -> bool {
+        let older = self.preparation.background.is_none();
+        let usual = wanted.background == Some(Colour::WHITE);
+        let background = if older && usual { None } else { wanted.background };
+        self.preparation == Preparation { background, ..wanted.clone() }
     }
 }
 
