@@ -69,15 +69,14 @@ pub fn run(args: &Args, file: &Weights) -> Result<()> {
 /// Says that checksums are missing or another file's. Err: they are the file's own, and say that it
 /// is damaged.
 fn say_checksums(path: &Path, file: &Weights) -> Result<()> {
-    let why = match Checkpoint::open(path) {
+    let what = match Checkpoint::open(path) {
         Ok(checkpoint) => return checkpoint.verify(),
-        Err(_) if !file.metadata.contains_key("checksums") => "has none",
-        Err(_) if tensors::saved_elsewhere(path)? => "has those of before",
+        Err(_) if !file.metadata.contains_key("checksums") => "it has no checksums any more",
+        Err(_) if tensors::saved_elsewhere(path)? => "its checksums are those of before",
         Err(error) => return Err(error),
     };
     note!(
-        "{}: another program saved it, and it {why} of the checksums that say whether all values \
-         are whole; they are taken as they are",
+        "{}: another program saved it, and {what}; whether all values are whole nothing says",
         path.display()
     );
     Ok(())
