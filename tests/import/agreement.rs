@@ -69,6 +69,11 @@ fn caffes_networks_have_the_answers_of_their_layers() {
         let said = import(&world, file, "x.safetensors", "--mean 120,110,100");
         assert_eq!(said["network"], network, "{file}");
         assert_eq!(said["colors"], "bgr", "{file}");
+        // As Caffe's usual preparation does it, and torchvision's does not.
+        let bytes = world.bytes("x.safetensors");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let preparation = &header.metadata().as_ref().unwrap()["preparation"];
+        assert!(preparation.contains("\"resize\":\"warp\""), "{preparation}");
         assert_eq!(said["crop"], if file == "zoo.onnx" { 224 } else { 227 }, "{file}");
         agrees(&world, "x.safetensors", "photo.png", &expected[answers]);
     }

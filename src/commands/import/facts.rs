@@ -18,7 +18,7 @@ const MOST_TEXT: u64 = 16 << 20;
 /// ImageNet's mean colour (red, green, blue) as torchvision has it, 255 · (0.485, 0.456, 0.406).
 pub const TORCHVISION_MEAN: [f32; 3] = [123.675, 116.28, 103.53];
 /// The same of Caffe's mean image.
-pub const CAFFE_MEAN: [f32; 3] = [122.678_914, 116.668_77, 104.006_99];
+pub const CAFFE_MEAN: [f32; 3] = [122.678_91, 116.668_77, 104.006_99];
 
 /// The principal components of ImageNet's colours and the variances along them, of values from 0 to
 /// 1, as they are quoted since Facebook's ResNets in Torch (2016).
@@ -108,9 +108,14 @@ impl Mean {
 }
 
 /// How image files became images from which squares of `crop` are cut: 256 where the paper has 224.
-pub fn preparation(crop: usize, mean: Option<[usize; 2]>) -> Preparation {
+/// Caffe's usual way warps them.
+pub fn preparation(crop: usize, mean: Option<[usize; 2]>, warps: bool) -> Preparation {
     let usual = if (193..=256).contains(&crop) { 256 } else { crop * 256 / 224 };
-    let mut made = Preparation::photographs(usual.max(crop), Orientation::Apply);
+    let size = usual.max(crop);
+    let mut made = match warps {
+        true => Preparation::warped(size, Orientation::Apply),
+        false => Preparation::photographs(size, Orientation::Apply),
+    };
     made.size = mean.unwrap_or(made.size);
     made
 }

@@ -186,7 +186,8 @@ fn facts(
         None => Mean::flat(&facts::TORCHVISION_MEAN, " (ImageNet's)"),
     };
     let (classes, class_words) = facts::classes(outputs, args.classes.as_deref())?;
-    let preparation = facts::preparation(network.config.data.crop, mean.size);
+    let warps = usual_colors(network, file) == Colors::Bgr;
+    let preparation = facts::preparation(network.config.data.crop, mean.size, warps);
     let words = [mean.words.clone(), class_words];
     let statistics = mean.statistics(preparation.size, channels)?;
     let crop = network.config.data.crop;

@@ -69,15 +69,14 @@ pub fn run(args: &Args, file: &Weights) -> Result<()> {
 /// Says that checksums are missing or another file's. Err: they are the file's own, and say that it
 /// is damaged.
 fn say_checksums(path: &Path, file: &Weights) -> Result<()> {
-    let why = match Checkpoint::open(path) {
+    let what = match Checkpoint::open(path) {
         Ok(checkpoint) => return checkpoint.verify(),
-        Err(_) if !file.metadata.contains_key("checksums") => "has none",
-        Err(_) if tensors::saved_elsewhere(path)? => "has those of before",
+        Err(_) if !file.metadata.contains_key("checksums") => "it has no checksums any more",
+        Err(_) if tensors::saved_elsewhere(path)? => "its checksums are those of before",
         Err(error) => return Err(error),
     };
     note!(
-        "{}: another program saved it, and it {why} of the checksums that say whether all values \
-         are whole; they are taken as they are",
+        "{}: another program saved it, and {what}; whether all values are whole nothing says",
         path.display()
     );
     Ok(())
@@ -139,8 +138,9 @@ fn the_facts(args: &Args, file: &Weights, outputs: usize, crop: usize) -> Result
             filter: Filter::Triangle,
             crop: Crop::Centre,
             orientation: Orientation::Apply,
+            background: None,
         },
-        _ => facts::preparation(crop, None),
+        _ => facts::preparation(crop, None, false),
     });
     let statistics = match &args.mean {
         Some(given) => Mean::given(given)?.statistics(preparation.size, channels)?,

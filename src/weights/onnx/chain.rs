@@ -69,7 +69,7 @@ impl Way {
             self.shapes.extend(outputs);
             return Ok(());
         }
-        let reads = node.inputs.iter().any(|input| *input == self.at);
+        let reads = node.inputs.contains(&self.at);
         ensure!(
             reads,
             "it does not read what the node before it has made; networks that branch are not known"

@@ -97,7 +97,7 @@ impl Machine<'_> {
             b'(' => self.stack.push(None),
             b'.' => return Ok(Some(self.pop()?)),
             b'0' => _ = self.stack.pop().context("nothing is on its stack")?,
-            b'1' => _ = self.to_mark()?,
+            b'1' => _ = self.above_mark()?,
             b'N' => self.push(Value::Nothing)?,
             0x88 | 0x89 => self.push(Value::Bool(code == 0x88))?,
             b'G' => {
@@ -174,7 +174,7 @@ impl Machine<'_> {
     }
 
     /// The values above the last mark, which go with it.
-    fn to_mark(&mut self) -> Result<Vec<Id>> {
+    fn above_mark(&mut self) -> Result<Vec<Id>> {
         let mark = self.stack.iter().rposition(Option::is_none).context("it sets no mark")?;
         let above = self.stack.drain(mark..).flatten().collect();
         Ok(above)
@@ -240,14 +240,14 @@ impl Machine<'_> {
                 items.reverse();
                 items
             }
-            _ => self.to_mark()?,
+            _ => self.above_mark()?,
         };
         let value = if code == b'd' { Value::Dict(pairs(items)?) } else { Value::List(items) };
         self.push(value)
     }
 
     fn append(&mut self, code: u8) -> Result<()> {
-        let items = if code == b'a' { vec![self.pop()?] } else { self.to_mark()? };
+        let items = if code == b'a' { vec![self.pop()?] } else { self.above_mark()? };
         match self.top()? {
             Value::List(list) => list.extend(items),
             _ => bail!("it appends to what is no list"),
@@ -261,7 +261,7 @@ impl Machine<'_> {
                 let value = self.pop()?;
                 vec![self.pop()?, value]
             }
-            _ => self.to_mark()?,
+            _ => self.above_mark()?,
         };
         let items = pairs(items)?;
         match self.top()? {
