@@ -270,8 +270,7 @@ fn side(text: &str) -> std::result::Result<usize, String> {
 fn resize() -> impl TypedValueParser<Value = Resize> {
     let rules = [Resize::ShorterSide, Resize::Warp];
     let values = rules.iter().filter_map(ValueEnum::to_possible_value);
-    PossibleValuesParser::new(values.collect::<Vec<PossibleValue>>())
-        .try_map(|name| Resize::try_from(name))
+    PossibleValuesParser::new(values.collect::<Vec<PossibleValue>>()).try_map(Resize::try_from)
 }
 
 fn megabytes(text: &str) -> std::result::Result<f64, String> {

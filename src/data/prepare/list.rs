@@ -144,7 +144,7 @@ impl Columns {
     fn named(first: &StringRecord) -> Result<Option<Columns>> {
         let column = |names: &[&str]| {
             let is = |name: &&str, field: &str| field.to_lowercase() == **name;
-            names.iter().find_map(|name| first.iter().position(|field| is(&name, field)))
+            names.iter().find_map(|name| first.iter().position(|field| is(name, field)))
         };
         let Some(path) = column(PATHS) else { return Ok(None) };
         let label = column(LABELS).with_context(|| {
