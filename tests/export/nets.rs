@@ -1,7 +1,7 @@
 //! Small networks that have between them whatever differs from program to program.
 
-/// A config for the images of [`World::new`](crate::common::World::new): a line a layer, `name kind`
-/// and then keys and values.
+/// A config for the images of [`World::new`](crate::common::World::new): a line a layer, `name
+/// kind` and then keys and values.
 pub fn config(name: &str, towers: usize, layers: &[&str]) -> String {
     let mut text = format!(
         "name = \"{name}\"\nseed = 3\ntowers = {towers}\n[data]\npath = \"set\"\ncrop = 12\n\
@@ -19,8 +19,8 @@ pub fn config(name: &str, towers: usize, layers: &[&str]) -> String {
 /// Their names and configs.
 pub fn all() -> Vec<(&'static str, String)> {
     [
-        // The paper's: what crosses, groups within towers, normalisation by tower, dropout; then what
-        // it does not have, a layer that reads its own tower's neurons.
+        // The paper's: what crosses, groups within towers, normalisation by tower, dropout; then
+        // what it does not have, a layer that reads its own tower's neurons.
         (
             "paper",
             2,
@@ -75,8 +75,8 @@ pub fn all() -> Vec<(&'static str, String)> {
                 "softmax softmax",
             ],
         ),
-        // Two towers that have seen the same before one reads both, one tower that ends, odd numbers
-        // of maps, and names that Python does not have.
+        // Two towers that have seen the same before one reads both, one tower that ends, odd
+        // numbers of maps, and names that Python does not have.
         (
             "odd",
             2,

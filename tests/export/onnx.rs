@@ -1,5 +1,5 @@
-//! ONNX files: read back and computed in f64, and where Python has them checked by `onnx` and run by
-//! onnxruntime.
+//! ONNX files: read back and computed in f64, and where Python has them checked by `onnx` and run
+//! by onnxruntime.
 
 use crate::common::{World, picture, tensors};
 use crate::graph::compute;

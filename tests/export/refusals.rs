@@ -1,4 +1,4 @@
-//! What cannot be exported, and places that cannot be written to: sentences, and nothing is touched.
+//! What cannot be exported, and places that cannot be written to: sentences, nothing is touched.
 
 use crate::common::{LINEAR, World};
 use crate::nets::config;

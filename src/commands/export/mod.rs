@@ -26,12 +26,12 @@ use std::path::{Path, PathBuf};
 ///
 /// With --out FILE.onnx one file for onnxruntime and its like. It reads `image`, f32 [N, 3, crop,
 /// crop]: pixels from 0 to 255, RGB, channel first; the mean is subtracted inside. It gives
-/// `probabilities` [N, classes]. The metadata has `labels` and `ids`, JSON lists in the order of the
-/// outputs, `preparation`, how image files become images, and the `config`.
+/// `probabilities` [N, classes]. The metadata has `labels` and `ids`, JSON lists in the order of
+/// the outputs, `preparation`, how image files become images, and the `config`.
 ///
 /// With --out DIR a folder for PyTorch: `model.py` builds the network and says how images are
-/// prepared, `weights.safetensors` has its weights under their names here, `labels.txt` the names of
-/// the classes. `python DIR/model.py photo.jpg` prints the five most probable.
+/// prepared, `weights.safetensors` has its weights under their names here, `labels.txt` the names
+/// of the classes. `python DIR/model.py photo.jpg` prints the five most probable.
 ///
 /// Both compute what `predict` computes: towers apart, the normalisation's own alpha, the pooling's
 /// edges, and dropout's factor at test time.
@@ -117,8 +117,8 @@ fn check_folder(out: &Path) -> Result<()> {
     let as_folder = out.as_os_str().to_string_lossy().ends_with(['/', std::path::MAIN_SEPARATOR]);
     if let Some(extension) = as_file.filter(|_| !as_folder && !out.is_dir()) {
         return Err(config_error!(
-            "--out {name}: .{extension} is no form that is written; name a file that ends in .onnx, \
-             or a folder, for PyTorch (`{name}/` if it is to be called so)"
+            "--out {name}: .{extension} is no form that is written; name a file that ends in \
+             .onnx, or a folder, for PyTorch (`{name}/` if it is to be called so)"
         ));
     }
     if out.is_file() {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Names that a layer cannot have as an attribute of a module: Python's own words, and what
 /// PyTorch's class for modules (2.15) or the network's has already. Those with an underscore in
 /// front are left out, since no name here gets one.
-const TAKEN: &str = "False None True and as assert async await break class continue def del elif else except \
+const TAKEN: &str = "\
+    False None True and as assert async await break class continue def del elif else except \
     finally for from global if import in is lambda nonlocal not or pass raise return try while \
     with yield T_destination add_module apply bfloat16 buffers call_super_init children compile \
     cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state \

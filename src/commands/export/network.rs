@@ -1,7 +1,7 @@
 //! A network as other programs compute it: layer by layer, on the maps of all towers side by side.
 //!
-//! A convolution that stays on its tower is one in groups; what else differs by tower is done to the
-//! towers' maps apart, which are then joined again. Weights keep their names, shapes and bits.
+//! A convolution that stays on its tower is one in groups; what else differs by tower is done to
+//! the towers' maps apart, which are then joined again. Weights keep their names, shapes and bits.
 
 use crate::config_error;
 use crate::layers::dropout::Dropout;

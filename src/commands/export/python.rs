@@ -40,7 +40,7 @@ FOLDER = Path(__file__).parent
 {functions}
 
 class Network(nn.Module):
-    \"\"\"Images [N, {channels}, {height}, {height}], {colours} from 0 to 255, to logits [N, {classes}].\"\"\"
+    \"\"\"From images [N, {channels}, {height}, {height}], {colours} from 0 to 255, to logits.\"\"\"
 
     def __init__(self):
         super().__init__()
@@ -76,7 +76,6 @@ if __name__ == \"__main__\":
         checkpoint = quoted(&exported.checkpoint.path.display().to_string()),
         image_ops = if code.turns() { ", ImageOps" } else { "" },
         functions = code.functions(),
-        classes = exported.classes.len(),
         prepare = code.prepare()?,
     ))
 }
@@ -109,14 +108,15 @@ impl Code<'_> {
 
 def normalise(x, towers, n, alpha, beta, k):
     \"\"\"Response normalisation within each tower's maps; PyTorch divides alpha by n.\"\"\"
-    return torch.cat([F.local_response_norm(t, n, n * alpha, beta, k) for t in x.split(towers, 1)], 1)
+    maps = (F.local_response_norm(t, n, n * alpha, beta, k) for t in x.split(towers, 1))
+    return torch.cat(tuple(maps), 1)
 ";
         }
         if self.uses(|work| matches!(work, Work::Drop(d) if d.factors().1 != 1.0)) {
             text += "
 
 def dropout(x, rate, training):
-    \"\"\"The paper's: in use all values times 1 - rate, where PyTorch's own divides in training.\"\"\"
+    \"\"\"The paper's: in use all times 1 - rate, where PyTorch's own divides in training.\"\"\"
     return x * (torch.rand_like(x) >= rate) if training else x * (1 - rate)
 ";
         }
@@ -182,8 +182,8 @@ def dropout(x, rate, training):
         text
     }
 
-    /// The layer's name, unless its line has it, and the shape of what it makes, where it has weights
-    /// or pools.
+    /// The layer's name, unless its line has it, and the shape of what it makes, where it has
+    /// weights or pools.
     fn remark(&self, step: &Step<'_>, value: &str, flat: bool) -> String {
         let Shape { height, width, channels } = step.output;
         let shape = match &step.work {

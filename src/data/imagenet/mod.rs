@@ -1,8 +1,9 @@
-//! ImageNet's 1,000 classes, those of the contests from 2012 on, in the order of everybody's weights:
-//! sorted by synset id.
+//! ImageNet's 1,000 classes, those of the contests from 2012 on, in the order of everybody's
+//! weights: sorted by synset id.
 //!
-//! Weights that come without a class table take it from here, and class folders that are called after
-//! synsets are shown with their names. The names are WordNet's; `LICENSE` beside this file is theirs.
+//! Weights that come without a class table take it from here, and class folders that are called
+//! after synsets are shown with their names. The names are WordNet's; `LICENSE` beside this file is
+//! theirs.
 
 use super::dataset::Class;
 
@@ -65,8 +66,8 @@ mod tests {
         assert_eq!(super::name("n00000000"), None);
     }
 
-    /// The 20 photographs of the Python package foolbox have their class's index in the file's name;
-    /// beside each what the picture shows, except the one of 741, which is none of a rug.
+    /// The 20 photographs of the Python package foolbox have their class's index in the file's
+    /// name; beside each what the picture shows, except the one of 741, which is none of a rug.
     #[test]
     fn photographs_are_of_the_class_at_their_index() {
         let classes = classes();
