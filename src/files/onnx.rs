@@ -204,7 +204,7 @@ pub struct Dimension {
     pub dim_param: Option<String>,
 }
 
-/// A constant of floats that [`write`] puts into the graph.
+/// A constant of floats that [`write()`] puts into the graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Floats {
     /// Its name.
