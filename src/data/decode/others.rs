@@ -50,6 +50,12 @@ impl Format {
     }
 }
 
+/// Refuses by its width and height what is too large, or more than the file `bytes` can hold.
+fn check_size(bytes: &[u8], (width, height): (u32, u32)) -> Result<()> {
+    admit(width as usize, height as usize, 0)?;
+    check_length(bytes, width as usize, height as usize)
+}
+
 /// Pixels and orientation mark of the file `bytes`.
 pub(super) fn read(
     bytes: &[u8],
@@ -67,16 +73,12 @@ pub(super) fn read(
         }
         Format::Gif => {
             let decoder = GifDecoder::new(file)?;
-            let (width, height) = decoder.dimensions();
-            admit(width as usize, height as usize, 0)?;
-            check_length(bytes, width as usize, height as usize)?;
+            check_size(bytes, decoder.dimensions())?;
             decoded(decoder, None, background, channels)
         }
         Format::Bmp => {
             let decoder = BmpDecoder::new(file)?;
-            let (width, height) = decoder.dimensions();
-            admit(width as usize, height as usize, 0)?;
-            check_length(bytes, width as usize, height as usize)?;
+            check_size(bytes, decoder.dimensions())?;
             decoded(decoder, None, background, channels)
         }
         // A TIFF file is Exif data, with a picture.
