@@ -20,9 +20,9 @@ mod common;
 
 use alexnet::gpu::compile::{Compiler, default_cache};
 use alexnet::gpu::device::Device;
+use alexnet::gpu::format::Format;
 use alexnet::gpu::library::driver_version;
 use alexnet::gpu::memory::Buffer;
-use alexnet::gpu::product::Precision;
 use alexnet::layers::cuda::{Call, LaunchContext, Loss, ParameterBuffers};
 use alexnet::layers::{Layer, Role};
 use anyhow::{Context, Result, bail, ensure};
@@ -189,22 +189,19 @@ fn on_cpu(case: &Case, layer: &dyn Layer, data: Data) -> Result<Times> {
 }
 
 fn on_gpu(case: &Case, layer: &dyn Layer, data: &Data, device: &Device) -> Result<Times> {
-    let launches = layer.cuda(&LaunchContext {
-        images: case.batch,
-        multiprocessors: device.multiprocessors,
-        training: case.training,
-        precision: Precision::F32,
-        relu: false,
-    })?;
+    let context = LaunchContext::new(case.batch, device.multiprocessors, case.training);
+    let launches = layer.cuda(&context)?;
     launches.launches().iter().try_for_each(|launch| launch.load(device))?;
     let upload = |values: &Vec<f32>| device.buffer_of(values);
     let both = |[weights, biases]: &[Vec<f32>; 2]| -> Result<[Buffer<f32>; 2]> {
         Ok([upload(weights)?, upload(biases)?])
     };
-    let (x, y, dy, dx) = (upload(&data.x)?, upload(&data.y)?, upload(&data.dy)?, upload(&data.dx)?);
+    let real = |values: &Vec<f32>| device.buffer_of(&Format::Float.encode(values));
+    let (x, y, dy, dx) = (real(&data.x)?, real(&data.y)?, real(&data.dy)?, real(&data.dx)?);
     let parameters = match layer.role() {
         Role::Learn(_) => Some(ParameterBuffers {
             value: both(&data.parameters)?,
+            factors: None,
             gradient: Some(both(&data.gradients)?),
             momentum: None,
         }),

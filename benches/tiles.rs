@@ -1,7 +1,7 @@
 //! Which tile and how many splits are fastest on a GPU, for each product of the paper's layers: what
 //! the model in `src/gpu/product.rs` is held against.
 //!
-//! `cargo bench --bench tiles [-- [--device cuda:N] [--precision f32|tf32]]`, batch 128, one of two
+//! `cargo bench --bench tiles [-- [--device cuda:N] [--precision f32|tf32|bf16]]`, batch 128, one of two
 //! towers. Prints a line for each way: layer and direction, warps x sums of a thread, splits, and
 //! microseconds with the reduction of the splits, median of ten; then for each product what the
 //! model chooses, what was fastest, and what that would gain.
@@ -29,7 +29,8 @@ const SPLITS: [usize; 9] = [1, 2, 3, 4, 6, 8, 12, 16, 24];
 
 /// The GPU's number, and the precisions to try.
 fn options() -> Result<(usize, Vec<Precision>)> {
-    let (mut gpu, mut precisions) = (0, vec![Precision::F32, Precision::Tf32]);
+    let all = [Precision::F32, Precision::Tf32, Precision::Bf16];
+    let (mut gpu, mut precisions) = (0, all.to_vec());
     // Cargo adds --bench.
     let mut args = std::env::args().skip(1).filter(|a| a != "--bench");
     while let Some(arg) = args.next() {
@@ -39,9 +40,10 @@ fn options() -> Result<(usize, Vec<Precision>)> {
                 let number = device.strip_prefix("cuda:").context("--device is cuda:N")?;
                 gpu = number.parse().context("--device is cuda:N")?;
             }
-            ("--precision", "f32") => precisions = vec![Precision::F32],
-            ("--precision", "tf32") => precisions = vec![Precision::Tf32],
-            _ => bail!("{arg} {value} is none of --device cuda:N and --precision f32|tf32"),
+            ("--precision", name) if all.iter().any(|p| p.name() == name) => {
+                precisions.retain(|precision| precision.name() == name);
+            }
+            _ => bail!("{arg} {value} is none of --device cuda:N and --precision f32|tf32|bf16"),
         }
     }
     Ok((gpu, precisions))
@@ -64,13 +66,14 @@ fn ways(product: ProductShape) -> Vec<Tiling> {
 fn loaded(variant: &Variant, device: &Device) -> Result<(Launch, Option<Launch>)> {
     let Variant { source, kernel, grid, block, splits, .. } = *variant;
     let work = Launch::new(source, variant.constants.clone(), kernel, grid, block);
+    let work = work.with_shared(variant.shared);
     work.load(device)?;
     if splits == 1 {
         return Ok((work, None));
     }
     let out = variant.buffers.last().context("a kernel without a result")? / splits;
     let all = constants(&[("COUNT", out), ("SPLITS", splits)]);
-    let reduce = Launch::each(kernel_source!("reduce.cu"), all, "reduce_splits", out);
+    let reduce = Launch::each(kernel_source!("reduce.cu"), all, "reduce_splits", out.div_ceil(4));
     reduce.load(device)?;
     Ok((work, Some(reduce)))
 }
@@ -86,7 +89,7 @@ fn time(variant: &Variant, device: &Device, buffers: &[Buffer<f32>; 3]) -> Resul
         unsafe {
             work.run(&device.compute, |a| (0..inputs).fold(a, |a, _| a.buffer(from)).buffer(to))?;
             if let Some(reduce) = &reduce {
-                reduce.run(&device.compute, |a| a.buffer(to).nothing().buffer(sum))?;
+                reduce.run(&device.compute, |a| a.buffer(to).nothing().nothing().buffer(sum))?;
             }
         }
         Ok(())

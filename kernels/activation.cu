@@ -1,31 +1,38 @@
-// Activation functions, one thread an element; input and output may be the same memory.
-// Grid: COUNT / 256.
+// Activation functions; input and output, real, may be the same memory. Grid: COUNT / PER / 256; a
+// thread takes PER neighbouring elements.
 
-#define FOR_ELEMENT(i) \
-    int i = blockIdx.x * 256 + threadIdx.x; \
+#include "real.cuh"
+constexpr int PER = pack_of(COUNT);
+
+// to = function(values of x, values of gradient) for this thread's elements.
+template <class Function>
+__device__ __forceinline__ void each(const real* x, const real* gradient, real* to, Function function) {
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
+    float values[PER], slopes[PER];
+    load_pack(x + i, values);
+    load_pack(gradient + i, slopes);
+#pragma unroll
+    for (int q = 0; q < PER; q++) values[q] = function(values[q], slopes[q]);
+    store_pack(to + i, values);
+}
 
-extern "C" __global__ void relu_forward(const float* x, float* y) {
-    FOR_ELEMENT(i)
-    y[i] = x[i] < 0.f ? 0.f : x[i];  // not a number stays: a diverged run must show itself
+extern "C" __global__ void relu_forward(const real* x, real* y) {
+    // Not a number stays: a diverged run must show itself.
+    each(x, x, y, [](float value, float) { return value < 0.f ? 0.f : value; });
 }
 
 // y: the output of the forward pass.
-extern "C" __global__ void relu_backward(const float* y,
-                                         const float* gradient,
-                                         float* out) {
-    FOR_ELEMENT(i)
-    out[i] = y[i] > 0.f ? gradient[i] : 0.f;
+extern "C" __global__ void relu_backward(const real* y, const real* gradient, real* out) {
+    each(y, gradient, out, [](float value, float slope) { return value > 0.f ? slope : 0.f; });
 }
 
-extern "C" __global__ void tanh_forward(const float* x, float* y) {
-    FOR_ELEMENT(i)
-    y[i] = tanhf(x[i]);
+extern "C" __global__ void tanh_forward(const real* x, real* y) {
+    each(x, x, y, [](float value, float) { return tanhf(value); });
 }
 
-extern "C" __global__ void tanh_backward(const float* y,
-                                         const float* gradient,
-                                         float* out) {
-    FOR_ELEMENT(i)
-    out[i] = __fmul_rn(gradient[i], __fsub_rn(1.f, __fmul_rn(y[i], y[i])));
+extern "C" __global__ void tanh_backward(const real* y, const real* gradient, real* out) {
+    each(y, gradient, out, [](float value, float slope) {
+        return __fmul_rn(slope, __fsub_rn(1.f, __fmul_rn(value, value)));
+    });
 }

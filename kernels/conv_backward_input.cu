@@ -6,8 +6,10 @@
 //
 //   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output
 //   weights   as in conv_forward.cu
-//   out       [IMAGES][IN_H][IN_W][IN_C], with respect to the input; with SPLITS > 1, that many
-//             parts
+//   x         [IMAGES][IN_H][IN_W][IN_C], the input: where MASK says that it is a ReLU's output, the
+//             gradient is that to the ReLU's input; read only then
+//   out       like x, with respect to the input; with SPLITS > 1, that many parts, float and without
+//             MASK
 //
 // Grid: x lines / LINES, y (IN_C / GROUPS) / COLUMNS, z (LOCAL ? IN_H * IN_W : SPLITS) * GROUPS.
 #include "product.cuh"
@@ -23,7 +25,7 @@ struct Left {
         int k;
         Gradient::Element element;
     };
-    const float* gradient;
+    const real* data;
     int first_kernel, place;
 
     __device__ __forceinline__ Line line(int m) const {
@@ -34,19 +36,13 @@ struct Left {
     __device__ __forceinline__ Found find(Line line, Base base, int d) const {
         return Gradient::find(line, Gradient::element(base.element, base.k, d), first_kernel);
     }
-    __device__ __forceinline__ float4 get4(Line line, Base base, int d) const {
-        return read4(gradient, find(line, base, d));
-    }
-    __device__ __forceinline__ float get1(Line line, Base base, int d) const {
-        return read1(gradient, find(line, base, d));
-    }
 };
 
 struct Right {
     static constexpr bool ALONG_K = true, WIDE = WIDE_OUT;
     using Line = int;  // the input channel within the group
     using Base = int;
-    const float* weights;
+    const real* data;
     int first_kernel, place;
 
     __device__ __forceinline__ Line line(int n) const { return n; }
@@ -74,18 +70,21 @@ struct Right {
                       y / STRIDE < OUT_H && x / STRIDE < OUT_W;
         return {at + (y / STRIDE * OUT_W + x / STRIDE) * WEIGHT_ROWS * OUT_C, exists && inside};
     }
-    __device__ __forceinline__ float4 get4(Line n, Base base, int d) const {
-        return read4(weights, find(n, base, d));
-    }
-    __device__ __forceinline__ float get1(Line n, Base base, int d) const {
-        return read1(weights, find(n, base, d));
-    }
 };
 
+#ifndef MASK
+#define MASK 0
+#endif
+#if SPLITS > 1
+using Output = float;
+#else
+using Output = real;
+#endif
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_backward_input(const float* __restrict__ gradient, const float* __restrict__ weights,
-                    float* __restrict__ out) {
-    __shared__ __align__(16) float shared[SHARED_FLOATS];
+conv_backward_input(const real* __restrict__ gradient, const real* __restrict__ weights,
+                    const real* __restrict__ x, Output* __restrict__ out) {
+    SHARED_MEMORY(shared);
     int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
     int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
@@ -96,8 +95,8 @@ conv_backward_input(const float* __restrict__ gradient, const float* __restrict_
     product(left, first_line, right, first_column, begin, min(begin + SPLIT_K, Gradient::K), shared,
             sums);
 
-    out += (size_t)split * IMAGES * IN_PLACES * IN_C + place * IN_C + group * GROUP_IN;
-    Lines<PIXELS, LOCAL ? IN_PLACES * IN_C : IN_C> lines{out};
-    write_sums<GROUP_IN, WIDE_IN>(sums, first_line, first_column, lines,
-                                  [](int) { return Plain(); });
+    Lines<PIXELS, LOCAL ? IN_PLACES * IN_C : IN_C> lines{
+        (size_t)split * IMAGES * IN_PLACES * IN_C + place * IN_C + group * GROUP_IN};
+    write_sums<GROUP_IN, WIDE_IN>(sums, first_line, first_column, out, lines,
+                                  [=](int) { return Masked<MASK && SPLITS == 1>{x}; });
 }

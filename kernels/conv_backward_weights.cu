@@ -6,7 +6,8 @@
 //
 //   x         [IMAGES][IN_H][IN_W][IN_C]
 //   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output
-//   out       shaped as the weights (conv_forward.cu); with SPLITS > 1, that many parts
+//   out       float, shaped as the weights (conv_forward.cu) with REAL_C channels a group; with
+//             SPLITS > 1, that many parts
 //
 // Grid: x Input::K / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
 #include "product.cuh"
@@ -18,7 +19,7 @@ struct Left {
     static constexpr bool ALONG_K = false, WIDE = Input::WIDE;
     using Line = Input::Element;
     using Base = int;
-    const float* x;
+    const real* data;
     int first_channel, place;
 
     __device__ __forceinline__ Line line(int m) const {
@@ -35,19 +36,13 @@ struct Left {
                               first_channel);
         return {f.at, f.exists && (PIXELS % DEPTH == 0 || k < PIXELS)};
     }
-    __device__ __forceinline__ float4 get4(Line line, Base base, int d) const {
-        return read4(x, find(line, base, d));
-    }
-    __device__ __forceinline__ float get1(Line line, Base base, int d) const {
-        return read1(x, find(line, base, d));
-    }
 };
 
 struct Right {
     static constexpr bool ALONG_K = false, WIDE = WIDE_OUT;
     using Line = int;  // the kernel within the group
     using Base = int;
-    const float* gradient;  // of the group's first kernel, and of the place
+    const real* data;  // the gradient of the group's first kernel, and of the place
 
     __device__ __forceinline__ Line line(int n) const { return n; }
     __device__ __forceinline__ Base base(int k) const { return k; }
@@ -57,29 +52,28 @@ struct Right {
                 (GROUP_OUT % COLUMNS == 0 || n < GROUP_OUT) &&
                     (PIXELS % DEPTH == 0 || k < PIXELS)};
     }
-    __device__ __forceinline__ float4 get4(Line n, Base base, int d) const {
-        return read4(gradient, find(n, base, d));
-    }
-    __device__ __forceinline__ float get1(Line n, Base base, int d) const {
-        return read1(gradient, find(n, base, d));
-    }
 };
 
-// The result's lines: the elements of a window without those that pad its runs.
+// The result's lines: the elements of a window without those that pad its runs or its pixels.
 struct Weights {
-    float* first;
-    __device__ __forceinline__ bool exists(int m) const {
-        return m < Input::K && m % Input::STEP < Input::RUN;
+    size_t first;
+    // A line's place among elements that are not padded, and its channel.
+    static __device__ __forceinline__ int element(int m) {
+        return m / Input::STEP * Input::RUN + m % Input::STEP;
     }
-    __device__ __forceinline__ float* at(int m) const {
-        return first + (m / Input::STEP * Input::RUN + m % Input::STEP) * OUT_C;
+    __device__ __forceinline__ bool exists(int m) const {
+        return m < Input::K && m % Input::STEP < Input::RUN && element(m) % GROUP_IN < REAL_C;
+    }
+    __device__ __forceinline__ size_t at(int m) const {
+        int tap = element(m) / GROUP_IN, channel = element(m) % GROUP_IN;
+        return first + (size_t)(tap * REAL_C + channel) * OUT_C;
     }
 };
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_backward_weights(const float* __restrict__ x, const float* __restrict__ gradient,
+conv_backward_weights(const real* __restrict__ x, const real* __restrict__ gradient,
                       float* __restrict__ out) {
-    __shared__ __align__(16) float shared[SHARED_FLOATS];
+    SHARED_MEMORY(shared);
     int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
     int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
@@ -90,7 +84,8 @@ conv_backward_weights(const float* __restrict__ x, const float* __restrict__ gra
     product(left, first_line, right, first_column, begin, min(begin + SPLIT_K, PIXELS), shared,
             sums);
 
-    out += (size_t)(split + place) * WEIGHT_ROWS * OUT_C + group * GROUP_OUT;
-    write_sums<GROUP_OUT, WIDE_OUT>(sums, first_line, first_column, Weights{out},
+    constexpr int WEIGHTS = KERNEL_H * KERNEL_W * REAL_C * OUT_C;
+    Weights lines{(size_t)(split + place) * WEIGHTS + group * GROUP_OUT};
+    write_sums<GROUP_OUT, WIDE_OUT>(sums, first_line, first_column, out, lines,
                                     [](int) { return Plain(); });
 }

@@ -4,11 +4,13 @@
 // elements of a window. A fully connected layer is a 1 x 1 map with the inputs as channels. A
 // locally connected layer (LOCAL = 1) is one product a place, with the images as lines.
 //
-//   x        [IMAGES][IN_H][IN_W][IN_C]
-//   weights  [KERNEL_H][KERNEL_W][IN_C / GROUPS][OUT_C], LOCAL: [OUT_H][OUT_W] in front
+//   x        [IMAGES][IN_H][IN_W][IN_C], real
+//   weights  real, [KERNEL_H][KERNEL_W][IN_C / GROUPS][OUT_C], LOCAL: [OUT_H][OUT_W] in
+//            front
 //   bias     [OUT_C], LOCAL: [OUT_H][OUT_W] in front
-//   y        [IMAGES][OUT_H][OUT_W][OUT_C]; with SPLITS > 1, SPLITS such parts, each the sum over
-//            its share of k without bias and ReLU, for reduce_splits to add up
+//   y        [IMAGES][OUT_H][OUT_W][OUT_C], real, or float with OUT_FLOAT; with SPLITS > 1, SPLITS such
+//            parts, float, each the sum over its share of k without bias and ReLU, for reduce_splits to
+//            add up
 //
 // Grid: x lines / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
 #include "epilogue.cuh"
@@ -24,7 +26,7 @@ struct Left {
         int k;
         Input::Element element;
     };
-    const float* x;
+    const real* data;
     int first_channel, place;
 
     __device__ __forceinline__ Line line(int m) const {
@@ -35,19 +37,13 @@ struct Left {
     __device__ __forceinline__ Found find(Line line, Base base, int d) const {
         return Input::find(line, Input::element(base.element, base.k, d), first_channel);
     }
-    __device__ __forceinline__ float4 get4(Line line, Base base, int d) const {
-        return read4(x, find(line, base, d));
-    }
-    __device__ __forceinline__ float get1(Line line, Base base, int d) const {
-        return read1(x, find(line, base, d));
-    }
 };
 
 struct Right {
     static constexpr bool ALONG_K = false, WIDE = WIDE_OUT;
     using Line = int;  // the kernel within the group
     using Base = int;
-    const float* weights;  // of the group, and of the place
+    const real* data;  // the weights of the group, and of the place
 
     __device__ __forceinline__ Line line(int n) const { return n; }
     __device__ __forceinline__ Base base(int k) const { return k; }
@@ -58,38 +54,41 @@ struct Right {
         int row = Input::STEP == Input::RUN ? k : run * Input::RUN + rest;
         return {row * OUT_C + n, exists};
     }
-    __device__ __forceinline__ float4 get4(Line n, Base base, int d) const {
-        return read4(weights, find(n, base, d));
-    }
-    __device__ __forceinline__ float get1(Line n, Base base, int d) const {
-        return read1(weights, find(n, base, d));
-    }
 };
 
-// Bias and ReLU of 4 columns; a part of a sum gets them when all of it is there.
+// Bias and ReLU of TOGETHER columns; a part of a sum gets them when all of it is there.
 struct Finish {
     float bias[4];
 
     __device__ __forceinline__ Finish(const float* biases, int n) {
 #pragma unroll
         for (int q = 0; q < 4; q++) bias[q] = 0.f;
-        if (SPLITS == 1 && WIDE_OUT) {
+        if (SPLITS == 1 && WIDE_OUT && TOGETHER == 4) {
             float4 wide = load4(biases + n);
             bias[0] = wide.x, bias[1] = wide.y, bias[2] = wide.z, bias[3] = wide.w;
         } else if (SPLITS == 1) {
 #pragma unroll
-            for (int q = 0; q < 4; q++) bias[q] = n + q < GROUP_OUT ? biases[n + q] : 0.f;
+            for (int q = 0; q < TOGETHER; q++) bias[q] = n + q < GROUP_OUT ? biases[n + q] : 0.f;
         }
     }
-    __device__ __forceinline__ float operator()(float sum, int q) const {
+    __device__ __forceinline__ float operator()(float sum, int q, size_t) const {
         return SPLITS > 1 ? sum : with_bias(sum, bias[q]);
     }
 };
 
+#ifndef OUT_FLOAT
+#define OUT_FLOAT 0
+#endif
+#if SPLITS > 1 || OUT_FLOAT
+using Output = float;
+#else
+using Output = real;
+#endif
+
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_forward(const float* __restrict__ x, const float* __restrict__ weights,
-             const float* __restrict__ bias, float* __restrict__ y) {
-    __shared__ __align__(16) float shared[SHARED_FLOATS];
+conv_forward(const real* __restrict__ x, const real* __restrict__ weights,
+             const float* __restrict__ bias, Output* __restrict__ y) {
+    SHARED_MEMORY(shared);
     int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
     int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
@@ -100,9 +99,10 @@ conv_forward(const float* __restrict__ x, const float* __restrict__ weights,
     product(left, first_line, right, first_column, begin, min(begin + SPLIT_K, Input::K), shared,
             sums);
 
-    y += (size_t)split * IMAGES * PLACES * OUT_C + place * OUT_C + group * GROUP_OUT;
-    bias += place * OUT_C + group * GROUP_OUT;
-    Lines<PIXELS, LOCAL ? PLACES * OUT_C : OUT_C> lines{y};
-    write_sums<GROUP_OUT, WIDE_OUT>(sums, first_line, first_column, lines,
+    int first = place * OUT_C + group * GROUP_OUT;
+    bias += first;
+    Lines<PIXELS, LOCAL ? PLACES * OUT_C : OUT_C> lines{(size_t)split * IMAGES * PLACES * OUT_C +
+                                                        first};
+    write_sums<GROUP_OUT, WIDE_OUT>(sums, first_line, first_column, y, lines,
                                     [=](int n) { return Finish(bias, n); });
 }

@@ -1,13 +1,14 @@
 // Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a
 // function of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
 //
-//   x, y [IMAGES][PIXELS][C]: a tower's part of a layer with JOINED_C channels, from CHANNEL on
+//   x, y [IMAGES][PIXELS][C], real: a tower's part of a layer with JOINED_C channels, from CHANNEL on
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
 // Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32, and then
 // multiplied by `factor`: 1 where evaluation scales. The same kernel takes the gradient back. `scale`
 // is the forward pass in evaluation: all are kept, times `factor`, the share that training keeps, or
 // 1 where training scales. x and y may be the same memory. Grid: elements / 256.
+#include "real.cuh"
 constexpr int COUNT = IMAGES * PIXELS * C;
 
 __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,
@@ -24,8 +25,8 @@ __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-dropout(const float* x, unsigned threshold, unsigned seed_low, unsigned seed_high,
-        unsigned step, unsigned first_image, float factor, float* y) {
+dropout(const real* x, unsigned threshold, unsigned seed_low, unsigned seed_high,
+        unsigned step, unsigned first_image, float factor, real* y) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= COUNT) return;
     unsigned neuron = i / C % PIXELS * JOINED_C + CHANNEL + i % C, image = i / C / PIXELS;
@@ -35,7 +36,7 @@ dropout(const float* x, unsigned threshold, unsigned seed_low, unsigned seed_hig
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-scale(const float* x, float factor, float* y) {
+scale(const real* x, float factor, real* y) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i < COUNT) y[i] = __fmul_rn(x[i], factor);
 }

@@ -3,21 +3,27 @@
 //
 //   crops [images][H][W][C] bytes, mean [H][W][C]
 //   colours [images][2][C]: of each image the shift of each channel (colour noise), then its scale
-//   y [IMAGES][H][W][C]; what a smaller batch leaves of it becomes 0, so that it is in no sum
+//   y [IMAGES][H][W][STORED_C], real: channels from C on are 0; what a smaller batch leaves of it becomes
+//   0, so that it is in no sum
 //
-// Grid: elements / 256.
+// Grid: pixels * STORED_C / 256.
+#include "real.cuh"
+#ifndef STORED_C
+#define STORED_C C
+#endif
+
 extern "C" __global__ void __launch_bounds__(256)
 input(const unsigned char* __restrict__ crops, const float* __restrict__ mean,
-      const float* __restrict__ colours, int images, float* __restrict__ y) {
-    constexpr int IMAGE = H * W * C;
+      const float* __restrict__ colours, int images, real* __restrict__ y) {
+    constexpr int PIXELS = H * W;
     int i = blockIdx.x * 256 + threadIdx.x;
-    if (i >= IMAGES * IMAGE) return;
-    int image = i / IMAGE;
-    if (image >= images) {
+    if (i >= IMAGES * PIXELS * STORED_C) return;
+    int c = i % STORED_C, pixel = i / STORED_C, image = pixel / PIXELS;
+    if (image >= images || c >= C) {
         y[i] = 0.f;
         return;
     }
     const float* colour = colours + image * 2 * C;
-    float centred = __fsub_rn(float(crops[i]), mean[i % IMAGE]);
-    y[i] = __fmul_rn(__fadd_rn(centred, colour[i % C]), colour[C + i % C]);
+    float centred = __fsub_rn(float(crops[pixel * C + c]), mean[pixel % PIXELS * C + c]);
+    y[i] = __fmul_rn(__fadd_rn(centred, colour[c]), colour[C + c]);
 }

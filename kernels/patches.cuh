@@ -3,9 +3,10 @@
 // Maps are [image][y][x][channel]. A window falls into runs of floats that are contiguous in
 // memory, and k counts through the runs: with all channels in one group, a run is a whole row of
 // the window (kernel width x channels); with several groups, it is one pixel's channels of the
-// group. Runs are padded to a multiple of 4 where that allows 16-byte reads (conv1: 33 to 36).
+// group. Runs are padded to whole packs where that allows 16-byte reads (conv1 in f32: 33 to 36).
 // Elements outside the map are 0.
 #pragma once
+#include "real.cuh"
 
 // A window of TAP_ROWS x TAPS pixels that moves over a map H x W x C by MOVE, starting at
 // (-TOP, -LEFT). UP > 1: the map is spread out with UP - 1 zeros between its pixels (the gradient
@@ -18,9 +19,9 @@ struct Windows {
     static constexpr bool ROWS = WHOLE_ROWS && GROUP_C_ == C && UP == 1;
     static constexpr int RUNS = ROWS ? TAP_ROWS_ : TAP_ROWS_ * TAPS;
     static constexpr int RUN = ROWS ? TAPS * C : GROUP_C_;
-    static constexpr bool WIDE = ROWS ? MOVE * C % 4 == 0 && LEFT * C % 4 == 0 && W * C % 4 == 0
-                                      : C % 4 == 0 && GROUP_C_ % 4 == 0;
-    static constexpr int STEP = WIDE ? (RUN + 3) / 4 * 4 : RUN;
+    static constexpr bool WIDE = ROWS ? MOVE * C % PACK == 0 && LEFT * C % PACK == 0 && W * C % PACK == 0
+                                      : C % PACK == 0 && GROUP_C_ % PACK == 0;
+    static constexpr int STEP = WIDE ? (RUN + PACK - 1) / PACK * PACK : RUN;
     static constexpr int K = RUNS * STEP;
 
     // No window begins outside of the map (conv1): the test of an element needs no addition.
@@ -91,6 +92,9 @@ struct Windows {
 constexpr int GROUP_IN = IN_C / GROUPS, GROUP_OUT = OUT_C / GROUPS;
 constexpr int PLACES = OUT_H * OUT_W;
 constexpr int WEIGHT_ROWS = KERNEL_H * KERNEL_W * GROUP_IN;  // of OUT_C weights each
+#ifndef REAL_C
+#define REAL_C GROUP_IN  // of the channels of a group, those that are not there to fill packs
+#endif
 
 // The windows of the input that the output is made of ...
 using Input = Windows<IN_H, IN_W, IN_C, GROUP_IN, KERNEL_H, KERNEL_W, STRIDE, 1, PAD_TOP, PAD_LEFT,
@@ -100,5 +104,6 @@ using Input = Windows<IN_H, IN_W, IN_C, GROUP_IN, KERNEL_H, KERNEL_W, STRIDE, 1,
 using Gradient = Windows<OUT_H, OUT_W, OUT_C, GROUP_OUT, KERNEL_H, KERNEL_W, 1, STRIDE,
                          KERNEL_H - 1 - PAD_TOP, KERNEL_W - 1 - PAD_LEFT, !LOCAL>;
 
-constexpr bool WIDE_OUT = OUT_C % 4 == 0 && GROUP_OUT % 4 == 0;
-constexpr bool WIDE_IN = IN_C % 4 == 0 && GROUP_IN % 4 == 0;
+// Whether reads of a pack, and writes of 16 bytes or of two values, are possible.
+constexpr bool WIDE_OUT = OUT_C % PACK == 0 && GROUP_OUT % PACK == 0;
+constexpr bool WIDE_IN = IN_C % PACK == 0 && GROUP_IN % PACK == 0;

@@ -1,13 +1,20 @@
 // Pooling over SIZE x SIZE windows every STRIDE pixels, clipped to the map (paper section 3.4).
 //
-//   x, out      [IMAGES][IN_H][IN_W][C]
-//   y, gradient [IMAGES][OUT_H][OUT_W][C]
-//   choice      like y, 16 bits: which pixel of the window (row * SIZE + column) was the
-//               maximum; none where no backward pass will come
+//   x, out      [IMAGES][IN_H][IN_W][C], real
+//   y, gradient [IMAGES][OUT_H][OUT_W][C], real
+//   choice      like y: which pixel of the window (row * SIZE + column) was the maximum, 8 bits where
+//               that is enough, else 16; none where no backward pass will come
+//
+// MASK: x is a ReLU's output, and the gradient is that to the ReLU's input. It is 0 where x is not above
+// 0, which is known by the maximum, y.
 //
 // The gradient of a maximum goes to the first of equal ones in row-major order. The backward passes
 // gather: an input pixel adds up the windows that hold it, in rising order, so nothing is added
-// atomically. Grid: elements of what is written / 256.
+// atomically. Grid: elements of what is written / PER / 256; a thread takes PER neighbouring channels.
+#include "real.cuh"
+#ifndef MASK
+#define MASK 0
+#endif
 constexpr int OUT_COUNT = IMAGES * OUT_H * OUT_W * C;
 constexpr int IN_COUNT = IMAGES * IN_H * IN_W * C;
 
@@ -30,48 +37,83 @@ template <class Visit> __device__ __forceinline__ void windows(int y, int x, Vis
     }
 }
 
+constexpr int PER = pack_of(C);
+#if SIZE <= 16
+using Choice = unsigned char;
+#else
+using Choice = unsigned short;
+#endif
+
+// The choices of PER neighbouring channels.
+struct alignas(sizeof(Choice) * PER) Choices {
+    Choice at[PER];
+};
+
 extern "C" __global__ void __launch_bounds__(256)
-max_forward(const float* __restrict__ x, float* __restrict__ y,
-            unsigned short* __restrict__ choice) {
-    int i = blockIdx.x * 256 + threadIdx.x;
+max_forward(const real* __restrict__ x, real* __restrict__ y, Choice* __restrict__ choice) {
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i >= OUT_COUNT) return;
     Window w(i / C / OUT_W % OUT_H, i / C % OUT_W);
-    const float* map = x + i / C / OUT_W / OUT_H * IN_H * IN_W * C + i % C;
-    float best = map[(w.y0 * IN_W + w.x0) * C];
-    int chosen = 0;
+    const real* map = x + i / C / OUT_W / OUT_H * IN_H * IN_W * C + i % C;
+    float best[PER];
+    int chosen[PER];
+    load_pack(map + (w.y0 * IN_W + w.x0) * C, best);
+#pragma unroll
+    for (int q = 0; q < PER; q++) chosen[q] = 0;
     for (int v = w.y0; v < w.y1; v++) {
         for (int u = w.x0; u < w.x1; u++) {
-            float value = map[(v * IN_W + u) * C];
-            // Not a number wins and stays: a diverged run must show itself.
-            if (value > best || value != value) best = value, chosen = (v - w.y0) * SIZE + u - w.x0;
+            float values[PER];
+            load_pack(map + (v * IN_W + u) * C, values);
+            int place = (v - w.y0) * SIZE + u - w.x0;
+#pragma unroll
+            for (int q = 0; q < PER; q++) {
+                // Not a number wins and stays: a diverged run must show itself.
+                bool wins = values[q] > best[q] || values[q] != values[q];
+                best[q] = wins ? values[q] : best[q];
+                chosen[q] = wins ? place : chosen[q];
+            }
         }
     }
-    y[i] = best;
-    if (choice) choice[i] = (unsigned short)chosen;
+    store_pack(y + i, best);
+    if (!choice) return;
+    Choices all;
+#pragma unroll
+    for (int q = 0; q < PER; q++) all.at[q] = (Choice)chosen[q];
+    *reinterpret_cast<Choices*>(choice + i) = all;
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-max_backward(const float* __restrict__ gradient, const unsigned short* __restrict__ choice,
-             float* __restrict__ out) {
-    int i = blockIdx.x * 256 + threadIdx.x;
+max_backward(const real* __restrict__ gradient, const Choice* __restrict__ choice,
+             const real* __restrict__ pooled, real* __restrict__ out) {
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i >= IN_COUNT) return;
     int x = i / C % IN_W, y = i / C / IN_W % IN_H;
     int image = i / C / IN_W / IN_H * OUT_H * OUT_W * C + i % C;
-    float sum = 0.f;
+    float sum[PER];
+#pragma unroll
+    for (int q = 0; q < PER; q++) sum[q] = 0.f;
     windows(y, x, [&](int oy, int ox) {
         int j = image + (oy * OUT_W + ox) * C;
         int mine = (y - oy * STRIDE) * SIZE + x - ox * STRIDE;
-        if (choice[j] == mine) sum = __fadd_rn(sum, gradient[j]);
+        float share[PER], most[PER];
+        load_pack(gradient + j, share);
+        if (MASK) load_pack(pooled + j, most);
+        Choices all = *reinterpret_cast<const Choices*>(choice + j);
+#pragma unroll
+        for (int q = 0; q < PER; q++) {
+            bool goes_on = all.at[q] == mine && (!MASK || most[q] > 0.f);
+            sum[q] = goes_on ? __fadd_rn(sum[q], share[q]) : sum[q];
+        }
     });
-    out[i] = sum;
+    store_pack(out + i, sum);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-average_forward(const float* __restrict__ x, float* __restrict__ y) {
+average_forward(const real* __restrict__ x, real* __restrict__ y) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= OUT_COUNT) return;
     Window w(i / C / OUT_W % OUT_H, i / C % OUT_W);
-    const float* map = x + i / C / OUT_W / OUT_H * IN_H * IN_W * C + i % C;
+    const real* map = x + i / C / OUT_W / OUT_H * IN_H * IN_W * C + i % C;
     float sum = 0.f;
     for (int v = w.y0; v < w.y1; v++) {
         for (int u = w.x0; u < w.x1; u++) sum = __fadd_rn(sum, map[(v * IN_W + u) * C]);
@@ -80,7 +122,7 @@ average_forward(const float* __restrict__ x, float* __restrict__ y) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-average_backward(const float* __restrict__ gradient, float* __restrict__ out) {
+average_backward(const real* __restrict__ gradient, real* __restrict__ out) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= IN_COUNT) return;
     int image = i / C / IN_W / IN_H * OUT_H * OUT_W * C + i % C;

@@ -1,126 +1,25 @@
-// The tiled matrix product that convolutions, locally connected and fully connected layers share.
+// The tiled matrix product that convolutions, locally connected and fully connected layers share:
+// in f32 and TF32 (product32.cuh) or in bfloat16 (product16.cuh).
 //
-// A block computes a tile of LINES x COLUMNS sums over k. Its warps stand WARPS_M x WARPS_N, the
-// lanes of a warp 8 x 4, and a thread owns THREAD_M x THREAD_N sums in registers. Both factors go
-// through shared memory, DEPTH values of k at a time, in two buffers: while one is multiplied, the
-// next is on its way from global memory into registers. Every sum runs over k in rising order.
+// A kernel describes its factors by sources, one for the lines and one for the columns of the
+// product: `line(i)` prepares what belongs to line or column i, `base(k)` what belongs to a tile that
+// begins at k, and `find(line, base, d)` says where element k + d of the line lies in `data`.
+// Source::ALONG_K says along what neighbours are contiguous in memory, along k or along the line;
+// WIDE, that a pack of them always is. Then
 //
-// With TENSOR = 1 the factors are rounded to TF32 (10 bits behind the point) on their way into
-// shared memory, and tensor cores multiply them, 8 values of k at a time, with sums in f32
-// (tensor.cuh); all else is the same.
+//   product(left, first_line, right, first_column, begin, end, shared, sums)
 //
-// The host chooses the tile (src/gpu/product.rs) and gives it as constants.
+// is left * right over k in [begin, end); `begin` and, save for the last part, `end` are multiples of
+// DEPTH, and sources say of what lies beyond their last k that it does not exist. And
+//
+//   write_sums<WIDTH, WIDE>(sums, first_line, first_column, out, lines, finish)
+//
+// writes it into `out`, whose lines have WIDTH columns and lie where `lines` says. `finish(n)` prepares
+// what belongs to the TOGETHER columns from n on; called with a sum, its column (from 0) and the place
+// of the first it gives what is written. WIDE: TOGETHER are written at once, so WIDTH and the lines'
+// places are multiples of it.
 #pragma once
-#include "tensor.cuh"
-
-constexpr int LINES = TILE_WARPS_M * 8 * TILE_THREAD_M;
-constexpr int COLUMNS = TILE_WARPS_N * 4 * TILE_THREAD_N;
-constexpr int THREADS = TILE_WARPS_M * TILE_WARPS_N * 32;
-constexpr int DEPTH = TILE_DEPTH;
-constexpr bool TENSOR = TILE_TENSOR;
-// That must find room on a multiprocessor.
-constexpr int BLOCKS = THREADS >= 256 ? (TENSOR ? 1 : 2) : 1;
-static_assert(DEPTH % 8 == 0 && TILE_THREAD_M % 4 == 0 && TILE_THREAD_N % 4 == 0, "tile");
-
-__device__ __forceinline__ float4 load4(const float* p) {
-    return *reinterpret_cast<const float4*>(p);
-}
-__device__ __forceinline__ float2 load2(const float* p) {
-    return *reinterpret_cast<const float2*>(p);
-}
-__device__ __forceinline__ void store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
-
-// A tile of one factor, DEPTH x SPAN, on its way from global to shared memory.
-//
-// `Source` knows the factor: `line(i)` prepares what belongs to row or column i of the product,
-// `base(k)` what belongs to a tile that begins at k, and `get4(line, base, d)` or `get1(...)` reads
-// element k + d of the line. Source::ALONG_K says along what 4 neighbours are contiguous in global
-// memory: along k (then they are transposed on the way) or along the line.
-template <class Source, int SPAN> struct Tile {
-    // Transposing stores meet different banks if rows are 4 more than a multiple of 8 apart; others
-    // if rows follow each other without a gap, or 8 lanes never cross from one row into the next.
-    // What tensor cores take comes from 4 rows at once, which are 8 banks apart.
-    static constexpr int PITCH = TENSOR ? SPAN + (40 - SPAN % 32) % 32
-                                        : SPAN + (Source::ALONG_K || SPAN % 32 == 0 ? 4 : 0);
-    static constexpr bool WIDE = Source::WIDE;
-    static constexpr int UNITS = DEPTH * SPAN / (WIDE ? 4 : 1);
-    static constexpr int COUNT = (UNITS + THREADS - 1) / THREADS;  // units of one thread
-    static constexpr bool EXACT = UNITS % THREADS == 0;
-
-    const Source& source;
-    typename Source::Line lines[COUNT];
-    float4 wide[WIDE ? COUNT : 1];
-    float single[WIDE ? 1 : COUNT];
-
-    // Which line and which k (within the tile) a unit is. Along k, two neighbouring lanes read 32
-    // contiguous bytes, and the 16 lines of a warp fall into different banks when stored. Along the
-    // line, 8 lanes read 128 contiguous bytes, and a thread's units share few values of k.
-    static constexpr bool BLOCKS_OF_8 = WIDE && SPAN % 32 == 0;
-    static __device__ __forceinline__ int line_of(int unit) {
-        if (Source::ALONG_K) return WIDE ? unit % (SPAN * 2) / 2 : unit / DEPTH;
-        if (BLOCKS_OF_8) return (unit / (8 * DEPTH) * 8 + unit % 8) * 4;
-        return WIDE ? unit % (SPAN / 4) * 4 : unit % SPAN;
-    }
-    // Of the thread's unit i. Where rows of units and threads are multiples of each other this is
-    // written so that the compiler sees which units have the same k, and decodes it once for all.
-    static __device__ __forceinline__ int k_of(int i) {
-        int unit = threadIdx.x + i * THREADS;
-        if (Source::ALONG_K && WIDE && SPAN * 2 % THREADS == 0) {
-            return i * THREADS / (SPAN * 2) * 8 + threadIdx.x % 2 * 4;
-        }
-        if (Source::ALONG_K) return WIDE ? unit / (SPAN * 2) * 8 + unit % 2 * 4 : unit % DEPTH;
-        if (!Source::ALONG_K && BLOCKS_OF_8 && 8 * DEPTH % THREADS == 0) {
-            return i * THREADS % (8 * DEPTH) / 8 + threadIdx.x / 8;
-        }
-        if (BLOCKS_OF_8 && THREADS % (8 * DEPTH) == 0) return threadIdx.x % (8 * DEPTH) / 8;
-        if (BLOCKS_OF_8) return unit % (8 * DEPTH) / 8;
-        return WIDE ? unit / (SPAN / 4) : unit / SPAN;
-    }
-
-    __device__ __forceinline__ Tile(const Source& source, int first) : source(source) {
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            lines[i] = source.line(first + line_of(threadIdx.x + i * THREADS));
-        }
-    }
-
-    __device__ __forceinline__ void load(int k) {
-        typename Source::Base base = source.base(k);
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            int unit = threadIdx.x + i * THREADS;
-            if (!EXACT && unit >= UNITS) break;
-            if (WIDE) wide[i] = source.get4(lines[i], base, k_of(i));
-            else single[i] = source.get1(lines[i], base, k_of(i));
-        }
-    }
-
-    // As the products take it.
-    static __device__ __forceinline__ float taken(float v) { return TENSOR ? to_tf32(v) : v; }
-
-    __device__ __forceinline__ void store(float* shared) const {
-#pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            int unit = threadIdx.x + i * THREADS;
-            if (!EXACT && unit >= UNITS) break;
-            float* to = shared + k_of(i) * PITCH + line_of(unit);
-            if (!WIDE) {
-                to[0] = taken(single[i]);
-                continue;
-            }
-            float4 v = make_float4(taken(wide[i].x), taken(wide[i].y), taken(wide[i].z),
-                                   taken(wide[i].w));
-            if (Source::ALONG_K) {
-                to[0] = v.x;
-                to[PITCH] = v.y;
-                to[2 * PITCH] = v.z;
-                to[3 * PITCH] = v.w;
-            } else {
-                store4(to, v);
-            }
-        }
-    }
-};
+#include "real.cuh"
 
 // Where an element lies, and whether it exists.
 struct Found {
@@ -128,181 +27,28 @@ struct Found {
     bool exists;
 };
 
-__device__ __forceinline__ float4 read4(const float* p, Found f) {
-    return f.exists ? load4(p + f.at) : make_float4(0.f, 0.f, 0.f, 0.f);
-}
-__device__ __forceinline__ float read1(const float* p, Found f) {
-    return f.exists ? p[f.at] : 0.f;
-}
+#if BF16
+#include "product16.cuh"
+#else
+#include "product32.cuh"
+#endif
 
-// The sums of one thread, and where they stand in the product.
-struct Sums {
-    float at[TILE_THREAD_M][TILE_THREAD_N];
-
-    static __device__ __forceinline__ int line(int i) {
-        int warp = threadIdx.x / 32 / TILE_WARPS_N;
-        int lane = TENSOR ? threadIdx.x % 32 / 4 : threadIdx.x % 8;
-        return warp * 8 * TILE_THREAD_M + i / 4 * 32 + lane * 4 + i % 4;
-    }
-    static __device__ __forceinline__ int column(int j) {
-        int warp = threadIdx.x / 32 % TILE_WARPS_N;
-        int lane = TENSOR ? threadIdx.x % 4 : threadIdx.x % 32 / 8;
-        return warp * 4 * TILE_THREAD_N + j / 4 * 16 + lane * 4 + j % 4;
-    }
-};
-
-// By tensor cores. An instruction takes 16 lines and 8 columns; which of the tile's they are is
-// free, and chosen so that a thread reads 4 neighbouring lines (for two instructions) and 2
-// neighbouring columns (for two) at a time, and ends up with 4 x 4 neighbouring sums, as without
-// tensor cores.
-template <int PITCH_M, int PITCH_N>
-__device__ __forceinline__ void multiply_tensor(const float* left, const float* right, Sums& sums) {
-    int k_lane = threadIdx.x % 4, lane = threadIdx.x % 32 / 4;
-    int warp_m = threadIdx.x / 32 / TILE_WARPS_N, warp_n = threadIdx.x / 32 % TILE_WARPS_N;
-    const float* from_left = left + k_lane * PITCH_M + warp_m * 8 * TILE_THREAD_M + lane * 4;
-    const float* from_right = right + k_lane * PITCH_N + warp_n * 4 * TILE_THREAD_N + lane * 2;
-#pragma unroll
-    for (int k = 0; k < DEPTH; k += 8) {
-        float b[2][TILE_THREAD_N / 2];  // [which half of k][column]
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-#pragma unroll
-            for (int j = 0; j < TILE_THREAD_N / 2; j += 2) {
-                float2 v = load2(from_right + (k + 4 * half) * PITCH_N + j * 8);
-                b[half][j] = v.x, b[half][j + 1] = v.y;
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < TILE_THREAD_M; i += 4) {
-            float4 low = load4(from_left + k * PITCH_M + i * 8);
-            float4 high = load4(from_left + (k + 4) * PITCH_M + i * 8);
-#pragma unroll
-            for (int j = 0; j < TILE_THREAD_N / 2; j++) {
-                int n = j / 2 * 4 + j % 2;  // the first of the two columns, which are 2 apart
-                float(*at)[TILE_THREAD_N] = sums.at + i;
-                multiply_add_tf32(at[0][n], at[0][n + 2], at[1][n], at[1][n + 2], low.x, low.y,
-                                  high.x, high.y, b[0][j], b[1][j]);
-                multiply_add_tf32(at[2][n], at[2][n + 2], at[3][n], at[3][n + 2], low.z, low.w,
-                                  high.z, high.w, b[0][j], b[1][j]);
-            }
-        }
-    }
-}
-
-template <int PITCH_M, int PITCH_N>
-__device__ __forceinline__ void multiply(const float* left, const float* right, Sums& sums) {
-    const float* from_left = left + Sums::line(0);
-    const float* from_right = right + Sums::column(0);
-#pragma unroll
-    for (int k = 0; k < DEPTH; k++) {
-        float a[TILE_THREAD_M], b[TILE_THREAD_N];
-#pragma unroll
-        for (int i = 0; i < TILE_THREAD_M; i += 4) {
-            float4 v = load4(from_left + k * PITCH_M + i / 4 * 32);
-            a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
-        }
-#pragma unroll
-        for (int j = 0; j < TILE_THREAD_N; j += 4) {
-            float4 v = load4(from_right + k * PITCH_N + j / 4 * 16);
-            b[j] = v.x, b[j + 1] = v.y, b[j + 2] = v.z, b[j + 3] = v.w;
-        }
-#pragma unroll
-        for (int i = 0; i < TILE_THREAD_M; i++) {
-#pragma unroll
-            for (int j = 0; j < TILE_THREAD_N; j++) {
-                sums.at[i][j] = fmaf(a[i], b[j], sums.at[i][j]);
-            }
-        }
-    }
-}
-
-// sums = left * right over k in [begin, end); `begin` and, save for the last part, `end` are
-// multiples of DEPTH, and sources give 0 beyond their last k.
-// `shared` holds two buffers of the left factor, then two of the right.
-template <class Left, class Right>
-__device__ __forceinline__ void product(const Left& left_source, int first_line,
-                                        const Right& right_source, int first_column, int begin,
-                                        int end, float* shared, Sums& sums) {
-    using LeftTile = Tile<Left, LINES>;
-    using RightTile = Tile<Right, COLUMNS>;
-    constexpr int LEFT_FLOATS = DEPTH * LeftTile::PITCH, RIGHT_FLOATS = DEPTH * RightTile::PITCH;
-    LeftTile left(left_source, first_line);
-    RightTile right(right_source, first_column);
-    float* shared_left = shared;
-    float* shared_right = shared + 2 * LEFT_FLOATS;
-#pragma unroll
-    for (int i = 0; i < TILE_THREAD_M; i++) {
-#pragma unroll
-        for (int j = 0; j < TILE_THREAD_N; j++) sums.at[i][j] = 0;
-    }
-
-    left.load(begin);
-    right.load(begin);
-    left.store(shared_left);
-    right.store(shared_right);
-    __syncthreads();
-    int now = 0;
-    for (int k = begin; k < end; k += DEPTH) {
-        bool more = k + DEPTH < end;
-        if (more) {
-            left.load(k + DEPTH);
-            right.load(k + DEPTH);
-        }
-        const float* now_left = shared_left + now * LEFT_FLOATS;
-        const float* now_right = shared_right + now * RIGHT_FLOATS;
-        if (TENSOR) multiply_tensor<LeftTile::PITCH, RightTile::PITCH>(now_left, now_right, sums);
-        else multiply<LeftTile::PITCH, RightTile::PITCH>(now_left, now_right, sums);
-        now ^= 1;
-        if (more) {
-            left.store(shared_left + now * LEFT_FLOATS);
-            right.store(shared_right + now * RIGHT_FLOATS);
-        }
-        __syncthreads();
-    }
-}
-
-constexpr int GAP = TENSOR ? 28 : 4;  // at most, between the rows of a tile
-constexpr int SHARED_FLOATS = 2 * DEPTH * (LINES + GAP + COLUMNS + GAP);
-
-// Where the lines of a result lie: COUNT of them, every STEP floats from `first` on.
+// Where the lines of a result lie: COUNT of them, every STEP values from `first` on.
 template <int COUNT, int STEP> struct Lines {
-    float* first;
+    size_t first;
     __device__ __forceinline__ bool exists(int m) const { return m < COUNT; }
-    __device__ __forceinline__ float* at(int m) const { return first + (size_t)m * STEP; }
+    __device__ __forceinline__ size_t at(int m) const { return first + (size_t)m * STEP; }
 };
 
-// The sums as they are: gradients, and parts that reduce_splits adds up.
+// The sums as they are: gradients to weights, and parts that reduce_splits adds up.
 struct Plain {
-    __device__ __forceinline__ float operator()(float sum, int) const { return sum; }
+    __device__ __forceinline__ float operator()(float sum, int, size_t) const { return sum; }
 };
 
-// The end of every product: a thread's sums into the result, whose lines have WIDTH columns.
-// `finish(n)` prepares what belongs to the 4 columns from n on; called with a sum and its column
-// (0 to 3) it gives what is written. WIDE: they are written 16 bytes at a time, so WIDTH and the
-// lines' places are multiples of 4.
-template <int WIDTH, bool WIDE, class Target, class Finish>
-__device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
-                                           const Target& lines, Finish finish) {
-#pragma unroll
-    for (int j = 0; j < TILE_THREAD_N; j += 4) {
-        int n = first_column + Sums::column(j);
-        if (n >= WIDTH) continue;
-        auto finished = finish(n);
-#pragma unroll
-        for (int i = 0; i < TILE_THREAD_M; i++) {
-            int m = first_line + Sums::line(i);
-            if (!lines.exists(m)) continue;
-            float* to = lines.at(m) + n;
-            const float* s = &sums.at[i][j];
-            if (WIDE) {
-                store4(to, make_float4(finished(s[0], 0), finished(s[1], 1), finished(s[2], 2),
-                                       finished(s[3], 3)));
-            } else {
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    if (n + q < WIDTH) to[q] = finished(s[q], q);
-                }
-            }
-        }
+// The sums as a gradient below which a ReLU lies: where its output is not above 0 nothing goes on.
+template <bool MASKED> struct Masked {
+    const real* output;
+    __device__ __forceinline__ float operator()(float sum, int q, size_t at) const {
+        return !MASKED || float(output[at + q]) > 0.f ? sum : 0.f;
     }
-}
+};

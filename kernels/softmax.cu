@@ -1,8 +1,8 @@
 // Softmax, log-loss, errors and the gradient of the mean loss, on the GPU.
 //
-//   x              [IMAGES][CLASSES], label [IMAGES]
+//   x              [IMAGES][CLASSES], real, or float with FLOAT_IN; label [IMAGES]
 //   probabilities  [IMAGES][CLASSES]
-//   gradient       [IMAGES][CLASSES]: (p - onehot) / batch; 0 for images from `count` on;
+//   gradient       [IMAGES][CLASSES], real: (p - onehot) / batch; 0 for images from `count` on;
 //                  none without TRAINING
 //   scores         [IMAGES][3]: -ln p[label], 1 if the label is not first, 1 if it is not among the
 //                  first TOP
@@ -10,6 +10,13 @@
 //   totals         [3]: the sums of scores, in a fixed order
 //
 // Grid: softmax IMAGES blocks of 256; sum_scores one block of 32.
+
+#include "real.cuh"
+#if FLOAT_IN
+using Score = float;
+#else
+using Score = real;
+#endif
 
 // The same value for all 256 threads: all threads' values combined in a fixed order.
 template <class Combine>
@@ -26,8 +33,8 @@ __device__ __forceinline__ float combine(float value, float* shared, Combine bot
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-softmax(const float* __restrict__ x, const int* __restrict__ label, int count, float batch,
-        float* __restrict__ probabilities, float* __restrict__ gradient,
+softmax(const Score* __restrict__ x, const int* __restrict__ label, int count, float batch,
+        float* __restrict__ probabilities, real* __restrict__ gradient,
         float* __restrict__ scores) {
     __shared__ float shared[8];
     int image = blockIdx.x, t = threadIdx.x;
@@ -44,21 +51,21 @@ softmax(const float* __restrict__ x, const int* __restrict__ label, int count, f
     for (int c = t; c < CLASSES; c += 256) sum = __fadd_rn(sum, expf(x[c] - most));
     sum = combine(sum, shared, add);
 
-    bool real = image < count;
-    int right = real ? label[image] : 0;
+    bool counts = image < count;
+    int right = counts ? label[image] : 0;
     float right_probability = __fdiv_rn(expf(x[right] - most), sum), before = 0.f;
     for (int c = t; c < CLASSES; c += 256) {
         float p = __fdiv_rn(expf(x[c] - most), sum);
         probabilities[c] = p;
         float slope = __fdiv_rn(c == right ? __fsub_rn(p, 1.f) : p, batch);
-        if (TRAINING) gradient[c] = real ? slope : 0.f;
+        if (TRAINING) gradient[c] = counts ? slope : 0.f;
         if (p > right_probability || (p == right_probability && c < right)) before += 1.f;
     }
     before = combine(before, shared, add);
     if (t == 0) {
-        scores[image * 3] = real ? logf(sum) - (x[right] - most) : 0.f;
-        scores[image * 3 + 1] = real && before >= 1.f ? 1.f : 0.f;
-        scores[image * 3 + 2] = real && before >= float(TOP) ? 1.f : 0.f;
+        scores[image * 3] = counts ? logf(sum) - (x[right] - most) : 0.f;
+        scores[image * 3 + 1] = counts && before >= 1.f ? 1.f : 0.f;
+        scores[image * 3 + 2] = counts && before >= float(TOP) ? 1.f : 0.f;
     }
 }
 

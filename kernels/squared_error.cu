@@ -1,28 +1,35 @@
 // Squared error of an auto-encoder and the gradient of its mean, on the GPU.
 //
-//   x         [IMAGES][VALUES], target [IMAGES][VALUES]
+//   x         [IMAGES][VALUES], real, or float with FLOAT_IN; target [IMAGES][VALUES], real
 //   output    [IMAGES][VALUES]: x
-//   gradient  [IMAGES][VALUES]: (x - target) / batch; 0 for images from `count` on;
+//   gradient  [IMAGES][VALUES], real: (x - target) / batch; 0 for images from `count` on;
 //             none without TRAINING
 //   errors    [IMAGES]: the sum of (x - target)^2 / 2; 0 for images from `count` on
 //   totals    [3]: the sum of errors, in a fixed order, and twice 0
 //
 // Grid: squared_error IMAGES blocks of 256; sum_errors one block of 32.
 
+#include "real.cuh"
+#if FLOAT_IN
+using Score = float;
+#else
+using Score = real;
+#endif
+
 extern "C" __global__ void __launch_bounds__(256)
-squared_error(const float* __restrict__ x, const float* __restrict__ target, int count,
-              float batch, float* __restrict__ output, float* __restrict__ gradient,
+squared_error(const Score* __restrict__ x, const real* __restrict__ target, int count,
+              float batch, float* __restrict__ output, real* __restrict__ gradient,
               float* __restrict__ errors) {
     __shared__ float shared[8];
     int image = blockIdx.x, t = threadIdx.x;
-    bool real = image < count;
+    bool counts = image < count;
     size_t first = (size_t)image * VALUES;
     float sum = 0.f;
     for (int i = t; i < VALUES; i += 256) {
         float value = x[first + i];
-        float apart = real ? __fsub_rn(value, target[first + i]) : 0.f;
+        float apart = counts ? __fsub_rn(value, target[first + i]) : 0.f;
         output[first + i] = value;
-        if (TRAINING) gradient[first + i] = real ? __fdiv_rn(apart, batch) : 0.f;
+        if (TRAINING) gradient[first + i] = counts ? __fdiv_rn(apart, batch) : 0.f;
         sum = __fadd_rn(sum, __fmul_rn(apart, apart));
     }
     for (int mask = 16; mask > 0; mask /= 2) {

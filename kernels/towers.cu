@@ -1,32 +1,49 @@
 // What crosses between towers: joining their maps, and taking a tower's part back out.
 //
-// Maps are [pixel][channel]. `part` has C channels, `joined` JOINED_C; the part's stand from
-// CHANNEL on. Grid: PIXELS * C / 256.
+// Maps are [pixel][channel], real. `part` has C channels, `joined` JOINED_C; the part's stand from
+// CHANNEL on. Grid: PIXELS * C / PER / 256; a thread takes PER neighbouring channels.
+#include "real.cuh"
+constexpr int PER = C % PACK == 0 && JOINED_C % PACK == 0 && CHANNEL % PACK == 0 ? PACK : 1;
 
 #define FOR_PART(i, j) \
-    int i = blockIdx.x * 256 + threadIdx.x; \
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER; \
     if (i >= PIXELS * C) return; \
     int j = i / C * JOINED_C + CHANNEL + i % C;
 
-extern "C" __global__ void join(const float* __restrict__ part, float* __restrict__ joined) {
-    FOR_PART(i, j)
-    joined[j] = part[i];
+__device__ __forceinline__ void copy(const real* from, real* to) {
+    float values[PER];
+    load_pack(from, values);
+    store_pack(to, values);
 }
 
-extern "C" __global__ void take(const float* __restrict__ joined, float* __restrict__ part) {
+__device__ __forceinline__ void add_to(const real* other, real* sum) {
+    float values[PER], more[PER];
+    load_pack(sum, values);
+    load_pack(other, more);
+#pragma unroll
+    for (int q = 0; q < PER; q++) values[q] = __fadd_rn(values[q], more[q]);
+    store_pack(sum, values);
+}
+
+extern "C" __global__ void join(const real* __restrict__ part, real* __restrict__ joined) {
     FOR_PART(i, j)
-    part[i] = joined[j];
+    copy(part + i, joined + j);
+}
+
+extern "C" __global__ void take(const real* __restrict__ joined, real* __restrict__ part) {
+    FOR_PART(i, j)
+    copy(joined + j, part + i);
 }
 
 // part = part + the same part of joined: one more of the gradients that consumers send, in the
 // order in which this is called.
-extern "C" __global__ void take_add(const float* __restrict__ joined, float* __restrict__ part) {
+extern "C" __global__ void take_add(const real* __restrict__ joined, real* __restrict__ part) {
     FOR_PART(i, j)
-    part[i] = __fadd_rn(part[i], joined[j]);
+    add_to(joined + j, part + i);
 }
 
 // part = part + other
-extern "C" __global__ void add(const float* __restrict__ other, float* __restrict__ part) {
-    int i = blockIdx.x * 256 + threadIdx.x;
-    if (i < PIXELS * C) part[i] = __fadd_rn(part[i], other[i]);
+extern "C" __global__ void add(const real* __restrict__ other, real* __restrict__ part) {
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+    if (i < PIXELS * C) add_to(other + i, part + i);
 }

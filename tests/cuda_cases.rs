@@ -8,10 +8,11 @@ mod standin;
 
 use alexnet::gpu::compile::Compiler;
 use alexnet::gpu::device::Device;
+use alexnet::gpu::format::{Format, of_bf16, to_bf16};
 use alexnet::gpu::library::driver_version;
 use alexnet::gpu::memory::Buffer;
 use alexnet::gpu::product::Precision;
-use alexnet::layers::cuda::{Call, LaunchContext, Launches, Loss, ParameterBuffers};
+use alexnet::layers::cuda::{Call, Factors, LaunchContext, Launches, Loss, ParameterBuffers};
 use alexnet::layers::softmax::tally;
 use alexnet::layers::{Layer, Role};
 use cases::{Case, numbers};
@@ -112,6 +113,7 @@ fn parameters(layer: &dyn Layer, feed: &Feed, device: &Device) -> Option<Paramet
     let nan = |v: &Vec<f32>| device.buffer_of(&vec![f32::NAN; v.len()]).unwrap();
     Some(ParameterBuffers {
         value: own.each_ref().map(|v| device.buffer_of(v).unwrap()),
+        factors: None,
         gradient: Some(own.each_ref().map(nan)),
         momentum: None,
     })
@@ -125,11 +127,9 @@ fn loaded(
     precision: Precision,
 ) -> Box<dyn Launches> {
     let context = LaunchContext {
-        images: case.batch,
-        multiprocessors: device.multiprocessors,
-        training: case.training,
         precision,
-        relu: false,
+        stored_channels: layer.stored_channels(precision),
+        ..LaunchContext::new(case.batch, device.multiprocessors, case.training)
     };
     let launches: Box<dyn Launches> = layer.cuda(&context).unwrap();
     launches.launches().iter().try_for_each(|work| work.load(device)).unwrap();
@@ -146,10 +146,24 @@ fn on_device(
     (precision, in_place): (Precision, bool),
 ) -> Outcome {
     let launches = loaded(case, layer, device, precision);
-    let upload = |values: &[f32]| device.buffer_of(values).unwrap();
-    let (x, dy) = (upload(&feed.x), upload(&feed.dy));
-    let (y, dx) = (upload(&vec![f32::NAN; feed.dy.len()]), upload(&vec![f32::NAN; feed.x.len()]));
-    let parameters = parameters(layer, feed, device);
+    let store = Store { format: precision.format(), channels: layer.stored_channels(precision) };
+    let (x, dy) = (store.input(&feed.x, case, device), store.upload(&feed.dy, device));
+    let nan = |len: usize| vec![f32::NAN; len];
+    let (y, dx) = match layer.role() {
+        // Probabilities are f32 in any case.
+        Role::Loss(_) | Role::Reconstruction(_) => (
+            Store::FLOAT.upload(&nan(feed.dy.len()), device),
+            store.upload(&nan(feed.x.len()), device),
+        ),
+        _ => (
+            store.upload(&nan(feed.dy.len()), device),
+            store.input(&nan(feed.x.len()), case, device),
+        ),
+    };
+    let mut parameters = parameters(layer, feed, device);
+    if let (Some(own), Some(factors)) = (&mut parameters, launches.factors()) {
+        own.factors = Some(store.factors(&own.value[0], factors, device));
+    }
     let labels: Vec<i32> = feed.labels.iter().map(|&l| l as i32).collect();
     let loss =
         Loss { labels: device.buffer_of(&labels).unwrap(), totals: device.buffer(3).unwrap() };
@@ -172,11 +186,12 @@ fn on_device(
         input: &dy,
     };
     launches.forward(&call).unwrap();
-    let mut out = Outcome { y: read(device, call.y), ..Outcome::default() };
+    let stored_y = if is_loss { Store::FLOAT } else { store };
+    let mut out = Outcome { y: stored_y.read(call.y, device), ..Outcome::default() };
     if case.training {
         launches.backward_weights(&call).unwrap();
         launches.backward_input(&call).unwrap();
-        out.dx = read(device, call.dx.unwrap());
+        out.dx = store.read_input(call.dx.unwrap(), case, device);
     }
     let gradient = parameters.as_ref().and_then(|p| p.gradient.as_ref());
     if let (Role::Learn(learn), Some([weight, bias])) = (layer.role(), gradient) {
@@ -190,9 +205,54 @@ fn on_device(
     out
 }
 
-fn compare(what: &str, ours: &[f32], theirs: &[f32], exact: bool) -> Result<(), String> {
+/// How activations are stored; of the input as how many channels.
+#[derive(Clone, Copy)]
+struct Store {
+    format: Format,
+    channels: Option<usize>,
+}
+
+impl Store {
+    const FLOAT: Store = Store { format: Format::Float, channels: None };
+
+    fn upload(self, values: &[f32], device: &Device) -> Buffer<u8> {
+        device.buffer_of(&self.format.encode(values)).unwrap()
+    }
+
+    fn read(self, buffer: &Buffer<u8>, device: &Device) -> Vec<f32> {
+        let mut bytes = vec![0; buffer.len()];
+        device.compute.read(buffer, &mut bytes).unwrap();
+        self.format.decode(&bytes)
+    }
+
+    /// An input with its channels and those that are 0.
+    fn input(self, values: &[f32], case: &Case, device: &Device) -> Buffer<u8> {
+        let channels = case.input[2];
+        let zeros = vec![0.0; self.channels.unwrap_or(channels) - channels];
+        let pixel = |pixel: &[f32]| [pixel, &zeros].concat();
+        self.upload(&values.chunks(channels).flat_map(pixel).collect::<Vec<_>>(), device)
+    }
+
+    /// The same back, without those.
+    fn read_input(self, buffer: &Buffer<u8>, case: &Case, device: &Device) -> Vec<f32> {
+        let (all, channels) = (self.read(buffer, device), case.input[2]);
+        let pixels = all.chunks(self.channels.unwrap_or(channels));
+        pixels.flat_map(|pixel| pixel[..channels].to_vec()).collect()
+    }
+
+    /// Weights [taps][channels][kernels] as the products read them.
+    fn factors(self, weights: &Buffer<f32>, of: Factors, device: &Device) -> Buffer<u8> {
+        let own = read(device, weights);
+        let zeros = vec![0.0; (of.stored - of.channels) * of.columns];
+        let tap = |tap: &[f32]| [tap, &zeros].concat();
+        let taps = own.chunks(of.channels * of.columns);
+        self.upload(&taps.flat_map(tap).collect::<Vec<_>>(), device)
+    }
+}
+
+fn compare(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) -> Result<(), String> {
     let most = theirs.iter().fold(0f32, |m, v| m.max(v.abs()));
-    let allowed = if exact { 0.0 } else { TOLERANCE * most };
+    let allowed = tolerance * most;
     let wrong = |(a, b): (&f32, &f32)| (a - b).abs() > allowed || a.is_nan() != b.is_nan();
     if ours.len() != theirs.len() {
         return Err(format!("{what}: {} values, not {}", ours.len(), theirs.len()));
@@ -206,12 +266,14 @@ fn compare(what: &str, ours: &[f32], theirs: &[f32], exact: bool) -> Result<(), 
 fn check(case: &Case, device: &Device, precision: Precision) -> Result<(), String> {
     let layer = case.layer();
     let mut feed = feed(case, layer.as_ref());
-    if precision == Precision::Tf32 {
-        // What the kernels round is round already, so that the same comparison holds.
-        let [weights, _] = &mut feed.parameters;
-        let all = [&mut feed.x, &mut feed.dy, weights].into_iter().flatten();
-        all.for_each(|value| *value = standin::to_tf32(*value));
-    }
+    // What the kernels round is round already, so that the same comparison holds.
+    let round = |value: f32| match precision {
+        Precision::F32 => value,
+        Precision::Tf32 => standin::to_tf32(value),
+        Precision::Bf16 => of_bf16(to_bf16(value)),
+    };
+    let Feed { x, dy, parameters: [weights, _], .. } = &mut feed;
+    [x, dy, weights].into_iter().flatten().for_each(|value| *value = round(*value));
     let theirs = on_cpu(case, layer.as_ref(), &feed);
     let pointwise = matches!(layer.role(), Role::Pointwise(_));
     for in_place in [false, true] {
@@ -219,14 +281,22 @@ fn check(case: &Case, device: &Device, precision: Precision) -> Result<(), Strin
             continue;
         }
         let ours = on_device(case, layer.as_ref(), &feed, device, (precision, in_place));
-        let exact = ["relu", "dropout"].contains(&case.kind);
-        compare("y", &ours.y, &theirs.y, exact || case.kind == "max-pool")?;
+        // What is stored in bfloat16 has 8 bits, where it is not one of the inputs.
+        let stored = if precision == Precision::Bf16 { 4e-3 } else { TOLERANCE };
+        let exact = |kinds: &[&str]| if kinds.contains(&case.kind) { 0.0 } else { stored };
+        let (y, dx) = match precision {
+            // tanh's gradient is made of its output, rounded already.
+            Precision::Bf16 if case.kind == "tanh" => (stored, 3.0 * stored),
+            Precision::Bf16 => (exact(&["relu", "max-pool"]), exact(&["relu"])),
+            _ => (exact(&["relu", "dropout", "max-pool"]), exact(&["relu", "dropout"])),
+        };
+        compare("y", &ours.y, &theirs.y, y)?;
         if case.training {
-            compare("dx", &ours.dx, &theirs.dx, exact)?;
+            compare("dx", &ours.dx, &theirs.dx, dx)?;
         }
-        compare("dweight", &ours.dweight, &theirs.dweight, false)?;
-        compare("dbias", &ours.dbias, &theirs.dbias, false)?;
-        compare("totals", &ours.totals, &theirs.totals, false)?;
+        compare("dweight", &ours.dweight, &theirs.dweight, TOLERANCE)?;
+        compare("dbias", &ours.dbias, &theirs.dbias, TOLERANCE)?;
+        compare("totals", &ours.totals, &theirs.totals, TOLERANCE)?;
     }
     Ok(())
 }
@@ -256,6 +326,11 @@ fn each(test: &str, kinds: &[&str], order: &str, precision: Precision) {
 /// Kinds that are checked in tests of their own.
 const LARGE: [&str; 3] = ["conv", "local", "fc"];
 
+fn others() -> Vec<&'static str> {
+    let kinds = alexnet::layers::KINDS.iter().map(|kind| kind.name);
+    kinds.filter(|kind| !LARGE.contains(kind)).collect()
+}
+
 #[test]
 fn convolutions() {
     each("convolutions", &["conv"], "forward", Precision::F32);
@@ -272,8 +347,16 @@ fn products_on_tensor_cores() {
 }
 
 #[test]
+fn products_in_bfloat16() {
+    each("products_in_bfloat16", &LARGE, "random", Precision::Bf16);
+}
+
+#[test]
+fn all_other_kinds_in_bfloat16() {
+    each("all_other_kinds_in_bfloat16", &others(), "reverse", Precision::Bf16);
+}
+
+#[test]
 fn all_other_kinds() {
-    let kinds: Vec<&str> = alexnet::layers::KINDS.iter().map(|k| k.name).collect();
-    let others: Vec<&str> = kinds.into_iter().filter(|k| !LARGE.contains(k)).collect();
-    each("all_other_kinds", &others, "reverse", Precision::F32);
+    each("all_other_kinds", &others(), "reverse", Precision::F32);
 }

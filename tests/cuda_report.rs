@@ -133,10 +133,10 @@ fn operation(line: &str) -> Option<&str> {
 }
 
 /// Warps that find room on a multiprocessor of compute capability 8.0, of 64.
-fn warps(facts: &Facts, threads: usize) -> usize {
+fn warps(facts: &Facts, asked: usize, threads: usize) -> usize {
     let block_warps = threads.div_ceil(32);
     let registers = facts.registers.max(1).next_multiple_of(8) * 32 * block_warps;
-    let shared = facts.shared_bytes + 1024; // the driver's own
+    let shared = facts.shared_bytes + asked + 1024; // the driver's own
     let blocks = (65536 / registers).min(164 * 1024 / shared).min(64 / block_warps).min(32);
     blocks * block_warps
 }
@@ -174,8 +174,8 @@ fn every_kernel_compiles_without_spills() {
             "| {} | {} | {} | {} | {share} |",
             variant.label,
             facts.registers,
-            facts.shared_bytes,
-            warps(&facts, variant.threads())
+            facts.shared_bytes + variant.shared,
+            warps(&facts, variant.shared, variant.threads())
         );
     }
     for capability in ARCHITECTURES.into_iter().filter(|&c| c != (8, 0)) {
@@ -254,7 +254,9 @@ fn products_access_memory_well() {
         println!("| kernel | sectors / request | of them needed | bank passes / needed |");
         println!("| --- | --- | --- | --- |");
         let of = |precision| paper::products(2, precision).into_iter().map(move |v| (precision, v));
-        for (precision, variant) in of(Precision::F32).chain(of(Precision::Tf32)) {
+        for (precision, variant) in
+            of(Precision::F32).chain(of(Precision::Tf32)).chain(of(Precision::Bf16))
+        {
             let kernel = device.kernel(variant.source, &variant.constants, variant.kernel).unwrap();
             let buffers: Vec<_> =
                 variant.buffers.iter().map(|&len| device.buffer::<f32>(len).unwrap()).collect();
@@ -265,7 +267,13 @@ fn products_access_memory_well() {
             }
             // SAFETY: a variant lists its kernel's buffers in order, with their lengths, and takes
             // nothing else.
-            unsafe { launch.on(&device.compute, variant.grid, variant.block).unwrap() };
+            unsafe {
+                kernel.allow_shared(variant.shared).unwrap();
+                launch
+                    .with_shared(variant.shared)
+                    .on(&device.compute, variant.grid, variant.block)
+                    .unwrap();
+            }
             device.wait().unwrap();
             let a = standin::accesses();
             let share = |a: u64, b: u64| a as f64 / b as f64;

@@ -241,7 +241,7 @@ fn dropped_waits_can_be_planted() {
 /// Two copies through one link into two buffers, the source changed in between.
 fn through_a_link(direct: bool) {
     let (first, second) = (Arc::new(device(0)), Arc::new(device(standin::gpu(1))));
-    let link = Link::open(&first, &second, 1000).unwrap();
+    let link = Link::open(&first, &second, 4000).unwrap();
     assert_eq!(link.is_direct(), direct);
     let before = (!standin::on_gpu()).then(standin::counters);
     let x = first.buffer_of(&[1f32; 1000]).unwrap();

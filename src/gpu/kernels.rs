@@ -24,9 +24,12 @@ macro_rules! kernel_source {
 }
 
 /// What the sources include; the compiler is given all of them.
-pub const HEADERS: [KernelSource; 4] = [
+pub const HEADERS: [KernelSource; 7] = [
     kernel_source!("epilogue.cuh"),
     kernel_source!("patches.cuh"),
     kernel_source!("product.cuh"),
+    kernel_source!("product16.cuh"),
+    kernel_source!("product32.cuh"),
+    kernel_source!("real.cuh"),
     kernel_source!("tensor.cuh"),
 ];

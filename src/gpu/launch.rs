@@ -20,6 +20,8 @@ pub struct Launch {
     pub grid: (usize, usize, usize),
     /// Threads of a block.
     pub block: (usize, usize, usize),
+    /// Bytes of shared memory besides what the kernel declares.
+    pub shared: usize,
     kernel: OnceLock<Kernel>,
 }
 
@@ -37,7 +39,12 @@ impl Launch {
         grid: (usize, usize, usize),
         block: (usize, usize, usize),
     ) -> Launch {
-        Launch { source, constants, name, grid, block, kernel: OnceLock::new() }
+        Launch { source, constants, name, grid, block, shared: 0, kernel: OnceLock::new() }
+    }
+
+    /// The same with so many bytes of shared memory besides what the kernel declares.
+    pub fn with_shared(self, shared: usize) -> Launch {
+        Launch { shared, ..self }
     }
 
     /// One thread for each of `count` elements.
@@ -53,7 +60,9 @@ impl Launch {
     /// Compiles and loads the kernel for `device`.
     pub fn load(&self, device: &Device) -> Result<()> {
         if self.kernel.get().is_none() {
-            let _ = self.kernel.set(device.kernel(self.source, &self.constants, self.name)?);
+            let kernel = device.kernel(self.source, &self.constants, self.name)?;
+            kernel.allow_shared(self.shared)?;
+            let _ = self.kernel.set(kernel);
         }
         Ok(())
     }
@@ -72,6 +81,8 @@ impl Launch {
         })?;
         // SAFETY: the caller promises that the arguments are this kernel's and fit its constants;
         // the grid was made with them.
-        unsafe { arguments(kernel.arguments()).on(stream, self.grid, self.block) }
+        unsafe {
+            arguments(kernel.arguments()).with_shared(self.shared).on(stream, self.grid, self.block)
+        }
     }
 }

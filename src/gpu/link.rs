@@ -7,7 +7,7 @@ use super::memory::{Buffer, Pinned};
 use super::stream::Event;
 use anyhow::{Result, bail};
 use cudarc::driver::sys::{CUdevice, CUresult};
-use cudarc::driver::{result, sys};
+use cudarc::driver::{DeviceRepr, result, sys};
 use std::sync::Arc;
 
 /// The way from one GPU to another.
@@ -19,7 +19,7 @@ pub struct Link {
 
 /// The way through the host: from the GPU into pinned memory and from there to the other GPU.
 struct Detour {
-    staging: Pinned<f32>,
+    staging: Pinned<u8>,
     filled: Event,  // on `from`: staging holds the data
     emptied: Event, // on `to`: staging may be written again
 }
@@ -36,7 +36,7 @@ pub fn peer_access(from: &Device, to: &Device) -> Result<bool> {
 }
 
 impl Link {
-    /// Opens the way for copies of at most `most` values. Peer access is asked for, enabled and
+    /// Opens the way for copies of at most `most` bytes. Peer access is asked for, enabled and
     /// tried with one copy; if any of that fails the way leads through the host. A GPU that plays
     /// both parts has access to itself.
     pub fn open(from: &Arc<Device>, to: &Arc<Device>, most: usize) -> Result<Link> {
@@ -64,22 +64,22 @@ impl Link {
 
     /// Queues a copy of all of `source` to the beginning of `target`, after each of `after` (the
     /// source is written, the target no longer read), and records `done` (of [`Link::event`]).
-    pub fn copy(
+    pub fn copy<T: DeviceRepr>(
         &self,
-        source: &Buffer<f32>,
-        target: &Buffer<f32>,
+        source: &Buffer<T>,
+        target: &Buffer<T>,
         after: &[&Event],
         done: &Event,
     ) -> Result<()> {
-        let len = source.len();
+        let len = source.bytes();
         let right = source.device() == self.from.index && target.device() == self.to.index;
         let staged = self.host.as_ref().map_or(len, |h| h.staging.len());
-        if !right || target.len() < len || staged < len {
+        if !right || target.bytes() < len || staged < len {
             bail!(
-                "a copy of {len} values from GPU {} to {} on GPU {} does not fit the link; this is \
+                "a copy of {len} bytes from GPU {} to {} on GPU {} does not fit the link; this is \
                  an error in the program",
                 source.device(),
-                target.len(),
+                target.bytes(),
                 target.device()
             );
         }
@@ -95,11 +95,11 @@ impl Link {
         let copy = || {
             self.from.context().bind_to_thread()?;
             let staging = host.staging.as_ptr().cast_mut();
-            // SAFETY: staging holds at least `len` values (checked above) and lives as long as the
+            // SAFETY: staging holds at least `len` bytes (checked above) and lives as long as the
             // link. The host never looks at them, so nothing else is borrowed while this slice
             // lives.
             let staging = unsafe { std::slice::from_raw_parts_mut(staging, len) };
-            // SAFETY: the source holds `len` values; before this copy the stream waits for the last
+            // SAFETY: the source holds `len` bytes; before this copy the stream waits for the last
             // one out of staging, and giving back pinned memory waits for copies that are under
             // way.
             unsafe { result::memcpy_dtoh_async(staging, source.pointer(), out.raw().cu_stream()) }
@@ -107,14 +107,19 @@ impl Link {
         copy().map_err(|e| driver_error(e, "copying between GPUs through the host"))?;
         out.record(&host.filled)?;
         back.wait_for(&host.filled)?;
-        // SAFETY: staging lives as long as the link; the next copy into it waits for `emptied`,
-        // which is recorded behind this one.
-        unsafe { back.write_later(&host.staging[..len], target)? };
+        let copy = || {
+            self.to.context().bind_to_thread()?;
+            let staged = &host.staging[..len];
+            // SAFETY: the target is as long (checked above), on the stream's GPU; staging lives as long
+            // as the link, and the next copy into it waits for `emptied`, recorded behind this one.
+            unsafe { result::memcpy_htod_async(target.pointer(), staged, back.raw().cu_stream()) }
+        };
+        copy().map_err(|e| driver_error(e, "copying between GPUs through the host"))?;
         back.record(&host.emptied)?;
         back.record(done)
     }
 
-    fn copy_directly(&self, source: &Buffer<f32>, target: &Buffer<f32>) -> Result<()> {
+    fn copy_directly<T: DeviceRepr>(&self, source: &Buffer<T>, target: &Buffer<T>) -> Result<()> {
         let copy = || {
             self.from.context().bind_to_thread()?;
             // SAFETY: the callers have checked that the target is as long as the source; both
@@ -135,10 +140,10 @@ impl Link {
 
     /// One copy there, compared: some boards report peer access and deliver something else.
     fn works(&self) -> Result<bool> {
-        let sent: Vec<f32> = (0..256).map(|i| i as f32).collect();
+        let sent: Vec<u8> = (0..1024).map(|i| i as u8).collect();
         let source = self.from.buffer_of(&sent)?;
-        let target = self.to.buffer_of(&vec![-1f32; sent.len()])?;
-        let mut received = vec![0f32; sent.len()];
+        let target = self.to.buffer_of(&vec![0xff; sent.len()])?;
+        let mut received = vec![0; sent.len()];
         self.copy_directly(&source, &target)?;
         self.from.peer.wait()?;
         self.to.compute.read(&target, &mut received)?;

@@ -16,6 +16,7 @@
 
 pub mod compile;
 pub mod device;
+pub mod format;
 pub mod kernels;
 pub mod launch;
 pub mod library;

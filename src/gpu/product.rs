@@ -6,9 +6,11 @@
 //! always sums in the same order.
 
 use super::compile::Constant;
+use super::format::Format;
 use serde::{Deserialize, Serialize};
 
-/// What products are computed in; sums and all else are f32 in any case.
+/// What products are computed in; sums are f32 in any case, and so are weights, biases, their
+/// gradients and momenta.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -17,6 +19,9 @@ pub enum Precision {
     F32,
     /// Factors rounded to TF32 (10 bits behind the point), on tensor cores.
     Tf32,
+    /// Factors in bfloat16 (7 bits behind the point), on tensor cores; activations and their
+    /// gradients are stored so.
+    Bf16,
 }
 
 impl Precision {
@@ -25,6 +30,7 @@ impl Precision {
         match self {
             Precision::F32 => "f32",
             Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
         }
     }
 
@@ -32,8 +38,21 @@ impl Precision {
     pub fn needs(self) -> (i32, i32) {
         match self {
             Precision::F32 => (0, 0),
-            Precision::Tf32 => (8, 0),
+            Precision::Tf32 | Precision::Bf16 => (8, 0),
         }
+    }
+
+    /// How activations and their gradients are stored.
+    pub fn format(self) -> Format {
+        match self {
+            Precision::F32 | Precision::Tf32 => Format::Float,
+            Precision::Bf16 => Format::Bf16,
+        }
+    }
+
+    /// Numbers that a read of 16 bytes takes at once (`PACK` of `kernels/real.cuh`).
+    pub fn pack(self) -> usize {
+        16 / self.format().bytes()
     }
 }
 
@@ -76,6 +95,8 @@ pub struct Tile {
     /// Multiply-adds in 100 instructions, roughly: what smaller tiles lose in loads.
     efficiency: usize,
     precision: Precision,
+    /// Buffers in shared memory (`kernels/product16.cuh`; the other has always two).
+    stages: usize,
 }
 
 const fn tensor(
@@ -84,7 +105,17 @@ const fn tensor(
     resident: usize,
     efficiency: usize,
 ) -> Tile {
-    Tile { warps, thread, depth: 16, resident, efficiency, precision: Precision::Tf32 }
+    Tile { warps, thread, depth: 16, resident, efficiency, precision: Precision::Tf32, stages: 2 }
+}
+
+const fn bf16(
+    warps: (usize, usize),
+    thread: (usize, usize),
+    stages: usize,
+    resident: usize,
+    efficiency: usize,
+) -> Tile {
+    Tile { warps, thread, depth: 32, resident, efficiency, precision: Precision::Bf16, stages }
 }
 
 const fn tile(
@@ -94,11 +125,11 @@ const fn tile(
     resident: usize,
     efficiency: usize,
 ) -> Tile {
-    Tile { warps, thread, depth, resident, efficiency, precision: Precision::F32 }
+    Tile { warps, thread, depth, resident, efficiency, precision: Precision::F32, stages: 2 }
 }
 
 /// The tiles to choose from.
-pub const TILES: [Tile; 17] = [
+pub const TILES: [Tile; 26] = [
     tile((2, 4), (8, 8), 16, 2, 88),  // 128 x 128
     tile((2, 2), (8, 12), 16, 2, 88), // 128 x 96
     tile((2, 2), (8, 8), 16, 3, 86),  // 128 x 64
@@ -116,6 +147,15 @@ pub const TILES: [Tile; 17] = [
     tensor((2, 1), (8, 12), 4, 80),   // 128 x 48
     tensor((2, 2), (4, 8), 4, 70),    // 64 x 64
     tensor((1, 1), (4, 4), 12, 40),   // 32 x 16
+    bf16((2, 2), (8, 16), 4, 2, 90),  // 128 x 128
+    bf16((2, 4), (8, 8), 4, 2, 86),   // 128 x 128
+    bf16((2, 2), (8, 12), 4, 2, 88),  // 128 x 96
+    bf16((2, 2), (8, 8), 4, 3, 84),   // 128 x 64
+    bf16((4, 1), (8, 16), 3, 2, 86),  // 256 x 64
+    bf16((4, 1), (8, 12), 3, 2, 84),  // 256 x 48
+    bf16((2, 1), (8, 12), 4, 4, 82),  // 128 x 48
+    bf16((2, 2), (4, 8), 4, 5, 70),   // 64 x 64
+    bf16((1, 1), (4, 4), 3, 12, 40),  // 32 x 16
 ];
 
 impl Tile {
@@ -128,6 +168,15 @@ impl Tile {
     fn threads(self) -> usize {
         self.warps.0 * self.warps.1 * 32
     }
+    /// Bytes of shared memory that a launch has to ask for; 0 where the kernel declares its own.
+    fn shared(self) -> usize {
+        if self.precision != Precision::Bf16 {
+            return 0;
+        }
+        // Rows of a factor are 8 values longer than what they hold, whichever way they run.
+        let side = |span: usize| (span * (self.depth + 8)).max(self.depth * (span + 8));
+        2 * self.stages * (side(self.lines()) + side(self.columns()))
+    }
     /// What it computes in.
     pub fn precision(self) -> Precision {
         self.precision
@@ -139,7 +188,8 @@ impl Tile {
     /// Whether the registers suffice, by ptxas: lines that are read value by value need four times
     /// as many to know where they are.
     fn finds_room(self, wide: bool) -> bool {
-        wide || (self.thread.0 * self.thread.1 <= 64 && self.threads() <= 128)
+        wide || self.precision == Precision::Bf16
+            || (self.thread.0 * self.thread.1 <= 64 && self.threads() <= 128)
     }
 }
 
@@ -199,7 +249,7 @@ impl Tiling {
 
     /// The constants the kernels need.
     pub fn constants(&self) -> Vec<Constant> {
-        [
+        let mut all = [
             ("TILE_WARPS_M", self.tile.warps.0),
             ("TILE_WARPS_N", self.tile.warps.1),
             ("TILE_THREAD_M", self.tile.thread.0),
@@ -210,7 +260,22 @@ impl Tiling {
             ("SPLIT_K", self.split_depth),
         ]
         .map(|(name, value)| (name, value.to_string()))
-        .to_vec()
+        .to_vec();
+        if self.tile.precision == Precision::Bf16 {
+            let more = [
+                ("BF16", 1),
+                ("TILE_STAGES", self.tile.stages),
+                ("TILE_SHARED", self.shared()),
+                ("TILE_BLOCKS", if self.tile.threads() > 128 { 1 } else { 2 }),
+            ];
+            all.extend(more.map(|(name, value)| (name, value.to_string())));
+        }
+        all
+    }
+
+    /// Bytes of shared memory that the launch asks for.
+    pub fn shared(&self) -> usize {
+        self.tile.shared()
     }
 
     /// A block's share.

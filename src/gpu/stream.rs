@@ -8,6 +8,7 @@
 use super::driver_error;
 use super::memory::Buffer;
 use anyhow::{Context, Result, bail};
+use cudarc::driver::sys::CUfunction_attribute;
 use cudarc::driver::{
     CudaEvent, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, result,
 };
@@ -159,7 +160,17 @@ pub struct Kernel {
 impl Kernel {
     /// A launch with no arguments yet; they are added in the kernel's order.
     pub fn arguments(&self) -> Arguments<'_> {
-        Arguments { kernel: self, words: Vec::new() }
+        Arguments { kernel: self, words: Vec::new(), shared: 0 }
+    }
+
+    /// Lets launches ask for so many bytes of shared memory; without it 48 KiB are the most.
+    pub fn allow_shared(&self, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let allowed = self.function.set_attribute(most, bytes as i32);
+        allowed.map_err(|e| driver_error(e, &format!("shared memory for kernel {}", self.name)))
     }
 
     pub(super) fn new(function: CudaFunction, name: &str) -> Kernel {
@@ -172,6 +183,7 @@ pub struct Arguments<'a> {
     kernel: &'a Kernel,
     // Each argument in the low bytes of a word: CUDA reads as many bytes as the parameter has.
     words: Vec<u64>,
+    shared: usize,
 }
 
 impl Arguments<'_> {
@@ -179,6 +191,14 @@ impl Arguments<'_> {
     pub fn buffer<T: DeviceRepr>(mut self, buffer: &Buffer<T>) -> Self {
         self.words.push(buffer.pointer());
         self
+    }
+
+    /// A pointer to the buffer's first value, or to nothing.
+    pub fn optional<T: DeviceRepr>(self, buffer: Option<&Buffer<T>>) -> Self {
+        match buffer {
+            Some(buffer) => self.buffer(buffer),
+            None => self.nothing(),
+        }
     }
 
     /// A pointer to nothing, for a parameter that the kernel does not use as it is compiled.
@@ -196,6 +216,12 @@ impl Arguments<'_> {
     /// A float.
     pub fn float(mut self, value: f32) -> Self {
         self.words.push(value.to_bits().into());
+        self
+    }
+
+    /// The launch asks for so many bytes of shared memory besides what the kernel declares.
+    pub fn with_shared(mut self, bytes: usize) -> Self {
+        self.shared = bytes;
         self
     }
 
@@ -218,7 +244,7 @@ impl Arguments<'_> {
         let config = LaunchConfig {
             grid_dim: size(grid).with_context(doing)?,
             block_dim: size(block).with_context(doing)?,
-            shared_mem_bytes: 0,
+            shared_mem_bytes: self.shared.try_into()?,
         };
         let mut launch = stream.raw().launch_builder(&self.kernel.function);
         for word in &self.words {

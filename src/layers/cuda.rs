@@ -4,10 +4,12 @@
 //! known before anything is compiled or taken, so that too little memory is found first.
 
 use super::Run;
-use crate::gpu::launch::Launch;
+use crate::gpu::compile::Constant;
+use crate::gpu::format::Format;
+use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
 use crate::gpu::product::Precision;
-use crate::gpu::stream::Stream;
+use crate::gpu::stream::{Arguments, Stream};
 use anyhow::{Context, Result};
 
 /// What a layer has to know of the GPU and the pass it is made for.
@@ -23,6 +25,63 @@ pub struct LaunchContext {
     pub precision: Precision,
     /// Apply ReLU to the output at once: the next layer is one and then has nothing left to do.
     pub relu: bool,
+    /// The input is a ReLU's output, and the gradient to it is to be that to the ReLU's input, which
+    /// then has nothing left to do.
+    pub mask: bool,
+    /// The input is stored as f32 whatever the precision.
+    pub float_input: bool,
+    /// The output is stored as f32 whatever the precision; its gradient is not.
+    pub float_output: bool,
+    /// Channels of the input as it is stored, where they are more than the layer has: those beyond are
+    /// 0 ([`Layer::stored_channels`](super::Layer::stored_channels)).
+    pub stored_channels: Option<usize>,
+}
+
+impl LaunchContext {
+    /// For a layer on its own.
+    pub fn new(images: usize, multiprocessors: usize, training: bool) -> LaunchContext {
+        LaunchContext {
+            images,
+            multiprocessors,
+            training,
+            precision: Precision::F32,
+            relu: false,
+            mask: false,
+            float_input: false,
+            float_output: false,
+            stored_channels: None,
+        }
+    }
+
+    /// Constants from whole numbers, with how activations are stored (`kernels/real.cuh`).
+    pub fn constants(&self, pairs: &[(&'static str, usize)]) -> Vec<Constant> {
+        let mut all = constants(pairs);
+        all.extend(self.format());
+        all
+    }
+
+    /// How activations are stored, as a constant of the kernels; none for f32.
+    pub fn format(&self) -> Option<Constant> {
+        (self.precision.format() == Format::Bf16).then(|| ("BF16", "1".into()))
+    }
+
+    /// Numbers that a thread of a pointwise pass over rows of so many takes.
+    pub fn pack_of(&self, width: usize) -> usize {
+        let pack = self.precision.pack();
+        if width.is_multiple_of(pack) { pack } else { 1 }
+    }
+}
+
+/// How weights lie that products read in another form than they are trained in: rows of `channels`
+/// channels with `columns` kernels each become rows of `stored` channels; what that adds is 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Factors {
+    /// Kernels.
+    pub columns: usize,
+    /// Channels of the input that a kernel sees.
+    pub channels: usize,
+    /// The same as they are stored.
+    pub stored: usize,
 }
 
 /// A layer's work on one GPU.
@@ -37,6 +96,10 @@ pub trait Launches: Send + Sync {
     fn saved(&self) -> usize {
         0
     }
+    /// Of a layer whose products read its weights as [`ParameterBuffers::factors`].
+    fn factors(&self) -> Option<Factors> {
+        None
+    }
     /// `y` from `x`.
     fn forward(&self, call: &Call<'_>) -> Result<()>;
     /// `dx` from `dy` and what forward read and kept. `y` may have been changed by pointwise layers
@@ -48,7 +111,8 @@ pub trait Launches: Send + Sync {
     }
 }
 
-/// The memory of one pass through one layer; activations are [images, height, width, channels].
+/// The memory of one pass through one layer; activations are [images, height, width, channels], as
+/// [`LaunchContext`] says how they are stored.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// Where it is queued.
@@ -56,13 +120,13 @@ pub struct Call<'a> {
     /// The batch, and what its random numbers depend on.
     pub run: &'a Run,
     /// The input.
-    pub x: &'a Buffer<f32>,
+    pub x: &'a Buffer<u8>,
     /// The output; the same as `x` for a layer that works in place.
-    pub y: &'a Buffer<f32>,
+    pub y: &'a Buffer<u8>,
     /// The gradient at the output, where one comes.
-    pub dy: Option<&'a Buffer<f32>>,
+    pub dy: Option<&'a Buffer<u8>>,
     /// The gradient to the input, where one goes on; the same as `dy` for pointwise layers.
-    pub dx: Option<&'a Buffer<f32>>,
+    pub dx: Option<&'a Buffer<u8>>,
     /// Of a layer that learns.
     pub parameters: Option<&'a ParameterBuffers>,
     /// At least [`Launches::scratch`] values, for the length of one pass.
@@ -72,17 +136,29 @@ pub struct Call<'a> {
     /// For a loss, where there are labels.
     pub loss: Option<&'a Loss>,
     /// What the network reads, on this GPU: an auto-encoder's target.
-    pub input: &'a Buffer<f32>,
+    pub input: &'a Buffer<u8>,
 }
 
 /// Weights and biases in the layer's own order; gradients and momenta in training.
 pub struct ParameterBuffers {
-    /// What the layer computes with.
+    /// What is trained and kept.
     pub value: [Buffer<f32>; 2],
+    /// The weights as the products read them, where that is not f32 (`kernels/update.cu`).
+    pub factors: Option<Buffer<u8>>,
     /// Sums over the batch.
     pub gradient: Option<[Buffer<f32>; 2]>,
     /// The last update.
     pub momentum: Option<[Buffer<f32>; 2]>,
+}
+
+impl ParameterBuffers {
+    /// Adds the weights as products read them to a kernel's arguments.
+    pub fn weights<'a>(&self, arguments: Arguments<'a>) -> Arguments<'a> {
+        match &self.factors {
+            Some(factors) => arguments.buffer(factors),
+            None => arguments.buffer(&self.value[0]),
+        }
+    }
 }
 
 /// What the loss is made of.
@@ -95,11 +171,11 @@ pub struct Loss {
 
 impl<'a> Call<'a> {
     /// The gradient at the output. Err: none, an error in the program.
-    pub fn dy(&self) -> Result<&'a Buffer<f32>> {
+    pub fn dy(&self) -> Result<&'a Buffer<u8>> {
         self.dy.context("a backward pass without a gradient; this is an error in the program")
     }
     /// Where the gradient to the input goes. Err: nowhere, an error in the program.
-    pub fn dx(&self) -> Result<&'a Buffer<f32>> {
+    pub fn dx(&self) -> Result<&'a Buffer<u8>> {
         self.dx.context("a backward pass without a target; this is an error in the program")
     }
     /// Weights and biases. Err: none, an error in the program.

@@ -2,6 +2,7 @@
 
 use super::cuda::{LaunchContext, Launches};
 use super::{Rule, dropout, fc, lrn, pool, softmax, squared_error, window};
+use crate::gpu::product::Precision;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::fmt::Debug;
@@ -89,6 +90,11 @@ pub trait Layer: Debug + Send + Sync {
     fn role(&self) -> Role<'_>;
     /// What it is to those who look at several layers at once; none: they leave it alone.
     fn stage(&self) -> Option<Stage<'_>> {
+        None
+    }
+    /// How many channels its input wants to be stored with on a GPU in this precision, if not as many as
+    /// it has: those beyond are 0.
+    fn stored_channels(&self, _: Precision) -> Option<usize> {
         None
     }
     /// Its kernels and launches on a GPU. Err: the sentence why it cannot run there.

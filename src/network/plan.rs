@@ -237,7 +237,8 @@ impl Plan {
                 let join = p.join.iter().flat_map(|j| &j.from).filter(|f| f.tower != p.tower);
                 join.map(|f| f.channels.len() * p.input.pixels()).sum()
             };
-            let bytes = (layer.parts.iter().map(sent).sum::<usize>() * self.batch * 4) as u64;
+            let values = layer.parts.iter().map(sent).sum::<usize>() * self.batch;
+            let bytes = (values * self.precision.format().bytes()) as u64;
             // Nothing goes back to where nothing learns.
             let back = self.mode == Mode::Evaluation || layer.parts.iter().any(|p| p.dx.is_some());
             (bytes > 0).then(|| Crossing {

@@ -2,9 +2,10 @@
 //! launched as the layers do or with a given tile, and compared with sums in f64.
 
 use super::standin::to_tf32;
-use super::{constants, each, launch, near, noise, read};
+use super::{constants, each, launch, near, noise};
 use alexnet::gpu::compile::Constant;
 use alexnet::gpu::device::Device;
+use alexnet::gpu::format::Format;
 use alexnet::gpu::kernels::KernelSource;
 use alexnet::gpu::memory::Buffer;
 use alexnet::gpu::product::{Precision, ProductShape, TILES, Tiling};
@@ -139,20 +140,21 @@ impl Conv {
     fn products(&self, precision: Precision) -> [ProductShape; 3] {
         let [ih, iw, ic] = self.input;
         let (gi, go) = (ic / self.groups, self.output[2] / self.groups);
-        let depth = windows_depth(self.kernel, [iw, ic], self.groups, self.stride, self.padding[1]);
+        let (left, pack) = (self.padding[1], precision.pack());
+        let depth = windows_depth(self.kernel, [iw, ic], self.groups, self.stride, left, pack);
         let (pixels, outputs) = (self.images * ih * iw, self.images * self.places());
         let product = |lines: usize, columns, depth| ProductShape {
             lines: if self.local { self.images } else { lines },
             columns,
             depth,
             count: self.groups * if self.local { self.places() } else { 1 },
-            wide: wide_windows([iw, ic], self.groups, self.stride, self.padding[1]),
+            wide: wide_windows([iw, ic], self.groups, self.stride, left, pack),
             may_split: !self.local,
             precision,
         };
         let input = ProductShape {
             count: self.groups * if self.local { ih * iw } else { 1 },
-            wide: self.output[2].is_multiple_of(4) && go.is_multiple_of(4),
+            wide: self.output[2].is_multiple_of(pack) && go.is_multiple_of(pack),
             ..product(pixels, gi, self.kernel[0] * self.kernel[1] * go)
         };
         let over = if self.local { self.images } else { outputs };
@@ -188,33 +190,60 @@ struct Product<'a> {
 
 impl Product<'_> {
     /// Its `out` values from `inputs`, with the reduction of its parts, where it leaves some, which
-    /// ends in `bias` if there is one.
-    fn run(&self, inputs: &[&Buffer<f32>], bias: Option<&Buffer<f32>>, out: usize) -> Vec<f32> {
+    /// ends in `bias` if there is one. `format`: how they are written.
+    fn run(
+        &self,
+        inputs: &[&Input<'_>],
+        bias: Option<&Buffer<f32>>,
+        out: usize,
+        format: Format,
+    ) -> Vec<f32> {
         let (device, splits) = (self.device, self.tiling.splits);
         let mut all = self.conv.shape();
         all.extend(self.tiling.constants());
-        let parts = device.buffer::<f32>(out * splits).unwrap();
-        let grid = (self.tiling.grid(), self.tiling.block());
-        launch(device, (self.source, &all, self.name), grid, |a| {
-            inputs.iter().fold(a, |a, input| a.buffer(input)).buffer(&parts)
+        let bytes = if splits == 1 { out * format.bytes() } else { out * splits * 4 };
+        let parts = device.buffer::<u8>(bytes).unwrap();
+        let kernel = device.kernel(self.source, &all, self.name).unwrap();
+        kernel.allow_shared(self.tiling.shared()).unwrap();
+        let queued = inputs.iter().fold(kernel.arguments(), |a, input| match input {
+            Input::Real(buffer) => a.buffer(buffer),
+            Input::Float(buffer) => a.buffer(buffer),
         });
+        let queued = queued.buffer(&parts).with_shared(self.tiling.shared());
+        // SAFETY: the callers give the kernel's inputs in its order, of the layer's sizes; `parts` has
+        // room for the result or its parts.
+        unsafe { queued.on(&device.compute, self.tiling.grid(), self.tiling.block()).unwrap() };
+        let read = |buffer: &Buffer<u8>, format: Format| {
+            let mut bytes = vec![0; out * format.bytes()];
+            device.compute.read(buffer, &mut bytes).unwrap();
+            format.decode(&bytes)
+        };
         if splits == 1 {
-            return read(device, &parts);
+            return read(&parts, format);
         }
-        let reduce = constants(&[
+        let mut reduce = constants(&[
             ("COUNT", out),
             ("SPLITS", splits),
             ("BIAS", bias.is_some().into()),
             ("RELU", (bias.is_some() && self.conv.relu).into()),
             ("BIAS_LENGTH", self.conv.biases()),
+            ("OUT_REAL", 1),
         ]);
-        let sum = device.buffer::<f32>(out).unwrap();
+        if format == Format::Bf16 {
+            reduce.extend(constants(&[("BF16", 1)]));
+        }
+        let sum = device.buffer::<u8>(out * format.bytes()).unwrap();
         launch(device, (kernel_source!("reduce.cu"), &reduce, "reduce_splits"), each(out), |a| {
-            let a = a.buffer(&parts);
-            if let Some(bias) = bias { a.buffer(bias) } else { a.nothing() }.buffer(&sum)
+            a.buffer(&parts).optional(bias).nothing().buffer(&sum)
         });
-        read(device, &sum)
+        read(&sum, format)
     }
+}
+
+/// What a product reads.
+enum Input<'a> {
+    Real(&'a Buffer<u8>),
+    Float(&'a Buffer<f32>),
 }
 
 /// Runs the three products of `c` and compares them with sums in f64. `tile`: this one of the tiles
@@ -225,9 +254,19 @@ pub fn check(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
 
 /// As [`check`], with factors in `precision`: the sums in f64 are of factors rounded the same way.
 pub fn check_in(precision: Precision, device: &Device, c: Conv, tile: Option<(usize, usize)>) {
-    let (x, w, b, dy) =
-        (noise(c.inputs(), 1), noise(c.weights(), 2), noise(c.biases(), 3), noise(c.outputs(), 4));
-    let [x_gpu, w_gpu, b_gpu, dy_gpu] = [&x, &w, &b, &dy].map(|v| device.buffer_of(v).unwrap());
+    let format = precision.format();
+    let rounded = |values: Vec<f32>| match precision {
+        Precision::F32 => values,
+        Precision::Tf32 => values.iter().map(|&v| to_tf32(v)).collect(),
+        Precision::Bf16 => format.decode(&format.encode(&values)),
+    };
+    let b = noise(c.biases(), 3);
+    let [x, w, dy] =
+        [(c.inputs(), 1), (c.weights(), 2), (c.outputs(), 4)].map(|(len, seed)| noise(len, seed));
+    let [x_gpu, w_gpu, dy_gpu] =
+        [&x, &w, &dy].map(|values| device.buffer_of(&format.encode(values)).unwrap());
+    let b_gpu = device.buffer_of(&b).unwrap();
+    let [x_gpu, w_gpu, dy_gpu] = [&x_gpu, &w_gpu, &dy_gpu].map(Input::Real);
     let tiling = |product| match tile {
         Some((tile, splits)) => Tiling::new(product, TILES[tile], if c.local { 1 } else { splits }),
         None => Tiling::choose(product, 108),
@@ -236,28 +275,28 @@ pub fn check_in(precision: Precision, device: &Device, c: Conv, tile: Option<(us
         |source, name, product| Product { device, conv: &c, source, name, tiling: tiling(product) };
     let [forward, input, weights] = c.products(precision);
     let y = product(kernel_source!("conv_forward.cu"), "conv_forward", forward).run(
-        &[&x_gpu, &w_gpu, &b_gpu],
+        &[&x_gpu, &w_gpu, &Input::Float(&b_gpu)],
         Some(&b_gpu),
         c.outputs(),
+        format,
     );
     let dx = product(kernel_source!("conv_backward_input.cu"), "conv_backward_input", input).run(
-        &[&dy_gpu, &w_gpu],
+        &[&dy_gpu, &w_gpu, &x_gpu],
         None,
         c.inputs(),
+        format,
     );
     let dw = product(kernel_source!("conv_backward_weights.cu"), "conv_backward_weights", weights)
-        .run(&[&x_gpu, &dy_gpu], None, c.weights());
+        .run(&[&x_gpu, &dy_gpu], None, c.weights(), Format::Float);
 
-    let rounded = |values: &[f32]| match precision {
-        Precision::F32 => values.to_vec(),
-        Precision::Tf32 => values.iter().map(|&v| to_tf32(v)).collect(),
-    };
-    let (x, w, dy) = (rounded(&x), rounded(&w), rounded(&dy));
+    let [x, w, dy] = [x, w, dy].map(rounded);
     let [want_y, want_dx, want_dw] = c.expected([&x, &w, &b, &dy]);
     let what = |product: &str| format!("{product} of {c:?} in {precision:?} with tile {tile:?}");
-    // Tensor cores cut sums off where multiply-add units round them.
+    // Tensor cores cut sums off where multiply-add units round them; a result in bfloat16 is rounded
+    // to 8 bits.
     let tolerance = if precision == Precision::F32 { 2e-6 } else { 1e-5 };
-    near(&what("forward"), &y, &want_y, tolerance);
-    near(&what("gradient to the input"), &dx, &want_dx, tolerance);
+    let stored = if format == Format::Bf16 { 4e-3 } else { tolerance };
+    near(&what("forward"), &y, &want_y, stored);
+    near(&what("gradient to the input"), &dx, &want_dx, stored);
     near(&what("gradient to the weights"), &dw, &want_dw, tolerance);
 }

@@ -89,7 +89,7 @@ fn update_agrees_in_every_bit() {
         let kernel = (kernel_source!("update.cu"), &constants(&[("COUNT", len)])[..], "update");
         launch(&device, kernel, each(len), |a| {
             let a = a.buffer(&w_gpu).buffer(&v_gpu).buffer(&g_gpu);
-            a.float(momentum).float(decay).float(rate)
+            a.float(momentum).float(decay).float(rate).nothing()
         });
         let want_v: Vec<f32> =
             (0..len).map(|i| (momentum * v[i] - decay * w[i]) - rate * g[i]).collect();

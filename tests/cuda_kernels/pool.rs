@@ -90,7 +90,7 @@ fn pooling() {
                 a.buffer(&x_gpu).buffer(&y_max).buffer(&choice)
             });
             launch(&device, kernel("max_backward"), each(inputs), |a| {
-                a.buffer(&dy_gpu).buffer(&choice).buffer(&dx_max)
+                a.buffer(&dy_gpu).buffer(&choice).buffer(&y_max).buffer(&dx_max)
             });
             launch(&device, kernel("average_forward"), each(outputs), |a| {
                 a.buffer(&x_gpu).buffer(&y_average)

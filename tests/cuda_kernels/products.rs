@@ -36,10 +36,12 @@ fn convolutions_at_odd_shapes() {
 fn convolutions_on_tensor_cores() {
     standin::run("products::convolutions_on_tensor_cores", &[("STANDIN_ORDER", "random")], || {
         let device = device(0);
-        odd().into_iter().for_each(|c| check_in(Precision::Tf32, &device, c, None));
-        let conv2 = Conv::square(1, 27, 48, 128, 5).with(1, [2; 4]);
-        check_in(Precision::Tf32, &device, conv2, None);
-        check_in(Precision::Tf32, &device, Conv::fc(2, 4096, 1000), None);
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            odd().into_iter().for_each(|c| check_in(precision, &device, c, None));
+            let conv2 = Conv::square(1, 27, 48, 128, 5).with(1, [2; 4]);
+            check_in(precision, &device, conv2, None);
+            check_in(precision, &device, Conv::fc(2, 4096, 1000), None);
+        }
     });
 }
 
@@ -47,7 +49,7 @@ fn convolutions_on_tensor_cores() {
 fn convolutions_with_every_tile() {
     standin::run("products::convolutions_with_every_tile", &[("STANDIN_ORDER", "reverse")], || {
         let device = device(0);
-        let c = Conv::square(3, 9, 20, 52, 3).with(1, [1, 1, 1, 1]);
+        let c = Conv::square(3, 9, 24, 56, 3).with(1, [1, 1, 1, 1]);
         for tile in 0..alexnet::gpu::product::TILES.len() {
             check(&device, Conv { relu: tile % 2 == 0, ..c }, Some((tile, 1 + tile % 3)));
         }
@@ -64,6 +66,7 @@ fn locally_connected() {
         let c = Conv { groups: 2, relu: true, ..Conv::square(3, 4, 8, 8, 3).with(1, [1, 1, 1, 1]) };
         check(&device, local(c), None);
         check_in(Precision::Tf32, &device, local(c), None);
+        check_in(Precision::Bf16, &device, local(c), None);
     });
 }
 
@@ -124,7 +127,7 @@ fn gradient_to_a_bias() {
             let grid = ((columns.div_ceil(32), splits, 1), (32, 8, 1));
             launch(&device, kernel("column_sums"), grid, |a| a.buffer(&input).buffer(&parts));
             launch(&device, kernel("reduce_splits"), each(columns), |a| {
-                a.buffer(&parts).nothing().buffer(&out)
+                a.buffer(&parts).nothing().nothing().buffer(&out)
             });
             let mut want = vec![0f64; columns];
             x.iter().enumerate().for_each(|(i, x)| want[i % columns] += f64::from(*x));

@@ -19,14 +19,18 @@ pub struct Variant {
     pub block: (usize, usize, usize),
     /// Lengths of the buffers it takes, in order; the last is the result, or all of its parts.
     pub buffers: Vec<usize>,
+    /// Bytes of shared memory that a launch asks for.
+    pub shared: usize,
     /// Parts of the result, which a second kernel adds up where there are several.
     pub splits: usize,
 }
 
 impl Variant {
-    /// Whether it needs tensor cores, which compute capability 8.0 begins to have for TF32.
+    /// Whether it needs tensor cores, which compute capability 8.0 begins to have for TF32 and
+    /// bfloat16.
     pub fn on_tensor_cores(&self) -> bool {
-        self.constants.iter().any(|(name, value)| *name == "TILE_TENSOR" && value == "1")
+        let tensor = |name| name == "TILE_TENSOR" || name == "BF16";
+        self.constants.iter().any(|(name, value)| tensor(*name) && value == "1")
     }
 
     pub fn threads(&self) -> usize {
@@ -70,14 +74,21 @@ impl Products<'_> {
         self.layer.0.starts_with("local")
     }
 
+    /// Channels of the input as they are stored: colours in bfloat16 as 4.
+    fn stored(&self) -> usize {
+        let [_, channels] = self.layer.1;
+        channels.next_multiple_of(self.precision.pack().min(4))
+    }
+
     /// The constants of `kernels/patches.cuh`, with ReLU.
     fn shape(&self) -> Vec<Constant> {
-        let (_, [side, channels], [out_side, out_channels], kernel, stride, pad) = self.layer;
+        let (_, [side, real], [out_side, out_channels], kernel, stride, pad) = self.layer;
         constants(&[
             ("IMAGES", self.images),
             ("IN_H", side),
             ("IN_W", side),
-            ("IN_C", channels),
+            ("IN_C", self.stored()),
+            ("REAL_C", real),
             ("OUT_H", out_side),
             ("OUT_W", out_side),
             ("OUT_C", out_channels),
@@ -112,6 +123,7 @@ impl Products<'_> {
                 constants,
                 grid: tiling.grid(),
                 block: tiling.block(),
+                shared: tiling.shared(),
                 buffers: [inputs, &[out * tiling.splits]].concat(),
                 splits: tiling.splits,
             }
@@ -122,12 +134,13 @@ impl Products<'_> {
     /// Forward, to the input (not of conv1, which has no layer below) and to the weights.
     fn variants(&self) -> Vec<Variant> {
         let (name, [side, channels], [out_side, out_channels], kernel, stride, pad) = self.layer;
-        let (local, images) = (self.is_local(), self.images);
+        let (local, images, stored) = (self.is_local(), self.images, self.stored());
         let places = out_side * out_side;
-        let depth = windows_depth([kernel, kernel], [side, channels], 1, stride, pad);
+        let depth =
+            windows_depth([kernel, kernel], [side, stored], 1, stride, pad, self.precision.pack());
         let bias = out_channels * if local { places } else { 1 };
         let weights = kernel * kernel * channels * bias;
-        let (x, y) = (images * side * side * channels, images * places * out_channels);
+        let (x, y) = (images * side * side * stored, images * places * out_channels);
         let product = |lines, columns, depth| ProductShape {
             lines,
             columns,
@@ -142,13 +155,13 @@ impl Products<'_> {
         let forward = self.variant(
             ("conv_forward", kernel_source!("conv_forward.cu")),
             |images| product(images * places_out, out_channels, depth),
-            &[x, weights, bias],
+            &[x, weights / channels * stored, bias],
             y,
         );
         let input = self.variant(
             ("conv_backward_input", kernel_source!("conv_backward_input.cu")),
             |images| product(images * places_in, channels, taps),
-            &[y, weights],
+            &[y, weights, x],
             x,
         );
         let weights = self.variant(
@@ -194,6 +207,7 @@ fn each(
         grid: (count.div_ceil(256), 1, 1),
         block: (256, 1, 1),
         buffers: buffers.to_vec(),
+        shared: 0,
         splits: 1,
     }
 }
@@ -201,9 +215,11 @@ fn each(
 /// All kernels: the products, and the rest at one typical shape each.
 pub fn variants(images: usize) -> Vec<Variant> {
     let mut all = products(images, Precision::F32);
-    for mut variant in products(images, Precision::Tf32) {
-        variant.label += ", tf32";
-        all.push(variant);
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        for mut variant in products(images, precision) {
+            variant.label += &format!(", {}", precision.name());
+            all.push(variant);
+        }
     }
     all.extend(normalisation(images));
     all.extend(pooling(images));
@@ -251,7 +267,7 @@ fn pooling(images: usize) -> Vec<Variant> {
     };
     vec![
         add("pool1 forward", "max_forward", out, &[maps, out, out]),
-        add("pool1 backward", "max_backward", maps, &[out, out, maps]),
+        add("pool1 backward", "max_backward", maps, &[out, out, out, maps]),
         add("average pooling forward", "average_forward", out, &[maps, out]),
         add("average pooling backward", "average_backward", maps, &[out, maps]),
     ]
@@ -260,7 +276,7 @@ fn pooling(images: usize) -> Vec<Variant> {
 /// Activation functions and the update of as many values as conv1's maps, dropout as of fc6.
 fn pointwise(images: usize) -> Vec<Variant> {
     let maps = images * 55 * 55 * 48;
-    let count = constants(&[("COUNT", maps)]);
+    let count = constants(&[("COUNT", maps), ("OUT_C", 48), ("REAL_C", 1), ("IN_C", 1)]);
     let (functions, update) = (kernel_source!("activation.cu"), kernel_source!("update.cu"));
     let mut all: Vec<Variant> = [
         ("relu_forward", functions, 2),
@@ -304,7 +320,7 @@ fn copies(images: usize) -> Vec<Variant> {
         constants(&[("PIXELS", images * 169), ("C", 128), ("JOINED_C", 256), ("CHANNEL", 128)]);
     let (part, joined) = (images * 169 * 128, images * 169 * 256);
     let source = kernel_source!("towers.cu");
-    let input = constants(&[("IMAGES", images), ("H", 224), ("W", 224), ("C", 3)]);
+    let input = constants(&[("IMAGES", images), ("H", 224), ("W", 224), ("C", 3), ("STORED_C", 3)]);
     let (image, pixels) = (224 * 224 * 3, images * 224 * 224 * 3);
     let crops = ("input", kernel_source!("input.cu"));
     vec![
@@ -322,6 +338,6 @@ fn sums(images: usize) -> Vec<Variant> {
     let source = kernel_source!("reduce.cu");
     vec![
         each("column sums", ("column_sums", source), &all, 48, &[maps, 48 * 128]),
-        each("reduce splits", ("reduce_splits", source), &all, 48, &[48 * 128, 48, 48]),
+        each("reduce splits", ("reduce_splits", source), &all, 48, &[48 * 128, 48, 48, 48]),
     ]
 }

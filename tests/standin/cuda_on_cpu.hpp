@@ -189,8 +189,101 @@ inline void multiply_add_tf32(float& c0, float& c1, float& c2, float& c3, float 
     }
     shuffle(0u, lane());
 }
+inline unsigned bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+inline float of_bits(unsigned bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+/// cvt.rn.bf16x2.f32: to nearest, halves to even; the first value in the low half.
+inline unsigned to_bf16x2(float low, float high) {
+    auto round = [](float value) {
+        unsigned bits = bits_of(value);
+        return value != value ? 0x7fffu : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    };
+    return round(low) | round(high) << 16;
+}
+inline unsigned thread_of_block() {
+    const Runtime& r = *standin_runtime;
+    return r.thread.x + r.threads.x * (r.thread.y + r.threads.y * r.thread.z);
+}
+/// mma.sync.m16n8k16 for bfloat16, as above.
+inline void multiply_add_bf16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    static unsigned given[32][32][6];  // [warp][lane]
+    auto& warp = given[thread_of_block() / 32];
+    const unsigned own[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    memcpy(warp[lane()], own, sizeof own);
+    shuffle(0u, lane());
+    for (unsigned m = 0; m < 2; m++) {
+        for (unsigned n = 0; n < 2; n++) {
+            double total = c[2 * m + n];
+            for (unsigned k = 0; k < 16; k++) {
+                const unsigned* left = warp[lane() / 4 * 4 + k % 8 / 2];
+                const unsigned* right = warp[(lane() % 4 * 2 + n) * 4 + k % 8 / 2];
+                unsigned shift = k % 2 ? 0 : 16, mask = 0xffff0000u;
+                float of_left = of_bits(left[m + k / 8 * 2] << shift & mask);
+                total += double(of_left) * of_bits(right[4 + k / 8] << shift & mask);
+            }
+            c[2 * m + n] = float(total);
+        }
+    }
+    shuffle(0u, lane());
+}
+/// ldmatrix.x4: every lane names a row of 16 bytes.
+template <bool TURNED> void load_matrices(unsigned (&to)[4], const void* row) {
+    static const uint16_t* rows[32][32];  // [warp][lane]
+    auto& warp = rows[thread_of_block() / 32];
+    if (reinterpret_cast<uintptr_t>(row) % 16) __builtin_trap();
+    warp[lane()] = static_cast<const uint16_t*>(row);
+    shuffle(0u, lane());
+    unsigned r = lane() / 4, q = lane() % 4;
+    for (unsigned i = 0; i < 4; i++) {
+        const uint16_t* const* matrix = warp + 8 * i;
+        to[i] = TURNED ? matrix[2 * q][r] | unsigned(matrix[2 * q + 1][r]) << 16
+                       : matrix[r][2 * q] | unsigned(matrix[r][2 * q + 1]) << 16;
+    }
+    shuffle(0u, lane());
+}
+
+/// cp.async: a copy is done when its thread waits for its group, and no sooner.
+struct Copies {
+    static constexpr unsigned MOST = 256;
+    struct { void* to; const void* from; } copy[MOST];
+    unsigned group[MOST];  // the number of copies when a group was committed
+    unsigned copies, groups, done, groups_done;
+};
+inline Copies& own_copies() {
+    static Copies all[1024];
+    return all[thread_of_block()];
+}
+inline void copy_later(void* shared, const void* global, bool exists) {
+    Copies& c = own_copies();
+    if (reinterpret_cast<uintptr_t>(shared) % 16 || c.copies - c.done == c.MOST) __builtin_trap();
+    if (exists && reinterpret_cast<uintptr_t>(global) % 16) __builtin_trap();
+    c.copy[c.copies++ % c.MOST] = {shared, exists ? global : nullptr};
+}
+inline void commit_copies() {
+    Copies& c = own_copies();
+    c.group[c.groups++ % c.MOST] = c.copies;
+}
+template <int PENDING> void wait_for_copies() {
+    Copies& c = own_copies();
+    for (; c.groups - c.groups_done > PENDING; c.groups_done++) {
+        for (unsigned end = c.group[c.groups_done % c.MOST]; c.done != end; c.done++) {
+            auto copy = c.copy[c.done % c.MOST];
+            if (copy.from) *static_cast<standin_vector4*>(copy.to) =
+                *static_cast<const standin_vector4*>(copy.from);
+            else *static_cast<standin_vector4*>(copy.to) = standin_vector4{0, 0, 0, 0};
+        }
+    }
+}
 }  // namespace standin
 
+inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float __fmul_rn(float a, float b) { return a * b; }  // compiled with -ffp-contract=off
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }

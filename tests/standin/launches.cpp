@@ -53,6 +53,7 @@ struct Module {
 struct Function {
     Kernel* kernel;
     Module* module;
+    unsigned most_shared = 48 << 10;  // that a launch may ask for
 };
 
 int run_kernel(int device, const Function& function, dim3 blocks, dim3 threads,
@@ -115,14 +116,25 @@ API cuModuleGetFunction(Function** out, Module* module, const char* name) {
     }
     return NOT_FOUND;
 }
+API cuFuncSetAttribute(Function* function, int attribute, int value) {
+    Guard guard(lock);
+    const int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
+    if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || value > 99 << 10)
+        return INVALID_VALUE;
+    function->most_shared = value;
+    return SUCCESS;
+}
 API cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                    unsigned by, unsigned bz, unsigned dynamic_shared, void* stream,
                    void** parameters, void**) {
     Guard guard(lock);
     unsigned threads = bx * by * bz;
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || threads == 0 ||
-        threads > 1024 || dynamic_shared > 0)
+        threads > 1024 || dynamic_shared > function->most_shared)
         return INVALID_VALUE;
+    // What a kernel takes as its own here, it has to ask for on a GPU.
+    size_t own = function->module->shared_end - function->module->shared;
+    if (own > (48 << 10) && dynamic_shared < own) return INVALID_VALUE;
     if (function->module->device != current->device) return INVALID_HANDLE;
     if (!strcmp(text_setting("STANDIN_FAIL_LAUNCH", ""), function->kernel->name))
         return LAUNCH_FAILED;

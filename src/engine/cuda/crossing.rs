@@ -25,7 +25,7 @@ pub struct Crossings {
 pub struct Crossing {
     /// On the reader's device: the source's output; in the backward pass its gradient, on its way
     /// back.
-    pub there: Buffer<f32>,
+    pub there: Buffer<u8>,
     pub there_free: Event,
     /// The source's output is written.
     pub written: Signal,
@@ -35,7 +35,7 @@ pub struct Crossing {
 
 /// The gradient's way back to the source's device.
 pub struct Back {
-    pub here: Buffer<f32>,
+    pub here: Buffer<u8>,
     pub here_free: Event,
     /// The gradient has been taken out of the joined one.
     pub taken: Signal,
@@ -72,7 +72,7 @@ struct Maker<'a> {
     plan: &'a Plan,
     devices: &'a [Arc<Device>],
     board: &'a Board,
-    /// Values of the largest crossing.
+    /// Bytes of the largest crossing.
     most: usize,
     links: HashMap<(usize, usize), Link>,
 }

@@ -1,24 +1,40 @@
 //! All that a network needs on each GPU, before any of it is taken: kernels, buffers, what crosses.
 
+use crate::gpu::compile::Constant;
+use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::kernel_source;
-use crate::layers::cuda::{LaunchContext, Launches};
-use crate::layers::{Role, Shape};
-use crate::network::{Fusion, Mode, Part, Plan, WithRelu};
+use crate::layers::cuda::{Factors, LaunchContext, Launches};
+use crate::layers::pool::Kernel;
+use crate::layers::{Role, Shape, Stage};
+use crate::network::{BufferPlan, Fusion, Mode, Part, Plan, WithRelu};
 use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
 pub struct Layout {
     /// Of a batch.
     pub images: usize,
+    /// How each of the plan's buffers is stored.
+    pub buffers: Vec<Stored>,
     /// Layers with weights that apply the ReLU above them.
     pub fusions: Vec<Fusion<WithRelu>>,
+    /// For each layer, whether it is a ReLU whose backward pass the layer above does.
+    pub masked: Vec<bool>,
     /// For each device, the next batch's crops to its input.
     pub inputs: Vec<Launch>,
     /// `[layer][part]`
     pub parts: Vec<Vec<PartLayout>>,
     /// For each device, values of scratch space.
     pub scratch: Vec<usize>,
+}
+
+/// How a buffer of activations or gradients is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    /// Each number.
+    pub format: Format,
+    /// Numbers for each image of the batch, with those that fill packs.
+    pub values: usize,
 }
 
 /// What one layer needs on one tower.
@@ -29,6 +45,8 @@ pub struct PartLayout {
     pub sources: Vec<SourceLayout>,
     /// The update of weights and biases.
     pub updates: Vec<Launch>,
+    /// The weights as products read them, where those are others: their bytes, and what makes them.
+    pub factors: Option<(usize, Launch)>,
 }
 
 /// What moves one tower's channels into a joined input and their gradient back.
@@ -39,7 +57,7 @@ pub struct SourceLayout {
     pub take: Launch,
     /// Where the source is on another GPU: from what came back to the gradient there.
     pub collect: Option<Launch>,
-    /// Values that cross, each way; 0 on one GPU.
+    /// Bytes that cross, each way; 0 on one GPU.
     pub crossing: usize,
 }
 
@@ -52,42 +70,53 @@ impl Layout {
             bail!("a batch of {images} is too large for a GPU's 32-bit addresses within a layer");
         }
         let fusions = plan.fusions::<WithRelu>();
+        let masked: Vec<bool> = (0..plan.layers.len()).map(|l| is_masked(plan, l)).collect();
+        let stored_channels = stored_channels(plan);
+        let buffers = stored(plan, stored_channels);
         let mut scratch = vec![0; plan.data.len()];
         let mut parts = Vec::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             let mut of_layer = Vec::new();
             for (number, part) in layer.parts.iter().enumerate() {
+                let float = |id: usize| {
+                    buffers[id].format == Format::Float && plan.precision.format() != Format::Float
+                };
                 let context = LaunchContext {
-                    images,
-                    multiprocessors: multiprocessors[part.device],
-                    training,
                     precision: plan.precision,
                     relu: fusions.iter().any(|f| f.at == index && f.part == number),
+                    mask: index > 0 && masked[index - 1],
+                    float_input: float(part.x),
+                    float_output: float(part.y),
+                    stored_channels: stored_channels.filter(|_| plan.data.contains(&part.x)),
+                    ..LaunchContext::new(images, multiprocessors[part.device], training)
                 };
                 let launches =
                     part.layer.cuda(&context).with_context(|| format!("layer {}", layer.name))?;
                 scratch[part.device] = scratch[part.device].max(launches.scratch());
+                let factors = launches.factors();
                 of_layer.push(PartLayout {
                     launches,
-                    sources: sources(plan, index, part, images),
-                    updates: if training { updates(part) } else { Vec::new() },
+                    sources: sources(plan, index, part, &context),
+                    updates: if training { updates(part, factors) } else { Vec::new() },
+                    factors: factors.map(|f| rounded(part, f)),
                 });
             }
             parts.push(of_layer);
         }
-        let inputs = plan.data.iter().map(|_| input(plan, images)).collect();
-        Ok(Layout { images, fusions, inputs, parts, scratch })
+        let input = |_| input(plan, images, stored_channels);
+        let inputs = plan.data.iter().map(input).collect();
+        Ok(Layout { images, buffers, fusions, masked, inputs, parts, scratch })
     }
 
     /// Bytes that each device needs.
     pub fn bytes(&self, plan: &Plan) -> Vec<usize> {
         let float = size_of::<f32>();
         let mut bytes: Vec<usize> = self.scratch.iter().map(|s| s * float).collect();
-        for buffer in &plan.buffers {
-            bytes[buffer.device] += buffer.values * self.images * float;
+        for (buffer, stored) in plan.buffers.iter().zip(&self.buffers) {
+            bytes[buffer.device] += stored.values * self.images * stored.format.bytes();
         }
         for of_device in &mut bytes {
-            let (values, colour_len) = (plan.input.len(), plan.input.channels + 1);
+            let (values, colour_len) = (plan.input.len(), 2 * plan.input.channels);
             *of_device += self.images * (values + colour_len * float); // the next batch
             *of_device += values * float; // the mean
         }
@@ -96,11 +125,12 @@ impl Layout {
             for (part, layout) in layer.parts.iter().zip(layouts) {
                 let own: usize = sizes(part).iter().sum();
                 bytes[part.device] += copies * own * float + layout.launches.saved();
+                bytes[part.device] += layout.factors.as_ref().map_or(0, |(bytes, _)| *bytes);
                 let joined = part.join.iter().flat_map(|j| &j.from);
                 for (from, source) in joined.zip(&layout.sources) {
-                    bytes[part.device] += source.crossing * float;
+                    bytes[part.device] += source.crossing;
                     if source.collect.is_some() {
-                        bytes[plan.devices[from.tower]] += source.crossing * float;
+                        bytes[plan.devices[from.tower]] += source.crossing;
                     }
                 }
             }
@@ -116,6 +146,7 @@ impl Layout {
                 let mut add = |device, work| all.push((device, work));
                 layout.launches.launches().into_iter().for_each(|w| add(part.device, w));
                 layout.updates.iter().for_each(|w| add(part.device, w));
+                layout.factors.iter().for_each(|(_, w)| add(part.device, w));
                 let joined = part.join.iter().flat_map(|j| &j.from);
                 for (from, source) in joined.zip(&layout.sources) {
                     add(part.device, &source.join);
@@ -130,10 +161,65 @@ impl Layout {
     }
 }
 
-fn input(plan: &Plan, images: usize) -> Launch {
+/// As how many channels the input is stored, if not as many as it has: what all its readers want.
+fn stored_channels(plan: &Plan) -> Option<usize> {
+    let parts = plan.layers.iter().flat_map(|layer| &layer.parts);
+    let mut readers = parts.filter(|part| plan.data.contains(&part.x));
+    let wish = |part: &Part| part.layer.stored_channels(plan.precision);
+    let first = wish(readers.next()?)?;
+    readers.all(|part| wish(part) == Some(first)).then_some(first)
+}
+
+/// The buffers in the plan's precision; but what the loss reads of a layer with weights, and what it
+/// makes of it, are f32.
+fn stored(plan: &Plan, channels: Option<usize>) -> Vec<Stored> {
+    let format = plan.precision.format();
+    let stored = |buffer: &BufferPlan| Stored { format, values: buffer.values };
+    let mut all: Vec<Stored> = plan.buffers.iter().map(stored).collect();
+    if let Some(channels) = channels {
+        let values = plan.input.pixels() * channels;
+        plan.data.iter().for_each(|&id| all[id].values = values);
+    }
+    all[plan.probabilities()].format = Format::Float;
+    let below = plan.layers.len().checked_sub(2).map(|l| &plan.layers[l]);
+    if below.is_some_and(|layer| layer.weights.is_some()) {
+        all[plan.logits()].format = Format::Float;
+    }
+    all
+}
+
+/// Whether the layer is a ReLU that the layer above alone reads, tower by tower, and can do the
+/// backward pass of.
+fn is_masked(plan: &Plan, layer: usize) -> bool {
+    let (own, Some(above)) = (&plan.layers[layer].parts, plan.layers.get(layer + 1)) else {
+        return false;
+    };
+    let does = |part: &Part| match (part.layer.stage(), part.layer.role()) {
+        (Some(Stage::Normalise(_)), _) | (_, Role::Learn(_)) => true,
+        (Some(Stage::Pool(pool)), _) => pool.kernel == Kernel::Max,
+        _ => false,
+    };
+    let reads = |part: &Part, relu: &Part| {
+        part.join.is_none() && part.x == relu.y && part.dx.is_some() && part.dx == relu.dy
+    };
+    own.iter().all(|part| matches!(part.layer.stage(), Some(Stage::Relu)))
+        && own.len() == above.parts.len()
+        && own.iter().zip(&above.parts).all(|(relu, part)| does(part) && reads(part, relu))
+}
+
+fn input(plan: &Plan, images: usize, stored: Option<usize>) -> Launch {
     let Shape { height, width, channels } = plan.input;
-    let all = constants(&[("IMAGES", images), ("H", height), ("W", width), ("C", channels)]);
-    Launch::each(kernel_source!("input.cu"), all, "input", images * plan.input.len())
+    let stored = stored.unwrap_or(channels);
+    let all = [("IMAGES", images), ("H", height), ("W", width), ("C", channels)];
+    let mut all = constants(&all);
+    all.push(("STORED_C", stored.to_string()));
+    all.extend(format(plan));
+    Launch::each(kernel_source!("input.cu"), all, "input", images * height * width * stored)
+}
+
+/// How activations are stored, as a constant of the kernels.
+fn format(plan: &Plan) -> Option<Constant> {
+    LaunchContext { precision: plan.precision, ..LaunchContext::new(0, 0, false) }.format()
 }
 
 /// Numbers of weights and biases, both 0 for a layer that does not learn.
@@ -141,8 +227,8 @@ pub fn sizes(part: &Part) -> [usize; 2] {
     part.layer.parameters().map_or([0; 2], |shapes| shapes.sizes())
 }
 
-fn sources(plan: &Plan, layer: usize, part: &Part, images: usize) -> Vec<SourceLayout> {
-    let (all, pixels) = (part.input.channels, part.input.pixels() * images);
+fn sources(plan: &Plan, layer: usize, part: &Part, context: &LaunchContext) -> Vec<SourceLayout> {
+    let (all, pixels) = (part.input.channels, part.input.pixels() * context.images);
     let index = plan.layers[layer].parts.iter().position(|p| p.tower == part.tower);
     let is_first = index == Some(0);
     let joined = part.join.iter().flat_map(|join| &join.from);
@@ -152,7 +238,10 @@ fn sources(plan: &Plan, layer: usize, part: &Part, images: usize) -> Vec<SourceL
             let crosses = plan.devices[from.tower] != part.device;
             let work = |name, of: usize, first| {
                 let all = [("PIXELS", pixels), ("C", n), ("JOINED_C", of), ("CHANNEL", first)];
-                Launch::each(kernel_source!("towers.cu"), constants(&all), name, pixels * n)
+                let widths = [n, of, first].map(|width| context.pack_of(width));
+                let pack = widths.into_iter().min().unwrap_or(1);
+                let all = context.constants(&all);
+                Launch::each(kernel_source!("towers.cu"), all, name, pixels * n / pack)
             };
             let first = from.channels.start;
             let take = if is_first || crosses { "take" } else { "take_add" };
@@ -164,17 +253,34 @@ fn sources(plan: &Plan, layer: usize, part: &Part, images: usize) -> Vec<SourceL
                     true => work("take", n, 0),
                     false => work("add", n, 0),
                 }),
-                crossing: if crosses { pixels * n } else { 0 },
+                crossing: if crosses { pixels * n * plan.precision.format().bytes() } else { 0 },
             }
         })
         .collect()
 }
 
-fn updates(part: &Part) -> Vec<Launch> {
-    let learns = matches!(part.layer.role(), Role::Learn(_));
-    let update = |count| {
-        let all = constants(&[("COUNT", count)]);
-        Launch::each(kernel_source!("update.cu"), all, "update", count)
-    };
-    if learns { sizes(part).map(update).into() } else { Vec::new() }
+/// The update of `count` values, the weights of a layer whose products read `factors` or others.
+fn update(name: &'static str, count: usize, factors: Option<Factors>) -> Launch {
+    let Factors { columns, channels, stored } =
+        factors.unwrap_or(Factors { columns: count, channels: 1, stored: 1 });
+    let mut all =
+        constants(&[("COUNT", count), ("OUT_C", columns), ("REAL_C", channels), ("IN_C", stored)]);
+    all.extend(factors.map(|_| ("BF16", "1".into())));
+    let each = if [count, columns].iter().all(|n| n.is_multiple_of(4)) { 4 } else { 1 };
+    Launch::each(kernel_source!("update.cu"), all, name, count / each)
+}
+
+fn updates(part: &Part, factors: Option<Factors>) -> Vec<Launch> {
+    if !matches!(part.layer.role(), Role::Learn(_)) {
+        return Vec::new();
+    }
+    let [weights, biases] = sizes(part);
+    vec![update("update", weights, factors), update("update", biases, None)]
+}
+
+/// The bytes of a layer's factors, and what makes them of its weights.
+fn rounded(part: &Part, factors: Factors) -> (usize, Launch) {
+    let [weights, _] = sizes(part);
+    let values = weights / factors.channels * factors.stored;
+    (values * Format::Bf16.bytes(), update("round_off", weights, Some(factors)))
 }

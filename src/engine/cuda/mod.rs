@@ -129,6 +129,7 @@ impl Cuda {
         let plan = &self.network.plan;
         check_images(plan, run, &[("values", values.len(), plan.input.len())])?;
         let labels: Vec<i32> = labels.unwrap_or_default().iter().map(|&l| l as i32).collect();
+        let encoded = self.encoded(values);
         for (d, device) in self.network.devices.iter().enumerate() {
             let data = &self.network.buffers[plan.data[d]];
             if run.batch < plan.batch {
@@ -137,7 +138,7 @@ impl Cuda {
             device.compute.wait()?;
             // SAFETY: waited for right here, while what is copied is borrowed.
             unsafe {
-                device.compute.write_later(values, data)?;
+                device.compute.write_later(&encoded, data)?;
                 if !labels.is_empty() && Arc::ptr_eq(device, self.network.last()) {
                     device.compute.write_later(&labels, &self.network.loss.labels)?;
                 }
@@ -160,6 +161,32 @@ impl Cuda {
         let sent = self.network.devices.iter().map(|d| d.upload.wait()).collect::<Vec<_>>();
         queued?;
         sent.into_iter().collect()
+    }
+
+    /// Input values as they are stored on the GPUs.
+    fn encoded(&self, values: &[f32]) -> Vec<u8> {
+        let (plan, stored) =
+            (&self.network.plan, self.network.layout.buffers[self.network.plan.data[0]]);
+        let (channels, pixels) = (plan.input.channels, plan.input.pixels());
+        let zeros = vec![0.0; stored.values / pixels - channels];
+        if zeros.is_empty() {
+            return stored.format.encode(values);
+        }
+        let pixel = |pixel: &[f32]| [pixel, &zeros].concat();
+        stored.format.encode(&values.chunks(channels).flat_map(pixel).collect::<Vec<_>>())
+    }
+
+    /// Makes a layer's weights anew as its products read them, where those are others.
+    fn round_off(&self, of: &TensorPlan, part: usize) -> Result<()> {
+        let own = self.network.parameters[of.layer][part].as_ref();
+        let work = self.network.layout.parts[of.layer][part].factors.as_ref();
+        let (Some(own), Some((_, work))) = (own, work) else { return Ok(()) };
+        let Some(factors) = &own.factors else { return Ok(()) };
+        let device = &self.network.devices[self.network.plan.layers[of.layer].parts[part].device];
+        // SAFETY: `round_off` reads the weights and writes factors, whose sizes its constants are
+        // from.
+        unsafe { work.run(&device.compute, |a| a.buffer(&own.value[0]).buffer(factors))? };
+        device.compute.wait()
     }
 
     /// One part of a tensor in its device's memory.
@@ -211,7 +238,11 @@ impl Engine for Cuda {
             let (device, buffer) = self.tensor(slot, of, part)?;
             let mut own = vec![0.0; world.len()];
             learn.pack_for_gpu(pair_mut(of.is_bias, &mut own), pair(of.is_bias, world));
-            device.compute.write(&own, buffer)
+            device.compute.write(&own, buffer)?;
+            if slot == Slot::Value && !of.is_bias {
+                self.round_off(of, part)?;
+            }
+            Ok(())
         })
     }
 
@@ -235,18 +266,11 @@ impl Engine for Cuda {
     }
 
     fn probabilities(&self) -> Result<Vec<f32>> {
-        let buffer = self.network.probabilities();
-        let mut values = vec![0.0; self.last_batch * self.network.plan.classes];
-        self.network.last().compute.read(buffer, &mut values)?;
-        Ok(values)
+        self.network.read(self.network.plan.probabilities(), self.last_batch)
     }
 
     fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
-        let planned = &self.network.plan.buffers[buffer];
-        let mut values = vec![0.0; self.last_batch * planned.values];
-        let own = &self.network.buffers[buffer];
-        self.network.devices[planned.device].compute.read(own, &mut values)?;
-        Ok(values)
+        self.network.read(buffer, self.last_batch)
     }
 
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
@@ -288,14 +312,15 @@ fn all_or_cause<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
 fn check_precision(plan: &Plan, devices: &[Arc<Device>]) -> Result<()> {
     let needs = plan.precision.needs();
     let Some(old) = devices.iter().find(|device| device.capability < needs) else { return Ok(()) };
+    let precision = plan.precision.name();
     Err(config_error!(
-        "[gpu] precision = {:?}: GPU {} ({}) has compute capability {}.{}, and tensor cores take \
-         TF32 from {}.{} on; use --set gpu.precision=f32",
-        plan.precision.name(),
+        "[gpu] precision = {precision:?}: GPU {} ({}) has compute capability {}.{}, and tensor cores \
+         take {} from {}.{} on; use --set gpu.precision=f32",
         old.index,
         old.name,
         old.capability.0,
         old.capability.1,
+        precision.to_uppercase(),
         needs.0,
         needs.1
     ))

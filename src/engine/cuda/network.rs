@@ -1,13 +1,13 @@
 //! The network in the GPUs' memory: all that is taken at the start, and stays until the end.
 
 use super::crossing::Crossings;
-use super::layout::{Layout, sizes};
+use super::layout::{Layout, Stored, sizes};
 use super::signal::Board;
 use crate::gpu::device::Device;
 use crate::gpu::memory::{Buffer, Pinned};
 use crate::gpu::stream::Event;
 use crate::layers::cuda::{Loss, ParameterBuffers};
-use crate::network::{BufferPlan, Mode, Part, Plan, Task};
+use crate::network::{BufferId, BufferPlan, Mode, Part, Plan, Task};
 use anyhow::{Context, Result};
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,7 @@ pub struct Network {
     pub forward: Vec<Task>,
     pub backward: Vec<Task>,
     /// The plan's buffers.
-    pub buffers: Vec<Buffer<f32>>,
+    pub buffers: Vec<Buffer<u8>>,
     /// For each device, where the next batch comes in and what it is centred on.
     pub inputs: Vec<Input>,
     /// For each device, what its layers share.
@@ -54,8 +54,11 @@ impl Network {
         super::load(&plan, &devices, &layout)?;
         let images = layout.images;
         let training = plan.mode == Mode::Training;
-        let buffer = |b: &BufferPlan| devices[b.device].buffer(b.values * images);
-        let buffers = plan.buffers.iter().map(buffer).collect::<Result<_>>()?;
+        let buffer = |(b, stored): (&BufferPlan, &Stored)| {
+            devices[b.device].buffer(stored.values * images * stored.format.bytes())
+        };
+        let buffers = plan.buffers.iter().zip(&layout.buffers);
+        let buffers = buffers.map(buffer).collect::<Result<_>>()?;
         let inputs = devices.iter().map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
         let scratch = devices.iter().zip(&layout.scratch);
         let scratch =
@@ -67,8 +70,11 @@ impl Network {
             let own =
                 own.map(|(part, layout)| devices[part.device].buffer(layout.launches.saved()));
             saved.push(own.collect::<Result<_>>()?);
-            let own = layer.parts.iter();
-            let own = own.map(|part| new_parameters(part, &devices[part.device], training));
+            let own = layer.parts.iter().zip(layouts);
+            let own = own.map(|(part, layout)| {
+                let factors = layout.factors.as_ref().map(|(bytes, _)| *bytes);
+                new_parameters(part, &devices[part.device], training, factors)
+            });
             parameters.push(own.collect::<Result<_>>()?);
         }
         let board = Board::default();
@@ -99,8 +105,12 @@ impl Network {
         &self.devices[softmax.parts[0].device]
     }
 
-    pub fn probabilities(&self) -> &Buffer<f32> {
-        &self.buffers[self.plan.probabilities()]
+    /// What is in a buffer for the first `images` of the batch. Waits for all work queued so far.
+    pub fn read(&self, buffer: BufferId, images: usize) -> Result<Vec<f32>> {
+        let (stored, own) = (self.layout.buffers[buffer], &self.buffers[buffer]);
+        let mut bytes = vec![0; images * stored.values * stored.format.bytes()];
+        self.devices[self.plan.buffers[buffer].device].compute.read(own, &mut bytes)?;
+        Ok(stored.format.decode(&bytes))
     }
 
     /// The device of a tower.
@@ -125,6 +135,7 @@ fn new_parameters(
     part: &Part,
     device: &Device,
     training: bool,
+    factors: Option<usize>,
 ) -> Result<Option<ParameterBuffers>> {
     let sizes = sizes(part);
     if sizes == [0; 2] {
@@ -136,8 +147,14 @@ fn new_parameters(
         both.iter().try_for_each(|b| device.compute.zero(b))?;
         Ok(both)
     };
+    let factors = factors.map(|bytes| -> Result<_> {
+        let buffer = device.buffer(bytes)?;
+        device.compute.zero(&buffer)?;
+        Ok(buffer)
+    });
     Ok(Some(ParameterBuffers {
         value: zeros()?,
+        factors: factors.transpose()?,
         gradient: training.then(zeros).transpose()?,
         momentum: training.then(zeros).transpose()?,
     }))

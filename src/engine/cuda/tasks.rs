@@ -138,7 +138,7 @@ impl Network {
         spans: &mut Spans,
     ) -> Result<()> {
         let part = &self.plan.layers[layer].parts[index];
-        if part.device != d {
+        if part.device != d || self.layout.masked[layer] {
             return Ok(());
         }
         let (device, launches) = (&self.devices[d], &self.layout.parts[layer][index].launches);
@@ -259,7 +259,7 @@ impl Network {
 }
 
 /// A kernel of `towers.cu` from one buffer to another.
-fn copy(device: &Device, work: &Launch, from: &Buffer<f32>, to: &Buffer<f32>) -> Result<()> {
+fn copy(device: &Device, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
     // SAFETY: the work's constants are the sizes that the plan gave the buffers.
     unsafe { work.run(&device.compute, |a| a.buffer(from).buffer(to)) }
 }
@@ -271,16 +271,19 @@ fn update(
     momentum: f32,
     rates: &Rates,
 ) -> Result<()> {
-    let ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v) } = parameters else {
+    let ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v), factors } =
+        parameters
+    else {
         return Ok(());
     };
     for (index, rule) in rates.rules(momentum).into_iter().enumerate() {
         let Some(Rule { momentum, decay, rate }) = rule else { continue };
         let (w, v, g) = (&value[index], &v[index], &gradient[index]);
-        // SAFETY: the work's constant is the number of values of all three.
+        // SAFETY: the work's constants are the number of values of all three, and how the factors lie.
         unsafe {
             launches[index].run(&device.compute, |a| {
-                a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate)
+                let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);
+                a.optional(factors.as_ref().filter(|_| index == 0))
             })?;
         }
     }

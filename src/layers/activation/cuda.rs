@@ -2,7 +2,7 @@
 //! part of that layer's forward pass; its own is then not called.
 
 use super::{Activation, Function};
-use crate::gpu::launch::{Launch, constants};
+use crate::gpu::launch::Launch;
 use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
@@ -14,9 +14,9 @@ impl Activation {
             Function::Relu => ("relu_forward", "relu_backward"),
             Function::Tanh => ("tanh_forward", "tanh_backward"),
         };
-        let all = constants(&[("COUNT", count)]);
+        let all = context.constants(&[("COUNT", count)]);
         let source = kernel_source!("activation.cu");
-        let work = |name| Launch::each(source, all.clone(), name, count);
+        let work = |name| Launch::each(source, all.clone(), name, count / context.pack_of(count));
         ActivationLaunches {
             forward: work(forward),
             backward: context.training.then(|| work(backward)),

@@ -10,6 +10,7 @@ mod winograd;
 
 use super::window::{KernelSettings, Kernels, Window};
 use super::{Family, Input, Kind, Layer, ParameterShapes, Place, Role, Shape, Stage};
+use crate::gpu::product::Precision;
 use crate::keys;
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
@@ -76,6 +77,9 @@ impl Layer for Conv {
     }
     fn stage(&self) -> Option<Stage<'_>> {
         Some(Stage::Convolve(&self.window))
+    }
+    fn stored_channels(&self, precision: Precision) -> Option<usize> {
+        self.packed_channels(precision)
     }
     fn cuda(&self, context: &LaunchContext) -> Result<Box<dyn Launches>> {
         Ok(Box::new(self.launches(context)))

@@ -1,7 +1,7 @@
 //! Dropout on a GPU (`kernels/dropout.cu`): the same masks as on the CPU, made anew in each pass.
 
 use super::Dropout;
-use crate::gpu::launch::{Launch, constants};
+use crate::gpu::launch::Launch;
 use crate::gpu::memory::Buffer;
 use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
@@ -11,7 +11,7 @@ use anyhow::Result;
 impl Dropout {
     pub(super) fn launches(&self, context: &LaunchContext) -> DropoutLaunches {
         let count = context.images * self.shape.len();
-        let mut all = constants(&[
+        let mut all = context.constants(&[
             ("IMAGES", context.images),
             ("PIXELS", self.shape.pixels()),
             ("C", self.shape.channels),
@@ -37,7 +37,7 @@ pub(super) struct DropoutLaunches {
 }
 
 impl DropoutLaunches {
-    fn mask(&self, call: &Call<'_>, from: &Buffer<f32>, to: &Buffer<f32>) -> Result<()> {
+    fn mask(&self, call: &Call<'_>, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
         let run = call.run;
         // SAFETY: `dropout` takes two buffers and six words between them; it reads `from` and
         // writes `to` at IMAGES * PIXELS * C places. The callers give input and output, or their

@@ -1,8 +1,8 @@
-//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums are kept for the
-//! backward pass.
+//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums within a map are kept for
+//! the backward pass; those over maps it makes again.
 
 use super::{Lrn, Region};
-use crate::gpu::launch::{Launch, constants};
+use crate::gpu::launch::Launch;
 use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
@@ -10,22 +10,25 @@ use anyhow::Result;
 impl Lrn {
     pub(super) fn launches(&self, context: &LaunchContext) -> LrnLaunches {
         let count = context.images * self.shape.len();
-        let mut all = constants(&[
+        let within = self.region == Region::WithinMap;
+        let mut all = context.constants(&[
             ("IMAGES", context.images),
             ("H", self.shape.height),
             ("W", self.shape.width),
             ("C", self.shape.channels),
             ("SIZE", self.n),
-            ("WITHIN", (self.region == Region::WithinMap).into()),
+            ("WITHIN", within.into()),
+            ("MASK", context.mask.into()),
         ]);
         let numbers = [("K", self.k), ("ALPHA", self.alpha), ("BETA", self.beta)];
         all.extend(numbers.map(|(name, value)| (name, format!("{value:?}"))));
         let source = kernel_source!("lrn.cu");
-        let work = |name| Launch::each(source, all.clone(), name, count);
+        let threads = if within { count } else { count / context.pack_of(self.shape.channels) };
+        let work = |name| Launch::each(source, all.clone(), name, threads);
         LrnLaunches {
             forward: work("lrn_forward"),
             backward: context.training.then(|| work("lrn_backward")),
-            count,
+            sums: if within && context.training { count } else { 0 },
         }
     }
 }
@@ -33,7 +36,8 @@ impl Lrn {
 pub(super) struct LrnLaunches {
     forward: Launch,
     backward: Option<Launch>,
-    count: usize,
+    /// Sums that are kept.
+    sums: usize,
 }
 
 impl Launches for LrnLaunches {
@@ -42,7 +46,7 @@ impl Launches for LrnLaunches {
     }
 
     fn saved(&self) -> usize {
-        if self.backward.is_some() { size_of::<f32>() * self.count } else { 0 }
+        size_of::<f32>() * self.sums
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
@@ -51,8 +55,7 @@ impl Launches for LrnLaunches {
         unsafe {
             self.forward.run(call.stream, |a| {
                 let a = a.buffer(call.x);
-                let a = if self.backward.is_some() { a.buffer(call.saved) } else { a.nothing() };
-                a.buffer(call.y)
+                a.optional((self.sums > 0).then_some(call.saved)).buffer(call.y)
             })
         }
     }
@@ -60,8 +63,8 @@ impl Launches for LrnLaunches {
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
-        // SAFETY: with a backward pass `saved` holds a float for each value, written by the forward
-        // pass; x, dy and dx have the layer's size, and dx is no other's memory.
+        // SAFETY: where sums are kept `saved` holds a float for each value, written by the forward
+        // pass, and else it is not read; x, dy and dx have the layer's size, and dx is no other's memory.
         unsafe {
             work.run(call.stream, |a| a.buffer(call.x).buffer(call.saved).buffer(dy).buffer(dx))
         }

@@ -2,20 +2,21 @@
 //! the backward pass.
 
 use super::{Kernel, Pool};
-use crate::gpu::launch::{Launch, constants};
+use crate::gpu::launch::Launch;
 use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::{Result, bail};
 
-/// Places of a window are 16-bit numbers.
+/// Places of a window are 16-bit numbers, and 8-bit ones in a window of so many rows.
 const WIDEST: usize = 256;
+const NARROW: usize = 16;
 
 impl Pool {
     pub(super) fn launches(&self, context: &LaunchContext) -> Result<PoolLaunches> {
         if self.size > WIDEST {
             bail!("size = {}: on a GPU a pooling window has at most {WIDEST} rows", self.size);
         }
-        let all = constants(&[
+        let all = context.constants(&[
             ("IMAGES", context.images),
             ("IN_H", self.input.height),
             ("IN_W", self.input.width),
@@ -24,6 +25,7 @@ impl Pool {
             ("OUT_W", self.output.width),
             ("SIZE", self.size),
             ("STRIDE", self.stride),
+            ("MASK", context.mask.into()),
         ]);
         let (inputs, outputs) =
             (context.images * self.input.len(), context.images * self.output.len());
@@ -33,12 +35,14 @@ impl Pool {
             Kernel::Average => ("average_forward", "average_backward"),
         };
         let source = kernel_source!("pool.cu");
-        let work = |name, count| Launch::each(source, all.clone(), name, count);
+        let pack = if is_max { context.pack_of(self.input.channels) } else { 1 };
+        let work = |name, count| Launch::each(source, all.clone(), name, count / pack);
+        let choice = if self.size <= NARROW { size_of::<u8>() } else { size_of::<u16>() };
         Ok(PoolLaunches {
             forward: work(forward, outputs),
             backward: context.training.then(|| work(backward, inputs)),
             is_max,
-            saved: if is_max && context.training { size_of::<u16>() * outputs } else { 0 },
+            saved: if is_max && context.training { choice * outputs } else { 0 },
         })
     }
 }
@@ -61,7 +65,7 @@ impl Launches for PoolLaunches {
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
         // SAFETY: the kernel reads x, IMAGES of the layer's input, and writes IMAGES of its output
-        // to y; a maximum's also writes 16 bits for each of them to `saved`, unless it is given
+        // to y; a maximum's also writes a choice for each of them to `saved`, unless it is given
         // nothing. The average's takes no third argument.
         unsafe {
             self.forward.run(call.stream, |a| {
@@ -79,11 +83,11 @@ impl Launches for PoolLaunches {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
         // SAFETY: dy has the output's size and dx the input's; for maxima the forward pass has
-        // written `saved`, whose places lie within a window.
+        // written `saved`, whose places lie within a window, and y.
         unsafe {
             work.run(call.stream, |a| {
                 let a = a.buffer(dy);
-                if self.is_max { a.buffer(call.saved) } else { a }.buffer(dx)
+                if self.is_max { a.buffer(call.saved).buffer(call.y) } else { a }.buffer(dx)
             })
         }
     }

@@ -2,18 +2,19 @@
 //! (`kernels/softmax.cu`).
 
 use super::Softmax;
-use crate::gpu::launch::{Launch, constants};
+use crate::gpu::launch::Launch;
 use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
 impl Softmax {
     pub(super) fn launches(&self, context: &LaunchContext) -> SoftmaxLaunches {
-        let all = constants(&[
+        let all = context.constants(&[
             ("IMAGES", context.images),
             ("CLASSES", self.shape.len()),
             ("TOP", 5),
             ("TRAINING", context.training.into()),
+            ("FLOAT_IN", context.float_input.into()),
         ]);
         let source = kernel_source!("softmax.cu");
         let work = |name, blocks, threads| {

@@ -2,17 +2,18 @@
 //! (`kernels/squared_error.cu`).
 
 use super::SquaredError;
-use crate::gpu::launch::{Launch, constants};
+use crate::gpu::launch::Launch;
 use crate::kernel_source;
 use crate::layers::cuda::{Call, LaunchContext, Launches};
 use anyhow::Result;
 
 impl SquaredError {
     pub(super) fn launches(&self, context: &LaunchContext) -> SquaredErrorLaunches {
-        let all = constants(&[
+        let all = context.constants(&[
             ("IMAGES", context.images),
             ("VALUES", self.shape.len()),
             ("TRAINING", context.training.into()),
+            ("FLOAT_IN", context.float_input.into()),
         ]);
         let source = kernel_source!("squared_error.cu");
         let work = |name, blocks, threads| {

@@ -6,15 +6,18 @@ use crate::gpu::compile::Constant;
 use crate::gpu::kernels::KernelSource;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
-use crate::gpu::product::{ProductShape, Tiling};
+use crate::gpu::product::{Precision, ProductShape, Tiling};
+use crate::gpu::stream::Arguments;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches};
+use crate::layers::cuda::{Call, Factors, LaunchContext, Launches};
 use anyhow::Result;
+use cudarc::driver::DeviceRepr;
 
 /// The kernels of one layer.
 pub struct Convolution {
     forward: Step,
     backward: Option<Backward>,
+    factors: Option<Factors>,
 }
 
 struct Backward {
@@ -40,7 +43,16 @@ impl Convolution {
             weights: products.backward_weights(),
             bias: products.backward_bias(),
         };
-        Convolution { forward: products.forward(), backward: context.training.then(backward) }
+        let factors = || Factors {
+            columns: window.output.channels,
+            channels: window.group_inputs(),
+            stored: products.stored / window.groups,
+        };
+        Convolution {
+            forward: products.forward(),
+            backward: context.training.then(backward),
+            factors: (context.precision == Precision::Bf16).then(factors),
+        }
     }
 
     fn backward(&self) -> Result<&Backward> {
@@ -61,6 +73,8 @@ struct Products<'a> {
     context: &'a LaunchContext,
     /// Elements of a window as the kernels count them.
     depth: usize,
+    /// Channels of the input as they are stored.
+    stored: usize,
     /// Biases of the layer: one for each kernel, at every place of a local layer.
     biases: usize,
     /// The convolution's shape, for `kernels/patches.cuh`.
@@ -70,11 +84,13 @@ struct Products<'a> {
 impl Products<'_> {
     fn new<'a>(w: &'a Window, local: bool, context: &'a LaunchContext) -> Products<'a> {
         let Window { input, output, size, stride, top, left, groups } = *w;
-        let shape = constants(&[
+        let stored = context.stored_channels.unwrap_or(input.channels);
+        let shape = context.constants(&[
             ("IMAGES", context.images),
             ("IN_H", input.height),
             ("IN_W", input.width),
-            ("IN_C", input.channels),
+            ("IN_C", stored),
+            ("REAL_C", input.channels / groups),
             ("OUT_H", output.height),
             ("OUT_W", output.width),
             ("OUT_C", output.channels),
@@ -86,10 +102,10 @@ impl Products<'_> {
             ("GROUPS", groups),
             ("LOCAL", local.into()),
         ]);
-        let row = [input.width, input.channels];
-        let depth = windows_depth([size, size], row, groups, stride, left);
+        let pack = context.precision.pack();
+        let depth = windows_depth([size, size], [input.width, stored], groups, stride, left, pack);
         let biases = output.channels * if local { output.pixels() } else { 1 };
-        Products { window: w, local, context, depth, biases, shape }
+        Products { window: w, local, context, depth, stored, biases, shape }
     }
 
     /// One product a group, and a place of a local layer, whose lines are the images; else lines
@@ -101,10 +117,20 @@ impl Products<'_> {
             columns,
             depth,
             count: w.groups * if self.local { pixels } else { 1 },
-            wide: wide_windows([w.input.width, w.input.channels], w.groups, w.stride, w.left),
+            wide: wide_windows(
+                [w.input.width, self.stored],
+                w.groups,
+                w.stride,
+                w.left,
+                self.pack(),
+            ),
             may_split: !self.local,
             precision: self.context.precision,
         }
+    }
+
+    fn pack(&self) -> usize {
+        self.context.precision.pack()
     }
 
     /// `out` values by the kernel `name`; what a whole sum ends in is said by the constants
@@ -120,9 +146,11 @@ impl Products<'_> {
         let tiling = Tiling::choose(product, self.context.multiprocessors);
         let mut all = self.shape.clone();
         all.extend_from_slice(finish);
+        // BF16 is among the tiling's too.
+        all.retain(|(name, _)| *name != "BF16");
         all.extend(tiling.constants());
         let work = Launch::new(source, all, name, tiling.grid(), tiling.block());
-        Step::new(work, out, tiling.splits, finish)
+        self.reduced(work.with_shared(tiling.shared()), out, tiling.splits, finish)
     }
 
     /// Lines are the output's pixels, columns the kernels of a group.
@@ -130,7 +158,14 @@ impl Products<'_> {
         let w = self.window;
         let product = self.product(w.output.pixels(), w.group_outputs(), self.depth);
         let relu = self.context.relu.into();
-        let finish = constants(&[("BIAS", 1), ("RELU", relu), ("BIAS_LENGTH", self.biases)]);
+        let float = usize::from(self.context.float_output);
+        let finish = constants(&[
+            ("BIAS", 1),
+            ("RELU", relu),
+            ("BIAS_LENGTH", self.biases),
+            ("OUT_FLOAT", float),
+            ("OUT_REAL", 1 - float),
+        ]);
         let outputs = self.context.images * w.output.len();
         self.step(kernel_source!("conv_forward.cu"), "conv_forward", product, outputs, &finish)
     }
@@ -139,12 +174,13 @@ impl Products<'_> {
     fn backward_input(&self) -> Step {
         let (w, kernels) = (self.window, self.window.group_outputs());
         let product = ProductShape {
-            wide: w.output.channels.is_multiple_of(4) && kernels.is_multiple_of(4),
-            ..self.product(w.input.pixels(), w.group_inputs(), w.size * w.size * kernels)
+            wide: [w.output.channels, kernels].iter().all(|n| n.is_multiple_of(self.pack())),
+            ..self.product(w.input.pixels(), self.stored / w.groups, w.size * w.size * kernels)
         };
-        let inputs = self.context.images * w.input.len();
+        let inputs = self.context.images * w.input.pixels() * self.stored;
         let source = kernel_source!("conv_backward_input.cu");
-        self.step(source, "conv_backward_input", product, inputs, &[])
+        let finish = constants(&[("MASK", self.context.mask.into()), ("OUT_REAL", 1)]);
+        self.step(source, "conv_backward_input", product, inputs, &finish)
     }
 
     /// Lines are the elements of a window, columns the kernels of a group; the sum is over pixels.
@@ -163,10 +199,22 @@ impl Products<'_> {
         let columns = self.biases;
         // A thread of a block adds up an eighth of its rows: some 32 of them.
         let splits = rows.div_ceil(256).min(256);
-        let all = constants(&[("ROWS", rows), ("COLUMNS", columns), ("SPLITS", splits)]);
+        let all =
+            self.context.constants(&[("ROWS", rows), ("COLUMNS", columns), ("SPLITS", splits)]);
         let grid = (columns.div_ceil(32), splits, 1);
         let work = Launch::new(REDUCE, all, "column_sums", grid, (32, 8, 1));
-        Step::new(work, columns, splits, &[])
+        self.reduced(work, columns, splits, &[])
+    }
+
+    /// `out` values, which `work` shares out to so many `splits`.
+    fn reduced(&self, work: Launch, out: usize, splits: usize, finish: &[Constant]) -> Step {
+        if splits == 1 {
+            return Step { work, reduce: None, parts: 0 };
+        }
+        let mut all = self.context.constants(&[("COUNT", out), ("SPLITS", splits)]);
+        all.extend_from_slice(finish);
+        let reduce = Launch::each(REDUCE, all, "reduce_splits", out.div_ceil(4));
+        Step { work, reduce: Some(reduce), parts: splits * out }
     }
 }
 
@@ -174,48 +222,35 @@ impl Products<'_> {
 const REDUCE: KernelSource = kernel_source!("reduce.cu");
 
 impl Step {
-    /// `out` values, which `work` shares out to so many `splits`.
-    fn new(work: Launch, out: usize, splits: usize, finish: &[Constant]) -> Step {
-        if splits == 1 {
-            return Step { work, reduce: None, parts: 0 };
-        }
-        let mut all = constants(&[("COUNT", out), ("SPLITS", splits)]);
-        all.extend_from_slice(finish);
-        let reduce = Launch::each(REDUCE, all, "reduce_splits", out);
-        Step { work, reduce: Some(reduce), parts: splits * out }
-    }
-
-    /// Queues both: `inputs` are the first kernel's, `bias` what the sums end in, if they do.
+    /// Queues both: `inputs` adds the first kernel's inputs, `bias` is what the sums end in and
+    /// `mask` what they are masked by, if they are.
     ///
     /// # Safety
     /// The inputs and `out` must be those of the kernel and have the sizes that the layer's plan
     /// gives them.
-    unsafe fn run(
-        &self,
+    unsafe fn run<'a, T: DeviceRepr>(
+        &'a self,
         call: &Call<'_>,
-        inputs: &[&Buffer<f32>],
+        inputs: impl FnOnce(Arguments<'a>) -> Arguments<'a>,
         bias: Option<&Buffer<f32>>,
-        out: &Buffer<f32>,
+        mask: Option<&Buffer<u8>>,
+        out: &Buffer<T>,
     ) -> Result<()> {
-        let target = if self.reduce.is_some() { call.scratch } else { out };
         // SAFETY: the caller promises inputs and result; scratch has room for all parts
         // (`scratch`).
         unsafe {
             self.work.run(call.stream, |a| {
-                inputs.iter().fold(a, |a, input| a.buffer(input)).buffer(target)
+                let a = inputs(a);
+                if self.reduce.is_some() { a.buffer(call.scratch) } else { a.buffer(out) }
             })?;
         }
         let Some(reduce) = &self.reduce else { return Ok(()) };
         // SAFETY: the first kernel has written all parts; `out` holds as many values as each of
-        // them. Only sums that end in a bias read one, and it is the layer's.
+        // them. Only sums that end in a bias or are masked read one, and it is the layer's.
         unsafe {
             reduce.run(call.stream, |a| {
                 let a = a.buffer(call.scratch);
-                match bias {
-                    Some(bias) => a.buffer(bias),
-                    None => a.nothing(),
-                }
-                .buffer(out)
+                a.optional(bias).optional(mask).buffer(out)
             })
         }
     }
@@ -230,18 +265,41 @@ impl Launches for Convolution {
         self.steps().map(|step| step.parts).max().unwrap_or(0)
     }
 
+    fn factors(&self) -> Option<Factors> {
+        self.factors
+    }
+
     fn forward(&self, call: &Call<'_>) -> Result<()> {
-        let [weight, bias] = &call.parameters()?.value;
+        let parameters = call.parameters()?;
+        let bias = &parameters.value[1];
         // SAFETY: `conv_forward` takes x, weights, biases and y, which the plan sized by the window
         // that the constants are from.
-        unsafe { self.forward.run(call, &[call.x, weight, bias], Some(bias), call.y) }
+        unsafe {
+            let step = &self.forward;
+            step.run(
+                call,
+                |a| parameters.weights(a.buffer(call.x)).buffer(bias),
+                Some(bias),
+                None,
+                call.y,
+            )
+        }
     }
 
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
-        let [weight, _] = &call.parameters()?.value;
-        // SAFETY: `conv_backward_input` takes dy, weights and dx; gradients are as large as the
+        let (parameters, dy, dx) = (call.parameters()?, call.dy()?, call.dx()?);
+        // SAFETY: `conv_backward_input` takes dy, weights, x and dx; gradients are as large as the
         // layer's output and input.
-        unsafe { self.backward()?.input.run(call, &[call.dy()?, weight], None, call.dx()?) }
+        unsafe {
+            let step = &self.backward()?.input;
+            step.run(
+                call,
+                |a| parameters.weights(a.buffer(dy)).buffer(call.x),
+                None,
+                Some(call.x),
+                dx,
+            )
+        }
     }
 
     fn backward_weights(&self, call: &Call<'_>) -> Result<()> {
@@ -249,40 +307,45 @@ impl Launches for Convolution {
         let (backward, dy) = (self.backward()?, call.dy()?);
         // SAFETY: `conv_backward_weights` takes x, dy and dweight, which is as large as the
         // weights.
-        unsafe { backward.weights.run(call, &[call.x, dy], None, dweight)? };
+        unsafe {
+            backward.weights.run(call, |a| a.buffer(call.x).buffer(dy), None, None, dweight)?
+        };
         // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS
         // those of the biases.
-        unsafe { backward.bias.run(call, &[dy], None, dbias) }
+        unsafe { backward.bias.run(call, |a| a.buffer(dy), None, None, dbias) }
     }
 }
 
-/// Whether a convolution's windows are read 16 bytes at a time (`kernels/patches.cuh`).
+/// Whether a convolution's windows are read 16 bytes at a time (`kernels/patches.cuh`): a `pack` of
+/// values.
 pub fn wide_windows(
     [width, channels]: [usize; 2],
     groups: usize,
     stride: usize,
     pad_left: usize,
+    pack: usize,
 ) -> bool {
     if groups > 1 {
-        return channels.is_multiple_of(4) && (channels / groups).is_multiple_of(4);
+        return channels.is_multiple_of(pack) && (channels / groups).is_multiple_of(pack);
     }
-    [stride * channels, pad_left * channels, width * channels].iter().all(|n| n % 4 == 0)
+    [stride * channels, pad_left * channels, width * channels].iter().all(|n| n % pack == 0)
 }
 
 /// Elements of a convolution's window as the kernels count them (`kernels/patches.cuh`): with one
-/// group, rows of kernel width x channels, padded to a multiple of 4 where that allows 16-byte
-/// reads. `kernel` height and width; `input` width and channels.
+/// group, rows of kernel width x channels, padded to whole packs where that allows 16-byte reads.
+/// `kernel` height and width; `input` width and channels.
 pub fn windows_depth(
     kernel: [usize; 2],
     [width, channels]: [usize; 2],
     groups: usize,
     stride: usize,
     pad_left: usize,
+    pack: usize,
 ) -> usize {
     if groups > 1 {
         return kernel[0] * kernel[1] * channels / groups;
     }
     let run = kernel[1] * channels;
-    let wide = wide_windows([width, channels], groups, stride, pad_left);
-    kernel[0] * if wide { run.next_multiple_of(4) } else { run }
+    let wide = wide_windows([width, channels], groups, stride, pad_left, pack);
+    kernel[0] * if wide { run.next_multiple_of(pack) } else { run }
 }

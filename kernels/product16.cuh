@@ -1,0 +1,218 @@
+// The tiled matrix product in bfloat16 (product.cuh): factors as they are stored, sums in f32 on tensor
+// cores.
+//
+// A block computes LINES x COLUMNS sums. Its warps stand WARPS_M x WARPS_N, each with LINES /
+// WARPS_M x COLUMNS / WARPS_N sums in instructions of 16 x 8. Both factors go to shared memory by
+// asynchronous copies of 16 bytes, DEPTH values of k at a time, in STAGES buffers: while one is
+// multiplied, STAGES - 1 are on their way. A factor keeps its order on the way: rows of k for each
+// line if neighbours lie along k, rows of lines for each k if along the line, and load_matrices turns
+// the latter. Rows are an odd number of 16 bytes apart, so that 8 of them meet all banks once. Every
+// sum runs over k in rising order.
+//
+#pragma once
+#include "tensor.cuh"
+
+constexpr int WARP_LINES = 8 * TILE_THREAD_M, WARP_COLUMNS = 4 * TILE_THREAD_N;
+constexpr int LINES = TILE_WARPS_M * WARP_LINES, COLUMNS = TILE_WARPS_N * WARP_COLUMNS;
+constexpr int THREADS = TILE_WARPS_M * TILE_WARPS_N * 32;
+constexpr int DEPTH = TILE_DEPTH;
+constexpr int STAGES = TILE_STAGES;
+constexpr int BLOCKS = TILE_BLOCKS;  // that must find room on a multiprocessor
+static_assert(DEPTH % 16 == 0 && WARP_LINES % 16 == 0 && WARP_COLUMNS % 16 == 0, "tile");
+
+// A tile of one factor in shared memory.
+template <class Source, int SPAN> struct Tile {
+    static constexpr int ROW = Source::ALONG_K ? DEPTH : SPAN, ROWS = DEPTH * SPAN / ROW;
+    static constexpr int PITCH = ROW + (ROW / 8 % 2 ? 0 : 8);
+    static constexpr int VALUES = ROWS * PITCH;  // of a buffer
+    static constexpr int CHUNKS = ROW / 8;       // copies of a row
+    static constexpr int UNITS = ROWS * CHUNKS;
+    static constexpr int COUNT = (UNITS + THREADS - 1) / THREADS;  // of one thread
+    static constexpr bool EXACT = UNITS % THREADS == 0;
+
+    const Source& source;
+    int first;
+    typename Source::Line lines[Source::WIDE ? COUNT : 1];
+
+    // Which line (the first of 8, if they lie along it) and which k of the tile a unit is.
+    static __device__ __forceinline__ int line_of(int unit) {
+        return Source::ALONG_K ? unit / CHUNKS : unit % CHUNKS * 8;
+    }
+    // Of the thread's unit i: the same for all of them where rows divide the threads.
+    static __device__ __forceinline__ int k_of(int i) {
+        if (Source::ALONG_K && THREADS % CHUNKS == 0) return threadIdx.x % CHUNKS * 8;
+        int unit = threadIdx.x + i * THREADS;
+        return Source::ALONG_K ? unit % CHUNKS * 8 : unit / CHUNKS;
+    }
+
+    __device__ __forceinline__ Tile(const Source& source, int first)
+        : source(source), first(first) {
+        if (!Source::WIDE) return;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            lines[i] = source.line(first + line_of(threadIdx.x + i * THREADS));
+        }
+    }
+
+    // Begins the copies of the tile from k on.
+    __device__ __forceinline__ void load(int k, bfloat16* shared) const {
+        typename Source::Base base = source.base(k);
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            int unit = threadIdx.x + i * THREADS;
+            if (!EXACT && unit >= UNITS) break;
+            bfloat16* to = shared + unit / CHUNKS * PITCH + unit % CHUNKS * 8;
+            if (Source::WIDE) {
+                Found f = source.find(lines[i], base, k_of(i));
+                copy_later(to, source.data + (f.exists ? f.at : 0), f.exists);
+                continue;
+            }
+#pragma unroll 1
+            for (int q = 0; q < 8; q++) {
+                int line = line_of(unit) + (Source::ALONG_K ? 0 : q);
+                Found f = source.find(source.line(first + line), base,
+                                      k_of(i) + (Source::ALONG_K ? q : 0));
+                to[q].bits = f.exists ? source.data[f.at].bits : 0;
+            }
+        }
+    }
+
+    // 16 values of k and, for the left factor, 16 lines from `line` on, as multiply_add_bf16 takes
+    // them; for the right one the columns of two instructions, each two words.
+    template <bool LEFT>
+    static __device__ __forceinline__ void fragment(unsigned (&to)[4], const bfloat16* shared,
+                                                    int line, int k) {
+        int lane = threadIdx.x % 32, matrix = lane / 8;
+        line += (LEFT ? matrix % 2 : matrix / 2) * 8;
+        k += (LEFT ? matrix / 2 : matrix % 2) * 8;
+        const bfloat16* row = Source::ALONG_K ? shared + (line + lane % 8) * PITCH + k
+                                              : shared + (k + lane % 8) * PITCH + line;
+        load_matrices<!Source::ALONG_K>(to, row);
+    }
+};
+
+// The sums of one thread, and where they stand in the product.
+struct Sums {
+    float at[WARP_LINES / 16][WARP_COLUMNS / 8][4];
+
+    // Of sums 0 and 1 of an instruction; 2 and 3 are 8 lines further.
+    static __device__ __forceinline__ int line(int i) {
+        int warp = threadIdx.x / 32 / TILE_WARPS_N;
+        return warp * WARP_LINES + i * 16 + threadIdx.x % 32 / 4;
+    }
+    static __device__ __forceinline__ int column(int j) {
+        int warp = threadIdx.x / 32 % TILE_WARPS_N;
+        return warp * WARP_COLUMNS + j * 8 + threadIdx.x % 4 * 2;
+    }
+};
+
+template <class LeftTile, class RightTile>
+__device__ __forceinline__ void multiply(const bfloat16* left, const bfloat16* right, Sums& sums) {
+    int first_line = threadIdx.x / 32 / TILE_WARPS_N * WARP_LINES;
+    int first_column = threadIdx.x / 32 % TILE_WARPS_N * WARP_COLUMNS;
+#pragma unroll
+    for (int k = 0; k < DEPTH; k += 16) {
+        unsigned a[WARP_LINES / 16][4], b[WARP_COLUMNS / 16][4];
+#pragma unroll
+        for (int i = 0; i < WARP_LINES / 16; i++) {
+            LeftTile::template fragment<true>(a[i], left, first_line + i * 16, k);
+        }
+#pragma unroll
+        for (int j = 0; j < WARP_COLUMNS / 16; j++) {
+            RightTile::template fragment<false>(b[j], right, first_column + j * 16, k);
+        }
+#pragma unroll
+        for (int i = 0; i < WARP_LINES / 16; i++) {
+#pragma unroll
+            for (int j = 0; j < WARP_COLUMNS / 8; j++) {
+                multiply_add_bf16(sums.at[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+            }
+        }
+    }
+}
+
+// sums = left * right over k in [begin, end), as in product.cuh. `shared` has SHARED_BYTES.
+template <class Left, class Right>
+__device__ __forceinline__ void product(const Left& left_source, int first_line,
+                                        const Right& right_source, int first_column, int begin,
+                                        int end, void* shared, Sums& sums) {
+    using LeftTile = Tile<Left, LINES>;
+    using RightTile = Tile<Right, COLUMNS>;
+    static_assert(2 * STAGES * (LeftTile::VALUES + RightTile::VALUES) <= TILE_SHARED, "shared");
+    LeftTile left(left_source, first_line);
+    RightTile right(right_source, first_column);
+    bfloat16* shared_left = static_cast<bfloat16*>(shared);
+    bfloat16* shared_right = shared_left + STAGES * LeftTile::VALUES;
+#pragma unroll
+    for (int i = 0; i < WARP_LINES / 16; i++) {
+#pragma unroll
+        for (int j = 0; j < WARP_COLUMNS / 8; j++) {
+#pragma unroll
+            for (int q = 0; q < 4; q++) sums.at[i][j][q] = 0.f;
+        }
+    }
+
+    // A group of copies for every stage, with nothing in it beyond the end.
+    int loaded = begin;
+    auto load = [&](int stage) {
+        if (loaded < end) {
+            left.load(loaded, shared_left + stage * LeftTile::VALUES);
+            right.load(loaded, shared_right + stage * RightTile::VALUES);
+        }
+        loaded += DEPTH;
+        commit_copies();
+    };
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; stage++) load(stage);
+    int now = 0;
+    for (int k = begin; k < end; k += DEPTH) {
+        wait_for_copies<STAGES - 2>();
+        __syncthreads();  // all copies of this stage are there, and all have left the one before
+        int next = now == 0 ? STAGES - 1 : now - 1;
+        load(next);
+        multiply<LeftTile, RightTile>(shared_left + now * LeftTile::VALUES,
+                                      shared_right + now * RightTile::VALUES, sums);
+        now = now + 1 == STAGES ? 0 : now + 1;
+    }
+}
+
+// Neighbouring columns that are written at once.
+constexpr int TOGETHER = 2;
+
+__device__ __forceinline__ void write_two(float* to, float a, float b) {
+    *reinterpret_cast<float2*>(to) = make_float2(a, b);
+}
+__device__ __forceinline__ void write_two(bfloat16* to, float a, float b) {
+    *reinterpret_cast<unsigned*>(to) = to_bf16x2(a, b);
+}
+
+// As in product.cuh.
+template <int WIDTH, bool WIDE, class Number, class Target, class Finish>
+__device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
+                                           Number* out, const Target& lines, Finish finish) {
+#pragma unroll
+    for (int j = 0; j < WARP_COLUMNS / 8; j++) {
+        int n = first_column + Sums::column(j);
+        if (n >= WIDTH) continue;
+        auto finished = finish(n);
+#pragma unroll
+        for (int i = 0; i < WARP_LINES / 8; i++) {
+            int m = first_line + Sums::line(i / 2) + i % 2 * 8;
+            if (!lines.exists(m)) continue;
+            size_t at = lines.at(m) + n;
+            const float* s = &sums.at[i / 2][j][i % 2 * 2];
+            if (WIDE) {
+                write_two(out + at, finished(s[0], 0, at), finished(s[1], 1, at));
+            } else {
+                out[at] = finished(s[0], 0, at);
+                if (n + 1 < WIDTH) out[at + 1] = finished(s[1], 1, at);
+            }
+        }
+    }
+}
+
+#ifdef STANDIN
+#define SHARED_MEMORY(name) __shared__ __align__(128) char name[TILE_SHARED]
+#else
+#define SHARED_MEMORY(name) extern __shared__ __align__(128) char name[]
+#endif
