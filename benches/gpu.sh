@@ -69,7 +69,7 @@ sanitizer() {
 
 speed() {
     local batch precision
-    for precision in f32 tf32; do
+    for precision in f32 tf32 bf16; do
         for batch in 128 256 512; do
             kept "speed-$precision-$batch" 120 "$packed/alexnet" bench --config $config --batch $batch --steps 20 \
                 --set "gpu.precision=\"$precision\"" --device "cuda:$card" --json

@@ -60,7 +60,6 @@ update(float* __restrict__ w, float* __restrict__ v, const float* __restrict__ g
     if (BF16 && factors) write_factors(factors, i, value);
 }
 
-#if BF16
 extern "C" __global__ void __launch_bounds__(256)
 round_off(const float* __restrict__ w, bfloat16* __restrict__ factors) {
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
@@ -69,4 +68,3 @@ round_off(const float* __restrict__ w, bfloat16* __restrict__ factors) {
     load(w + i, value);
     write_factors(factors, i, value);
 }
-#endif

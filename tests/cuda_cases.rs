@@ -11,7 +11,7 @@ use alexnet::gpu::device::Device;
 use alexnet::gpu::format::{Format, of_bf16, to_bf16};
 use alexnet::gpu::library::driver_version;
 use alexnet::gpu::memory::Buffer;
-use alexnet::gpu::product::Precision;
+use alexnet::gpu::precision::Precision;
 use alexnet::layers::cuda::{Call, Factors, LaunchContext, Launches, Loss, ParameterBuffers};
 use alexnet::layers::softmax::tally;
 use alexnet::layers::{Layer, Role};

@@ -16,7 +16,7 @@ use alexnet::engine::cuda::layout::Layout;
 use alexnet::gpu::compile::{Compiler, Constant};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::kernels::KernelSource;
-use alexnet::gpu::product::Precision;
+use alexnet::gpu::precision::Precision;
 use alexnet::layers::Classes;
 use alexnet::network::{Mode, Plan};
 use paper::{Variant, variants};

@@ -133,6 +133,38 @@ fn two_devices_train_as_one_does_and_as_the_cpu() {
     assert!((values("cpu") - values("two")).abs() < 1e-4);
 }
 
+/// In bfloat16 two devices are one to the bit, and the first update is the CPU's but for the rounding
+/// of what it was made of.
+#[test]
+fn in_bfloat16_training_is_the_cpus_but_for_rounding() {
+    let Some(gpus) = Gpus::new() else { return };
+    let half = format!("{TRAIN} --set gpu.precision=bf16");
+    gpus.ok(&format!("{half} --device cuda:0,1 --run two"), &[("STANDIN_ORDER", "random")]);
+    gpus.ok(&format!("{half} --device cuda:0 --run one"), &[]);
+    assert_eq!(gpus.losses("one"), gpus.losses("two"));
+    assert_eq!(gpus.weights("one"), gpus.weights("two"));
+
+    let step = "--set train.batch=30";
+    gpus.ok(&format!("{TRAIN} {step} --device cpu --run cpu"), &[]);
+    gpus.ok(&format!("{half} {step} --device cuda:0 --run half"), &[]);
+    let (cpu, gpu) = (gpus.losses("cpu"), gpus.losses("half"));
+    assert!(cpu.len() == 1 && (cpu[0] - gpu[0]).abs() < 0.005 * cpu[0], "{cpu:?} and {gpu:?}");
+    let length = |values: &mut dyn Iterator<Item = f32>| {
+        values.map(|v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+    };
+    let (cpu, gpu) = (gpus.weights("cpu"), gpus.weights("half"));
+    let updates = cpu.iter().zip(&gpu).filter(|((name, _), _)| name.starts_with("momentum/"));
+    let mut seen = 0;
+    for ((name, theirs), (_, ours)) in updates {
+        let apart = length(&mut theirs.iter().zip(ours).map(|(a, b)| a - b));
+        let share = apart / length(&mut theirs.iter().copied());
+        println!("{name}: {share}");
+        assert!(share > 0.0 && share < 0.06, "{name}: {share} of the update");
+        seen += 1;
+    }
+    assert!(seen > 4, "no momenta in the checkpoint");
+}
+
 #[test]
 fn auto_takes_a_gpu_for_each_tower() {
     let Some(gpus) = Gpus::on_standin("auto_takes_a_gpu_for_each_tower") else { return };

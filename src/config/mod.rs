@@ -16,7 +16,7 @@ pub use changes::{Change, changes};
 pub use stack::Stack;
 
 use crate::config_error;
-use crate::gpu::product::GpuOptions;
+use crate::gpu::precision::GpuOptions;
 use crate::keys::{self, to_table, to_value};
 use crate::layers::conv::CpuOptions;
 use crate::layers::{KINDS, Kind, Settings, Weights};

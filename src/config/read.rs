@@ -6,7 +6,7 @@
 use super::{Config, Data, FORMAT, Init, Prepare, Train, layers};
 use crate::config_error;
 use crate::files::text;
-use crate::gpu::product::GpuOptions;
+use crate::gpu::precision::GpuOptions;
 use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
 use crate::schedules::{Schedule, written};

@@ -22,6 +22,7 @@ pub mod launch;
 pub mod library;
 pub mod link;
 pub mod memory;
+pub mod precision;
 pub mod product;
 pub mod stream;
 pub mod survey;

@@ -6,63 +6,7 @@
 //! always sums in the same order.
 
 use super::compile::Constant;
-use super::format::Format;
-use serde::{Deserialize, Serialize};
-
-/// What products are computed in; sums are f32 in any case, and so are weights, biases, their
-/// gradients and momenta.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Every factor as it is, on multiply-add units.
-    #[default]
-    F32,
-    /// Factors rounded to TF32 (10 bits behind the point), on tensor cores.
-    Tf32,
-    /// Factors in bfloat16 (7 bits behind the point), on tensor cores; activations and their
-    /// gradients are stored so.
-    Bf16,
-}
-
-impl Precision {
-    /// As in the config.
-    pub fn name(self) -> &'static str {
-        match self {
-            Precision::F32 => "f32",
-            Precision::Tf32 => "tf32",
-            Precision::Bf16 => "bf16",
-        }
-    }
-
-    /// The oldest compute capability that has it.
-    pub fn needs(self) -> (i32, i32) {
-        match self {
-            Precision::F32 => (0, 0),
-            Precision::Tf32 | Precision::Bf16 => (8, 0),
-        }
-    }
-
-    /// How activations and their gradients are stored.
-    pub fn format(self) -> Format {
-        match self {
-            Precision::F32 | Precision::Tf32 => Format::Float,
-            Precision::Bf16 => Format::Bf16,
-        }
-    }
-
-    /// Numbers that a read of 16 bytes takes at once (`PACK` of `kernels/real.cuh`).
-    pub fn pack(self) -> usize {
-        16 / self.format().bytes()
-    }
-}
-
-/// `[gpu]`: how GPUs compute.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct GpuOptions {
-    /// Of the factors in convolutions, locally and fully connected layers.
-    #[serde(default)]
-    pub precision: Precision,
-}
+use super::precision::Precision;
 
 /// The shape of a product, repeated `count` times (groups, or places of a locally connected layer).
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +36,8 @@ pub struct Tile {
     depth: usize,
     /// Blocks that find room on a multiprocessor, from ptxas's register counts.
     resident: usize,
-    /// Multiply-adds in 100 instructions, roughly: what smaller tiles lose in loads.
+    /// Multiply-adds in 100 instructions, roughly: what smaller tiles lose in loads. In bfloat16 a
+    /// share of the fastest, as measured.
     efficiency: usize,
     precision: Precision,
     /// Buffers in shared memory (`kernels/product16.cuh`; the other has always two).
@@ -147,15 +92,15 @@ pub const TILES: [Tile; 26] = [
     tensor((2, 1), (8, 12), 4, 80),   // 128 x 48
     tensor((2, 2), (4, 8), 4, 70),    // 64 x 64
     tensor((1, 1), (4, 4), 12, 40),   // 32 x 16
-    bf16((2, 2), (8, 16), 4, 2, 90),  // 128 x 128
-    bf16((2, 4), (8, 8), 4, 2, 86),   // 128 x 128
-    bf16((2, 2), (8, 12), 4, 2, 88),  // 128 x 96
-    bf16((2, 2), (8, 8), 4, 3, 84),   // 128 x 64
-    bf16((4, 1), (8, 16), 3, 2, 86),  // 256 x 64
-    bf16((4, 1), (8, 12), 3, 2, 84),  // 256 x 48
-    bf16((2, 1), (8, 12), 4, 4, 82),  // 128 x 48
-    bf16((2, 2), (4, 8), 4, 5, 70),   // 64 x 64
-    bf16((1, 1), (4, 4), 3, 12, 40),  // 32 x 16
+    bf16((2, 2), (8, 16), 4, 2, 82),  // 128 x 128
+    bf16((2, 4), (8, 8), 4, 2, 50),   // 128 x 128
+    bf16((2, 2), (8, 12), 4, 2, 82),  // 128 x 96
+    bf16((2, 2), (8, 8), 4, 3, 47),   // 128 x 64
+    bf16((4, 1), (8, 16), 3, 2, 76),  // 256 x 64
+    bf16((4, 1), (8, 12), 3, 2, 60),  // 256 x 48
+    bf16((2, 1), (8, 12), 4, 4, 56),  // 128 x 48
+    bf16((2, 2), (4, 8), 4, 5, 43),   // 64 x 64
+    bf16((1, 1), (4, 4), 3, 12, 20),  // 32 x 16
 ];
 
 impl Tile {
@@ -205,7 +150,7 @@ pub struct Tiling {
 
 impl Tiling {
     /// The cheapest way by a simple model: the time of the last multiprocessor to finish, in
-    /// multiply-adds, and about 50 of them for each value of a part that goes out and comes back.
+    /// multiply-adds, and some of them for each value of a part that goes out and comes back.
     pub fn choose(product: ProductShape, multiprocessors: usize) -> Tiling {
         TILES
             .iter()
@@ -235,16 +180,21 @@ impl Tiling {
 
     fn cost(&self, product: ProductShape, multiprocessors: usize) -> f64 {
         let blocks = self.grid.0 * self.grid.1 * self.grid.2;
-        let sums = self.tile.lines() * self.tile.columns() * self.split_depth;
-        // A multiprocessor needs some 4 warps at least to be busy; blocks beyond its share queue
-        // up.
+        // In bfloat16 as fits the times of all ways on an H200 best (`benches/tiles.rs`): 1.64 ms for
+        // one tower's products, where each one's fastest way makes 1.62.
+        let (moving, warps, start) = match self.tile.precision {
+            Precision::F32 | Precision::Tf32 => (50.0, 4.0, 0),
+            Precision::Bf16 => (1700.0, 6.0, 192),
+        };
+        let sums = self.tile.lines() * self.tile.columns() * (self.split_depth + start);
+        // A multiprocessor needs some warps at least to be busy; blocks beyond its share queue up.
         let rounds = blocks.div_ceil(multiprocessors);
         let idle =
-            (4.0 / (rounds.min(self.tile.resident) * self.tile.threads() / 32) as f64).max(1.0);
+            (warps / (rounds.min(self.tile.resident) * self.tile.threads() / 32) as f64).max(1.0);
         let parts = if self.splits > 1 { self.splits } else { 0 };
         let moved = (parts * product.lines * product.columns * product.count) as f64;
         rounds as f64 * sums as f64 * idle * 100.0 / self.tile.efficiency as f64
-            + 50.0 * moved / multiprocessors as f64
+            + moving * moved / multiprocessors as f64
     }
 
     /// The constants the kernels need.

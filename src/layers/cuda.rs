@@ -8,7 +8,7 @@ use crate::gpu::compile::Constant;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
-use crate::gpu::product::Precision;
+use crate::gpu::precision::Precision;
 use crate::gpu::stream::{Arguments, Stream};
 use anyhow::{Context, Result};
 

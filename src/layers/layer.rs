@@ -2,7 +2,7 @@
 
 use super::cuda::{LaunchContext, Launches};
 use super::{Rule, dropout, fc, lrn, pool, softmax, squared_error, window};
-use crate::gpu::product::Precision;
+use crate::gpu::precision::Precision;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::fmt::Debug;

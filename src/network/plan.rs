@@ -2,7 +2,7 @@
 //! crosses between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested
 //! without a device.
 
-use crate::gpu::product::Precision;
+use crate::gpu::precision::{Precision, Wanted};
 use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
 
@@ -17,7 +17,9 @@ pub struct Plan {
     pub seed: u64,
     /// For each tower, the device it belongs to.
     pub devices: Vec<usize>,
-    /// Of the factors in products, where the devices are GPUs.
+    /// What the config asks GPUs to compute products in.
+    pub wanted: Wanted,
+    /// What that is on these devices: `auto` is f32 until GPUs are known.
     pub precision: Precision,
     /// One image as the network sees it.
     pub input: Shape,

@@ -8,7 +8,8 @@ use alexnet::gpu::device::Device;
 use alexnet::gpu::format::Format;
 use alexnet::gpu::kernels::KernelSource;
 use alexnet::gpu::memory::Buffer;
-use alexnet::gpu::product::{Precision, ProductShape, TILES, Tiling};
+use alexnet::gpu::precision::Precision;
+use alexnet::gpu::product::{ProductShape, TILES, Tiling};
 use alexnet::kernel_source;
 use alexnet::layers::window::cuda::{wide_windows, windows_depth};
 

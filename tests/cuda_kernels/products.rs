@@ -3,7 +3,7 @@
 
 use super::conv::{Conv, check, check_in};
 use super::{constants, device, each, launch, near, noise, read, standin};
-use alexnet::gpu::product::Precision;
+use alexnet::gpu::precision::Precision;
 use alexnet::kernel_source;
 
 /// Convolutions and fully connected layers with something odd in each.

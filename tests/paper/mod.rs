@@ -4,7 +4,8 @@
 
 use alexnet::gpu::compile::Constant;
 use alexnet::gpu::kernels::KernelSource;
-use alexnet::gpu::product::{Precision, ProductShape, Tiling};
+use alexnet::gpu::precision::Precision;
+use alexnet::gpu::product::{ProductShape, Tiling};
 use alexnet::kernel_source;
 use alexnet::layers::window::cuda::windows_depth;
 

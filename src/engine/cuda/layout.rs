@@ -7,7 +7,7 @@ use crate::kernel_source;
 use crate::layers::cuda::{Factors, LaunchContext, Launches};
 use crate::layers::pool::Kernel;
 use crate::layers::{Role, Shape, Stage};
-use crate::network::{BufferPlan, Fusion, Mode, Part, Plan, WithRelu};
+use crate::network::{BufferPlan, Fusion, Mode, Part, Plan, PlannedLayer, WithRelu};
 use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
@@ -181,8 +181,10 @@ fn stored(plan: &Plan, channels: Option<usize>) -> Vec<Stored> {
         plan.data.iter().for_each(|&id| all[id].values = values);
     }
     all[plan.probabilities()].format = Format::Float;
+    // Not where it is joined from several towers: copies are in one format.
     let below = plan.layers.len().checked_sub(2).map(|l| &plan.layers[l]);
-    if below.is_some_and(|layer| layer.weights.is_some()) {
+    let writes_it = |layer: &PlannedLayer| layer.parts.iter().any(|p| p.y == plan.logits());
+    if below.is_some_and(|layer| layer.weights.is_some() && writes_it(layer)) {
         all[plan.logits()].format = Format::Float;
     }
     all

@@ -24,6 +24,7 @@ use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
 use crate::gpu::memory::{Buffer, Pinned};
+use crate::gpu::precision::Wanted;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::network::{BufferId, Plan, TensorPlan};
@@ -61,13 +62,18 @@ struct Host {
 
 impl Cuda {
     /// `plan`'s network on these GPUs, by the plan's device numbers; parameters are zero.
-    pub fn new(plan: Plan, gpus: &[usize]) -> Result<Cuda> {
+    pub fn new(mut plan: Plan, gpus: &[usize]) -> Result<Cuda> {
         let compiler = Arc::new(Compiler::new(library::driver_version()?, default_cache())?);
         let devices = gpus
             .iter()
             .map(|&gpu| Ok(Arc::new(Device::open(gpu, compiler.clone())?)))
             .collect::<Result<Vec<_>>>()?;
         let devices = devices[..plan.data.len()].to_vec();
+        let least = devices.iter().map(|device| device.capability).min().unwrap_or((0, 0));
+        plan.precision = plan.wanted.on(least);
+        if plan.wanted == Wanted::Auto {
+            note!("precision \"auto\": {} on this GPU", plan.precision.name());
+        }
         check_precision(&plan, &devices)?;
         let multiprocessors: Vec<usize> = devices.iter().map(|d| d.multiprocessors).collect();
         let layout = Layout::new(&plan, plan.batch, &multiprocessors)?;

@@ -1,7 +1,7 @@
 //! Convolution on a GPU: an implicit matrix product (`kernels/conv_*.cu`).
 
 use super::Conv;
-use crate::gpu::product::Precision;
+use crate::gpu::precision::Precision;
 use crate::layers::cuda::LaunchContext;
 use crate::layers::window::cuda::{Convolution, wide_windows};
 

@@ -10,7 +10,7 @@ mod winograd;
 
 use super::window::{KernelSettings, Kernels, Window};
 use super::{Family, Input, Kind, Layer, ParameterShapes, Place, Role, Shape, Stage};
-use crate::gpu::product::Precision;
+use crate::gpu::precision::Precision;
 use crate::keys;
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::Result;
