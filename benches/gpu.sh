@@ -57,13 +57,13 @@ run_tests() {
     done
 }
 
-# Both towers' workers on one card, so that what crosses between them is looked at too.
+# In bfloat16, the newest kernels; both towers' workers on one card, so that what crosses between them is looked at too.
 sanitizer() {
     has compute-sanitizer || return
     local tool
     for tool in memcheck racecheck initcheck synccheck; do
         kept "$tool" 150 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 \
-            "$packed/alexnet" bench --config $config --set 'train.batch=4' --steps 1 --device "cuda:$card,$card"
+            "$packed/alexnet" bench --config $config --set 'train.batch=4' --set 'gpu.precision="bf16"' --steps 1 --device "cuda:$card,$card"
     done
 }
 

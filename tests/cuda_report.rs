@@ -16,7 +16,7 @@ use alexnet::engine::cuda::layout::Layout;
 use alexnet::gpu::compile::{Compiler, Constant};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::kernels::KernelSource;
-use alexnet::gpu::precision::Precision;
+use alexnet::gpu::precision::{Precision, Wanted};
 use alexnet::layers::Classes;
 use alexnet::network::{Mode, Plan};
 use paper::{Variant, variants};
@@ -194,8 +194,11 @@ const MULTIPROCESSORS: [((i32, i32), usize); 5] =
     [((7, 5), 68), ((8, 0), 108), ((8, 6), 82), ((8, 9), 128), ((9, 0), 132)];
 
 /// Every kernel that training with a shipped config would launch, on two GPUs and on one, with its
-/// key.
-fn shipped(multiprocessors: usize) -> HashMap<String, (KernelSource, Vec<Constant>)> {
+/// key: in f32 and in what `auto` is.
+fn shipped(
+    capability: (i32, i32),
+    multiprocessors: usize,
+) -> HashMap<String, (KernelSource, Vec<Constant>)> {
     let mut all = HashMap::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -205,12 +208,15 @@ fn shipped(multiprocessors: usize) -> HashMap<String, (KernelSource, Vec<Constan
         let config = Config::read(&file, &[]).unwrap();
         for devices in [[0, 1], [0, 0]].map(|d| d[..config.towers].to_vec()) {
             let (batch, mode) = (config.train.batch, Mode::Training);
-            let plan = Plan::new(&config, batch, mode, &devices, Classes::Any).unwrap();
-            let each = vec![multiprocessors; plan.data.len()];
-            let layout = Layout::new(&plan, plan.batch, &each).unwrap();
-            for (_, launch) in layout.launches(&plan) {
-                let key = format!("{} {:?}", launch.source.name, launch.constants);
-                all.insert(key, (launch.source, launch.constants.clone()));
+            let mut plan = Plan::new(&config, batch, mode, &devices, Classes::Any).unwrap();
+            for precision in [plan.precision, Wanted::Auto.on(capability)] {
+                plan.precision = precision;
+                let each = vec![multiprocessors; plan.data.len()];
+                let layout = Layout::new(&plan, plan.batch, &each).unwrap();
+                for (_, launch) in layout.launches(&plan) {
+                    let key = format!("{} {:?}", launch.source.name, launch.constants);
+                    all.insert(key, (launch.source, launch.constants.clone()));
+                }
             }
         }
     }
@@ -222,7 +228,7 @@ fn shipped(multiprocessors: usize) -> HashMap<String, (KernelSource, Vec<Constan
 fn every_shipped_config_compiles_without_spills() {
     let compiler = Compiler::new(12090, None).unwrap();
     for (capability, multiprocessors) in MULTIPROCESSORS {
-        let all: Vec<_> = shipped(multiprocessors).into_iter().collect();
+        let all: Vec<_> = shipped(capability, multiprocessors).into_iter().collect();
         all.par_iter().for_each(|(key, (source, constants))| {
             let code = compiler.code(*source, constants, capability).unwrap();
             let file = tempfile::NamedTempFile::new().unwrap();

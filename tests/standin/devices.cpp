@@ -67,9 +67,11 @@ API cuDeviceGetAttribute(int* value, int attribute, int) {
     return SUCCESS;
 }
 API cuDeviceCanAccessPeer(int* can, int a, int b) {
+    if (int code = setting("STANDIN_PEER_QUERY", 0)) return code;
     return *can = a != b && setting("STANDIN_PEER", 1), SUCCESS;
 }
 API cuCtxEnablePeerAccess(Context*, unsigned) {
+    if (int code = setting("STANDIN_PEER_ENABLE", 0)) return code;
     return setting("STANDIN_PEER", 1) ? SUCCESS : PEER_UNSUPPORTED;
 }
 API cuDevicePrimaryCtxRetain(Context** out, int device) {

@@ -7,6 +7,7 @@
 //   STANDIN_CAPABILITY=8.0   their compute capability
 //   STANDIN_MEMORY=bytes     memory of each device (4 GiB)
 //   STANDIN_PEER=0           peer access is refused
+//   STANDIN_PEER_QUERY=n     asking for it fails with this code; STANDIN_PEER_ENABLE=n, enabling it
 //   STANDIN_FAIL_LAUNCH=name launches of that kernel fail
 //   STANDIN_ORDER=...        order of threads in a block: forward, reverse, random
 //   STANDIN_EAGER=1          queued work runs at once

@@ -5,6 +5,7 @@ use super::profile::Spans;
 use super::tasks::Step;
 use crate::engine::{LayerTime, Rates};
 use anyhow::{Context, Result, anyhow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -38,7 +39,8 @@ impl Worker {
             .spawn(move || {
                 let mut spans = Spans::default();
                 for order in to_do {
-                    let result = carry_out(&network, d, order, &mut spans);
+                    let work = || carry_out(&network, d, order, &mut spans);
+                    let result = caught(network.devices[d].index, work);
                     if result.is_err() {
                         network.board.fail();
                     }
@@ -70,6 +72,18 @@ impl Drop for Worker {
     }
 }
 
+/// What `work` gives, or its panic as an error: other workers wait for what this one has to do, and
+/// have to be told that it will not come.
+fn caught<T>(gpu: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+        Err(anyhow!(
+            "the thread of GPU {gpu} has panicked ({text}); this is an error in the program"
+        ))
+    })
+}
+
 fn carry_out(network: &Network, d: usize, order: Order, spans: &mut Spans) -> Answer {
     let on_gpu = || format!("on GPU {}", network.devices[d].index);
     match order {
@@ -81,4 +95,18 @@ fn carry_out(network: &Network, d: usize, order: Order, spans: &mut Spans) -> An
         Order::Times => return spans.read(),
     }
     Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let told = |work: fn() -> Result<u32>| caught(1, work).map_err(|e| e.to_string());
+        assert_eq!(told(|| Ok(3)), Ok(3));
+        let text = told(|| panic!("no {}", "room")).unwrap_err();
+        assert!(text.contains("GPU 1 has panicked (no room)"), "{text}");
+        assert!(told(|| panic!("plain")).unwrap_err().contains("(plain)"));
+    }
 }
