@@ -6,7 +6,8 @@ constexpr int PER = pack_of(COUNT);
 
 // to = function(values of x, values of gradient) for this thread's elements.
 template <class Function>
-__device__ __forceinline__ void each(const real* x, const real* gradient, real* to, Function function) {
+__device__ __forceinline__ void each(const real* x, const real* gradient, real* to,
+                                     Function function) {
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
     float values[PER], slopes[PER];

@@ -6,10 +6,10 @@
 //
 //   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output
 //   weights   as in conv_forward.cu
-//   x         [IMAGES][IN_H][IN_W][IN_C], the input: where MASK says that it is a ReLU's output, the
-//             gradient is that to the ReLU's input; read only then
-//   out       like x, with respect to the input; with SPLITS > 1, that many parts, float and without
-//             MASK
+//   x         [IMAGES][IN_H][IN_W][IN_C], the input: where MASK says that it is a ReLU's output,
+//             the gradient is that to the ReLU's input; read only then
+//   out       like x, with respect to the input; with SPLITS > 1, that many parts, float and
+//             without MASK
 //
 // Grid: x lines / LINES, y (IN_C / GROUPS) / COLUMNS, z (LOCAL ? IN_H * IN_W : SPLITS) * GROUPS.
 #include "product.cuh"

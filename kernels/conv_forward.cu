@@ -8,9 +8,9 @@
 //   weights  real, [KERNEL_H][KERNEL_W][IN_C / GROUPS][OUT_C], LOCAL: [OUT_H][OUT_W] in
 //            front
 //   bias     [OUT_C], LOCAL: [OUT_H][OUT_W] in front
-//   y        [IMAGES][OUT_H][OUT_W][OUT_C], real, or float with OUT_FLOAT; with SPLITS > 1, SPLITS such
-//            parts, float, each the sum over its share of k without bias and ReLU, for reduce_splits to
-//            add up
+//   y        [IMAGES][OUT_H][OUT_W][OUT_C], real, or float with OUT_FLOAT; with SPLITS > 1, SPLITS
+//            such parts, float, each the sum over its share of k without bias and ReLU, for
+//            reduce_splits to add up
 //
 // Grid: x lines / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
 #include "epilogue.cuh"

@@ -1,13 +1,14 @@
 // Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a
 // function of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
 //
-//   x, y [IMAGES][PIXELS][C], real: a tower's part of a layer with JOINED_C channels, from CHANNEL on
+//   x, y [IMAGES][PIXELS][C], real: a tower's part of a layer with JOINED_C channels, which
+//     begins at CHANNEL
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
 // Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32, and then
-// multiplied by `factor`: 1 where evaluation scales. The same kernel takes the gradient back. `scale`
-// is the forward pass in evaluation: all are kept, times `factor`, the share that training keeps, or
-// 1 where training scales. x and y may be the same memory. Grid: elements / 256.
+// multiplied by `factor`: 1 where evaluation scales. The same kernel takes the gradient back.
+// `scale` is the forward pass in evaluation: all are kept, times `factor`, the share that training
+// keeps, or 1 where training scales. x and y may be the same memory. Grid: elements / 256.
 #include "real.cuh"
 constexpr int COUNT = IMAGES * PIXELS * C;
 

@@ -3,8 +3,8 @@
 //
 //   crops [images][H][W][C] bytes, mean [H][W][C]
 //   colours [images][2][C]: of each image the shift of each channel (colour noise), then its scale
-//   y [IMAGES][H][W][STORED_C], real: channels from C on are 0; what a smaller batch leaves of it becomes
-//   0, so that it is in no sum
+//   y [IMAGES][H][W][STORED_C], real: channels from C on are 0; what a smaller batch leaves of it
+//     becomes 0, so that it is in no sum
 //
 // Grid: pixels * STORED_C / 256.
 #include "real.cuh"

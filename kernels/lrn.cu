@@ -7,9 +7,9 @@
 //
 // MASK: x is a ReLU's output, and the gradient is that to the ReLU's input.
 //
-// Grid: elements / PER / 256. A thread makes PER neighbouring channels of a pixel; what they need of
-// their neighbours it reads (out of the cache) and computes itself, in the backward pass d as well: that
-// costs less than the memory to keep it.
+// Grid: elements / PER / 256. A thread makes PER neighbouring channels of a pixel; what they need
+// of their neighbours it reads (out of the cache) and computes itself, in the backward pass d as
+// well: that costs less than the memory to keep it.
 #include "real.cuh"
 #ifndef MASK
 #define MASK 0
@@ -25,8 +25,8 @@ __device__ __forceinline__ float inverse_power(float d) {
     return 1.f / (root * sqrtf(root));
 }
 
-// The channels from c - AROUND to c + PER + AROUND of a pixel whose channel c lies at p, 0 beyond the
-// first and the last.
+// The channels from c - AROUND to c + PER + AROUND of a pixel whose channel c lies at p, 0 beyond
+// the first and the last.
 template <int AROUND> struct Channels {
     float at[PER + 2 * AROUND];
 

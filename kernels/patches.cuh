@@ -19,8 +19,9 @@ struct Windows {
     static constexpr bool ROWS = WHOLE_ROWS && GROUP_C_ == C && UP == 1;
     static constexpr int RUNS = ROWS ? TAP_ROWS_ : TAP_ROWS_ * TAPS;
     static constexpr int RUN = ROWS ? TAPS * C : GROUP_C_;
-    static constexpr bool WIDE = ROWS ? MOVE * C % PACK == 0 && LEFT * C % PACK == 0 && W * C % PACK == 0
-                                      : C % PACK == 0 && GROUP_C_ % PACK == 0;
+    static constexpr bool WIDE =
+        ROWS ? MOVE * C % PACK == 0 && LEFT * C % PACK == 0 && W * C % PACK == 0
+             : C % PACK == 0 && GROUP_C_ % PACK == 0;
     static constexpr int STEP = WIDE ? (RUN + PACK - 1) / PACK * PACK : RUN;
     static constexpr int K = RUNS * STEP;
 

@@ -2,15 +2,16 @@
 //
 //   x, out      [IMAGES][IN_H][IN_W][C], real
 //   y, gradient [IMAGES][OUT_H][OUT_W][C], real
-//   choice      like y: which pixel of the window (row * SIZE + column) was the maximum, 8 bits where
-//               that is enough, else 16; none where no backward pass will come
+//   choice      like y: which pixel of the window (row * SIZE + column) was the maximum, 8 bits
+//               where that is enough, else 16; none where no backward pass will come
 //
-// MASK: x is a ReLU's output, and the gradient is that to the ReLU's input. It is 0 where x is not above
-// 0, which is known by the maximum, y.
+// MASK: x is a ReLU's output, and the gradient is that to the ReLU's input. It is 0 where x is not
+// above 0, which is known by the maximum, y.
 //
 // The gradient of a maximum goes to the first of equal ones in row-major order. The backward passes
 // gather: an input pixel adds up the windows that hold it, in rising order, so nothing is added
-// atomically. Grid: elements of what is written / PER / 256; a thread takes PER neighbouring channels.
+// atomically. Grid: elements of what is written / PER / 256; a thread takes PER neighbouring
+// channels.
 #include "real.cuh"
 #ifndef MASK
 #define MASK 0

@@ -2,22 +2,22 @@
 // in f32 and TF32 (product32.cuh) or in bfloat16 (product16.cuh).
 //
 // A kernel describes its factors by sources, one for the lines and one for the columns of the
-// product: `line(i)` prepares what belongs to line or column i, `base(k)` what belongs to a tile that
-// begins at k, and `find(line, base, d)` says where element k + d of the line lies in `data`.
+// product: `line(i)` prepares what belongs to line or column i, `base(k)` what belongs to a tile
+// that begins at k, and `find(line, base, d)` says where element k + d of the line lies in `data`.
 // Source::ALONG_K says along what neighbours are contiguous in memory, along k or along the line;
 // WIDE, that a pack of them always is. Then
 //
 //   product(left, first_line, right, first_column, begin, end, shared, sums)
 //
-// is left * right over k in [begin, end); `begin` and, save for the last part, `end` are multiples of
-// DEPTH, and sources say of what lies beyond their last k that it does not exist. And
+// is left * right over k in [begin, end); `begin` and, save for the last part, `end` are multiples
+// of DEPTH, and sources say of what lies beyond their last k that it does not exist. And
 //
 //   write_sums<WIDTH, WIDE>(sums, first_line, first_column, out, lines, finish)
 //
-// writes it into `out`, whose lines have WIDTH columns and lie where `lines` says. `finish(n)` prepares
-// what belongs to the TOGETHER columns from n on; called with a sum, its column (from 0) and the place
-// of the first it gives what is written. WIDE: TOGETHER are written at once, so WIDTH and the lines'
-// places are multiples of it.
+// writes it into `out`, whose lines have WIDTH columns and lie where `lines` says. `finish(n)`
+// prepares what belongs to the TOGETHER columns from n on; called with a sum, its column (from 0)
+// and the place of the first it gives what is written. WIDE: TOGETHER are written at once, so WIDTH
+// and the lines' places are multiples of it.
 #pragma once
 #include "real.cuh"
 

@@ -1,13 +1,13 @@
-// The tiled matrix product in bfloat16 (product.cuh): factors as they are stored, sums in f32 on tensor
-// cores.
+// The tiled matrix product in bfloat16 (product.cuh): factors as they are stored, sums in f32 on
+// tensor cores.
 //
 // A block computes LINES x COLUMNS sums. Its warps stand WARPS_M x WARPS_N, each with LINES /
 // WARPS_M x COLUMNS / WARPS_N sums in instructions of 16 x 8. Both factors go to shared memory by
 // asynchronous copies of 16 bytes, DEPTH values of k at a time, in STAGES buffers: while one is
 // multiplied, STAGES - 1 are on their way. A factor keeps its order on the way: rows of k for each
-// line if neighbours lie along k, rows of lines for each k if along the line, and load_matrices turns
-// the latter. Rows are an odd number of 16 bytes apart, so that 8 of them meet all banks once. Every
-// sum runs over k in rising order.
+// line if neighbours lie along k, rows of lines for each k if along the line, and load_matrices
+// turns the latter. Rows are an odd number of 16 bytes apart, so that 8 of them meet all banks
+// once. Every sum runs over k in rising order.
 //
 #pragma once
 #include "tensor.cuh"
@@ -125,7 +125,8 @@ __device__ __forceinline__ void multiply(const bfloat16* left, const bfloat16* r
         for (int i = 0; i < WARP_LINES / 16; i++) {
 #pragma unroll
             for (int j = 0; j < WARP_COLUMNS / 8; j++) {
-                multiply_add_bf16(sums.at[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                const unsigned* words = &b[j / 2][j % 2 * 2];
+                multiply_add_bf16(sums.at[i][j], a[i], words[0], words[1]);
             }
         }
     }

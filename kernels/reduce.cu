@@ -2,8 +2,9 @@
 //
 // reduce_splits: the parts that a product was shared out to (conv_*.cu with SPLITS > 1), added up
 // in rising order, with bias and ReLU where the forward pass wants them.
-//   parts [SPLITS][COUNT], bias [BIAS_LENGTH] (read if BIAS), x [COUNT] real (read if MASK: a ReLU's
-//   output, below which the gradient goes on), out [COUNT], real if OUT_REAL; COUNT % BIAS_LENGTH == 0
+//   parts [SPLITS][COUNT], bias [BIAS_LENGTH] (read if BIAS), x [COUNT] real (read if MASK:
+//   a ReLU's output, below which the gradient goes on), out [COUNT], real if OUT_REAL;
+//   COUNT % BIAS_LENGTH == 0
 //   Grid: COUNT / PER / 256; PER sums a thread.
 //
 // column_sums: out[c] = sum of in[r][c] over rows, as SPLITS parts for reduce_splits to finish

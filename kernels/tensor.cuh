@@ -5,8 +5,8 @@
 //
 // Of lane 4 r + q, an m16n8k8 product in TF32 takes the left factor's (line, k) low0 (r, q), low1
 // (r + 8, q), high0 (r, q + 4), high1 (r + 8, q + 4) and the right one's (k, column) b0 (q, r), b1
-// (q + 4, r). m16n8k16 in bfloat16 takes two neighbours of k in each word: a[0] (r, 2 q), a[1] (r + 8,
-// 2 q), a[2] (r, 2 q + 8), a[3] (r + 8, 2 q + 8); b0 (2 q, r), b1 (2 q + 8, r). The sums' (line,
+// (q + 4, r). m16n8k16 in bfloat16 takes two neighbours of k in each word: a[0] (r, 2 q), a[1] (r +
+// 8, 2 q), a[2] (r, 2 q + 8), a[3] (r + 8, 2 q + 8); b0 (2 q, r), b1 (2 q + 8, r). The sums' (line,
 // column) are c0 (r, 2 q), c1 (r, 2 q + 1), c2 (r + 8, 2 q), c3 (r + 8, 2 q + 1), in f32.
 #pragma once
 
@@ -49,8 +49,8 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
 }
 
 // Four matrices of 8 rows of 16 bytes in shared memory; lane l names row l % 8 of matrix l / 8.
-// Lane 4 r + q gets of each the two values from column 2 q of row r on; with TURNED, of rows 2 q and
-// 2 q + 1 the value in column r.
+// Lane 4 r + q gets of each the two values from column 2 q of row r on; with TURNED, of rows 2 q
+// and 2 q + 1 the value in column r.
 template <bool TURNED>
 __device__ __forceinline__ void load_matrices(unsigned (&to)[4], const void* row) {
     if (TURNED) {

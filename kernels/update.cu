@@ -2,8 +2,8 @@
 // each operation rounded, so that CPU and GPU agree in every bit. decay = weight decay * rate.
 //
 //   w values, v their momenta, g their gradients: [COUNT]
-//   factors  with BF16 the weights once more, real, as the products read them: rows of REAL_C channels of
-//            OUT_C kernels each become rows of IN_C channels; what that adds stays 0
+//   factors  with BF16 the weights once more, real, as the products read them: rows of REAL_C
+//            channels of OUT_C kernels each become rows of IN_C channels; what that adds stays 0
 //
 // `round_off` makes the factors of weights that came from elsewhere. Grid: COUNT / PER / 256.
 #include "real.cuh"

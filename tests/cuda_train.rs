@@ -133,9 +133,9 @@ fn two_devices_train_as_one_does_and_as_the_cpu() {
     assert!((values("cpu") - values("two")).abs() < 1e-4);
 }
 
-/// In bfloat16 two devices are one to the bit, and the first update is the CPU's but for the rounding
-/// of what it was made of; below a pooling layer by more, since of values that are rounded to the same
-/// another one may be the largest.
+/// In bfloat16 two devices are one to the bit, and the first update is the CPU's but for the
+/// rounding of what it was made of; below a pooling layer by more, since of values that are rounded
+/// to the same another one may be the largest.
 #[test]
 fn in_bfloat16_training_is_the_cpus_but_for_rounding() {
     let Some(gpus) = Gpus::new() else { return };

@@ -37,8 +37,8 @@ pub fn peer_access(from: &Device, to: &Device) -> Result<bool> {
 
 impl Link {
     /// Opens the way for copies of at most `most` bytes. Peer access is asked for, enabled and
-    /// tried with one copy; if any of that fails, whatever the driver's reason, the way leads through
-    /// the host. A GPU that plays both parts has access to itself.
+    /// tried with one copy; if any of that fails, whatever the driver's reason, the way leads
+    /// through the host. A GPU that plays both parts has access to itself.
     pub fn open(from: &Arc<Device>, to: &Arc<Device>, most: usize) -> Result<Link> {
         let mut link = Link { from: from.clone(), to: to.clone(), host: None };
         let peers = || peer_access(from, to).is_ok_and(|can| can && enable(from, to));
@@ -111,8 +111,9 @@ impl Link {
         let copy = || {
             self.to.context().bind_to_thread()?;
             let staged = &host.staging[..len];
-            // SAFETY: the target is as long (checked above), on the stream's GPU; staging lives as long
-            // as the link, and the next copy into it waits for `emptied`, recorded behind this one.
+            // SAFETY: the target is as long (checked above), on the stream's GPU; staging lives as
+            // long as the link, and the next copy into it waits for `emptied`, recorded behind this
+            // one.
             unsafe { result::memcpy_htod_async(target.pointer(), staged, back.raw().cu_stream()) }
         };
         copy().map_err(|e| driver_error(e, "copying between GPUs through the host"))?;

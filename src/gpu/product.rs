@@ -180,8 +180,8 @@ impl Tiling {
 
     fn cost(&self, product: ProductShape, multiprocessors: usize) -> f64 {
         let blocks = self.grid.0 * self.grid.1 * self.grid.2;
-        // In bfloat16 as fits the times of all ways on an H200 best (`benches/tiles.rs`): 1.64 ms for
-        // one tower's products, where each one's fastest way makes 1.62.
+        // In bfloat16 as fits the times of all ways on an H200 best (`benches/tiles.rs`): 1.64 ms
+        // for one tower's products, where each one's fastest way makes 1.62.
         let (moving, warps, start) = match self.tile.precision {
             Precision::F32 | Precision::Tf32 => (50.0, 4.0, 0),
             Precision::Bf16 => (1700.0, 6.0, 192),

@@ -25,15 +25,15 @@ pub struct LaunchContext {
     pub precision: Precision,
     /// Apply ReLU to the output at once: the next layer is one and then has nothing left to do.
     pub relu: bool,
-    /// The input is a ReLU's output, and the gradient to it is to be that to the ReLU's input, which
-    /// then has nothing left to do.
+    /// The input is a ReLU's output, and the gradient to it is to be that to the ReLU's input,
+    /// which then has nothing left to do.
     pub mask: bool,
     /// The input is stored as f32 whatever the precision.
     pub float_input: bool,
     /// The output is stored as f32 whatever the precision; its gradient is not.
     pub float_output: bool,
-    /// Channels of the input as it is stored, where they are more than the layer has: those beyond are
-    /// 0 ([`Layer::stored_channels`](super::Layer::stored_channels)).
+    /// Channels of the input as it is stored, where they are more than the layer has: those beyond
+    /// are 0 ([`Layer::stored_channels`](super::Layer::stored_channels)).
     pub stored_channels: Option<usize>,
 }
 

@@ -92,8 +92,8 @@ pub trait Layer: Debug + Send + Sync {
     fn stage(&self) -> Option<Stage<'_>> {
         None
     }
-    /// How many channels its input wants to be stored with on a GPU in this precision, if not as many as
-    /// it has: those beyond are 0.
+    /// How many channels its input wants to be stored with on a GPU in this precision, if not as
+    /// many as it has: those beyond are 0.
     fn stored_channels(&self, _: Precision) -> Option<usize> {
         None
     }

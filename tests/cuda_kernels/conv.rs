@@ -211,8 +211,8 @@ impl Product<'_> {
             Input::Float(buffer) => a.buffer(buffer),
         });
         let queued = queued.buffer(&parts).with_shared(self.tiling.shared());
-        // SAFETY: the callers give the kernel's inputs in its order, of the layer's sizes; `parts` has
-        // room for the result or its parts.
+        // SAFETY: the callers give the kernel's inputs in its order, of the layer's sizes; `parts`
+        // has room for the result or its parts.
         unsafe { queued.on(&device.compute, self.tiling.grid(), self.tiling.block()).unwrap() };
         let read = |buffer: &Buffer<u8>, format: Format| {
             let mut bytes = vec![0; out * format.bytes()];
@@ -293,8 +293,8 @@ pub fn check_in(precision: Precision, device: &Device, c: Conv, tile: Option<(us
     let [x, w, dy] = [x, w, dy].map(rounded);
     let [want_y, want_dx, want_dw] = c.expected([&x, &w, &b, &dy]);
     let what = |product: &str| format!("{product} of {c:?} in {precision:?} with tile {tile:?}");
-    // Tensor cores cut sums off where multiply-add units round them; a result in bfloat16 is rounded
-    // to 8 bits.
+    // Tensor cores cut sums off where multiply-add units round them; a result in bfloat16 is
+    // rounded to 8 bits.
     let tolerance = if precision == Precision::F32 { 2e-6 } else { 1e-5 };
     let stored = if format == Format::Bf16 { 4e-3 } else { tolerance };
     near(&what("forward"), &y, &want_y, stored);

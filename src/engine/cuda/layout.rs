@@ -170,8 +170,8 @@ fn stored_channels(plan: &Plan) -> Option<usize> {
     readers.all(|part| wish(part) == Some(first)).then_some(first)
 }
 
-/// The buffers in the plan's precision; but what the loss reads of a layer with weights, and what it
-/// makes of it, are f32.
+/// The buffers in the plan's precision; but what the loss reads of a layer with weights, and what
+/// it makes of it, are f32.
 fn stored(plan: &Plan, channels: Option<usize>) -> Vec<Stored> {
     let format = plan.precision.format();
     let stored = |buffer: &BufferPlan| Stored { format, values: buffer.values };

@@ -320,8 +320,8 @@ fn check_precision(plan: &Plan, devices: &[Arc<Device>]) -> Result<()> {
     let Some(old) = devices.iter().find(|device| device.capability < needs) else { return Ok(()) };
     let precision = plan.precision.name();
     Err(config_error!(
-        "[gpu] precision = {precision:?}: GPU {} ({}) has compute capability {}.{}, and tensor cores \
-         take {} from {}.{} on; use --set gpu.precision=f32",
+        "[gpu] precision = {precision:?}: GPU {} ({}) has compute capability {}.{}, and tensor \
+         cores take {} from {}.{} on; use --set gpu.precision=f32",
         old.index,
         old.name,
         old.capability.0,

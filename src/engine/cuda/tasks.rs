@@ -279,7 +279,8 @@ fn update(
     for (index, rule) in rates.rules(momentum).into_iter().enumerate() {
         let Some(Rule { momentum, decay, rate }) = rule else { continue };
         let (w, v, g) = (&value[index], &v[index], &gradient[index]);
-        // SAFETY: the work's constants are the number of values of all three, and how the factors lie.
+        // SAFETY: the work's constants are the number of values of all three, and how the factors
+        // lie.
         unsafe {
             launches[index].run(&device.compute, |a| {
                 let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);

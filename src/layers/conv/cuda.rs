@@ -10,8 +10,8 @@ impl Conv {
         Convolution::new(&self.window, false, context)
     }
 
-    /// In bfloat16 reads of 16 bytes need rows of whole packs of 8: colours are stored as 4 channels
-    /// where two pixels then make a pack wherever a window begins, else as 8.
+    /// In bfloat16 reads of 16 bytes need rows of whole packs of 8: colours are stored as 4
+    /// channels where two pixels then make a pack wherever a window begins, else as 8.
     pub(super) fn packed_channels(&self, precision: Precision) -> Option<usize> {
         let (w, pack) = (&self.window, precision.pack());
         let channels = w.input.channels;

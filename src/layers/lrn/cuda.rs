@@ -1,5 +1,5 @@
-//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums within a map are kept for
-//! the backward pass; those over maps it makes again.
+//! Response normalisation on a GPU (`kernels/lrn.cu`). In training the sums within a map are kept
+//! for the backward pass; those over maps it makes again.
 
 use super::{Lrn, Region};
 use crate::gpu::launch::Launch;
@@ -64,7 +64,8 @@ impl Launches for LrnLaunches {
         let (dx, dy) = (call.dx()?, call.dy()?);
         let Some(work) = &self.backward else { return Ok(()) };
         // SAFETY: where sums are kept `saved` holds a float for each value, written by the forward
-        // pass, and else it is not read; x, dy and dx have the layer's size, and dx is no other's memory.
+        // pass, and else it is not read; x, dy and dx have the layer's size, and dx is no other's
+        // memory.
         unsafe {
             work.run(call.stream, |a| a.buffer(call.x).buffer(call.saved).buffer(dy).buffer(dx))
         }

@@ -86,7 +86,8 @@ impl Products<'_> {
     fn new<'a>(w: &'a Window, local: bool, context: &'a LaunchContext) -> Products<'a> {
         let Window { input, output, size, stride, top, left, groups } = *w;
         let stored = context.stored_channels.unwrap_or(input.channels);
-        let shape = context.constants(&[
+        // How activations are stored is among the constants of a tiling.
+        let shape = constants(&[
             ("IMAGES", context.images),
             ("IN_H", input.height),
             ("IN_W", input.width),
@@ -147,8 +148,6 @@ impl Products<'_> {
         let tiling = Tiling::choose(product, self.context.multiprocessors);
         let mut all = self.shape.clone();
         all.extend_from_slice(finish);
-        // BF16 is among the tiling's too.
-        all.retain(|(name, _)| *name != "BF16");
         all.extend(tiling.constants());
         let work = Launch::new(source, all, name, tiling.grid(), tiling.block());
         self.reduced(work.with_shared(tiling.shared()), out, tiling.splits, finish)
