@@ -32,6 +32,10 @@ impl Answers {
 /// The tally of one network's next batch; None after the last one.
 pub fn next(engine: &mut dyn Engine, loader: &mut Loader, crops: Crops) -> Result<Option<Tally>> {
     let Some(batch) = loader.next()? else { return Ok(None) };
+    if batch.labels.is_empty() {
+        // Other ranks have all images of it.
+        return Ok(Some(Tally::default()));
+    }
     let answers = answers(&mut [(engine, &batch)], &[1.0], crops)?;
     loader.recycle(batch);
     Ok(Some(answers.tally))
