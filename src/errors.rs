@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io::{IsTerminal, Write, stderr};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// The user's command line or config is wrong: exit code 2.
 #[derive(Debug)]
@@ -98,27 +98,31 @@ pub const BATCH_OPTION: &str = "--set train.batch=";
 
 /// Who this process is among several that work together, where it is not the one that speaks for
 /// all. An empty name: it says nothing at all.
-static NAME: OnceLock<String> = OnceLock::new();
+static NAME: RwLock<Option<String>> = RwLock::new(None);
+
+fn name() -> Option<String> {
+    NAME.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// From now on this process leaves notes to another one, and says as `name` what has gone wrong.
 pub fn speak_as(name: String) {
-    let _ = NAME.set(name);
+    *NAME.write().unwrap_or_else(PoisonError::into_inner) = Some(name);
 }
 
 /// From now on this process says nothing: another one says the same.
 pub fn speak_not() {
-    let _ = NAME.set(String::new());
+    speak_as(String::new());
 }
 
 /// Whether this process says how things go.
 pub fn speaks() -> bool {
-    NAME.get().is_none()
+    name().is_none()
 }
 
 /// A line on standard error, of what has gone wrong. A reader that has gone away (`2>&1 | head`)
 /// ends no training, as `eprintln!` would.
 pub fn complain(line: &str) {
-    let line = match NAME.get() {
+    let line = match name() {
         None => format!("{line}\n"),
         Some(name) if name.is_empty() => return,
         Some(name) => format!("{name}: {line}\n"),
@@ -137,11 +141,11 @@ macro_rules! note {
     }};
 }
 
-/// What is to be done before the program ends at once, with the exit code, and whether the thread
-/// is the one that computes.
+/// What is to be done before the program ends, with the exit code, and whether the thread is the
+/// one that computes.
 static AT_THE_END: OnceLock<fn(i32, bool)> = OnceLock::new();
 
-/// From now on `last` is called before the program ends at once.
+/// From now on `last` is called before the program ends.
 pub fn at_the_end(last: fn(i32, bool)) {
     let _ = AT_THE_END.set(last);
 }
@@ -154,7 +158,7 @@ pub fn leave(code: i32) -> ! {
     signal_hook::low_level::exit(code)
 }
 
-/// Ends the program with an error's exit code, from the thread that computes.
+/// Ends the program, from the thread that computes.
 pub fn exit(code: i32) -> ! {
     if let Some(last) = AT_THE_END.get() {
         last(code, true);

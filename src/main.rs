@@ -13,4 +13,5 @@ fn main() {
         complain(&format!("error: {}", sentence(&error)));
         exit(exit_code(&error));
     }
+    exit(0);
 }

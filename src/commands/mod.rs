@@ -22,6 +22,7 @@ pub mod report;
 mod right_label;
 pub mod runs;
 pub mod saliency;
+mod same_data;
 mod table;
 pub mod train;
 
@@ -132,7 +133,7 @@ fn carry_out(command: Command, team: Team) -> Result<()> {
         Command::Data(args) => data::run(args),
         Command::Import(args) => import::run(args),
         Command::Train(args) => train::run(args, team),
-        Command::Eval(args) => eval::run(args),
+        Command::Eval(args) => eval::run(args, team),
         Command::Predict(args) => predict::run(args),
         Command::Export(args) => export::run(args),
         Command::Filters(args) => filters::run(args),

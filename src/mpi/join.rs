@@ -106,10 +106,9 @@ fn same_build(all: &[Member]) -> Result<()> {
     ))
 }
 
-/// The program ends at once with `code`: so do the other ranks. `computes`: in the thread that
-/// computes.
+/// The program ends with `code`, `computes`: in the thread that computes.
 fn last(code: i32, computes: bool) {
     if let Some(link) = LINK.get() {
-        link.abort(code, computes);
+        link.last(code, computes);
     }
 }

@@ -21,6 +21,9 @@ const VARIABLE: &str = "ALEXNET_MPI_WAIT";
 pub(super) const PIECE: usize = 4 << 20;
 /// Looks between which only the other threads of the core are let go first.
 const EAGER: u32 = 2000;
+/// So long MPI may take to end, where all is done, and to end all ranks.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+const ABORT_WAIT: Duration = Duration::from_millis(1500);
 /// The pause between two looks after that.
 const PAUSE: Duration = Duration::from_micros(100);
 
@@ -46,7 +49,7 @@ pub(super) struct Link {
     broken: AtomicBool,
     /// This rank is about to end: others may be gone before it.
     closing: AtomicBool,
-    /// MPI is ended.
+    /// All have come to their ends.
     closed: AtomicBool,
     /// Of rank 0: which have said that they have ended.
     pub ended: RefCell<Vec<bool>>,
@@ -107,16 +110,30 @@ impl Link {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Ends MPI. What the library says of that is of no use any more.
+    /// All have come to their ends: MPI can be ended.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        let _ = self.calls.finalize();
     }
 
-    /// Ends all ranks, if that can be done from here; `computes`: in the thread that computes.
-    pub fn abort(&self, code: i32, computes: bool) {
-        if (computes || self.any_thread) && !self.closed.load(Ordering::SeqCst) {
-            self.calls.abort(code);
+    /// The last thing before the process ends with `code`: ends MPI where all have come to their
+    /// ends, else all ranks, if that can be done from here. `computes`: in the thread that computes.
+    pub fn last(&self, code: i32, computes: bool) {
+        let closed = self.closed.load(Ordering::SeqCst);
+        if !(computes || self.any_thread) || closed && !computes {
+            return;
+        }
+        // A launcher that is ending all processes may never answer.
+        let wait = if closed { LAST_WAIT } else { ABORT_WAIT };
+        let ender = std::thread::Builder::new().name("the last second".into());
+        let ended = ender.spawn(move || {
+            std::thread::sleep(wait);
+            signal_hook::low_level::exit(code);
+        });
+        match closed {
+            true => drop(self.calls.finalize()),
+            // Without the thread nothing would end this process but the launcher.
+            false if ended.is_ok() => self.calls.abort(code),
+            false => {}
         }
     }
 

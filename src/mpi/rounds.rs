@@ -7,7 +7,7 @@
 
 use super::link::{For, Link};
 use super::team::Team;
-use crate::errors::{OfRank, exit_code, sentence};
+use crate::errors::{self, OfRank, exit_code, sentence};
 use anyhow::{Error, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -155,8 +155,8 @@ impl Team {
     }
 
     /// The end of what ranks do together, with this rank's `result`: waits until all have come to
-    /// theirs, and until rank 0, which writes files, is done; then MPI is ended. Rank 0's result is
-    /// then that of all. Where ranks are no longer connected MPI is left as it is.
+    /// theirs, and until rank 0, which writes files and speaks for all from then on, is done. Where
+    /// ranks are no longer connected nothing is waited for.
     pub fn end(&self, result: Result<()>) -> Result<()> {
         let Some(link) = self.link().filter(|link| !link.is_broken()) else { return result };
         let outcome = Outcome::of(&result);
@@ -170,6 +170,9 @@ impl Team {
             Err(error) => return result.and(Err(error)),
         };
         link.close();
+        if !self.leads() {
+            errors::speak_not();
+        }
         match of_another {
             Some(of_rank) => result.and(Err(of_rank.into())),
             None => result,

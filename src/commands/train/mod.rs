@@ -7,6 +7,7 @@ mod resume;
 mod together;
 
 use super::print;
+use super::same_data::same_data;
 use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
@@ -111,7 +112,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     });
     let begin = begin.transpose()?;
     let (images, identity) = data::splits(&dataset)?;
-    together::same_data(&team, &dataset, &identity)?;
+    same_data(&team, &dataset, &identity)?;
     facts.identity = Some(identity);
     config.schedule.check_training(images.validation.is_some()).with_context(|| source)?;
     let count = images.train.len();

@@ -6,6 +6,7 @@ use crate::engine::{Engine, Slot};
 use crate::interrupt::Interrupt;
 use crate::layers::softmax::Tally;
 use crate::progress;
+use crate::train::evaluate::Exact;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -24,27 +25,6 @@ struct Said {
     signal: Option<i32>,
     save: bool,
     tallies: Vec<Exact>,
-}
-
-/// A tally, whose loss may be no number.
-#[derive(Serialize, Deserialize)]
-struct Exact {
-    images: u64,
-    loss: u64,
-    top1_wrong: u64,
-    top5_wrong: u64,
-}
-
-impl From<Tally> for Exact {
-    fn from(Tally { images, loss, top1_wrong, top5_wrong }: Tally) -> Exact {
-        Exact { images, loss: loss.to_bits(), top1_wrong, top5_wrong }
-    }
-}
-
-impl From<Exact> for Tally {
-    fn from(Exact { images, loss, top1_wrong, top5_wrong }: Exact) -> Tally {
-        Tally { images, loss: f64::from_bits(loss), top1_wrong, top5_wrong }
-    }
 }
 
 impl Joint {
