@@ -73,7 +73,11 @@ fn start(launcher: &Launcher, here: Member) -> Result<Team> {
     }
     let _ = LINK.set(link);
     errors::at_the_end(last);
-    meet(Team::over(link), link, &here)
+    let team = Team::over(link);
+    match meet(team, link, &here) {
+        Err(error) => team.end(Err(error)).map(|()| team),
+        met => met,
+    }
 }
 
 /// All tell all who they are.

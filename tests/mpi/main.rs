@@ -51,8 +51,12 @@ fn fails(world: &World, launcher: &Launcher, ranks: usize, args: &str, words: &[
 /// The one line with an error in `said`, which has each of `words`.
 #[track_caller]
 fn one_error(said: &str, words: &[&str]) -> String {
-    let errors: Vec<&str> =
-        said.lines().filter(|line| line.contains("error: ") && !line.contains("mpi")).collect();
+    let of_rank = |line: &str| {
+        let rest = line.strip_prefix("rank ").and_then(|rest| rest.split_once(": "));
+        rest.is_some_and(|(_, rest)| rest.starts_with("error: "))
+    };
+    let is_ours = |line: &&str| line.starts_with("error: ") || of_rank(line);
+    let errors: Vec<&str> = said.lines().filter(is_ours).collect();
     assert_eq!(errors.len(), 1, "{said}");
     for word in words {
         assert!(errors[0].contains(word), "no {word:?} in: {said}");

@@ -48,7 +48,9 @@ fn other_configs_arguments_and_data() {
     std::fs::rename(world.path("photos/val/slant"), world.path("photos/val/steep")).unwrap();
     world.ok("prepare image-folder photos --out classes --size 16");
     two(train, &format!("{train} --data classes"), &["the class tables differ", "steep"]);
-    two(train, &format!("{train} --data nowhere"), &["rank 1 on ", "nowhere"]);
+    let nowhere = format!("{train} --data nowhere");
+    let (_, said) = Running::start_groups(&world, &launcher, &[(1, train), (1, &nowhere)]).end();
+    one_error(&said, &["rank 1 on ", "there is no data set in nowhere"]);
 }
 
 /// A copy of the data set is the same, wherever it lies.

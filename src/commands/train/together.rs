@@ -201,9 +201,10 @@ pub fn greet(team: &Team) {
     let is_open_mpi = mpi::launcher().is_some_and(|launcher| launcher.kind == mpi::Kind::OpenMpi);
     if is_open_mpi && std::env::var_os(PATIENCE).is_none() {
         note!(
-            "Open MPI kills all a second after Ctrl-C, which a step and a save may take longer \
-             than; with {PATIENCE}=30 in the environment Ctrl-C keeps every step, without it what \
-             the last checkpoint holds"
+            "on Ctrl-C Open MPI leaves a second for the step and the save; with {PATIENCE}=30 in \
+             its environment they are made whole (it then waits 30 seconds before it hands Ctrl-C \
+             on, too), without it the last periodic checkpoint stands; kill -TERM to the process \
+             of any rank ends all at once, and keeps every step"
         );
     }
 }
