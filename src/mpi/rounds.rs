@@ -17,6 +17,8 @@ const REST: i32 = 2;
 /// Bytes of a message's first transfer: its length and its beginning. Most are no longer.
 const ROOM: usize = 512;
 const LENGTH: usize = 8;
+/// What the last waits are for.
+const AT_THE_END: &str = "the end of all";
 /// No message is longer: answers of a large batch, class tables.
 const LONGEST: usize = 1 << 32;
 
@@ -159,32 +161,45 @@ impl Team {
     /// ranks are no longer connected nothing is waited for.
     pub fn end(&self, result: Result<()>) -> Result<()> {
         let Some(link) = self.link().filter(|link| !link.is_broken()) else { return result };
-        let outcome = Outcome::of(&result);
         link.closing();
-        let closed = match self.rank() {
-            0 => self.close(link, outcome),
-            _ => self.leave(link, outcome).map(|()| None),
-        };
-        let of_another = match closed {
-            Ok(of_another) => of_another,
-            Err(error) => return result.and(Err(error)),
-        };
+        if self.leads() {
+            return self.close(link, result);
+        }
+        if let Err(error) = self.leave(link, Outcome::of(&result)) {
+            return result.and(Err(error));
+        }
         link.close();
-        if !self.leads() {
-            errors::speak_not();
-        }
-        match of_another {
-            Some(of_rank) => result.and(Err(of_rank.into())),
-            None => result,
-        }
+        errors::speak_not();
+        result
     }
 
-    /// Rank 0's end: hears those of all others. What another has ended with.
-    fn close(&self, link: &Link, mine: Outcome) -> Result<Option<OfRank>> {
-        let what = "the end of all";
+    /// Rank 0's end. What has gone wrong is said before the others are let go: their exit codes can
+    /// make the launcher end this process.
+    fn close(&self, link: &Link, result: Result<()>) -> Result<()> {
+        let result = match self.hear_ends(link, Outcome::of(&result)) {
+            Ok(None) => result,
+            Ok(Some(of_rank)) => result.and(Err(of_rank.into())),
+            Err(error) => return result.and(Err(error)),
+        };
+        if let Err(error) = &result {
+            errors::complain(&format!("error: {}", sentence(error)));
+            errors::speak_not();
+        }
+        for rank in 1..self.size() {
+            let of = For { rank: Some(rank), what: AT_THE_END };
+            if let Err(error) = link.say(&Message::Close, of) {
+                return result.and(Err(error));
+            }
+        }
+        link.close();
+        result
+    }
+
+    /// Hears the ends of all other ranks. What the first has ended with that has not ended well.
+    fn hear_ends(&self, link: &Link, mine: Outcome) -> Result<Option<OfRank>> {
         let mut first = None;
         for rank in 1..self.size() {
-            let of = For { rank: Some(rank), what };
+            let of = For { rank: Some(rank), what: AT_THE_END };
             while !link.ended.borrow()[rank] {
                 match link.hear(of)? {
                     Message::Ended(outcome) => {
@@ -198,15 +213,12 @@ impl Team {
                 }
             }
         }
-        for rank in 1..self.size() {
-            link.say(&Message::Close, For { rank: Some(rank), what })?;
-        }
         Ok(first)
     }
 
     /// Another rank's end.
     fn leave(&self, link: &Link, mine: Outcome) -> Result<()> {
-        let of = For { rank: Some(0), what: "the end of all" };
+        let of = For { rank: Some(0), what: AT_THE_END };
         link.say(&Message::Ended(mine), of)?;
         while !matches!(link.hear(of)?, Message::Close) {}
         Ok(())

@@ -82,6 +82,7 @@ fn a_death_is_told_with_rank_and_machine() {
     let process = said.split("rank 1: process ").nth(1).unwrap().split(' ').next().unwrap();
     send(process.parse().unwrap(), libc::SIGKILL);
     let took = running.ranks_end();
+    running.wait_until("told", |running| running.said().contains("has ended without a word"));
     let said = running.kill();
     assert!(took < BOUND, "{took:?}: {said}");
     let line = said.lines().find(|line| line.contains("has ended without a word")).unwrap();
