@@ -119,7 +119,7 @@ impl Link {
     /// ends, else all ranks, if that can be done from here. `computes`: in the thread that computes.
     pub fn last(&self, code: i32, computes: bool) {
         let closed = self.closed.load(Ordering::SeqCst);
-        if !(computes || self.any_thread) || closed && !computes {
+        if !computes && (closed || !self.any_thread) {
             return;
         }
         // A launcher that is ending all processes may never answer.

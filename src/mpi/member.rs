@@ -29,10 +29,7 @@ impl Member {
     pub fn here() -> Member {
         let process = std::process::id();
         let read = |file: &str| fs::read_to_string(file).unwrap_or_default().trim().to_string();
-        let host = match read("/proc/sys/kernel/hostname") {
-            name if name.is_empty() => std::env::var("HOSTNAME").unwrap_or("this machine".into()),
-            name => name,
-        };
+        let host = host();
         let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         let boot = read("/proc/sys/kernel/random/boot_id");
         Member {
@@ -72,6 +69,24 @@ impl Member {
         };
         Some(((share + 1e-6) as usize).clamp(1, limit))
     }
+}
+
+/// The machine's name.
+#[cfg(unix)]
+fn host() -> String {
+    let mut name = [0u8; 256];
+    // SAFETY: the call writes no more than there is room for, and a zero stays behind it.
+    let code = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let length = name.iter().position(|&byte| byte == 0).unwrap_or(0);
+    match code {
+        0 if length > 0 => String::from_utf8_lossy(&name[..length]).into_owned(),
+        _ => "a machine without name".into(),
+    }
+}
+
+#[cfg(not(unix))]
+fn host() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or("a machine without name".into())
 }
 
 /// What the system says of a process.

@@ -34,7 +34,7 @@ use weights::Weights;
 /// Prints top-1 error (the most probable label is wrong), top-5 error (the label is not among the
 /// five most probable) and the mean log-loss. With several networks their softmax outputs are
 /// averaged, as the paper does in its Table 2, in one pass over the images, and each network's own
-/// errors stand beside the average's.
+/// errors stand beside the average's. Under mpirun the images are shared among all processes.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -38,7 +38,12 @@ use std::time::Instant;
 /// finishes the step, writes last.safetensors and ends, as do SIGTERM, SIGHUP, SIGQUIT and SIGXCPU;
 /// --resume goes on from there as if nothing had happened. SIGUSR1 writes last.safetensors and goes
 /// on. A run that a signal has ended has the exit code 128 and the signal's number.
+///
+/// Under mpirun, mpiexec or srun all processes train one network: train.batch is the batch of all
+/// together, rank 0 writes the folder. With train.parts = P any number of processes that divides P
+/// gives the same bits.
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What to train: network, data, schedule.
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
@@ -74,6 +79,11 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  alexnet train --config configs/demo.toml
+  alexnet train --resume --set schedule.rate=0.001
+  mpirun -n 4 alexnet train --config configs/demo.toml --set train.parts=4";
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(mut args: Args, team: Team) -> Result<()> {
