@@ -157,9 +157,20 @@ impl Softmax {
         });
     }
 
-    /// `dx` [batch, classes] ← the gradient of the mean loss over the `whole` images that the batch
-    /// is, or is a part of: (p − 1 at the label) / whole.
-    pub fn backward(&self, run: &Run, whole: usize, dx: &mut [f32], y: &[f32], labels: &[u32]) {
+    /// `dx` [batch, classes] ← the gradient of the batch's mean loss: (p − 1 at the label) / batch.
+    pub fn backward(&self, run: &Run, dx: &mut [f32], y: &[f32], labels: &[u32]) {
+        self.backward_part(run, run.batch, dx, y, labels);
+    }
+
+    /// As [`Softmax::backward`], of a part of a batch of `whole` images, whose mean loss it is.
+    pub fn backward_part(
+        &self,
+        run: &Run,
+        whole: usize,
+        dx: &mut [f32],
+        y: &[f32],
+        labels: &[u32],
+    ) {
         let n = self.shape.len();
         let whole = whole as f32;
         for ((dx, y), &label) in
