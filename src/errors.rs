@@ -1,5 +1,6 @@
 //! What decides the exit code: errors of the command line or the config are 2, a signal is 128 and
-//! its number, an error in the program itself (a panic) is 70, all others are 1.
+//! its number, an error in the program itself (a panic) is 70, another process's is that one's, all
+//! others are 1.
 //!
 //! Everything else about an error is its sentence. Errors are `anyhow::Error`; where the cause lies
 //! in what the user wrote (a config, an option), they are made with
@@ -8,8 +9,9 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::fmt;
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// The user's command line or config is wrong: exit code 2.
 #[derive(Debug)]
@@ -46,6 +48,24 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
+/// Another of the processes that work together has failed, whose sentence this is, with which one it
+/// was; its exit code.
+#[derive(Clone, Debug)]
+pub struct OfRank {
+    /// With rank and machine.
+    pub sentence: String,
+    /// As the other process has it.
+    pub code: i32,
+}
+
+impl fmt::Display for OfRank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for OfRank {}
+
 /// A network does not fit into the memory: exit code 2.
 #[derive(Debug)]
 pub struct TooLarge {
@@ -76,16 +96,74 @@ impl std::error::Error for TooLarge {}
 /// How the batch is said in most commands.
 pub const BATCH_OPTION: &str = "--set train.batch=";
 
-/// A line on standard error, for progress and logs; arguments as for `format!`. A reader that has
-/// gone away (`2>&1 | head`) ends no training, as `eprintln!` would.
+/// Who this process is among several that work together, where it is not the one that speaks for
+/// all. An empty name: it says nothing at all.
+static NAME: RwLock<Option<String>> = RwLock::new(None);
+
+fn name() -> Option<String> {
+    NAME.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// From now on this process leaves notes to another one, and says as `name` what has gone wrong.
+pub fn speak_as(name: String) {
+    *NAME.write().unwrap_or_else(PoisonError::into_inner) = Some(name);
+}
+
+/// From now on this process says nothing: another one says the same.
+pub fn speak_not() {
+    speak_as(String::new());
+}
+
+/// Whether this process says how things go.
+pub fn speaks() -> bool {
+    name().is_none()
+}
+
+/// A line on standard error, of what has gone wrong. A reader that has gone away (`2>&1 | head`)
+/// ends no training, as `eprintln!` would.
+pub fn complain(line: &str) {
+    let line = match name() {
+        None => format!("{line}\n"),
+        Some(name) if name.is_empty() => return,
+        Some(name) => format!("{name}: {line}\n"),
+    };
+    let _ = stderr().write_all(line.as_bytes());
+}
+
+/// A line on standard error, for progress and logs, by the process that speaks; arguments as for
+/// `format!`.
 #[macro_export]
 macro_rules! note {
     ($($arg:tt)*) => {{
-        let _ = ::std::io::Write::write_all(
-            &mut ::std::io::stderr(),
-            format!("{}\n", format_args!($($arg)*)).as_bytes(),
-        );
+        if $crate::errors::speaks() {
+            $crate::errors::complain(&format!($($arg)*));
+        }
     }};
+}
+
+/// What is to be done before the program ends, with the exit code, and whether the thread is the
+/// one that computes.
+static AT_THE_END: OnceLock<fn(i32, bool)> = OnceLock::new();
+
+/// From now on `last` is called before the program ends.
+pub fn at_the_end(last: fn(i32, bool)) {
+    let _ = AT_THE_END.set(last);
+}
+
+/// Ends the program at once, from any thread but the one that computes: nothing is put in order.
+pub fn leave(code: i32) -> ! {
+    if let Some(last) = AT_THE_END.get() {
+        last(code, false);
+    }
+    signal_hook::low_level::exit(code)
+}
+
+/// Ends the program, from the thread that computes.
+pub fn exit(code: i32) -> ! {
+    if let Some(last) = AT_THE_END.get() {
+        last(code, true);
+    }
+    std::process::exit(code)
 }
 
 /// The exit code for an error that reached `main`: 2 for a wrong command line or config, 128 and
@@ -93,6 +171,9 @@ macro_rules! note {
 pub fn exit_code(error: &anyhow::Error) -> i32 {
     if let Some(stopped) = error.downcast_ref::<Stopped>() {
         return 128 + stopped.signal;
+    }
+    if let Some(of_rank) = error.downcast_ref::<OfRank>() {
+        return of_rank.code;
     }
     if error.is::<ConfigError>() || error.is::<TooLarge>() { 2 } else { 1 }
 }
@@ -119,8 +200,8 @@ pub fn install_panic_hook() {
         }
         // What a progress bar has left on the line. The bar itself may be what has panicked.
         let clear = if stderr().is_terminal() { "\r\x1b[2K" } else { "" };
-        note!("{clear}error: {}", of_panic(panic));
-        signal_hook::low_level::exit(PROGRAM_ERROR);
+        complain(&format!("{clear}error: {}", of_panic(panic)));
+        leave(PROGRAM_ERROR);
     }));
 }
 

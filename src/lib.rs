@@ -19,6 +19,8 @@
 //! - [`vectors`]: the processor's vector instructions, the matrix kernel, scratch memory; knows no
 //!   layer.
 //! - [`weights`]: weights as other programs write them, read where they lie; knows no network.
+//! - [`mpi`]: several processes as one: the launcher, its MPI library found at run time, rounds and
+//!   sums of ranks.
 //! - [`keys`]: sections of a config as structs, and what is wrong with a value in a person's words.
 //! - [`files`]: files that are whole or absent, and numbers used where they lie in a file.
 //! - [`interrupt`]: signals that ask the program to end, or to save.
@@ -39,6 +41,7 @@ pub mod interrupt;
 pub mod keys;
 pub mod layers;
 pub mod machine;
+pub mod mpi;
 pub mod network;
 pub mod pictures;
 pub mod progress;

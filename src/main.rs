@@ -1,8 +1,8 @@
 //! Arguments to a command, errors to exit codes.
 
 use alexnet::commands::{Arguments, run};
-use alexnet::errors::{exit_code, install_panic_hook, sentence};
-use alexnet::{interrupt, note};
+use alexnet::errors::{complain, exit, exit_code, install_panic_hook, sentence};
+use alexnet::interrupt;
 use clap::Parser;
 
 fn main() {
@@ -10,7 +10,8 @@ fn main() {
     let arguments = Arguments::parse();
     let heard = interrupt::watch(arguments.if_stopped());
     if let Err(error) = heard.and_then(|()| run(arguments)) {
-        note!("error: {}", sentence(&error));
-        std::process::exit(exit_code(&error));
+        complain(&format!("error: {}", sentence(&error)));
+        exit(exit_code(&error));
     }
+    exit(0);
 }

@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, now and then a plain line elsewhere.
 
+use crate::errors::speaks;
 use crate::note;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, WeakProgressBar};
 use std::fmt::Write;
@@ -58,7 +59,7 @@ struct Plain {
 impl Progress {
     /// Begins to count to `total` images; `what` names the work, such as `epoch 3/90`.
     pub fn new(what: &str, total: u64) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = (speaks() && std::io::stderr().is_terminal()).then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(10);
             let bar = ProgressBar::with_draw_target(Some(total), target);
             let rate = |state: &ProgressState, out: &mut dyn Write| {

@@ -22,11 +22,13 @@ pub mod report;
 mod right_label;
 pub mod runs;
 pub mod saliency;
+mod same_data;
 mod table;
 pub mod train;
 
 use crate::files::open_files;
 use crate::machine::threads;
+use crate::mpi::{self, Team};
 use crate::vectors;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -91,13 +93,47 @@ impl Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     vectors::asked()?;
     open_files::raise();
-    threads::start(arguments.threads.map(usize::from))?;
-    match arguments.command {
+    let team = arguments.command.team()?;
+    let result = threads::start(arguments.threads.map(usize::from).or(team.threads()));
+    team.end(result.and_then(|()| carry_out(arguments.command, team)))
+}
+
+impl Command {
+    /// The processes that a launcher has started for it.
+    fn team(&self) -> Result<Team> {
+        let name = match self {
+            Command::Train(args) => return mpi::join(args.mpi),
+            Command::Eval(_) => return mpi::join(false),
+            Command::Prepare(_) => "prepare",
+            Command::Data(_) => "data",
+            Command::Import(_) => "import",
+            Command::Predict(_) => "predict",
+            Command::Export(_) => "export",
+            Command::Filters(_) => "filters",
+            Command::Maps(_) => "maps",
+            Command::Saliency(_) => "saliency",
+            Command::Plot(_) => "plot",
+            Command::Features(_) => "features",
+            Command::Neighbours(_) => "neighbours",
+            Command::Codes(_) => "codes",
+            Command::Runs(_) => "runs",
+            Command::Report(_) => "report",
+            Command::Inspect(_) => "inspect",
+            Command::Bench(_) => "bench",
+            Command::Devices(_) => "devices",
+        };
+        mpi::refuse(name)?;
+        Ok(Team::alone())
+    }
+}
+
+fn carry_out(command: Command, team: Team) -> Result<()> {
+    match command {
         Command::Prepare(args) => prepare::run(args),
         Command::Data(args) => data::run(args),
         Command::Import(args) => import::run(args),
-        Command::Train(args) => train::run(args),
-        Command::Eval(args) => eval::run(args),
+        Command::Train(args) => train::run(args, team),
+        Command::Eval(args) => eval::run(args, team),
         Command::Predict(args) => predict::run(args),
         Command::Export(args) => export::run(args),
         Command::Filters(args) => filters::run(args),

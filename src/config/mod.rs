@@ -196,6 +196,10 @@ pub struct Train {
     /// Images of one step.
     #[serde(default = "batch")]
     pub batch: usize,
+    /// Parts that a batch is computed in, one after the other or by several processes; their
+    /// gradients are joined in an order of their own, whoever computes them.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub parts: usize,
     /// Passes over the training images.
     #[serde(default = "ninety")]
     pub epochs: u32,
@@ -332,6 +336,7 @@ impl Config {
         }
         let whole = [
             ("train.batch", self.train.batch, 1 << 16),
+            ("train.parts", self.train.parts, 1 << 12),
             ("train.epochs", self.train.epochs as usize, 1 << 24),
             ("data.crop", self.data.crop, 1 << 14),
             ("data.prefetch", self.data.prefetch, 1 << 10),
@@ -341,6 +346,14 @@ impl Config {
             if !(1..=most).contains(&value) {
                 return fail(key, value.to_string(), &format!("from 1 to {most}"));
             }
+        }
+        if !self.train.batch.is_multiple_of(self.train.parts) {
+            return Err(config_error!(
+                "train.parts = {}: the parts of a batch are equal, and train.batch = {} is no \
+                 multiple of it",
+                self.train.parts,
+                self.train.batch
+            ));
         }
         if let Some(channels) = self.data.channels.filter(|c| *c != 1 && *c != 3) {
             return fail("data.channels", channels.to_string(), "1 (grey) or 3 (RGB)");
@@ -395,6 +408,9 @@ fn yes() -> bool {
 }
 fn is_yes(value: &bool) -> bool {
     *value
+}
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }
 fn tenth() -> f64 {
     0.1

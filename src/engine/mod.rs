@@ -15,7 +15,7 @@ use crate::files::mapped::MappedFloats;
 use crate::layers::softmax::Tally;
 use crate::layers::{Rule, Run};
 use crate::network::{BufferId, Plan};
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 /// Values with a shape, row by row, as the outside world sees them.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +84,9 @@ impl std::ops::AddAssign for LayerTime {
     }
 }
 
+/// What looks at gradients where they lie; see [`Engine::each_gradient`].
+pub type EachGradient<'a> = dyn FnMut(&mut [f32]) -> Result<()> + 'a;
+
 /// A network in a device's memory.
 pub trait Engine: Send {
     /// What it carries out.
@@ -120,6 +123,31 @@ pub trait Engine: Send {
     /// it returns, but reads `images` no more; whatever is asked of the engine next finds the
     /// gradients complete.
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally>;
+    /// [`Engine::gradients`] of one part of a batch of `whole` images: its share of the gradient of
+    /// their mean loss. The tally is the part's.
+    ///
+    /// # Errors
+    /// Where an engine computes whole batches only.
+    fn part_gradients(
+        &mut self,
+        run: &Run,
+        images: CropView<'_>,
+        labels: &[u32],
+        whole: usize,
+    ) -> Result<Tally> {
+        if run.batch != whole {
+            bail!("batches in parts are computed on the CPU only");
+        }
+        self.gradients(run, images, labels)
+    }
+    /// Calls `each` with the last gradients of all parameters that learn, piece by piece in an
+    /// order of the engine's own, to be read and changed before [`Engine::update`].
+    ///
+    /// # Errors
+    /// Those of `each`; where an engine has its gradients elsewhere than in main memory.
+    fn each_gradient(&mut self, _each: &mut EachGradient<'_>) -> Result<()> {
+        bail!("gradients are joined on the CPU only")
+    }
     /// The update rule on all parameters; `rates` has one entry a layer of the plan.
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()>;
     /// [`Engine::gradients`] and [`Engine::update`] of one batch, with the same bits; a loss that

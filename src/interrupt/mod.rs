@@ -15,7 +15,7 @@ mod system;
 #[path = "windows.rs"]
 mod system;
 
-use crate::{note, progress};
+use crate::{errors, progress};
 use anyhow::Result;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -102,8 +102,8 @@ fn heard(signal: i32) {
 /// needs to be put in order, and one may wait for a disk that does not answer.
 fn leave(signal: i32, line: &str) -> ! {
     progress::clear();
-    note!("error: {line}");
-    signal_hook::low_level::exit(128 + signal)
+    errors::complain(&format!("error: {line}"));
+    errors::leave(128 + signal)
 }
 
 fn name(signal: i32) -> &'static str {

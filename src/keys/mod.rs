@@ -102,6 +102,7 @@ mod tests {
             fields_of::<crate::config::Train>(),
             [
                 "batch",
+                "parts",
                 "epochs",
                 "momentum",
                 "weight_decay",

@@ -9,9 +9,11 @@ use crate::data::loader::{Crops, Images, Loader, Request};
 use crate::data::order::{Order, Shuffle};
 use crate::engine::Engine;
 use crate::machine::{memory, threads};
+use crate::mpi::Team;
 use crate::note;
 use crate::schedules::Schedule;
 use anyhow::Result;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How a data set's images become what one engine takes.
@@ -124,14 +126,15 @@ fn means(data: &Data, cropping: &Cropping, crops: usize, says: bool) -> (usize, 
     (threads, data.prefetch.min(most as usize))
 }
 
-/// Training batches from batch `first_batch` of `epochs`' first epoch on.
+/// Training batches from batch `first_batch` of `epochs`' first epoch on; of each the images at the
+/// places `share`.
 pub fn training(
     data: &Data,
     schedule: &Schedule,
     images: Arc<dyn Images>,
     cropping: &Cropping,
-    (batch, seed): (usize, u64),
-    epochs: std::ops::Range<u32>,
+    (batch, share, seed): (usize, Range<usize>, u64),
+    epochs: Range<u32>,
     first_batch: u32,
 ) -> Result<Loader> {
     let schedule = schedule.clone();
@@ -139,8 +142,8 @@ pub fn training(
         ShuffleKind::Full => Shuffle::Full,
         ShuffleKind::Window => Shuffle::WINDOW,
     };
-    let (threads, prefetch) = means(data, cropping, batch, true);
-    Loader::start(Request {
+    let (threads, prefetch) = means(data, cropping, share.len(), true);
+    let request = Request {
         images,
         augmentation: cropping.augmentation.clone(),
         crops: Crops::Random,
@@ -153,7 +156,8 @@ pub fn training(
         color_noise: Box::new(move |epoch| schedule.color_noise(epoch)),
         prefetch,
         threads,
-    })
+    };
+    Loader::start_share(request, share)
 }
 
 /// Each image once, in order, `batch` images at a time.
@@ -164,13 +168,27 @@ pub fn evaluation(
     crops: Crops,
     batch: usize,
 ) -> Result<Loader> {
+    evaluation_among(&Team::alone(), data, images, cropping, crops, batch)
+}
+
+/// As [`evaluation`], with a batch for each rank of `team` in turn: what is given out is this one's,
+/// and may be empty at the end.
+pub fn evaluation_among(
+    team: &Team,
+    data: &Data,
+    images: Arc<dyn Images>,
+    cropping: &Cropping,
+    crops: Crops,
+    batch: usize,
+) -> Result<Loader> {
     let (threads, prefetch) = means(data, cropping, batch * crops.count(), false);
-    Loader::start(Request {
+    let first = team.rank() * batch;
+    let request = Request {
         images,
         augmentation: cropping.augmentation.clone(),
         crops,
         form: cropping.form.clone(),
-        batch,
+        batch: batch * team.size(),
         seed: 0,
         order: Order::Sequential,
         epochs: 1..2,
@@ -178,5 +196,6 @@ pub fn evaluation(
         color_noise: Box::new(|_| false),
         prefetch,
         threads,
-    })
+    };
+    Loader::start_share(request, first..first + batch)
 }

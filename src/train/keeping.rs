@@ -7,24 +7,29 @@ use super::telling::{self, diverged};
 use super::trainer::Trainer;
 use crate::progress;
 use anyhow::Result;
+use std::path::PathBuf;
 
 impl Trainer<'_> {
     /// At a step's border: saves where a signal asks for that and not for the end, and keeps in
     /// mind what the disk holds, for a second signal's answer.
-    pub(super) fn heed(&self, session: &mut Session) -> Result<()> {
-        if self.interrupt.take_save() && !self.interrupt.wanted() {
+    pub(super) fn heed(&mut self, session: &mut Session) -> Result<()> {
+        let asked = self.joint.take_save(&self.interrupt) && !self.wanted();
+        if asked {
             self.save_last(session)?;
-            session.saver.wait();
+        }
+        let Some(files) = &mut session.files else { return Ok(()) };
+        if asked {
+            files.saver.wait();
             let (last, step) = (self.run.last(), self.state.step);
-            progress::say(&match session.saver.held() == Some(step) {
+            progress::say(&match files.saver.held() == Some(step) {
                 true => format!("saved as asked: {}, step {step}", last.display()),
-                false => format!("not saved as asked: {}", session.saver.trouble()),
+                false => format!("not saved as asked: {}", files.saver.trouble()),
             });
         }
-        let held = session.saver.held();
-        if let Some(step) = held.filter(|_| held != session.answered) {
+        let held = files.saver.held();
+        if let Some(step) = held.filter(|_| held != files.answered) {
             self.interrupt.keeps(telling::kept(&self.run, step));
-            session.answered = held;
+            files.answered = held;
         }
         Ok(())
     }
@@ -37,51 +42,43 @@ impl Trainer<'_> {
             telling::not_saved(&self.run, epoch);
             return Ok(());
         }
-        let mut files = Vec::new();
+        let mut paths = Vec::new();
         if is_best {
-            files.push(self.run.best());
+            paths.push(self.run.best());
         }
         let keep = self.config.train.keep;
         if keep > 0 && epoch.is_multiple_of(keep) {
-            files.push(self.run.epoch(epoch));
+            paths.push(self.run.epoch(epoch));
         }
         // `last` comes last: killed before, the run repeats the epoch and writes the others again.
-        files.push(self.run.last());
-        let snapshot = self.snapshot(session)?;
-        session.saver.begin(snapshot, files);
-        Ok(())
+        paths.push(self.run.last());
+        self.save(session, paths)
     }
 
     /// Begins to draw the run as it is after the epoch of `line`. Pictures give way to checkpoints
     /// that find no room.
     pub(super) fn draw(&self, line: &Line, session: &mut Session) {
-        session.drawing.add(line);
-        if session.saver.has_failed() {
-            session.drawing.give_way();
+        let Some(files) = &mut session.files else { return };
+        files.drawing.add(line);
+        if files.saver.has_failed() {
+            files.drawing.give_way();
             return;
         }
-        let news = session.drawing.begin(line.epoch, self.engine.as_ref());
-        session.tell(news, None);
+        let news = files.drawing.begin(line.epoch, self.engine.as_ref());
+        files.tell(news, None);
     }
 
     /// Begins to save where training stands as `last.safetensors`, after a write that is under way.
     pub(super) fn save_last(&self, session: &mut Session) -> Result<()> {
-        let snapshot = self.snapshot(session)?;
-        session.saver.begin(snapshot, vec![self.run.last()]);
-        Ok(())
+        self.save(session, vec![self.run.last()])
     }
 
-    /// Whether training seems to diverge, so that the network is not to take the place of what
-    /// `last.safetensors` holds.
-    pub(super) fn is_spoilt(&self, session: &Session) -> bool {
-        session.recent.looks_diverged() && self.run.last().exists()
-    }
-
-    /// A copy of all that a checkpoint holds, after a write under way; none of a network that can do
+    /// Begins to save where training stands as `paths`, where this process writes files. A copy is
+    /// taken of all that a checkpoint holds, after a write under way; none of a network that can do
     /// nothing any more.
-    pub(super) fn snapshot(&self, session: &mut Session) -> Result<Snapshot> {
-        let engine = self.engine.as_ref();
-        let old = session.saver.spare();
+    fn save(&self, session: &mut Session, paths: Vec<PathBuf>) -> Result<()> {
+        let Some(files) = &mut session.files else { return Ok(()) };
+        let (engine, old) = (self.engine.as_ref(), files.saver.spare());
         let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine, old)?;
         if let Some(tensor) = snapshot.not_finite() {
             session.sound = false;
@@ -89,6 +86,13 @@ impl Trainer<'_> {
             let seen = format!("{tensor} has values that are no numbers after step {step}");
             return Err(diverged(&seen, &self.run, &self.config.schedule, &self.state));
         }
-        Ok(snapshot)
+        files.saver.begin(snapshot, paths);
+        Ok(())
+    }
+
+    /// Whether training seems to diverge, so that the network is not to take the place of what
+    /// `last.safetensors` holds.
+    pub(super) fn is_spoilt(&self, session: &Session) -> bool {
+        session.recent.looks_diverged() && (session.files.is_none() || self.run.last().exists())
     }
 }

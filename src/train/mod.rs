@@ -12,6 +12,7 @@ pub mod feed;
 mod finite;
 pub mod history;
 pub mod initial;
+pub mod joint;
 mod keeping;
 pub mod lines;
 pub mod mend;

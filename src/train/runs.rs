@@ -18,7 +18,7 @@ use std::time::SystemTime;
 pub const FOLDER: &str = "runs";
 
 /// A run's folder and the files in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFolder(pub PathBuf);
 
 impl RunFolder {

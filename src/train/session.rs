@@ -7,6 +7,7 @@ use super::feed::Cropping;
 use super::metrics::{Line, Metrics};
 use super::saving::Saver;
 use super::telling::Recent;
+use crate::config::Train;
 use crate::note;
 use crate::progress::Progress;
 use anyhow::Result;
@@ -15,28 +16,51 @@ use anyhow::Result;
 pub struct Session {
     /// How its images are cropped.
     pub cropping: Cropping,
-    /// Its log.
-    pub metrics: Metrics,
-    /// The same for TensorBoard; None: it is not wanted.
-    pub events: Option<Events>,
     /// Running since the epoch began.
     pub clock: Clock,
     /// The last losses.
     pub recent: Recent,
+    /// Whether the parameters are those of the state and of use: not within a step, and not once
+    /// training has diverged.
+    pub sound: bool,
+    /// None: another rank writes them.
+    pub files: Option<Files>,
+}
+
+/// The files of a run's folder.
+pub struct Files {
+    /// Its log.
+    pub metrics: Metrics,
+    /// The same for TensorBoard; None: it is not wanted.
+    pub events: Option<Events>,
     /// Writes its checkpoints.
     pub saver: Saver,
     /// Draws how it goes.
     pub drawing: Drawing,
     /// The step of the checkpoint that a second signal's answer names.
     pub answered: Option<u64>,
-    /// Whether the parameters are those of the state and of use: not within a step, and not once
-    /// training has diverged.
-    pub sound: bool,
 }
 
 impl Session {
     /// Adds a line to the log, and says what there is to be said of files.
     pub fn log(&mut self, line: &Line, progress: Option<&Progress>) -> Result<()> {
+        self.files.as_mut().map_or(Ok(()), |files| files.log(line, progress))
+    }
+
+    /// Whether `last` is to be written now, after `step`, inside an epoch.
+    pub fn is_due(&mut self, train: &Train, step: u64) -> bool {
+        let due = self.files.as_mut().is_some_and(|files| files.saver.is_due(train, step));
+        due && !self.recent.looks_diverged()
+    }
+
+    /// The end of training after `step`: what is in memory only is written. Err: what is lost.
+    pub fn finish(&mut self, step: u64) -> Result<()> {
+        self.files.as_mut().map_or(Ok(()), |files| files.finish(step))
+    }
+}
+
+impl Files {
+    fn log(&mut self, line: &Line, progress: Option<&Progress>) -> Result<()> {
         let news = self.metrics.write(line)?;
         self.tell(news, progress);
         let news = self.events.as_mut().and_then(|events| events.log(line));
@@ -54,8 +78,7 @@ impl Session {
         }
     }
 
-    /// The end of training after `step`: what is in memory only is written. Err: what is lost.
-    pub fn finish(&mut self, step: u64) -> Result<()> {
+    fn finish(&mut self, step: u64) -> Result<()> {
         let saved = self.saver.finish(step);
         let logged = self.metrics.finish();
         let all = saved.and(logged);

@@ -9,11 +9,12 @@ use super::events::{self, Events};
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
 use super::initial;
+use super::joint::Joint;
 use super::metrics::{Line, Metrics, Validation};
 use super::rates::rates;
 use super::runs::RunFolder;
 use super::saving::Saver;
-use super::session::Session;
+use super::session::{Files, Session};
 use super::telling::{self, Diverged, Recent, diverged};
 use crate::config::Config;
 use crate::data::loader::{Batch, Crops, Images};
@@ -47,6 +48,8 @@ pub struct Trainer<'a> {
     pub images: Splits,
     /// The network in a device's memory.
     pub engine: Box<dyn Engine>,
+    /// How batches are shared with other ranks.
+    pub joint: Joint,
     /// Where checkpoints and metrics go.
     pub run: RunFolder,
     /// Where training stands.
@@ -68,6 +71,8 @@ pub enum End {
     Interrupted {
         /// Otherwise it is older, which has been said.
         all_kept: bool,
+        /// How the user said so.
+        signal: i32,
     },
 }
 
@@ -96,28 +101,32 @@ impl Trainer<'_> {
     /// Trains from where the state stands to the end. However it ends, what is worth it is saved.
     pub fn train(mut self) -> Result<End> {
         self.state.training_images = self.images.train.len() as u64;
-        if self.run.last().exists() {
+        let leads = self.joint.team().leads();
+        if leads && self.run.last().exists() {
             self.interrupt.keeps(telling::kept(&self.run, self.state.step));
         }
         let mut session = self.open()?;
         if !self.saved {
             self.save_last(&mut session)?;
-            session.saver.first()?;
-            session.tell(None, None);
+            if let Some(files) = &mut session.files {
+                files.saver.first()?;
+                files.tell(None, None);
+            }
         }
         if self.state.step == 0 {
             picture(self.engine.as_ref(), 0, &mut session)?;
         }
         let end = self.epochs(&mut session);
-        if let Some(why) = end.as_ref().err().and_then(|e| e.downcast_ref::<Diverged>()) {
+        let why = end.as_ref().err().and_then(|e| e.downcast_ref::<Diverged>());
+        if let Some(why) = why.filter(|_| leads) {
             self.run.note_diverged(&why.to_string());
         }
         let worth = end.is_err() && session.sound && !self.is_spoilt(&session);
         let saved = if worth { self.save_last(&mut session) } else { Ok(()) };
         match (end, saved.and_then(|()| session.finish(self.state.step))) {
-            (Ok(End::Interrupted { .. }), Err(unsaved)) => {
+            (Ok(End::Interrupted { signal, .. }), Err(unsaved)) => {
                 note!("{}", sentence(&unsaved));
-                Ok(End::Interrupted { all_kept: false })
+                Ok(End::Interrupted { all_kept: false, signal })
             }
             (Ok(end), saved) => saved.map(|()| end),
             (Err(error), Ok(())) => {
@@ -141,18 +150,18 @@ impl Trainer<'_> {
             &config.schedule,
             self.images.train.clone(),
             &session.cropping,
-            (config.train.batch, config.seed),
+            (config.train.batch, self.joint.share(), config.seed),
             self.state.epoch..config.train.epochs + 1,
             self.state.batches,
         )?;
         self.heed(session)?;
-        if self.interrupt.wanted() {
+        if self.wanted() {
             return self.interrupted(false, session);
         }
         // The run before was interrupted in the validation that ends an epoch.
         if self.state.tally.images == self.state.training_images {
             let ended = self.end_epoch(session)?;
-            if self.interrupt.wanted() {
+            if self.wanted() {
                 return self.interrupted(!ended, session);
             }
             if self.state.finished {
@@ -176,15 +185,13 @@ impl Trainer<'_> {
                 if self.state.finished {
                     break;
                 }
-                if !self.interrupt.wanted() {
+                if !self.wanted() {
                     progress = self.begin_epoch();
                 }
-            } else if session.saver.is_due(&config.train, self.state.step)
-                && !session.recent.looks_diverged()
-            {
+            } else if session.is_due(&config.train, self.state.step) {
                 self.save_last(session)?;
             }
-            if self.interrupt.wanted() {
+            if self.wanted() {
                 progress.finish();
                 return self.interrupted(unsaved, session);
             }
@@ -196,29 +203,42 @@ impl Trainer<'_> {
         let (step, train) = (self.state.step, &self.config.train);
         let steps = self.state.training_images.div_ceil(train.batch as u64);
         let epochs = self.state.epoch.saturating_sub(1);
-        self.run.forget_diverged();
+        let open = || {
+            self.run.forget_diverged();
+            anyhow::Ok(Files {
+                metrics: Metrics::open(&self.run.metrics(), step, epochs)?,
+                drawing: Drawing::new(&self.run),
+                events: train.tensorboard.then(|| Events::new(&self.run.0, step, steps)),
+                saver: Saver::new(&self.run, step, self.config.to_toml()),
+                answered: None,
+            })
+        };
+        let files = self.joint.team().leads().then(open).transpose()?;
         Ok(Session {
             cropping: Cropping::new(&self.config.data, &self.facts, self.engine.as_mut())?,
-            metrics: Metrics::open(&self.run.metrics(), step, epochs)?,
-            drawing: Drawing::new(&self.run),
-            events: train.tensorboard.then(|| Events::new(&self.run.0, step, steps)),
             clock: Clock::start(),
             recent: Recent::new(self.engine.plan().classes),
-            saver: Saver::new(&self.run, step, self.config.to_toml()),
-            answered: None,
             sound: true,
+            files,
         })
     }
 
+    /// Whether the run is to end: for several ranks, whether all have agreed on it.
+    pub(super) fn wanted(&self) -> bool {
+        self.joint.signal(&self.interrupt).is_some()
+    }
+
     fn interrupted(&self, unsaved: bool, session: &mut Session) -> Result<End> {
+        let signal = self.joint.signal(&self.interrupt).unwrap_or_default();
         if self.is_spoilt(session) {
-            telling::left_as_it_is(&self.run, session.saver.held());
-            return Ok(End::Interrupted { all_kept: false });
+            let held = session.files.as_ref().and_then(|files| files.saver.held());
+            telling::left_as_it_is(&self.run, held);
+            return Ok(End::Interrupted { all_kept: false, signal });
         }
         if unsaved {
             self.save_last(session)?;
         }
-        Ok(End::Interrupted { all_kept: true })
+        Ok(End::Interrupted { all_kept: true, signal })
     }
 
     fn begin_epoch(&mut self) -> Progress {
@@ -242,9 +262,7 @@ impl Trainer<'_> {
         if self.state.batches == 0 {
             self.config.schedule.begin_epoch(&mut self.state.schedule, batch.epoch);
         }
-        session.sound = false;
-        let (tally, line) = self.step(batch, waited, &mut session.clock)?;
-        session.sound = true;
+        let (tally, line) = self.step(batch, waited, session)?;
         session.log(&line, Some(progress))?;
         let (loss, error) = (self.state.tally.mean_loss(), self.state.tally.top1_error());
         progress.message(format!("loss {loss:.3}  top-1 error {:.1} %", 100.0 * error));
@@ -269,9 +287,9 @@ impl Trainer<'_> {
         &mut self,
         batch: &Batch,
         waited: Duration,
-        clock: &mut Clock,
+        session: &mut Session,
     ) -> Result<(Tally, Line)> {
-        let state = &mut self.state;
+        let (state, sound) = (&mut self.state, &mut session.sound);
         let run = Run {
             batch: batch.labels.len(),
             training: true,
@@ -281,8 +299,10 @@ impl Trainer<'_> {
         };
         let rates = rates(self.engine.plan(), &state.schedule, self.config.train.weight_decay);
         let momentum = self.config.train.momentum as f32;
-        let (images, labels) = (batch.images.view(), &batch.labels);
-        let tally = self.engine.step(&run, images, labels, momentum, &rates)?;
+        let (engine, update) = (self.engine.as_mut(), (momentum, &rates[..]));
+        let begins = || *sound = false;
+        let tally = self.joint.step(engine, (&run, batch), update, &self.interrupt, begins)?;
+        session.sound = tally.loss.is_finite();
         if !tally.loss.is_finite() {
             let step = state.step + 1;
             let place = first_not_finite(self.engine.as_ref())?;
@@ -292,7 +312,7 @@ impl Trainer<'_> {
         state.step += 1;
         state.batches += 1;
         state.tally.add(tally);
-        let (seconds, wait) = clock.lap(waited, tally.images);
+        let (seconds, wait) = session.clock.lap(waited, tally.images);
         let line = Line {
             kind: "step",
             step: state.step,
@@ -312,6 +332,7 @@ impl Trainer<'_> {
     /// validation was through; the state still stands at the end of the epoch's training.
     fn end_epoch(&mut self, session: &mut Session) -> Result<bool> {
         let (seconds, wait, images_per_second) = session.clock.epoch();
+        self.joint.check_same(self.engine.as_ref())?;
         let validation = match self.images.validation.clone() {
             Some(images) => match self.validate(images, session)? {
                 None => return Ok(false),
@@ -367,14 +388,17 @@ impl Trainer<'_> {
         let batch = images_per_batch(self.engine.plan().batch, crops);
         let progress = Progress::new("validation", images.len() as u64);
         let cropping = &session.cropping;
-        let mut loader = feed::evaluation(&self.config.data, images, cropping, crops, batch)?;
+        let (team, data) = (*self.joint.team(), &self.config.data);
+        let mut loader = feed::evaluation_among(&team, data, images, cropping, crops, batch)?;
         let mut tally = Tally::default();
         loop {
             let next = evaluate::next(self.engine.as_mut(), &mut loader, crops)?;
             let Some(more) = next else { break };
-            tally.add(more);
-            progress.advance(more.images);
-            if self.interrupt.wanted() {
+            for more in self.joint.agree("validation", &self.interrupt, vec![more])? {
+                tally.add(more);
+                progress.advance(more.images);
+            }
+            if self.wanted() {
                 return Ok(None);
             }
             self.heed(session)?;
@@ -395,10 +419,11 @@ impl Trainer<'_> {
 
 /// The first layer's kernels as they are after `step`, for TensorBoard.
 fn picture(engine: &dyn Engine, step: u64, session: &mut Session) -> Result<()> {
-    let Some(events) = &mut session.events else { return Ok(()) };
+    let Some(files) = &mut session.files else { return Ok(()) };
+    let Some(events) = &mut files.events else { return Ok(()) };
     if let Some((layer, picture)) = events::first_kernels(engine)? {
         let news = events.picture(step, &format!("filters/{layer}"), picture);
-        session.tell(news, None);
+        files.tell(news, None);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `alexnet eval`: errors of one checkpoint or of several averaged.
 
+mod among;
 mod report;
 mod show;
 mod weights;
@@ -12,13 +13,14 @@ use crate::data::loader::{Crops, Images, Loader};
 use crate::engine::{Choice, Engine};
 use crate::files::write_whole;
 use crate::layers::softmax::Tally;
+use crate::mpi::Team;
 use crate::note;
 use crate::pictures;
 use crate::progress::Progress;
 use crate::train::checkpoint::same_classes;
 use crate::train::evaluate::by_class::{ByClass, Confusion, distinct_names};
 use crate::train::evaluate::predictions::Predictions;
-use crate::train::evaluate::{Answers, Ensemble, images_per_batch};
+use crate::train::evaluate::{Answers, Ensemble, Shared, images_per_batch};
 use crate::train::feed::{self, Cropping};
 use anyhow::{Context, Result, bail};
 use report::Report;
@@ -32,7 +34,7 @@ use weights::Weights;
 /// Prints top-1 error (the most probable label is wrong), top-5 error (the label is not among the
 /// five most probable) and the mean log-loss. With several networks their softmax outputs are
 /// averaged, as the paper does in its Table 2, in one pass over the images, and each network's own
-/// errors stand beside the average's.
+/// errors stand beside the average's. Under mpirun the images are shared among all processes.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -98,7 +100,7 @@ impl Args {
 }
 
 /// Opens checkpoints and data, evaluates, prints.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(args: Args, team: Team) -> Result<()> {
     weights::check(&args, args.checkpoints.len().max(1))?;
     let mut models = model::open(&args.checkpoints, &args.device, None)?;
     let paths: Vec<PathBuf> = models.iter().map(|model| model.checkpoint.path.clone()).collect();
@@ -107,20 +109,31 @@ pub fn run(args: Args) -> Result<()> {
         agree(&models[0], model)?;
         check(model, &model.checkpoint.path.display().to_string(), &dataset)?;
     }
-    check_outputs(&args, &paths, &dataset)?;
+    if team.leads() {
+        check_outputs(&args, &paths, &dataset)?;
+    }
     let split = Arc::new(dataset.split(&args.split)?);
+    let batch = among::alike(&team, &args, &models, (&dataset, &split))?;
     let weights = match &args.weights {
         None => None,
         Some(Weights::Given(weights)) => Some(weights.clone()),
         Some(Weights::Auto) => {
             let images = Arc::new(dataset.split(weights::FOUND_ON)?);
             let count = images.len();
-            Some(weights::find(&mut ensemble(&mut models, images, args.crops(), None)?, count)?)
+            let mut ensemble = ensemble(&mut models, images, args.crops(), None, (team, batch))?;
+            let found = weights::find(&mut ensemble, count, team.leads())?;
+            Some(among::of_rank_0(&team, found)?)
         }
     };
     let classes = &dataset.header.classes;
     let counted = {
-        let ensemble = ensemble(&mut models, split.clone(), args.crops(), weights.as_deref())?;
+        let (images, weights) = (split.clone(), weights.as_deref());
+        let mut ensemble = ensemble(&mut models, images, args.crops(), weights, (team, batch))?;
+        if !team.leads() {
+            // All is sent to rank 0, which counts it.
+            while ensemble.next_answers()?.is_some() {}
+            return Ok(());
+        }
         count(ensemble, &args, &split, classes)?
     };
     if let (Some(show), Some(out)) = (counted.show, &args.out) {
@@ -147,14 +160,14 @@ fn normalised(weights: Vec<f64>) -> Vec<f64> {
     weights.into_iter().map(|w| w / sum).collect()
 }
 
-/// All `models` over `images`. Those that crop and centre alike share a loader.
+/// All `models` over `images`, `batch` crops at once, shared among ranks. Those that crop and centre alike share a loader.
 fn ensemble<'a>(
     models: &'a mut [Model],
     images: Arc<dyn Images>,
     crops: Crops,
     weights: Option<&[f64]>,
-) -> Result<Ensemble<'a>> {
-    let batch = models.iter().map(|m| m.engine.plan().batch).min().unwrap_or(1);
+    (team, batch): (Team, usize),
+) -> Result<Shared<'a>> {
     let batch = images_per_batch(batch, crops);
     let (mut loaders, mut fed): (Vec<Loader>, Vec<Cropping>) = (Vec::new(), Vec::new());
     let mut networks: Vec<(&mut dyn Engine, usize)> = Vec::new();
@@ -162,13 +175,15 @@ fn ensemble<'a>(
         let serving = fed.iter().position(|other| other.serves(cropping));
         if serving.is_none() {
             let images = images.clone();
-            loaders.push(feed::evaluation(&config.data, images, cropping, crops, batch)?);
+            let (data, of) = (&config.data, &team);
+            loaders.push(feed::evaluation_among(of, data, images, cropping, crops, batch)?);
             fed.push(cropping.clone());
         }
         networks.push((engine.as_mut(), serving.unwrap_or(fed.len() - 1)));
     }
     let equal = vec![1.0; networks.len()];
-    Ok(Ensemble::new(networks, loaders, crops, weights.unwrap_or(&equal)))
+    let ensemble = Ensemble::new(networks, loaders, crops, weights.unwrap_or(&equal));
+    Ok(Shared::new(ensemble, team))
 }
 
 /// What is counted over a split.
@@ -182,7 +197,7 @@ struct Counted {
 
 /// Evaluates all images of `split`, and writes the files that are wanted.
 fn count(
-    mut ensemble: Ensemble<'_>,
+    mut ensemble: Shared<'_>,
     args: &Args,
     split: &Split,
     classes: &[Class],
@@ -213,7 +228,7 @@ fn count(
 
 /// Counts batch by batch; `each` sees every one.
 fn go_through(
-    ensemble: &mut Ensemble<'_>,
+    ensemble: &mut Shared<'_>,
     args: &Args,
     split: &Split,
     classes: &[Class],

@@ -4,7 +4,7 @@ use super::Args;
 use crate::config_error;
 use crate::note;
 use crate::progress::Progress;
-use crate::train::evaluate::Ensemble;
+use crate::train::evaluate::Shared;
 use crate::train::evaluate::weights::lowest_loss;
 use anyhow::{Error, Result};
 use std::str::FromStr;
@@ -70,8 +70,8 @@ pub fn check(args: &Args, networks: usize) -> Result<()> {
 }
 
 /// The weights with the lowest log-loss over all that is left in `ensemble`, which feeds the split
-/// [`FOUND_ON`] of `images` images.
-pub fn find(ensemble: &mut Ensemble<'_>, images: usize) -> Result<Vec<f64>> {
+/// [`FOUND_ON`] of `images` images; none on a rank that does not lead, which is given no answers.
+pub fn find(ensemble: &mut Shared<'_>, images: usize, leads: bool) -> Result<Vec<f64>> {
     let progress = Progress::new("finding weights", images as u64);
     let mut logs: Vec<Vec<f64>> = Vec::new();
     while let Some(answers) = ensemble.next_answers()? {
@@ -82,6 +82,9 @@ pub fn find(ensemble: &mut Ensemble<'_>, images: usize) -> Result<Vec<f64>> {
         progress.advance(answers.tally.images);
     }
     progress.finish();
+    if !leads {
+        return Ok(Vec::new());
+    }
     let found = lowest_loss(&logs)?;
     let list: Vec<String> = found.weights.iter().map(|w| format!("{w:.4}")).collect();
     note!("weights {}: the lowest log-loss on {FOUND_ON}, {:.4}", list.join(", "), found.loss);

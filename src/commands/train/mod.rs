@@ -4,20 +4,24 @@ mod data;
 mod init;
 mod other_data;
 mod resume;
+mod together;
 
 use super::print;
+use super::same_data::same_data;
 use crate::config::Config;
 use crate::config_error;
 use crate::engine::{Choice, Placement};
 use crate::errors::Stopped;
 use crate::interrupt::Interrupt;
 use crate::layers::{Classes, squared_error};
+use crate::mpi::Team;
 use crate::network::{Mode, Plan};
 use crate::note;
 use crate::progress::duration;
 use crate::quoting::Typed;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
 use crate::train::feed;
+use crate::train::joint::Joint;
 use crate::train::runs::RunFolder;
 use crate::train::trainer::{End, Trainer};
 use crate::train::transfer::Transfer;
@@ -34,7 +38,12 @@ use std::time::Instant;
 /// finishes the step, writes last.safetensors and ends, as do SIGTERM, SIGHUP, SIGQUIT and SIGXCPU;
 /// --resume goes on from there as if nothing had happened. SIGUSR1 writes last.safetensors and goes
 /// on. A run that a signal has ended has the exit code 128 and the signal's number.
+///
+/// Under mpirun, mpiexec or srun all processes train one network: train.batch is the batch of all
+/// together, rank 0 writes the folder. With train.parts = P any number of processes that divides P
+/// gives the same bits.
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What to train: network, data, schedule.
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
@@ -63,25 +72,39 @@ pub struct Args {
     /// then the folder's config.toml, then the checkpoint.
     #[arg(long)]
     resume: bool,
+    /// Train as one of several processes though no launcher is known: MPI says how many there are.
+    #[arg(long)]
+    pub mpi: bool,
     /// After each epoch print the time of each layer and direction, on GPUs from their own clocks.
     #[arg(long)]
     profile: bool,
 }
 
+const EXAMPLES: &str = "Examples:
+  alexnet train --config configs/demo.toml
+  alexnet train --resume --set schedule.rate=0.001
+  mpirun -n 4 alexnet train --config configs/demo.toml --set train.parts=4";
+
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
-pub fn run(mut args: Args) -> Result<()> {
+pub fn run(mut args: Args, team: Team) -> Result<()> {
     if !args.freeze.is_empty() {
         args.set.push(format!("train.freeze={:?}", args.freeze));
     }
-    let old = args.resume.then(|| resume::open(args.run.as_deref())).transpose()?;
-    let (mut config, source) = read_config(&args, old.as_ref())?;
-    let place = args.device.resolve(config.towers)?;
+    let leads = team.leads();
+    let goes_on = args.resume && leads;
+    let old = goes_on.then(|| resume::open(args.run.as_deref())).transpose()?;
+    // What a run was is known in its folder, which rank 0 alone has.
+    let reads = leads || !args.resume;
+    let read = reads.then(|| read_config(&args, old.as_ref())).transpose()?;
+    let (mut config, source) = together::settings(&team, &args, read)?;
+    let joint = Joint::new(team, &config.train).with_context(|| source.clone())?;
+    let place = together::device(&team, &config, &args.device)?.resolve(config.towers)?;
     check_network(&config).with_context(|| source.clone())?;
     let origin = match &old {
-        None => Origin::open(&mut config, args.init.as_deref())?,
-        Some(_) => None,
+        None if leads => Origin::open(&mut config, args.init.as_deref())?,
+        _ => None,
     };
-    let dataset = data::open(&mut config, args.data.as_deref())?;
+    let dataset = together::in_turn(&team, || data::open(&mut config, args.data.as_deref()))?;
     let mut facts = DataFacts::of(&dataset);
     config.data.channels.get_or_insert(facts.channels);
     if let Some(old) = &old {
@@ -89,7 +112,7 @@ pub fn run(mut args: Args) -> Result<()> {
     }
     let checkpoint = old.as_ref().map(|old| &old.checkpoint);
     init::settle_mean(&config, &mut facts, origin.as_ref(), checkpoint)?;
-    let plan = fitted(&config, &facts, &place).with_context(|| source.clone())?;
+    let plan = fitted(&config, &facts, &place, joint.at_once()).with_context(|| source.clone())?;
     if let Some(old) = &old {
         resume::check_network(old, &config, &plan)?;
     }
@@ -99,6 +122,7 @@ pub fn run(mut args: Args) -> Result<()> {
     });
     let begin = begin.transpose()?;
     let (images, identity) = data::splits(&dataset)?;
+    same_data(&team, &dataset, &identity)?;
     facts.identity = Some(identity);
     config.schedule.check_training(images.validation.is_some()).with_context(|| source)?;
     let count = images.train.len();
@@ -106,24 +130,28 @@ pub fn run(mut args: Args) -> Result<()> {
         let again = again(&args).option("--run", &old.run.0);
         resume::state(old, &config, &facts, count as u64, &again, &args.set)
     });
-    let state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
+    let mut state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
     let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
     let engine = place.engine(plan)?;
 
-    let (run, _lock, checkpoint) = match old {
-        None => {
+    let (mut run, _lock, checkpoint) = match old {
+        None if leads => {
             let (run, lock) = RunFolder::create(args.run.as_deref(), &config.name, &again(&args))?;
-            (run, lock, None)
+            (run, Some(lock), None)
         }
-        Some(Old { run, checkpoint, lock }) => (run, lock, Some(checkpoint)),
+        None => (RunFolder::default(), None, None),
+        Some(Old { run, checkpoint, lock }) => (run, Some(lock), Some(checkpoint)),
     };
+    together::stand(&team, &mut state, &mut run, &mut facts)?;
     greet(&config, &size, &place, count, &run);
+    together::greet(&team);
     let last = run.last();
     let trainer = Trainer {
         config: &config,
         facts,
         images,
         engine,
+        joint,
         run,
         state,
         saved: checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == last),
@@ -131,6 +159,20 @@ pub fn run(mut args: Args) -> Result<()> {
         profile: args.profile,
     };
     train(trainer, checkpoint, begin)
+}
+
+impl Args {
+    /// What must be the same in all processes of a run, in words: all but the data set's place and
+    /// the files that rank 0 alone looks at, whose content counts.
+    fn alike(&self) -> String {
+        let mut words = vec![format!("--device {}", self.device)];
+        words.extend(self.set.iter().map(|set| format!("--set {}", set.trim())));
+        words.extend(self.init.iter().map(|init| format!("--init {}", init.display())));
+        for (given, word) in [(self.resume, "--resume"), (self.profile, "--profile")] {
+            words.extend(given.then(|| word.to_string()));
+        }
+        words.join(" ")
+    }
 }
 
 /// The command at hand, to be typed with something else in it; without its folder.
@@ -174,10 +216,10 @@ fn read_config(args: &Args, old: Option<&Old>) -> Result<(Config, String)> {
     Ok((config, source))
 }
 
-/// The plan of the network for what the data set holds. Err: they do not suit each other.
-fn fitted(config: &Config, facts: &DataFacts, place: &Placement) -> Result<Plan> {
+/// The plan of the network for what the data set holds, `batch` images at once. Err: they do not suit each other.
+fn fitted(config: &Config, facts: &DataFacts, place: &Placement, batch: usize) -> Result<Plan> {
     feed::augmentation(&config.data, facts)?;
-    let (batch, classes) = (config.train.batch, facts.classes.len());
+    let classes = facts.classes.len();
     Plan::new(config, batch, Mode::Training, &place.towers, Classes::Known(classes))
 }
 
@@ -207,20 +249,25 @@ fn train(
     checkpoint: Option<Checkpoint>,
     begin: Option<(Origin, Transfer)>,
 ) -> Result<()> {
-    let (run, interrupt) = (trainer.run.clone(), trainer.interrupt);
+    let (run, team) = (trainer.run.clone(), *trainer.joint.team());
     let is_new = checkpoint.is_none();
     match checkpoint {
         Some(checkpoint) => checkpoint.load(trainer.engine.as_mut(), true)?,
+        // Other ranks get what rank 0 begins with.
+        None if !team.leads() => {}
         None => trainer.initialise()?,
     }
     if let Some((origin, transfer)) = begin {
         origin.give(&transfer, trainer.engine.as_mut())?;
     }
-    run.remove_leftovers();
+    together::parameters(&team, trainer.engine.as_mut())?;
+    if team.leads() {
+        run.remove_leftovers();
+    }
     let begun = Instant::now();
     match trainer.train()? {
-        End::Interrupted { all_kept } => Err(Error::new(Stopped {
-            signal: interrupt.signal().unwrap_or_default(),
+        End::Interrupted { all_kept, signal } => Err(Error::new(Stopped {
+            signal,
             sentence: format!(
                 "interrupted; {} in {}, go on with: {}",
                 if all_kept { "all is kept" } else { "what is kept is" },
@@ -228,6 +275,7 @@ fn train(
                 run.resume()
             ),
         })),
+        End::Finished if !team.leads() => Ok(()),
         End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64())),
     }
 }

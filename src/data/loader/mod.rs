@@ -56,6 +56,10 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// The index of each image in the data set.
     pub indices: Vec<u32>,
+    /// The place of its first image in the whole batch, where this is a share of one.
+    pub first: usize,
+    /// Images of the whole batch, of which this may be a share.
+    pub whole: usize,
     /// The epoch it belongs to.
     pub epoch: u32,
     /// Its number in the epoch, from 0.
@@ -144,6 +148,13 @@ impl Loader {
     /// If the request does not hold together (the augmentation's [`check`](Augmentation::check),
     /// more batches to leave out than an epoch has, a count of 0), or no thread can be started.
     pub fn start(request: Request) -> Result<Loader> {
+        let all = 0..request.batch;
+        Loader::start_share(request, all)
+    }
+
+    /// As [`Loader::start`], of each batch only the images at the places `share`: other processes
+    /// have the rest. The last batch of an epoch may have none of them.
+    pub fn start_share(request: Request, share: Range<usize>) -> Result<Loader> {
         request.augmentation.check()?;
         let n = request.images.len();
         ensure!(n > 0, "the data set holds no images to load");
@@ -152,6 +163,11 @@ impl Loader {
             "the data set holds {n} images; at most 2^32 - 1 can be used"
         );
         ensure!(request.batch > 0, "a batch of 0 images cannot be loaded; choose 1 or more");
+        ensure!(
+            share.start < share.end && share.end <= request.batch,
+            "the images {share:?} of a batch of {} cannot be loaded",
+            request.batch
+        );
         ensure!(request.threads > 0, "0 loader threads cannot load anything; choose 1 or more");
         let batches = n.div_ceil(request.batch);
         ensure!(
@@ -171,6 +187,7 @@ impl Loader {
             crops: request.crops,
             form: request.form,
             batch: request.batch,
+            share,
             seed: request.seed,
             scratch: (0..pool.current_num_threads()).map(|_| Mutex::default()).collect(),
             pool,

@@ -92,7 +92,11 @@ impl Walk {
                 batch.epoch = epoch;
                 batch.number = number as u32;
                 batch.last = number + 1 == count;
-                self.workers.fill(&mut batch, indices, noise)?;
+                batch.whole = indices.len();
+                let share = &self.workers.share;
+                batch.first = share.start.min(batch.whole);
+                let mine = &indices[batch.first..share.end.min(batch.whole)];
+                self.workers.fill(&mut batch, mine, noise)?;
                 if signals.stopped() || out.send(Ok(Some(batch))).is_err() {
                     return signals.panicked();
                 }
@@ -109,6 +113,7 @@ pub(super) struct Workers {
     pub(super) crops: Crops,
     pub(super) form: Form,
     pub(super) batch: usize,
+    pub(super) share: Range<usize>,
     pub(super) seed: u64,
     /// One stored image for each thread of the pool.
     pub(super) scratch: Vec<Mutex<Vec<u8>>>,
@@ -119,12 +124,14 @@ pub(super) struct Workers {
 impl Workers {
     /// Buffers for a batch.
     fn new_batch(&self) -> Result<Batch> {
-        let most = self.batch.min(self.images.len());
+        let most = self.share.len().min(self.images.len());
         let geometry = &self.augmentation.geometry;
         Ok(Batch {
             images: CropBuffer::new(&self.form, geometry, most * self.crops.count())?,
             labels: Vec::with_capacity(most),
             indices: Vec::with_capacity(most),
+            first: 0,
+            whole: 0,
             epoch: 0,
             number: 0,
             last: false,
@@ -139,7 +146,7 @@ impl Workers {
         batch.labels.extend(indices.iter().map(|&i| self.images.label(i as usize)));
         let crops = self.crops.count();
         batch.images.resize(indices.len() * crops);
-        let first = batch.number as usize * self.batch;
+        let first = batch.number as usize * self.batch + batch.first;
         let epoch = batch.epoch;
         // The first image that fails in the batch's order is reported, whoever comes to it first:
         // images after a known failure are left out, those before it are still tried.

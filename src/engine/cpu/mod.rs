@@ -9,7 +9,7 @@ mod tasks;
 
 use super::batch::{check_images, check_labels};
 use super::tensors::{self, pair, pair_mut};
-use super::{Engine, LayerTime, Rates, Slot, Tensor};
+use super::{EachGradient, Engine, LayerTime, Rates, Slot, Tensor};
 use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
 use crate::layers::normalised_pooling::NormalisedPooling;
@@ -35,6 +35,9 @@ pub struct Cpu {
     parameters: Vec<Vec<Parameters>>,
     /// Images of the last forward pass.
     last_batch: usize,
+    /// Images that the loss is the mean over: those of the batch, or of the one that it is a part
+    /// of.
+    whole: usize,
     /// While a backward pass updates weights where it can: the rule for each layer's.
     at_once: Vec<Option<Rule>>,
     /// One a layer, while times are taken.
@@ -72,6 +75,7 @@ impl Cpu {
                 .map(|layer| layer.parts.iter().map(own).collect())
                 .collect::<Result<_>>()?,
             last_batch: 0,
+            whole: 0,
             at_once: Vec::new(),
             times: Vec::new(),
             plan,
@@ -91,6 +95,7 @@ impl Cpu {
     /// The forward pass and its loss.
     fn loss(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.plan, run, labels)?;
+        self.whole = run.batch;
         self.forward(run, images)?;
         let values = run.batch * self.plan.classes;
         let [output, logits] = [self.plan.probabilities(), self.plan.logits()];
@@ -202,6 +207,29 @@ impl Engine for Cpu {
         let tally = self.loss(run, images, labels)?;
         self.backward(run, labels);
         Ok(tally)
+    }
+
+    fn part_gradients(
+        &mut self,
+        run: &Run,
+        images: CropView<'_>,
+        labels: &[u32],
+        whole: usize,
+    ) -> Result<Tally> {
+        let tally = self.loss(run, images, labels)?;
+        self.whole = whole;
+        self.backward(run, labels);
+        Ok(tally)
+    }
+
+    fn each_gradient(&mut self, each: &mut EachGradient<'_>) -> Result<()> {
+        let layers = self.plan.layers.iter().zip(&mut self.parameters);
+        for (_, parts) in layers.filter(|(layer, _)| layer.learns()) {
+            for gradient in parts.iter_mut().flat_map(|own| &mut own.gradient) {
+                each(gradient)?;
+            }
+        }
+        Ok(())
     }
 
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {

@@ -107,7 +107,7 @@ impl Cpu {
             }
             Role::Loss(softmax) => {
                 if let Some(dx) = &mut dx {
-                    softmax.backward(run, dx, y, labels);
+                    softmax.backward_part(run, self.whole, dx, y, labels);
                 }
             }
             Role::Reconstruction(loss) => {

@@ -159,15 +159,27 @@ impl Softmax {
 
     /// `dx` [batch, classes] ← the gradient of the batch's mean loss: (p − 1 at the label) / batch.
     pub fn backward(&self, run: &Run, dx: &mut [f32], y: &[f32], labels: &[u32]) {
+        self.backward_part(run, run.batch, dx, y, labels);
+    }
+
+    /// As [`Softmax::backward`], of a part of a batch of `whole` images, whose mean loss it is.
+    pub fn backward_part(
+        &self,
+        run: &Run,
+        whole: usize,
+        dx: &mut [f32],
+        y: &[f32],
+        labels: &[u32],
+    ) {
         let n = self.shape.len();
-        let batch = run.batch as f32;
+        let whole = whole as f32;
         for ((dx, y), &label) in
             dx.chunks_exact_mut(n).zip(y.chunks_exact(n)).zip(labels).take(run.batch)
         {
             for (dx, y) in dx.iter_mut().zip(y) {
-                *dx = y / batch;
+                *dx = y / whole;
             }
-            dx[label as usize] = (y[label as usize] - 1.0) / batch;
+            dx[label as usize] = (y[label as usize] - 1.0) / whole;
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::layers::softmax::{Tally, tally_with};
 use anyhow::Result;
 
 /// What several networks make of a batch, and their average.
+#[derive(Debug, Default, PartialEq)]
 pub struct Answers {
     /// The class of each image.
     pub labels: Vec<u32>,
@@ -32,6 +33,10 @@ impl Answers {
 /// The tally of one network's next batch; None after the last one.
 pub fn next(engine: &mut dyn Engine, loader: &mut Loader, crops: Crops) -> Result<Option<Tally>> {
     let Some(batch) = loader.next()? else { return Ok(None) };
+    if batch.labels.is_empty() {
+        // Other ranks have all images of it.
+        return Ok(Some(Tally::default()));
+    }
     let answers = answers(&mut [(engine, &batch)], &[1.0], crops)?;
     loader.recycle(batch);
     Ok(Some(answers.tally))
@@ -66,6 +71,10 @@ impl<'a> Ensemble<'a> {
         for loader in &mut self.loaders {
             let Some(batch) = loader.next()? else { return Ok(None) };
             batches.push(batch);
+        }
+        if batches.iter().all(|batch| batch.labels.is_empty()) {
+            // Other ranks have all images of it.
+            return Ok(Some(Answers::default()));
         }
         let networks = self.networks.iter_mut();
         let mut members: Vec<(&mut dyn Engine, &Batch)> =

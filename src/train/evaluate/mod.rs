@@ -3,16 +3,21 @@
 //!
 //! - `views`: what one network makes of images by all their crops.
 //! - `ensemble`: several networks over the same images, and what comes of a batch.
+//! - `shared`: the same among ranks; `exact`: a tally on its way from one to another.
 //! - [`weights`]: how much each network counts, found on images that are not evaluated.
 //! - [`by_class`]: errors class by class and the confusion matrix. [`predictions`]: a row an image.
 
 pub mod by_class;
 mod ensemble;
+mod exact;
 pub mod predictions;
+mod shared;
 mod views;
 pub mod weights;
 
 pub use ensemble::{Answers, Ensemble, next};
+pub use exact::Exact;
+pub use shared::Shared;
 pub use views::probabilities;
 
 use crate::data::loader::Crops;

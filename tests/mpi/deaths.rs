@@ -1,0 +1,153 @@
+//! A rank that dies, or cannot go on, ends all; what was saved is whole, and the run goes on with
+//! the bits that it would have had.
+
+use super::launchers::{self, Launcher, Running, send};
+use super::{assert_same, fails};
+use crate::common::World;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// 8 epochs of 9 steps, saved within each.
+const LONG: &str = "train --config net.toml --set train.parts=2 --set train.epochs=8 --set \
+                    train.checkpoint_steps=4";
+
+/// What is said of a run that has nothing left to do.
+const FINISHED: &str = "the run is finished";
+
+/// How long others may live on.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// `ALEXNET_TEST_KILLS` says how often; each launcher has its share.
+fn kills() -> u64 {
+    std::env::var("ALEXNET_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
+}
+
+/// Kills a rank of a run again and again, each time at another moment, from the first
+/// milliseconds on, and goes on with what is there.
+#[test]
+fn a_killed_rank_ends_all_and_the_run_goes_on_with_the_same_bits() {
+    let world = World::new();
+    world.ok(&format!("{LONG} --run whole"));
+    let launchers = launchers::all();
+    for (number, launcher) in launchers.iter().enumerate().take(2) {
+        let run = format!("cut-{number}");
+        for round in 0..kills().div_ceil(launchers.len().min(2) as u64) {
+            // Multiples of the golden section fall everywhere between 0 and 1.
+            let moment = (round + 1) as f64 * 0.618_034 % 1.0;
+            kill_once(&world, launcher, &run, Duration::from_secs_f64(2.0 * moment), round);
+        }
+        let (code, said) = Running::start(&world, launcher, 2, &go_on(&world, &run)).end();
+        // The last one may have been killed when all was saved.
+        assert!(code == Some(0) || said.contains(FINISHED), "{}: {said}", launcher.name);
+        assert_same(&world, &run, "whole");
+    }
+}
+
+/// The command that goes on with `run`, or begins it.
+fn go_on(world: &World, run: &str) -> String {
+    if world.path(&format!("{run}/last.safetensors")).exists() {
+        return format!("train --resume --run {run}");
+    }
+    let _ = std::fs::remove_dir_all(world.path(run));
+    format!("{LONG} --run {run}")
+}
+
+fn kill_once(world: &World, launcher: &Launcher, run: &str, after: Duration, round: u64) {
+    let mut running = Running::start(world, launcher, 2, &go_on(world, run));
+    sleep(after);
+    let ranks = running.ranks();
+    if let Some(&rank) = ranks.get(round as usize % 2) {
+        send(rank, libc::SIGKILL);
+    }
+    let took = running.ranks_end();
+    let said = running.kill();
+    assert!(took < BOUND, "{took:?}: {said}");
+    let last = world.path(&format!("{run}/last.safetensors"));
+    if last.exists() {
+        world.ok(&format!("inspect {run}/last.safetensors"));
+        // A run that has nothing left to do begins anew.
+        if said.contains(FINISHED) {
+            assert_same(world, run, "whole");
+            std::fs::remove_dir_all(world.path(run)).unwrap();
+        }
+    }
+}
+
+/// The survivors say who has died; Open MPI leaves them the time for it.
+#[test]
+fn a_death_is_told_with_rank_and_machine() {
+    let Some(launcher) = launchers::all().into_iter().find(Launcher::is_open_mpi) else { return };
+    let world = World::new();
+    let args = format!("{LONG} --set train.epochs=1000 --run told");
+    let mut running = Running::start(&world, &launcher, 3, &args.replace("parts=2", "parts=1"));
+    running.wait_until("trains", |_| {
+        std::fs::read_to_string(world.path("told/metrics.jsonl"))
+            .is_ok_and(|t| t.lines().count() > 5)
+    });
+    let said = running.said();
+    let process = said.split("rank 1: process ").nth(1).unwrap().split(' ').next().unwrap();
+    send(process.parse().unwrap(), libc::SIGKILL);
+    let took = running.ranks_end();
+    running.wait_until("told", |running| running.said().contains("has ended without a word"));
+    let said = running.kill();
+    assert!(took < BOUND, "{took:?}: {said}");
+    let line = said.lines().find(|line| line.contains("has ended without a word")).unwrap();
+    assert!(line.contains(&format!("(process {process})")), "{line}");
+    assert!(line.contains("error: rank 1 on "), "{line}");
+}
+
+/// A record that is damaged is in one rank's share: what is done is kept, and its name is told.
+#[test]
+fn a_bad_record_ends_all_and_what_was_done_is_kept() {
+    let world = World::new();
+    world.ok(&format!("{LONG} --run whole"));
+    let shard = world.path("set/train-00000.shard");
+    let sound = std::fs::read(&shard).unwrap();
+    let mut bad = sound.clone();
+    let place = bad.len() / 2;
+    bad[place] ^= 1;
+    for (number, launcher) in launchers::all().iter().enumerate() {
+        std::fs::write(&shard, &bad).unwrap();
+        let run = format!("bad-{number}");
+        let args = format!("{LONG} --run {run}");
+        let said = fails(&world, launcher, 2, &args, &["cannot load image", "train-00000.shard"]);
+        assert!(said.contains("error: "), "{said}");
+        std::fs::write(&shard, &sound).unwrap();
+        super::ok(&world, launcher, 2, &format!("train --resume --run {run}"));
+        assert_same(&world, &run, "whole");
+    }
+}
+
+/// All ranks see the same loss, and one of them says it.
+#[test]
+fn training_that_diverges_is_told_once() {
+    let Some(launcher) = launchers::any() else { return };
+    let world = World::new();
+    let args = "train --config net.toml --set schedule.rate=1e30 --run wild";
+    fails(&world, &launcher, 2, args, &["train", "diverged", "1e30"]);
+    assert!(world.text("wild/diverged.txt").contains("diverged"));
+}
+
+/// A rank that is stopped answers nothing: it is waited for as long as is said, by name.
+#[test]
+fn a_wait_has_a_bound() {
+    let Some(launcher) = launchers::any() else { return };
+    let world = World::new();
+    let args = "train --config net.toml --set train.epochs=1000 --run bound";
+    let variables = [("ALEXNET_MPI_WAIT", "2")];
+    let mut running = Running::start_with(&world, &launcher, 2, args, &variables);
+    running.wait_until("trains", |_| {
+        std::fs::read_to_string(world.path("bound/metrics.jsonl"))
+            .is_ok_and(|t| t.lines().count() > 5)
+    });
+    let said = running.said();
+    let process = said.split("rank 1: process ").nth(1).unwrap().split(' ').next().unwrap();
+    let process = process.parse().unwrap();
+    send(process, libc::SIGSTOP);
+    running.wait_until("gives up", |running| running.said().contains("has not answered for"));
+    let said = running.kill();
+    let line = said.lines().find(|line| line.contains("has not answered for")).unwrap();
+    assert!(line.contains("error: ") && line.contains("rank 1 on "), "{line}");
+    assert!(line.contains("ALEXNET_MPI_WAIT"), "{line}");
+    world.ok("inspect bound/last.safetensors");
+}
