@@ -58,7 +58,7 @@ fn watch(link: &'static Link, watched: &[usize]) {
 }
 
 /// Rings when a process ends: some launchers leave the others no time for a next look.
-struct Bell(Vec<std::fs::File>);
+struct Bell(#[cfg(target_os = "linux")] Vec<std::fs::File>);
 
 impl Bell {
     #[cfg(target_os = "linux")]
@@ -75,7 +75,7 @@ impl Bell {
 
     #[cfg(not(target_os = "linux"))]
     fn of(_: &[u32]) -> Bell {
-        Bell(Vec::new())
+        Bell()
     }
 
     /// Waits until it rings, `most` at most.
