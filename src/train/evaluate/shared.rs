@@ -66,7 +66,7 @@ fn write(answers: &Answers) -> Vec<u8> {
     all
 }
 
-/// The reverse of [`write`]. None: it is none.
+/// The reverse of `write`. None: it is none.
 fn read(mut bytes: &[u8]) -> Option<Answers> {
     let mut lists = VecDeque::new();
     while !bytes.is_empty() {
