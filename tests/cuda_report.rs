@@ -294,13 +294,23 @@ fn products_access_memory_well() {
             );
             assert!(a.shared_requests > 0 && a.global_requests > 0);
             if variant.label.starts_with("conv") {
-                // For tensor cores transposing stores take two passes: an order of rows that avoids
-                // it was tried on an H100 and was no faster.
-                let most = if precision == Precision::F32 { 1.0 } else { 1.7 };
+                // For TF32 transposing stores take two passes: an order of rows that avoids it was
+                // tried on an H100 and was no faster. In bfloat16 copies of 64 bytes to rows of 80
+                // meet a bank twice here and there.
+                let most = match precision {
+                    Precision::F32 => 1.0,
+                    Precision::Tf32 => 1.7,
+                    Precision::Bf16 => 1.3,
+                };
                 let passes = share(a.passes, a.least_passes);
                 assert!(passes <= most, "{}: bank conflicts, {passes}", variant.label);
-                // conv1's windows begin at every 48th byte, so their ends share sectors.
-                let whole = if variant.label.starts_with("conv1") { 0.7 } else { 1.0 };
+                // conv1's windows begin at every 48th byte, so their ends share sectors; in bfloat16
+                // half sectors are read where tiles of 64 bytes end within a window's row.
+                let whole = match precision {
+                    _ if variant.label.starts_with("conv1") => 0.7,
+                    Precision::Bf16 => 0.9,
+                    _ => 1.0,
+                };
                 assert!(needed >= whole, "{}: partly used sectors", variant.label);
             }
         }
