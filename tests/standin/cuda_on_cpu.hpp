@@ -252,7 +252,7 @@ template <bool TURNED> void load_matrices(unsigned (&to)[4], const void* row) {
 /// cp.async: a copy is done when its thread waits for its group, and no sooner.
 struct Copies {
     static constexpr unsigned MOST = 256;
-    struct { void* to; const void* from; } copy[MOST];
+    struct { void* to; const void* from; bool exists; } copy[MOST];
     unsigned group[MOST];  // the number of copies when a group was committed
     unsigned copies, groups, done, groups_done;
 };
@@ -263,8 +263,8 @@ inline Copies& own_copies() {
 inline void copy_later(void* shared, const void* global, bool exists) {
     Copies& c = own_copies();
     if (reinterpret_cast<uintptr_t>(shared) % 16 || c.copies - c.done == c.MOST) __builtin_trap();
-    if (exists && reinterpret_cast<uintptr_t>(global) % 16) __builtin_trap();
-    c.copy[c.copies++ % c.MOST] = {shared, exists ? global : nullptr};
+    if (reinterpret_cast<uintptr_t>(global) % 16) __builtin_trap();
+    c.copy[c.copies++ % c.MOST] = {shared, global, exists};
 }
 inline void commit_copies() {
     Copies& c = own_copies();
@@ -275,9 +275,11 @@ template <int PENDING> void wait_for_copies() {
     for (; c.groups - c.groups_done > PENDING; c.groups_done++) {
         for (unsigned end = c.group[c.groups_done % c.MOST]; c.done != end; c.done++) {
             auto copy = c.copy[c.done % c.MOST];
-            if (copy.from) *static_cast<standin_vector4*>(copy.to) =
-                *static_cast<const standin_vector4*>(copy.from);
-            else *static_cast<standin_vector4*>(copy.to) = standin_vector4{0, 0, 0, 0};
+            // What does not exist is read all the same, and left: where accesses are counted a
+            // warp's requests then stay together.
+            standin_vector4 values = *static_cast<const standin_vector4*>(copy.from);
+            *static_cast<standin_vector4*>(copy.to) =
+                copy.exists ? values : standin_vector4{0, 0, 0, 0};
         }
     }
 }
