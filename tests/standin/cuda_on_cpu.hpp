@@ -122,7 +122,7 @@ void __tsan_func_exit() {}
 #define __syncthreads() standin_runtime->barrier()
 #endif
 
-// 16-byte accesses stay 16 bytes wide and aligned, as on the GPU.
+// 16-byte and 8-byte accesses stay so wide and aligned, as on the GPU.
 typedef float standin_vector4 __attribute__((vector_size(16), may_alias));
 struct __align__(16) float4 {
     float x, y, z, w;
@@ -134,8 +134,16 @@ struct __align__(16) float4 {
         return *this;
     }
 };
+typedef float standin_vector2 __attribute__((vector_size(8), may_alias));
 struct __align__(8) float2 {
     float x, y;
+    float2() = default;
+    float2(float x, float y) : x(x), y(y) {}
+    float2(const float2& o) { *this = o; }
+    float2& operator=(const float2& o) {
+        *reinterpret_cast<standin_vector2*>(this) = *reinterpret_cast<const standin_vector2*>(&o);
+        return *this;
+    }
 };
 inline float4 make_float4(float x, float y, float z, float w) { return float4(x, y, z, w); }
 
@@ -285,7 +293,7 @@ template <int PENDING> void wait_for_copies() {
 }
 }  // namespace standin
 
-inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float2 make_float2(float x, float y) { return float2(x, y); }
 inline float __fmul_rn(float a, float b) { return a * b; }  // compiled with -ffp-contract=off
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
