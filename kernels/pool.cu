@@ -45,10 +45,13 @@ using Choice = unsigned char;
 using Choice = unsigned short;
 #endif
 
-// The choices of PER neighbouring channels.
-struct alignas(sizeof(Choice) * PER) Choices {
-    Choice at[PER];
-};
+// The choices of PER neighbouring channels, in whole words where they are several.
+constexpr int BITS = 8 * sizeof(Choice), IN_WORD = 32 / BITS;
+constexpr int WORDS = (PER + IN_WORD - 1) / IN_WORD;
+
+__device__ __forceinline__ int choice_of(const unsigned (&words)[WORDS], int q) {
+    return words[q / IN_WORD] >> q % IN_WORD * BITS & ((1u << BITS) - 1);
+}
 
 extern "C" __global__ void __launch_bounds__(256)
 max_forward(const real* __restrict__ x, real* __restrict__ y, Choice* __restrict__ choice) {
@@ -77,13 +80,21 @@ max_forward(const real* __restrict__ x, real* __restrict__ y, Choice* __restrict
     }
     store_pack(y + i, best);
     if (!choice) return;
-    Choices all;
+    if (PER == 1) {
+        choice[i] = (Choice)chosen[0];
+        return;
+    }
 #pragma unroll
-    for (int q = 0; q < PER; q++) all.at[q] = (Choice)chosen[q];
-    *reinterpret_cast<Choices*>(choice + i) = all;
+    for (int w = 0; w < WORDS; w++) {
+        unsigned word = 0;
+#pragma unroll
+        for (int q = 0; q < IN_WORD; q++) word |= chosen[(w * IN_WORD + q) % PER] << q * BITS;
+        reinterpret_cast<unsigned*>(choice + i)[w] = word;
+    }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+// Room for four blocks is asked for: without it the compiler for 9.0 spills to make room for six.
+extern "C" __global__ void __launch_bounds__(256, 4)
 max_backward(const real* __restrict__ gradient, const Choice* __restrict__ choice,
              const real* __restrict__ pooled, real* __restrict__ out) {
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
@@ -99,10 +110,14 @@ max_backward(const real* __restrict__ gradient, const Choice* __restrict__ choic
         float share[PER], most[PER];
         load_pack(gradient + j, share);
         if (MASK) load_pack(pooled + j, most);
-        Choices all = *reinterpret_cast<const Choices*>(choice + j);
+        unsigned words[WORDS];
+#pragma unroll
+        for (int w = 0; w < WORDS; w++) {
+            words[w] = PER == 1 ? choice[j] : reinterpret_cast<const unsigned*>(choice + j)[w];
+        }
 #pragma unroll
         for (int q = 0; q < PER; q++) {
-            bool goes_on = all.at[q] == mine && (!MASK || most[q] > 0.f);
+            bool goes_on = choice_of(words, q) == mine && (!MASK || most[q] > 0.f);
             sum[q] = goes_on ? __fadd_rn(sum[q], share[q]) : sum[q];
         }
     });
