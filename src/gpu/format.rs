@@ -1,5 +1,7 @@
 //! How activations and their gradients are stored on a GPU (`kernels/real.cuh`).
 
+use super::compile::Constant;
+
 /// Of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -16,6 +18,11 @@ impl Format {
             Format::Float => size_of::<f32>(),
             Format::Bf16 => size_of::<u16>(),
         }
+    }
+
+    /// What says so to a kernel; none for f32, which is what kernels take without it.
+    pub fn constant(self) -> Option<Constant> {
+        (self == Format::Bf16).then(|| ("BF16", "1".into()))
     }
 
     /// The values as a GPU reads them.

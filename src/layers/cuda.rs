@@ -5,7 +5,6 @@
 
 use super::Run;
 use crate::gpu::compile::Constant;
-use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
 use crate::gpu::precision::Precision;
@@ -56,13 +55,8 @@ impl LaunchContext {
     /// Constants from whole numbers, with how activations are stored (`kernels/real.cuh`).
     pub fn constants(&self, pairs: &[(&'static str, usize)]) -> Vec<Constant> {
         let mut all = constants(pairs);
-        all.extend(self.format());
+        all.extend(self.precision.format().constant());
         all
-    }
-
-    /// How activations are stored, as a constant of the kernels; none for f32.
-    pub fn format(&self) -> Option<Constant> {
-        (self.precision.format() == Format::Bf16).then(|| ("BF16", "1".into()))
     }
 
     /// Numbers that a thread of a pointwise pass over rows of so many takes.

@@ -1,8 +1,8 @@
 //! Several processes that train or evaluate one network: ranks, as MPI calls them.
 //!
 //! `mpirun -n 4 alexnet train …` starts the same command four times. Whether a launcher has done so
-//! is read from the environment ([`mod@launcher`]); only then, or with `train --mpi`, the launcher's MPI
-//! library is looked for (`find`) and loaded at run time (`library`). Nothing of MPI is needed to
+//! is read from the environment ([`mod@launcher`]); only then, or with `train --mpi`, the launcher's
+//! MPI library is looked for (`find`) and loaded at run time (`library`). Nothing of MPI is needed to
 //! build the program. The library is one of three kinds, which differ in what their handles are:
 //! `abi` has a table for each.
 //!

@@ -160,7 +160,8 @@ fn normalised(weights: Vec<f64>) -> Vec<f64> {
     weights.into_iter().map(|w| w / sum).collect()
 }
 
-/// All `models` over `images`, `batch` crops at once, shared among ranks. Those that crop and centre alike share a loader.
+/// All `models` over `images`, `batch` crops at once, shared among ranks. Those that crop and centre
+/// alike share a loader.
 fn ensemble<'a>(
     models: &'a mut [Model],
     images: Arc<dyn Images>,

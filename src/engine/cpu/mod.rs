@@ -204,9 +204,7 @@ impl Engine for Cpu {
     }
 
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
-        let tally = self.loss(run, images, labels)?;
-        self.backward(run, labels);
-        Ok(tally)
+        self.part_gradients(run, images, labels, run.batch)
     }
 
     fn part_gradients(

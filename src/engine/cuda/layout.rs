@@ -1,6 +1,5 @@
 //! All that a network needs on each GPU, before any of it is taken: kernels, buffers, what crosses.
 
-use crate::gpu::compile::Constant;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::kernel_source;
@@ -78,9 +77,7 @@ impl Layout {
         for (index, layer) in plan.layers.iter().enumerate() {
             let mut of_layer = Vec::new();
             for (number, part) in layer.parts.iter().enumerate() {
-                let float = |id: usize| {
-                    buffers[id].format == Format::Float && plan.precision.format() != Format::Float
-                };
+                let float = |id: usize| buffers[id].format != plan.precision.format();
                 let context = LaunchContext {
                     precision: plan.precision,
                     relu: fusions.iter().any(|f| f.at == index && f.part == number),
@@ -215,13 +212,8 @@ fn input(plan: &Plan, images: usize, stored: Option<usize>) -> Launch {
     let all = [("IMAGES", images), ("H", height), ("W", width), ("C", channels)];
     let mut all = constants(&all);
     all.push(("STORED_C", stored.to_string()));
-    all.extend(format(plan));
+    all.extend(plan.precision.format().constant());
     Launch::each(kernel_source!("input.cu"), all, "input", images * height * width * stored)
-}
-
-/// How activations are stored, as a constant of the kernels.
-fn format(plan: &Plan) -> Option<Constant> {
-    LaunchContext { precision: plan.precision, ..LaunchContext::new(0, 0, false) }.format()
 }
 
 /// Numbers of weights and biases, both 0 for a layer that does not learn.
@@ -267,7 +259,7 @@ fn update(name: &'static str, count: usize, factors: Option<Factors>) -> Launch 
         factors.unwrap_or(Factors { columns: count, channels: 1, stored: 1 });
     let mut all =
         constants(&[("COUNT", count), ("OUT_C", columns), ("REAL_C", channels), ("IN_C", stored)]);
-    all.extend(factors.map(|_| ("BF16", "1".into())));
+    all.extend(factors.and_then(|_| Format::Bf16.constant()));
     let each = if [count, columns].iter().all(|n| n.is_multiple_of(4)) { 4 } else { 1 };
     Launch::each(kernel_source!("update.cu"), all, name, count / each)
 }
