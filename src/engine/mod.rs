@@ -119,6 +119,19 @@ pub trait Engine: Send {
     /// What the last pass has left in one of the plan's buffers [run.batch, values]; empty where a
     /// pass of several layers keeps it to itself.
     fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>>;
+    /// How many passes may begin before what an earlier one came to is asked for: 0 for an engine
+    /// that computes while [`Engine::forward`] is called, else at most 1.
+    fn ahead(&self) -> usize {
+        0
+    }
+    /// What the forward pass `ago` before the last, at most [`Engine::ahead`], has left in
+    /// [`Plan::probabilities`] or [`Plan::logits`]. Waits for that pass, not for the last one.
+    fn left_by(&self, ago: usize, buffer: BufferId) -> Result<Vec<f32>> {
+        if ago > 0 {
+            bail!("a pass that is over is asked for; this is an error in the program");
+        }
+        self.left_in(buffer)
+    }
     /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when
     /// it returns, but reads `images` no more; whatever is asked of the engine next finds the
     /// gradients complete.

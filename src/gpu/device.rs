@@ -1,4 +1,4 @@
-//! A GPU: three streams (compute, upload, peer copies), its memory, kernels and events.
+//! A GPU: four streams (two for kernels, upload, peer copies), its memory, kernels and events.
 
 use super::compile::{Compiler, Constant};
 use super::kernels::KernelSource;
@@ -6,8 +6,8 @@ use super::memory::{Buffer, Pinned};
 use super::stream::{Event, Kernel, Stream};
 use super::{driver_error, library};
 use anyhow::Result;
-use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags};
-use cudarc::driver::{CudaContext, CudaModule, DeviceRepr};
+use cudarc::driver::sys::{self, CUctx_flags_enum, CUdevice_attribute, CUevent_flags};
+use cudarc::driver::{CudaContext, CudaModule, DeviceRepr, DriverError, result};
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -27,10 +27,21 @@ pub struct Device {
     pub multiprocessors: usize,
     /// Where kernels run.
     pub compute: Stream,
+    /// Where kernels run beside those, between two points at which the streams wait for each other.
+    pub beside: Stream,
     /// Where the next batch comes in.
     pub upload: Stream,
     /// Where copies to and from other GPUs run.
     pub peer: Stream,
+}
+
+/// Lets a thread that waits for GPU `index` sleep meanwhile, where a driver would have it ask again
+/// and again: the processors have the next batch to prepare.
+fn wait_without_spinning(index: usize) -> Result<(), DriverError> {
+    let device = result::device::get(index as i32)?;
+    let flags = CUctx_flags_enum::CU_CTX_SCHED_BLOCKING_SYNC as u32;
+    // SAFETY: the device is one that the driver has just named.
+    unsafe { sys::cuDevicePrimaryCtxSetFlags_v2(device, flags) }.result()
 }
 
 impl Device {
@@ -44,11 +55,13 @@ impl Device {
             ));
         }
         let open = || {
+            wait_without_spinning(index)?;
             let context = CudaContext::new(index)?;
             // SAFETY: what cudarc's events would order are its own slices, and there are none:
             // memory is in `Buffer`s, and streams are ordered by the events of this program.
             unsafe { context.disable_event_tracking() };
-            let streams = [context.new_stream()?, context.new_stream()?, context.new_stream()?];
+            let new = || context.new_stream();
+            let streams = [new()?, new()?, new()?, new()?];
             let capability = context.compute_capability()?;
             let multiprocessors =
                 context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -56,7 +69,7 @@ impl Device {
         };
         let (name, capability, multiprocessors, streams, context) =
             open().map_err(|e| driver_error(e, &format!("opening GPU {index}")))?;
-        let [compute, upload, peer] = streams.map(Stream::new);
+        let [compute, beside, upload, peer] = streams.map(Stream::new);
         Ok(Device {
             context,
             compiler,
@@ -66,6 +79,7 @@ impl Device {
             capability,
             multiprocessors,
             compute,
+            beside,
             upload,
             peer,
         })

@@ -4,7 +4,7 @@
 use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
 use super::drawing::Drawing;
-use super::evaluate::{self, images_per_batch};
+use super::evaluate::{Turns, images_per_batch};
 use super::events::{self, Events};
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
@@ -389,12 +389,11 @@ impl Trainer<'_> {
         let progress = Progress::new("validation", images.len() as u64);
         let cropping = &session.cropping;
         let (team, data) = (*self.joint.team(), &self.config.data);
-        let mut loader = feed::evaluation_among(&team, data, images, cropping, crops, batch)?;
+        let loader = feed::evaluation_among(&team, data, images, cropping, crops, batch)?;
+        let mut turns = Turns::new(vec![loader], crops);
         let mut tally = Tally::default();
-        loop {
-            let next = evaluate::next(self.engine.as_mut(), &mut loader, crops)?;
-            let Some(more) = next else { break };
-            for more in self.joint.agree("validation", &self.interrupt, vec![more])? {
+        while let Some(answers) = turns.next(&mut [(self.engine.as_mut(), 0)], &[1.0])? {
+            for more in self.joint.agree("validation", &self.interrupt, vec![answers.tally])? {
                 tally.add(more);
                 progress.advance(more.images);
             }

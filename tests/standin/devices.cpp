@@ -15,23 +15,27 @@ struct AtExit {
         fprintf(file,
                 "{\"launches\":%zu,\"uploads\":%zu,\"upload_bytes\":%zu,\"downloads\":%zu,"
                 "\"download_bytes\":%zu,\"peer_copies\":%zu,\"peer_bytes\":%zu,"
-                "\"local_copies\":%zu,\"local_bytes\":%zu,\"host_waits\":%zu}\n",
+                "\"local_copies\":%zu,\"local_bytes\":%zu,\"host_waits\":%zu,"
+                "\"graphs\":%zu,\"graph_launches\":%zu}\n",
                 c.launches, c.uploads, c.upload_bytes, c.downloads, c.download_bytes,
-                c.peer_copies, c.peer_bytes, c.local_copies, c.local_bytes, c.host_waits);
+                c.peer_copies, c.peer_bytes, c.local_copies, c.local_bytes, c.host_waits, c.graphs,
+                c.graph_launches);
         fclose(file);
     }
 } at_exit;
 
 }  // namespace
 
-/// For tests in the same process: the ten counters in the order of `Counters`.
+/// For tests in the same process: the twelve counters in the order of `Counters`.
 extern "C" void standin_counters(uint64_t* out) {
     Guard guard(lock);
     memcpy(out, &counters, sizeof counters);
 }
 
 API cuInit(unsigned) { return devices() > 0 ? int(SUCCESS) : 100; }
-API cuDriverGetVersion(int* version) { return *version = 12090, SUCCESS; }
+API cuDriverGetVersion(int* version) {
+    return *version = setting("STANDIN_DRIVER", 12090), SUCCESS;
+}
 API cuGetExportTable(const void** table, const void*) {
     static size_t empty[1] = {8};  // the real NVRTC asks for it
     return *table = empty, SUCCESS;
@@ -74,6 +78,11 @@ API cuCtxEnablePeerAccess(Context*, unsigned) {
     if (int code = setting("STANDIN_PEER_ENABLE", 0)) return code;
     return setting("STANDIN_PEER", 1) ? SUCCESS : PEER_UNSUPPORTED;
 }
+API cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+    Guard guard(lock);
+    return context_of(device).flags = flags, SUCCESS;
+}
+API cuCtxGetFlags(unsigned* flags) { return *flags = current->flags, SUCCESS; }
 API cuDevicePrimaryCtxRetain(Context** out, int device) {
     return *out = &context_of(device), SUCCESS;
 }

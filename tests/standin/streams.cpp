@@ -18,14 +18,20 @@ API cuStreamDestroy_v2(Stream* stream) {
 }
 API cuStreamSynchronize(void* handle) {
     Guard guard(lock);
+    if (int code = uncaptured()) return code;
     counters.host_waits++;
     Stream* stream = stream_of(handle);
     return force(stream, stream->queued());
 }
 API cuEventCreate(Event** out, unsigned) { return *out = new Event, SUCCESS; }
 API cuEventDestroy_v2(Event*) { return SUCCESS; }  // waits already queued may still name it
-API cuEventRecord(Event* event, void* stream) {
+API cuEventRecord(Event* event, void* handle) {
     Guard guard(lock);
+    Stream* stream = stream_of(handle);
+    if (capture && capture->has(stream)) {
+        capture->recorded[event] = {stream, capture->done[stream] + 1};
+        return capture->add(stream, [=] { return cuEventRecord(event, stream); });
+    }
     int result = enqueue(stream, [=] {
         auto now = std::chrono::steady_clock::now().time_since_epoch();
         event->time = std::chrono::duration<double, std::milli>(now).count();
@@ -35,8 +41,18 @@ API cuEventRecord(Event* event, void* stream) {
     event->position = event->stream->queued();
     return result;
 }
-API cuStreamWaitEvent(void* stream, Event* event, unsigned) {
+API cuStreamWaitEvent(void* handle, Event* event, unsigned) {
     Guard guard(lock);
+    Stream* stream = stream_of(handle);
+    if (capture && capture->recorded.count(event)) {
+        auto [giver, calls] = capture->recorded[event];
+        if (stream == capture->origin) capture->joined[giver] = calls;
+        return capture->add(stream, [=] { return cuStreamWaitEvent(stream, event, 0); });
+    }
+    if (capture && capture->has(stream)) {
+        capture->broken = true;
+        return CAPTURE_ISOLATION;
+    }
     if (!event->stream || setting("STANDIN_DROP_WAITS", 0)) return SUCCESS;
     Stream* other = event->stream;
     uint64_t position = event->position;
@@ -44,6 +60,7 @@ API cuStreamWaitEvent(void* stream, Event* event, unsigned) {
 }
 API cuEventSynchronize(Event* event) {
     Guard guard(lock);
+    if (int code = uncaptured()) return code;
     counters.host_waits++;
     return event->stream ? force(event->stream, event->position) : int(SUCCESS);
 }

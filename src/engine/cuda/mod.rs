@@ -8,6 +8,8 @@
 //! upload streams.
 
 mod crossing;
+mod kept;
+mod lanes;
 pub mod layout;
 mod network;
 mod profile;
@@ -49,6 +51,8 @@ pub struct Cuda {
     steps: u64,
     /// Images of the last pass.
     last_batch: usize,
+    /// Of the passes in [`Network::kept`]: the number and the images.
+    passes: [(u64, usize); kept::PASSES],
 }
 
 /// Pinned memory for what goes to the GPUs with a batch's crops, which lie in pinned memory of
@@ -87,7 +91,8 @@ impl Cuda {
         let workers = (0..network.devices.len())
             .map(|d| Worker::start(network.clone(), d))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Cuda { workers, host, network, steps: 0, last_batch: 0 })
+        let passes = Default::default();
+        Ok(Cuda { workers, host, network, steps: 0, last_batch: 0, passes })
     }
 
     /// Gives each worker an order and waits until all have queued it; the GPUs may not be done.
@@ -268,7 +273,26 @@ impl Engine for Cuda {
     }
 
     fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
-        self.step(run, images, None)
+        self.step(run, images, None)?;
+        self.passes[self.steps as usize % kept::PASSES] = (self.steps, run.batch);
+        Ok(())
+    }
+
+    fn ahead(&self) -> usize {
+        kept::PASSES - 1
+    }
+
+    fn left_by(&self, ago: usize, buffer: BufferId) -> Result<Vec<f32>> {
+        let number = self.steps.saturating_sub(ago as u64);
+        let slot = number as usize % kept::PASSES;
+        let (of, images) = self.passes[slot];
+        if of != number || ago >= kept::PASSES {
+            bail!("a pass that is over is asked for; this is an error in the program");
+        }
+        let (network, stored) = (&self.network, self.network.layout.buffers[buffer]);
+        let mut bytes = vec![0; images * stored.values * stored.format.bytes()];
+        network.kept[slot].read(network.last(), buffer, &mut bytes)?;
+        Ok(stored.format.decode(&bytes))
     }
 
     fn probabilities(&self) -> Result<Vec<f32>> {

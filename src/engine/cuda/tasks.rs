@@ -4,17 +4,28 @@
 //! device's. What one GPU needs of another is copied by the worker that needs it, after the other
 //! has signalled that it is there.
 
+use super::lanes::lane;
 use super::network::Network;
 use super::profile::{Direction, Spans};
 use crate::engine::Rates;
-use crate::gpu::device::Device;
+use crate::gpu::graph::Graph;
 use crate::gpu::launch::Launch;
 use crate::gpu::memory::Buffer;
+use crate::gpu::stream::Stream;
 use crate::layers::cuda::{Call, ParameterBuffers};
 use crate::layers::{Rule, Run};
 use crate::network::Task;
 use anyhow::{Context, Result};
 use std::sync::Arc;
+
+/// The passes of one device as wholes.
+#[derive(Default)]
+pub struct Graphs {
+    /// Alone, and with a backward pass behind it.
+    forward: [Graph; 2],
+    backward: Graph,
+    update: Graph,
+}
 
 /// One pass of a batch.
 #[derive(Clone, Copy)]
@@ -29,7 +40,13 @@ pub struct Step {
 
 impl Network {
     /// Queues device `d`'s share of one pass.
-    pub fn step(&self, d: usize, step: &Step, spans: &mut Spans) -> Result<()> {
+    pub fn step(
+        &self,
+        d: usize,
+        step: &Step,
+        spans: &mut Spans,
+        graphs: &mut Graphs,
+    ) -> Result<()> {
         let (device, input) = (&self.devices[d], &self.inputs[d]);
         self.wait_for_copies(d)?;
         device.compute.wait_for(&input.uploaded)?;
@@ -44,9 +61,8 @@ impl Network {
             }
         }
         device.compute.record(&input.taken)?;
-        for task in &self.forward {
-            self.task(d, *task, step, spans).with_context(|| self.name(*task))?;
-        }
+        let forward = &mut graphs.forward[usize::from(step.backward)];
+        self.whole(d, forward, spans, |spans| self.tasks(d, &self.forward, step, spans))?;
         if step.backward && Arc::ptr_eq(device, self.last()) {
             let mut totals = self.totals.lock().unwrap_or_else(|e| e.into_inner());
             // SAFETY: the host reads them after it has waited for `scored`, and they live as long
@@ -54,12 +70,56 @@ impl Network {
             unsafe { device.compute.read_later(&self.loss.totals, &mut totals)? };
             device.compute.record(&self.scored)?;
         }
+        if !step.backward && Arc::ptr_eq(device, self.last()) {
+            self.kept[step.number as usize % self.kept.len()].take(device, &self.buffers)?;
+        }
         if step.backward {
-            for task in &self.backward {
-                self.task(d, *task, step, spans).with_context(|| self.name(*task))?;
-            }
+            self.whole(d, &mut graphs.backward, spans, |spans| {
+                self.tasks(d, &self.backward, step, spans)
+            })?;
         }
         Ok(())
+    }
+
+    /// Queues `work` on device `d` as a whole, where neither another GPU takes part in it nor times
+    /// are taken: both need events that the host and others know of.
+    fn whole(
+        &self,
+        d: usize,
+        graph: &mut Graph,
+        spans: &mut Spans,
+        mut work: impl FnMut(&mut Spans) -> Result<()>,
+    ) -> Result<()> {
+        if self.devices.len() > 1 || spans.are_taken() {
+            return work(spans);
+        }
+        graph.queue(&self.devices[d].compute, &mut || work(spans))
+    }
+
+    /// Queues device `d`'s share of all `tasks`. The lanes meet at both ends, and around copies
+    /// from one tower to another: those read what the other lane has written, and the gradients
+    /// that they read are written again soon.
+    fn tasks(&self, d: usize, tasks: &[Task], step: &Step, spans: &mut Spans) -> Result<()> {
+        let mut copies = None;
+        for task in tasks {
+            let copy = matches!(task, Task::Join { .. } | Task::Split { .. });
+            if copies.replace(copy) != Some(copy) {
+                self.meet(d, spans)?;
+            }
+            self.task(d, *task, step, spans).with_context(|| self.name(*task))?;
+        }
+        self.meet(d, spans)
+    }
+
+    fn meet(&self, d: usize, spans: &Spans) -> Result<()> {
+        if spans.are_taken() { Ok(()) } else { self.lanes[d].meet(&self.devices[d]) }
+    }
+
+    /// Where a tower's work on its device is queued.
+    fn stream(&self, tower: usize, spans: &Spans) -> &Stream {
+        let (d, lane) = (self.of(tower), lane(&self.plan, tower));
+        let lane = if spans.are_taken() { 0 } else { lane };
+        self.lanes[d].stream(&self.devices[d], lane)
     }
 
     /// The outputs that others copied in the last pass are about to be written again.
@@ -95,18 +155,18 @@ impl Network {
         }
     }
 
-    fn call<'a>(&'a self, layer: usize, index: usize, step: &'a Step) -> Call<'a> {
+    fn call<'a>(&'a self, layer: usize, index: usize, step: &'a Step, spans: &Spans) -> Call<'a> {
         let part = &self.plan.layers[layer].parts[index];
         let buffer = |id: usize| &self.buffers[id];
         Call {
-            stream: &self.devices[part.device].compute,
+            stream: self.stream(part.tower, spans),
             run: &step.run,
             x: buffer(part.x),
             y: buffer(part.y),
             dy: part.dy.map(buffer),
             dx: part.dx.map(buffer),
             parameters: self.parameters[layer][index].as_ref(),
-            scratch: &self.scratch[part.device],
+            scratch: &self.scratch[part.device][lane(&self.plan, part.tower)],
             saved: &self.saved[layer][index],
             loss: step.backward.then_some(&self.loss),
             input: buffer(self.plan.data[part.device]),
@@ -125,7 +185,7 @@ impl Network {
             return Ok(());
         }
         let (device, launches) = (&self.devices[d], &self.layout.parts[layer][index].launches);
-        let call = self.call(layer, index, step);
+        let call = self.call(layer, index, step, spans);
         spans.time(device, layer, Direction::Forward, || launches.forward(&call))
     }
 
@@ -142,7 +202,7 @@ impl Network {
             return Ok(());
         }
         let (device, launches) = (&self.devices[d], &self.layout.parts[layer][index].launches);
-        let call = self.call(layer, index, step);
+        let call = self.call(layer, index, step, spans);
         if self.plan.layers[layer].learns() {
             spans.time(device, layer, Direction::Weights, || launches.backward_weights(&call))?;
         }
@@ -164,10 +224,10 @@ impl Network {
         let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
         let (device, y) = (&self.devices[d], &self.buffers[source.y]);
         let work = &self.layout.parts[layer][index].sources[from].join;
-        let x = &self.buffers[part.x];
+        let (x, stream) = (&self.buffers[part.x], self.stream(part.tower, spans));
         match &self.crossings.of[layer][index][from] {
             None if part.device == d => {
-                spans.time(device, layer, Direction::Copies, || copy(device, work, y, x))
+                spans.time(device, layer, Direction::Copies, || copy(stream, work, y, x))
             }
             Some(crossing) if self.of(source.tower) == d => {
                 crossing.written.give(&self.board, &device.compute, step.number)
@@ -179,7 +239,7 @@ impl Network {
                 link.copy(y, &crossing.there, &after, &crossing.arrived)?;
                 spans.time(device, layer, Direction::Copies, || {
                     device.compute.wait_for(&crossing.arrived)?;
-                    copy(device, work, &crossing.there, x)?;
+                    copy(&device.compute, work, &crossing.there, x)?;
                     device.compute.record(&crossing.there_free)
                 })
             }
@@ -200,14 +260,14 @@ impl Network {
         let source = &parts[0].join.as_ref().expect("only joined layers are split").from[below];
         let under = &self.plan.layers[layer - 1].parts[source.part];
         let Some(dy) = under.dy.map(|id| &self.buffers[id]) else { return Ok(()) };
-        let device = &self.devices[d];
+        let (device, stream) = (&self.devices[d], self.stream(under.tower, spans));
         for (index, part) in parts.iter().enumerate() {
             let dx = &self.buffers[part.dx.context("split only where gradients go on")?];
             let launches = &self.layout.parts[layer][index].sources[below];
             let Some(crossing) = &self.crossings.of[layer][index][below] else {
                 if part.device == d {
                     spans.time(device, layer, Direction::Copies, || {
-                        copy(device, &launches.take, dx, dy)
+                        copy(stream, &launches.take, dx, dy)
                     })?;
                 }
                 continue;
@@ -215,7 +275,7 @@ impl Network {
             let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
             if part.device == d {
                 spans.time(device, layer, Direction::Copies, || {
-                    copy(device, &launches.take, dx, &crossing.there)
+                    copy(&device.compute, &launches.take, dx, &crossing.there)
                 })?;
                 back.taken.give(&self.board, &device.compute, step.number)?;
             } else if under.device == d {
@@ -226,7 +286,7 @@ impl Network {
                 let collect = launches.collect.as_ref().context("a gradient crosses unplanned")?;
                 spans.time(device, layer, Direction::Copies, || {
                     device.compute.wait_for(&back.returned)?;
-                    copy(device, collect, &back.here, dy)?;
+                    copy(&device.compute, collect, &back.here, dy)?;
                     device.compute.record(&back.here_free)
                 })?;
             }
@@ -241,31 +301,44 @@ impl Network {
         momentum: f32,
         rates: &[Option<Rates>],
         spans: &mut Spans,
+        graphs: &mut Graphs,
+    ) -> Result<()> {
+        self.whole(d, &mut graphs.update, spans, |spans| self.updates(d, momentum, rates, spans))
+    }
+
+    fn updates(
+        &self,
+        d: usize,
+        momentum: f32,
+        rates: &[Option<Rates>],
+        spans: &mut Spans,
     ) -> Result<()> {
         let device = &self.devices[d];
+        self.meet(d, spans)?;
         for (layer, rates) in rates.iter().enumerate() {
             let Some(rates) = rates else { continue };
             for (index, part) in self.plan.layers[layer].parts.iter().enumerate() {
                 let parameters = self.parameters[layer][index].as_ref();
                 let Some(parameters) = parameters.filter(|_| part.device == d) else { continue };
                 let updates = &self.layout.parts[layer][index].updates;
+                let stream = self.stream(part.tower, spans);
                 spans.time(device, layer, Direction::Update, || {
-                    update(device, parameters, updates, momentum, rates)
+                    update(stream, parameters, updates, momentum, rates)
                 })?;
             }
         }
-        Ok(())
+        self.meet(d, spans)
     }
 }
 
 /// A kernel of `towers.cu` from one buffer to another.
-fn copy(device: &Device, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
+fn copy(stream: &Stream, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
     // SAFETY: the work's constants are the sizes that the plan gave the buffers.
-    unsafe { work.run(&device.compute, |a| a.buffer(from).buffer(to)) }
+    unsafe { work.run(stream, |a| a.buffer(from).buffer(to)) }
 }
 
 fn update(
-    device: &Device,
+    stream: &Stream,
     parameters: &ParameterBuffers,
     launches: &[Launch],
     momentum: f32,
@@ -282,7 +355,7 @@ fn update(
         // SAFETY: the work's constants are the number of values of all three, and how the factors
         // lie.
         unsafe {
-            launches[index].run(&device.compute, |a| {
+            launches[index].run(stream, |a| {
                 let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);
                 a.optional(factors.as_ref().filter(|_| index == 0))
             })?;
