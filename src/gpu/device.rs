@@ -1,4 +1,4 @@
-//! A GPU: four streams (two for kernels, upload, peer copies), its memory, kernels and events.
+//! A GPU: its streams (for kernels, upload and peer copies), memory, kernels and events.
 
 use super::compile::{Compiler, Constant};
 use super::kernels::KernelSource;
@@ -11,6 +11,9 @@ use cudarc::driver::{CudaContext, CudaModule, DeviceRepr, DriverError, result};
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+
+/// Streams for kernels that a GPU has.
+pub const STREAMS: usize = 4;
 
 /// One GPU.
 pub struct Device {
@@ -27,8 +30,8 @@ pub struct Device {
     pub multiprocessors: usize,
     /// Where kernels run.
     pub compute: Stream,
-    /// Where kernels run beside those, between two points at which the streams wait for each other.
-    pub beside: Stream,
+    /// Where kernels run beside those.
+    beside: [Stream; STREAMS - 1],
     /// Where the next batch comes in.
     pub upload: Stream,
     /// Where copies to and from other GPUs run.
@@ -61,15 +64,16 @@ impl Device {
             // memory is in `Buffer`s, and streams are ordered by the events of this program.
             unsafe { context.disable_event_tracking() };
             let new = || context.new_stream();
-            let streams = [new()?, new()?, new()?, new()?];
+            let streams = [new()?, new()?, new()?];
+            let beside = [new()?, new()?, new()?];
             let capability = context.compute_capability()?;
             let multiprocessors =
                 context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-            Ok((context.name()?, capability, multiprocessors as usize, streams, context))
+            Ok((context.name()?, capability, multiprocessors as usize, streams, beside, context))
         };
-        let (name, capability, multiprocessors, streams, context) =
+        let (name, capability, multiprocessors, streams, beside, context) =
             open().map_err(|e| driver_error(e, &format!("opening GPU {index}")))?;
-        let [compute, beside, upload, peer] = streams.map(Stream::new);
+        let [compute, upload, peer] = streams.map(Stream::new);
         Ok(Device {
             context,
             compiler,
@@ -79,10 +83,15 @@ impl Device {
             capability,
             multiprocessors,
             compute,
-            beside,
+            beside: beside.map(Stream::new),
             upload,
             peer,
         })
+    }
+
+    /// One of the streams for kernels; the first is `compute`.
+    pub fn kernels(&self, index: usize) -> &Stream {
+        if index == 0 { &self.compute } else { &self.beside[index - 1] }
     }
 
     /// Free and total memory in bytes.

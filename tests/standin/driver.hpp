@@ -120,14 +120,14 @@ inline Stream* stream_of(void* handle) {
 struct Capture {
     Stream* origin;
     std::vector<std::function<int()>> calls;
-    std::map<Stream*, size_t> done;    // calls on each stream that takes part
+    std::map<Stream*, size_t> done;    // work on each stream that takes part
     std::map<Stream*, size_t> joined;  // of them those that the origin has waited for
     std::map<Event*, std::pair<Stream*, size_t>> recorded;
     bool broken = false;
 
     bool has(Stream* stream) const { return done.count(stream) > 0; }
-    int add(Stream* stream, std::function<int()> call) {
-        done[stream]++;
+    int add(Stream* stream, std::function<int()> call, bool work = false) {
+        done[stream] += work;  // records and waits are none
         calls.push_back(std::move(call));
         return SUCCESS;
     }
@@ -143,7 +143,7 @@ inline int uncaptured() {
 inline int enqueue(void* handle, std::function<int()> operation) {
     Stream* stream = stream_of(handle);
     if (capture && capture->has(stream))
-        return capture->add(stream, [=] { return enqueue(handle, operation); });
+        return capture->add(stream, [=] { return enqueue(handle, operation); }, true);
     stream->device = handle ? stream->device : current->device;
     if (context_of(stream->device).error) return context_of(stream->device).error;
     stream->queue.push_back(std::move(operation));

@@ -34,8 +34,8 @@ API cuStreamEndCapture(void* stream, Graph** out) {
     delete capture;
     capture = nullptr;
     if (ended.broken) return CAPTURE_INVALIDATED;
-    for (auto& [own, calls] : ended.done) {
-        if (own != ended.origin && ended.joined[own] != calls) return CAPTURE_UNJOINED;
+    for (auto& [own, work] : ended.done) {
+        if (own != ended.origin && ended.joined[own] != work) return CAPTURE_UNJOINED;
     }
     *out = new Graph{std::move(ended.calls), ended.origin};
     return SUCCESS;

@@ -29,7 +29,7 @@ API cuEventRecord(Event* event, void* handle) {
     Guard guard(lock);
     Stream* stream = stream_of(handle);
     if (capture && capture->has(stream)) {
-        capture->recorded[event] = {stream, capture->done[stream] + 1};
+        capture->recorded[event] = {stream, capture->done[stream]};
         return capture->add(stream, [=] { return cuEventRecord(event, stream); });
     }
     int result = enqueue(stream, [=] {

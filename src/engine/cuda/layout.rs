@@ -1,7 +1,8 @@
 //! All that a network needs on each GPU, before any of it is taken: kernels, buffers, what crosses.
 
 use super::kept::Kept;
-use super::lanes::{LANES, lane};
+use super::lanes::stream;
+use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::kernel_source;
@@ -25,8 +26,8 @@ pub struct Layout {
     pub inputs: Vec<Launch>,
     /// `[layer][part]`
     pub parts: Vec<Vec<PartLayout>>,
-    /// For each device and each of its lanes, values of scratch space.
-    pub scratch: Vec<[usize; LANES]>,
+    /// For each device and each of its streams for kernels, values of scratch space.
+    pub scratch: Vec<[usize; STREAMS]>,
 }
 
 /// How a buffer of activations or gradients is stored.
@@ -74,7 +75,7 @@ impl Layout {
         let masked: Vec<bool> = (0..plan.layers.len()).map(|l| is_masked(plan, l)).collect();
         let stored_channels = stored_channels(plan);
         let buffers = stored(plan, stored_channels);
-        let mut scratch = vec![[0; LANES]; plan.data.len()];
+        let mut scratch = vec![[0; STREAMS]; plan.data.len()];
         let mut parts = Vec::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             let mut of_layer = Vec::new();
@@ -91,8 +92,10 @@ impl Layout {
                 };
                 let launches =
                     part.layer.cuda(&context).with_context(|| format!("layer {}", layer.name))?;
-                let most = &mut scratch[part.device][lane(plan, part.tower)];
-                *most = launches.scratch().max(*most);
+                for behind in [false, true] {
+                    let most = &mut scratch[part.device][stream(plan, part.tower, behind)];
+                    *most = launches.scratch(behind).max(*most);
+                }
                 let factors = launches.factors();
                 of_layer.push(PartLayout {
                     launches,

@@ -2,7 +2,7 @@
 
 use super::crossing::Crossings;
 use super::kept::{self, Kept};
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Behind, Lanes};
 use super::layout::{Layout, Stored, sizes};
 use super::signal::Board;
 use crate::gpu::device::Device;
@@ -24,10 +24,12 @@ pub struct Network {
     pub buffers: Vec<Buffer<u8>>,
     /// For each device, where the next batch comes in and what it is centred on.
     pub inputs: Vec<Input>,
-    /// For each device and lane, what its layers share.
-    pub scratch: Vec<[Buffer<f32>; LANES]>,
+    /// For each device and each of its streams for kernels, what its layers share.
+    pub scratch: Vec<Vec<Buffer<f32>>>,
     /// Of each device.
     pub lanes: Vec<Lanes>,
+    /// `[layer][part]`
+    pub behind: Vec<Vec<Option<Behind>>>,
     /// `[layer][part]`
     pub saved: Vec<Vec<Buffer<u8>>>,
     /// `[layer][part]`
@@ -67,10 +69,13 @@ impl Network {
         let buffers = buffers.map(buffer).collect::<Result<_>>()?;
         let inputs = devices.iter().map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
         let scratch = devices.iter().zip(&layout.scratch);
-        let scratch = scratch.map(|(device, &[a, b])| Ok([device.buffer(a)?, device.buffer(b)?]));
+        let scratch =
+            scratch.map(|(device, all)| all.iter().map(|&values| device.buffer(values)).collect());
         let scratch = scratch.collect::<Result<_>>()?;
         let lanes = devices.iter().enumerate().map(|(d, device)| Lanes::new(&plan, d, device));
         let lanes = lanes.collect::<Result<_>>()?;
+        let behind = plan.layers.iter().map(|layer| Behind::new(layer, &devices));
+        let behind = behind.collect::<Result<_>>()?;
 
         let (mut saved, mut parameters) = (Vec::new(), Vec::new());
         for (layer, layouts) in plan.layers.iter().zip(&layout.parts) {
@@ -105,6 +110,7 @@ impl Network {
             inputs,
             scratch,
             lanes,
+            behind,
             saved,
             parameters,
             crossings,

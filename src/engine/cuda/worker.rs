@@ -2,8 +2,8 @@
 
 use super::network::Network;
 use super::profile::Spans;
-use super::tasks::{Graphs, Step};
-use crate::engine::{LayerTime, Rates};
+use super::step::{Graphs, Step, Update};
+use crate::engine::LayerTime;
 use anyhow::{Context, Result, anyhow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 #[derive(Clone)]
 pub enum Order {
     Step(Step),
-    Update(f32, Arc<Vec<Option<Rates>>>),
+    Update(Arc<Update>),
     /// Take times from now on.
     Profile,
     /// Hand the times back.
@@ -94,8 +94,8 @@ fn carry_out(
     let on_gpu = || format!("on GPU {}", network.devices[d].index);
     match order {
         Order::Step(step) => network.step(d, &step, spans, graphs).with_context(on_gpu)?,
-        Order::Update(momentum, rates) => {
-            network.update(d, momentum, &rates, spans, graphs).with_context(on_gpu)?;
+        Order::Update(constants) => {
+            network.update(d, &constants, spans, graphs).with_context(on_gpu)?;
         }
         Order::Profile => spans.begin(network.plan.layers.len()),
         Order::Times => return spans.read(),
