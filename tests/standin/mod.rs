@@ -18,7 +18,10 @@ const CHILD: &str = "STANDIN_CHILD";
 
 /// The stand-in's libraries and the files that each is compiled from.
 const LIBRARIES: [(&str, &[&str]); 2] = [
-    ("libcuda.so.1", &["devices.cpp", "copies.cpp", "launches.cpp", "streams.cpp"]),
+    (
+        "libcuda.so.1",
+        &["devices.cpp", "copies.cpp", "launches.cpp", "streams.cpp", "races.cpp", "waits.cpp"],
+    ),
     ("libnvrtc.so.12", &["nvrtc.cpp"]),
 ];
 
@@ -191,12 +194,13 @@ pub struct Counters {
     pub local_copies: u64,
     pub local_bytes: u64,
     pub host_waits: u64,
+    pub peer_touched: u64,
 }
 
 /// Reads the counters; only inside [`run`].
 pub fn counters() -> Counters {
     let mut counters = Counters::default();
-    // SAFETY: the stand-in is loaded, and its function writes ten 64-bit numbers.
+    // SAFETY: the stand-in is loaded, and its function writes eleven 64-bit numbers.
     unsafe {
         let library = libloading::Library::new("libcuda.so.1").unwrap();
         let read: libloading::Symbol<unsafe extern "C" fn(*mut Counters)> =
@@ -223,6 +227,9 @@ pub const COUNTING: [(&str, &str); 2] = [
     ("STANDIN_CXXFLAGS", " -fsanitize=thread -fno-exceptions -nodefaultlibs -lc -lm"),
     ("STANDIN_SAMPLE", "1"),
 ];
+
+/// The switches that make work which nothing puts in order an error, accesses of kernels included.
+pub const RACES: [(&str, &str); 2] = [COUNTING[0], ("STANDIN_RACES", "1")];
 
 /// What was counted since the last call; only inside [`run`] with [`COUNTING`].
 pub fn accesses() -> Accesses {
