@@ -6,8 +6,8 @@ use crate::standin::{self, RACES};
 use serde_json::Value;
 use std::process::Output;
 
-/// Four steps and an evaluation.
-const TRAIN: &str = "train --config net.toml --set train.batch=8 --set train.epochs=1 --device";
+/// Two steps and an evaluation.
+const TRAIN: &str = "train --config net.toml --set train.batch=15 --set train.epochs=1 --device";
 
 struct Gpus {
     world: World,
@@ -61,14 +61,8 @@ fn nothing_races() {
     gpus.ok("eval direct/best.safetensors --ten-crop --device cuda:0,1", &[]);
 }
 
-/// One wait of a program, of those that put something in order.
-struct Wait {
-    what: String,
-    by_host: bool,
-    race: String,
-}
-
-/// Without any one of the waits of one stream for another there is a race.
+/// Without any one of the waits of one stream for another, and without all that come behind each
+/// other, there is a race; but for those where the work comes after all the same.
 #[test]
 fn each_wait_is_needed() {
     let Some(gpus) = Gpus::new("engine::each_wait_is_needed") else { return };
@@ -76,30 +70,16 @@ fn each_wait_is_needed() {
         let file = gpus.world.path(&format!("{run}.json"));
         let switches = [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap())];
         gpus.ok(&format!("{TRAIN} cuda:0,1 --run {run}"), &switches);
-        let text = gpus.world.text(&format!("{run}.json"));
-        let waits: Vec<Wait> = text.lines().map(wait).collect();
-        for wait in &waits {
-            println!("{run}: {}: {}", wait.what, wait.race);
+        let mut needed = 0;
+        for line in gpus.world.text(&format!("{run}.json")).lines() {
+            let wait: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            println!("{run}: {line}");
+            let race = wait["race"].as_str().unwrap();
+            assert!(race.starts_with("race: "), "{run}, not needed: {line}");
+            needed += 1;
         }
-        let streams: Vec<&Wait> = waits.iter().filter(|wait| !wait.by_host).collect();
-        assert!(streams.len() > 40, "{} waits", streams.len());
-        for wait in streams {
-            assert!(wait.race.contains("race: "), "not needed: {}", wait.what);
-        }
+        assert!(needed > 50, "{run}: {needed} waits");
     }
-}
-
-fn wait(line: &str) -> Wait {
-    let json: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    let text = |key: &str| json[key].as_str().unwrap().to_string();
-    let what = format!(
-        "{} waits {} behind {}, before {}",
-        text("waits"),
-        text("for"),
-        text("behind"),
-        text("before")
-    );
-    Wait { what, by_host: text("waits") == "by the host", race: text("race") }
 }
 
 /// Planted: the program runs without one of its waits.

@@ -86,7 +86,7 @@ API cuMemFree_v2(uint64_t p) {
     std::string wrong;
     if (auto found = memory.buffers.find(pointer(p)); found != memory.buffers.end()) {
         wrong = still_queued(found->second);
-        std::string raced = races.give_back(pointer(p), found->second.bytes, numbers(*current));
+        std::string raced = races.give_back(found->second, numbers(*current));
         if (wrong.empty()) wrong = raced;
     }
     std::string behind = memory.give_back(pointer(p));

@@ -17,6 +17,9 @@ struct Clock {
 
     uint32_t of(size_t stream) const { return stream < done.size() ? done[stream] : 0; }
 
+    /// Whether it knows all that the other knows.
+    bool covers(const Clock& other) const { return !Clock(*this).join(other); }
+
     void tick(size_t stream) {
         if (done.size() <= stream) done.resize(stream + 1);
         done[stream]++;
@@ -40,7 +43,6 @@ struct Call {
     enum Kind { WORK, RECORD, WAIT, HOST_WAITS_FOR_STREAM, HOST_WAITS_FOR_EVENT } kind;
     uint32_t stream;      // that works, records or waits, or is waited for by the host
     uint32_t record = 0;  // which of all records is waited for
-    bool orders = false;  // anything that was not in order before
 };
 
 /// The clocks that a sequence of calls makes.
@@ -62,7 +64,9 @@ struct Order {
             case Call::RECORD:
                 own.join(Clock(host));
                 return records.push_back(own), true;
-            case Call::WAIT: return own.join(records[call.record]);
+            case Call::WAIT:
+                own.join(Clock(host));
+                return own.join(records[call.record]);
             case Call::HOST_WAITS_FOR_STREAM: return host.join(Clock(own));
             case Call::HOST_WAITS_FOR_EVENT: return host.join(records[call.record]);
         }

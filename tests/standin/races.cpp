@@ -28,7 +28,11 @@ std::string Races::sentence(const Conflict& other, uint32_t work, bool write) co
     const char* first = reinterpret_cast<const char*>(other.begin);
     uintptr_t base = 0;
     const char *gap, *gap_end;
-    if (const Buffer* b = memory.holding(first, &gap, &gap_end)) {
+    const Buffer* b = memory.holding(first, &gap, &gap_end);
+    auto gone = freed.upper_bound(other.begin);
+    if (!b && gone != freed.begin() && first < std::prev(gone)->second.end())
+        b = &std::prev(gone)->second;
+    if (b) {
         base = number(b->begin);
         where = "of a buffer of " + std::to_string(b->bytes) + " bytes on device " +
                 std::to_string(b->device);
@@ -63,18 +67,21 @@ std::string Races::access(uint32_t work, const void* p, size_t bytes, bool write
     return conflict.work == NOBODY ? "" : sentence(conflict, work, write);
 }
 
-std::string Races::give_back(const void* p, size_t bytes, const std::vector<uint32_t>& waits_for) {
+std::string Races::give_back(const Buffer& buffer, const std::vector<uint32_t>& waits_for) {
     if (!on) return "";
-    uintptr_t begin = number(p), end = begin + bytes;
+    uintptr_t begin = number(buffer.begin), end = begin + buffer.bytes;
     Clock known = order.streams[0];
     for (uint32_t stream : waits_for) {
         if (stream < order.streams.size()) known.join(order.streams[stream]);
     }
     Conflict other = shadow.unfinished(order, known, begin, end);
     shadow.forget(begin, end);
-    if (keeps) accesses.push_back({NOBODY, begin, end, true});
+    if (keeps) {
+        accesses.push_back({NOBODY, begin, end, true});
+        freed[begin] = buffer;
+    }
     if (other.work == NOBODY) return "";
-    return "race: a buffer of " + std::to_string(bytes) + " bytes is given back, which " +
+    return "race: a buffer of " + std::to_string(buffer.bytes) + " bytes is given back, which " +
            name(other.work) + (other.wrote ? " writes" : " reads") +
            ", and nothing has waited for that";
 }

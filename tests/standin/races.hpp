@@ -2,8 +2,8 @@
 // (order.hpp) against what each of them accesses (shadow.hpp). Kernels tell what they access where
 // they are compiled with -fsanitize=thread (blocks.hpp).
 //
-// With STANDIN_WAITS=file it says there, for each wait that put anything in order, which race there
-// would be without it: the calls are gone through again without that one.
+// With STANDIN_WAITS=file it says there which race there would be without each of the waits
+// (waits.cpp).
 #pragma once
 #include "memory.hpp"
 #include "shadow.hpp"
@@ -33,6 +33,7 @@ struct Races {
     std::vector<std::string> works;  // parallel to the order's
     std::vector<Call> calls;
     std::vector<Access> accesses;
+    std::map<uintptr_t, Buffer> freed;  // for sentences about them
     std::vector<std::weak_ptr<Source>> sources;
     std::map<std::pair<uintptr_t, uintptr_t>, uint64_t> sums;  // of host memory copied before
 
@@ -44,9 +45,9 @@ struct Races {
     }
 
     /// The number of the call's work or record.
-    uint32_t call(Call call) {
+    uint32_t call(const Call& call) {
         if (!on) return 0;
-        call.orders = order.apply(call);
+        order.apply(call);
         if (keeps) calls.push_back(call);
         return (call.kind == Call::WORK ? order.works.size() : order.records.size()) - 1;
     }
@@ -56,14 +57,16 @@ struct Races {
     }
     /// Whether such a wait would put anything in order.
     bool would_order(uint32_t stream, uint32_t record) const {
-        return Clock(order.streams[stream]).join(order.records[record]);
+        Clock known = order.streams[stream];
+        known.join(order.streams[0]);
+        return known.join(order.records[record]);
     }
 
     /// Work `work` accesses these bytes now; "" or a sentence.
     std::string access(uint32_t work, const void* p, size_t bytes, bool write);
 
     /// Memory is given back, and the driver waits for the work of these streams first.
-    std::string give_back(const void* p, size_t bytes, const std::vector<uint32_t>& waits_for);
+    std::string give_back(const Buffer& buffer, const std::vector<uint32_t>& waits_for);
 
     /// A copy from this host memory is queued. Where the memory is not what it was at the last such
     /// copy, the host has changed it, and should have waited first.
@@ -76,7 +79,7 @@ struct Races {
     }
     std::string sentence(const Conflict& other, uint32_t work, bool write) const;
     void write_waits(const char* path) const;
-    std::string without(size_t call) const;
+    std::string without(const std::vector<size_t>& calls, uint32_t before, bool* needless) const;
 };
 inline Races races;
 
