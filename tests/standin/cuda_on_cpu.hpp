@@ -19,7 +19,8 @@ struct Runtime {
     dim3 threads, blocks;
     void (*barrier)();
     uint32_t (*shuffle)(uint32_t value, unsigned source_lane);
-    void (*access)(const void* address, unsigned size, const void* place);
+    void (*access)(const void* address, unsigned size, const void* place, bool write);
+    void (*copy)(void* shared, unsigned size, bool begins);
 };
 
 /// One `__global__` function: its name and how to call it from cuLaunchKernel's parameter list.
@@ -30,6 +31,7 @@ struct Kernel {
     const size_t* sizes;  // bytes of each parameter
     size_t count;
     Kernel* next;
+    unsigned most_threads;  // of a block, by its launch bounds
 };
 
 }  // namespace standin
@@ -61,13 +63,18 @@ template <class... Types> struct Register {
         spread(reinterpret_cast<void (*)(Types...)>(function), p,
                typename Count<sizeof...(Types)>::type());
     }
-    Register(const char* name, void (*function)(Types...))
+    Register(const char* name, void (*function)(Types...), unsigned most_threads)
         : kernel{name, call, reinterpret_cast<void (*)()>(function), sizes, sizeof...(Types),
-                 standin_kernels} {
+                 standin_kernels, most_threads} {
         standin_kernels = &kernel;
     }
 };
-template <class... Types> Register(const char*, void (*)(Types...)) -> Register<Types...>;
+template <class... Types>
+Register(const char*, void (*)(Types...), unsigned) -> Register<Types...>;
+/// Of `__launch_bounds__`: the threads of a block.
+template <class... Rest> constexpr unsigned first_bound(unsigned threads, Rest...) {
+    return threads;
+}
 
 template <class T> T shuffle(T value, unsigned lane) {
     static_assert(sizeof(T) == 4, "the stand-in shuffles 32-bit values");
@@ -85,15 +92,18 @@ inline unsigned lane() {
 }  // namespace standin
 
 #ifdef __SANITIZE_THREAD__
-// The compiler calls these at every access. Instead of finding races they count (accesses.hpp).
-#define STANDIN_HOOK(name, size)                                                        \
+// The compiler calls these at every access. They count (accesses.hpp), or find races of threads on
+// a GPU (blocks.hpp).
+#define STANDIN_HOOK(name, size, write)                                                 \
     extern "C" __attribute__((no_sanitize("thread"))) void __tsan_##name(const void* p) { \
         if (standin_runtime) /* not yet while the object is loaded */                   \
-            standin_runtime->access(p, size, __builtin_return_address(0));              \
+            standin_runtime->access(p, size, __builtin_return_address(0), write);       \
     }
-STANDIN_HOOK(read1, 1) STANDIN_HOOK(read2, 2) STANDIN_HOOK(read4, 4) STANDIN_HOOK(read8, 8)
-STANDIN_HOOK(read16, 16) STANDIN_HOOK(write1, 1) STANDIN_HOOK(write2, 2) STANDIN_HOOK(write4, 4)
-STANDIN_HOOK(write8, 8) STANDIN_HOOK(write16, 16)
+#define STANDIN_HOOKS(size)                                                       \
+    STANDIN_HOOK(read##size, size, false) STANDIN_HOOK(write##size, size, true)   \
+    STANDIN_HOOK(unaligned_read##size, size, false)                               \
+    STANDIN_HOOK(unaligned_write##size, size, true)
+STANDIN_HOOKS(1) STANDIN_HOOKS(2) STANDIN_HOOKS(4) STANDIN_HOOKS(8) STANDIN_HOOKS(16)
 extern "C" {
 void __tsan_init() {}
 void __tsan_func_entry(void*) {}
@@ -157,6 +167,8 @@ template <class T> T __shfl_down_sync(unsigned, T value, unsigned delta) {
 template <class T> T __shfl_sync(unsigned, T value, int source) {
     return standin::shuffle(value, source % 32);
 }
+
+inline void __syncwarp(unsigned = 0xffffffffu) { standin::shuffle(0u, standin::lane()); }
 
 #define STANDIN  // what is written in PTX has a C++ form here
 namespace standin {
@@ -273,6 +285,7 @@ inline void copy_later(void* shared, const void* global, bool exists) {
     if (reinterpret_cast<uintptr_t>(shared) % 16 || c.copies - c.done == c.MOST) __builtin_trap();
     if (reinterpret_cast<uintptr_t>(global) % 16) __builtin_trap();
     c.copy[c.copies++ % c.MOST] = {shared, global, exists};
+    standin_runtime->copy(shared, 16, true);
 }
 inline void commit_copies() {
     Copies& c = own_copies();
@@ -283,6 +296,7 @@ template <int PENDING> void wait_for_copies() {
     for (; c.groups - c.groups_done > PENDING; c.groups_done++) {
         for (unsigned end = c.group[c.groups_done % c.MOST]; c.done != end; c.done++) {
             auto copy = c.copy[c.done % c.MOST];
+            standin_runtime->copy(copy.to, 16, false);
             // What does not exist is read all the same, and left: where accesses are counted a
             // warp's requests then stay together.
             standin_vector4 values = *static_cast<const standin_vector4*>(copy.from);

@@ -8,6 +8,7 @@ namespace {
 
 struct AtExit {
     ~AtExit() {
+        if (const char* waits = getenv("STANDIN_WAITS")) races.write_waits(waits);
         const char* path = getenv("STANDIN_COUNTERS");
         FILE* file = path ? fopen(path, "w") : nullptr;
         if (!file) return;
@@ -16,17 +17,17 @@ struct AtExit {
                 "{\"launches\":%zu,\"uploads\":%zu,\"upload_bytes\":%zu,\"downloads\":%zu,"
                 "\"download_bytes\":%zu,\"peer_copies\":%zu,\"peer_bytes\":%zu,"
                 "\"local_copies\":%zu,\"local_bytes\":%zu,\"host_waits\":%zu,"
-                "\"graphs\":%zu,\"graph_launches\":%zu}\n",
+                "\"graphs\":%zu,\"graph_launches\":%zu,\"peer_touched\":%zu}\n",
                 c.launches, c.uploads, c.upload_bytes, c.downloads, c.download_bytes,
                 c.peer_copies, c.peer_bytes, c.local_copies, c.local_bytes, c.host_waits, c.graphs,
-                c.graph_launches);
+                c.graph_launches, c.peer_touched);
         fclose(file);
     }
 } at_exit;
 
 }  // namespace
 
-/// For tests in the same process: the twelve counters in the order of `Counters`.
+/// For tests in the same process: the thirteen counters in the order of `Counters`.
 extern "C" void standin_counters(uint64_t* out) {
     Guard guard(lock);
     memcpy(out, &counters, sizeof counters);
@@ -74,9 +75,15 @@ API cuDeviceCanAccessPeer(int* can, int a, int b) {
     if (int code = setting("STANDIN_PEER_QUERY", 0)) return code;
     return *can = a != b && setting("STANDIN_PEER", 1), SUCCESS;
 }
-API cuCtxEnablePeerAccess(Context*, unsigned) {
+API cuCtxEnablePeerAccess(Context* peer, unsigned flags) {
+    Guard guard(lock);
     if (int code = setting("STANDIN_PEER_ENABLE", 0)) return code;
-    return setting("STANDIN_PEER", 1) ? SUCCESS : PEER_UNSUPPORTED;
+    if (flags) return INVALID_VALUE;
+    if (!current || !peer || peer == current) return INVALID_CONTEXT;
+    if (!setting("STANDIN_PEER", 1)) return PEER_UNSUPPORTED;
+    bool& reaches = current->reaches[peer->device];
+    if (reaches) return PEER_ALREADY_ENABLED;
+    return reaches = true, SUCCESS;  // this way only
 }
 API cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
     Guard guard(lock);
@@ -95,6 +102,11 @@ API cuCtxGetCurrent(Context** out) { return *out = current, SUCCESS; }
 API cuCtxSetCurrent(Context* context) { return current = context, SUCCESS; }
 API cuCtxSynchronize() {
     Guard guard(lock);
+    if (!current) return INVALID_CONTEXT;
     counters.host_waits++;
-    return force_all(*current);
+    int result = force_all(*current);
+    races.call({Call::HOST_WAITS_FOR_STREAM, current->standard.number});
+    for (Stream* stream : current->streams)
+        races.call({Call::HOST_WAITS_FOR_STREAM, stream->number});
+    return result;
 }

@@ -19,6 +19,11 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     }
     std::string what = "an access outside of any buffer (or not aligned to its size)";
     if (const Buffer* b = memory.near(address)) {
+        bool foreign = b->device != memory.open_device && address >= b->begin && address < b->end();
+        if (foreign && context_of(memory.open_device).reaches[b->device]) {
+            counters.peer_touched++;
+            return memory.lend(*b);  // and the access is tried again
+        }
         if (b->device != memory.open_device)
             what = "a pointer of device " + std::to_string(b->device) + " is used on device " +
                    std::to_string(memory.open_device);
@@ -67,7 +72,8 @@ int run_kernel(int device, const Function& function, dim3 blocks, dim3 threads,
     memory.open(device);
     std::string wrong;
     machine.inside = true;
-    machine.is_global = [](const char* p) { return memory.near(p) != nullptr; };
+    machine.memory = &memory;
+    machine.races = races.on;
     volatile int result = SUCCESS;  // it outlives the jump out of a fault
     if (sigsetjmp(machine.escape, 1) == 0) {
         static Runtime** table;
@@ -78,6 +84,11 @@ int run_kernel(int device, const Function& function, dim3 blocks, dim3 threads,
         if (!wrong.empty()) {
             report(wrong);
             result = LAUNCH_FAILED;
+        }
+        if (races.on && wrong.empty()) {
+            machine.blocks.intervals([&](char* begin, char* end, bool write) {
+                if (result == SUCCESS) result = access(begin, end - begin, write);
+            });
         }
     } else {
         result = ILLEGAL_ADDRESS;
@@ -95,6 +106,8 @@ extern "C" void standin_accesses(uint64_t* out) {
     memcpy(out, &machine.accesses.totals, sizeof machine.accesses.totals);
     machine.accesses.totals = {};
 }
+
+void standin::forget_cells(char* buffer) { machine.blocks.forget(buffer); }
 
 API cuModuleLoadData(Module** out, const char* image) {
     Guard guard(lock);
@@ -129,13 +142,24 @@ API cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, un
                    void** parameters, void**) {
     Guard guard(lock);
     unsigned threads = bx * by * bz;
+    if (!current) return INVALID_CONTEXT;
+    if (threads > function->kernel->most_threads)
+        return report("kernel " + std::string(function->kernel->name) + " is launched with " +
+                      std::to_string(threads) + " threads a block, and its launch bounds are " +
+                      std::to_string(function->kernel->most_threads), INVALID_VALUE);
     if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || threads == 0 ||
-        threads > 1024 || dynamic_shared > function->most_shared)
+        threads > 1024)
         return INVALID_VALUE;
+    if (dynamic_shared > function->most_shared)
+        return report("kernel " + std::string(function->kernel->name) + " asks for " +
+                      std::to_string(dynamic_shared) + " bytes of shared memory, and " +
+                      std::to_string(function->most_shared) + " are allowed", INVALID_VALUE);
     // What a kernel takes as its own here, it has to ask for on a GPU.
     size_t own = function->module->shared_end - function->module->shared;
     if (own > (48 << 10) && dynamic_shared < own) return INVALID_VALUE;
-    if (function->module->device != current->device) return INVALID_HANDLE;
+    int own_device = function->module->device;
+    if (own_device != current->device || own_device != stream_of(stream)->device)
+        return report("a kernel is launched on a stream of another context", INVALID_HANDLE);
     if (!strcmp(text_setting("STANDIN_FAIL_LAUNCH", ""), function->kernel->name))
         return LAUNCH_FAILED;
     std::vector<std::vector<char>> values;
@@ -144,7 +168,13 @@ API cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, un
         values.emplace_back(p, p + function->kernel->sizes[i]);
     }
     int device = current->device;
-    return enqueue(stream, [=, values = std::move(values)] {
+    std::vector<uint64_t> addresses;
+    for (auto& value : values) {
+        if (value.size() != 8) continue;
+        memcpy(&addresses.emplace_back(), value.data(), 8);
+    }
+    std::string name = "kernel " + std::string(function->kernel->name);
+    return enqueue(stream, name, addresses, [=, values = std::move(values)] {
         counters.launches++;
         return run_kernel(device, *function, {gx, gy, gz}, {bx, by, bz}, values);
     });

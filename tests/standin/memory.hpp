@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 #include <sys/mman.h>
+#include <vector>
 
 namespace standin {
 
@@ -27,6 +28,14 @@ struct Memory {
     std::map<char*, Buffer> buffers;
     int open_device = -1;
     size_t used[16] = {};
+    std::vector<char*> lent;  // buffers of other devices that are open, too
+
+    /// What a buffer takes of a device's memory: large ones whole pieces of 2 MiB. (Small ones share
+    /// such pieces on a GPU; here they take what they are.)
+    static size_t taken(size_t bytes) {
+        constexpr size_t PIECE = 2 << 20;
+        return bytes < PIECE / 2 ? bytes : (bytes + PIECE - 1) / PIECE * PIECE;
+    }
 
     void protect(const Buffer& b, bool open) {
         mprotect(b.pages + PAGE, b.page_bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE);
@@ -35,11 +44,21 @@ struct Memory {
     /// Makes the buffers of `device` usable and all others a fault.
     void open(int device) {
         if (device == open_device) return;
+        for (char* begin : lent) {
+            if (auto b = buffers.find(begin); b != buffers.end()) protect(b->second, false);
+        }
+        lent.clear();
         for (auto& [_, buffer] : buffers) {
             if (buffer.device == device || buffer.device == open_device)
                 protect(buffer, buffer.device == device);
         }
         open_device = device;
+    }
+
+    /// Opens one buffer more, until another device's are opened.
+    void lend(const Buffer& buffer) {
+        protect(buffer, true);
+        lent.push_back(buffer.begin);
     }
 
     char* take(int device, size_t bytes) {
@@ -58,7 +77,7 @@ struct Memory {
         memset(buffer.begin, 0xff, bytes);
         memset(buffer.end(), SLACK, padded - bytes);
         buffers[buffer.begin] = buffer;
-        used[device] += bytes;
+        used[device] += taken(bytes);
         return buffer.begin;
     }
 
@@ -69,7 +88,7 @@ struct Memory {
         Buffer buffer = found->second;
         std::string wrong = slack(buffer);
         munmap(buffer.pages, buffer.page_bytes + 2 * PAGE);
-        used[buffer.device] -= buffer.bytes;
+        used[buffer.device] -= taken(buffer.bytes);
         buffers.erase(found);
         return wrong;
     }
@@ -84,12 +103,30 @@ struct Memory {
         return "";
     }
 
+    /// The buffer that holds `p`, or nullptr and the gap between buffers where it lies.
+    const Buffer* holding(const char* p, const char** gap, const char** gap_end) const {
+        auto next = buffers.upper_bound(const_cast<char*>(p));
+        const char* before = nullptr;
+        if (next != buffers.begin()) {
+            const Buffer& buffer = std::prev(next)->second;
+            if (p < buffer.end()) return &buffer;
+            before = buffer.end();
+        }
+        *gap = before;
+        *gap_end = next == buffers.end() ? reinterpret_cast<char*>(UINTPTR_MAX) : next->first;
+        return nullptr;
+    }
+
     /// The buffer that holds or lies next to `address`, or nullptr.
     const Buffer* near(const char* address) {
-        for (auto& [_, b] : buffers) {
-            if (address >= b.pages && address < b.pages + b.page_bytes + 2 * PAGE) return &b;
-        }
-        return nullptr;
+        auto found = buffers.upper_bound(const_cast<char*>(address));
+        auto around = [&](const Buffer& b) {
+            return address >= b.pages && address < b.pages + b.page_bytes + 2 * PAGE;
+        };
+        if (found != buffers.end() && around(found->second)) return &found->second;
+        if (found == buffers.begin()) return nullptr;
+        const Buffer& before = std::prev(found)->second;
+        return around(before) ? &before : nullptr;
     }
 
     /// What is wrong with `[p, p + bytes)` as memory of `device`, or "".

@@ -18,7 +18,18 @@ const CHILD: &str = "STANDIN_CHILD";
 
 /// The stand-in's libraries and the files and constants that each is compiled from.
 const LIBRARIES: [(&str, &[&str]); 3] = [
-    ("libcuda.so.1", &["devices.cpp", "copies.cpp", "launches.cpp", "streams.cpp", "graphs.cpp"]),
+    (
+        "libcuda.so.1",
+        &[
+            "devices.cpp",
+            "copies.cpp",
+            "launches.cpp",
+            "streams.cpp",
+            "graphs.cpp",
+            "races.cpp",
+            "waits.cpp",
+        ],
+    ),
     ("libnvrtc.so.12", &["nvrtc.cpp"]),
     ("libnvrtc.so.13", &["nvrtc.cpp", "-DMAJOR=13"]),
 ];
@@ -197,12 +208,13 @@ pub struct Counters {
     pub host_waits: u64,
     pub graphs: u64,
     pub graph_launches: u64,
+    pub peer_touched: u64,
 }
 
 /// Reads the counters; only inside [`run`].
 pub fn counters() -> Counters {
     let mut counters = Counters::default();
-    // SAFETY: the stand-in is loaded, and its function writes twelve 64-bit numbers.
+    // SAFETY: the stand-in is loaded, and its function writes thirteen 64-bit numbers.
     unsafe {
         let library = libloading::Library::new("libcuda.so.1").unwrap();
         let read: libloading::Symbol<unsafe extern "C" fn(*mut Counters)> =
@@ -229,6 +241,9 @@ pub const COUNTING: [(&str, &str); 2] = [
     ("STANDIN_CXXFLAGS", " -fsanitize=thread -fno-exceptions -nodefaultlibs -lc -lm"),
     ("STANDIN_SAMPLE", "1"),
 ];
+
+/// The switches that make work which nothing puts in order an error, accesses of kernels included.
+pub const RACES: [(&str, &str); 2] = [COUNTING[0], ("STANDIN_RACES", "1")];
 
 /// What was counted since the last call; only inside [`run`] with [`COUNTING`].
 pub fn accesses() -> Accesses {

@@ -28,25 +28,32 @@ std::string read(const std::string& path) {
     return text.str();
 }
 
-/// The names of the `__global__` functions, in order.
-std::vector<std::string> kernel_names(const std::string& source) {
-    std::vector<std::string> names;
+struct Found {
+    std::string name, bounds;  // bounds: "256, 2", or "" where there are none
+};
+
+/// The `__global__` functions, in order.
+std::vector<Found> kernels(const std::string& source) {
+    std::vector<Found> all;
     for (size_t at = 0; (at = source.find("extern \"C\" __global__", at)) != std::string::npos;) {
+        Found found;
         size_t begin = source.find("void", at) + 4;
         size_t bounds = source.find("__launch_bounds__", begin), end = source.find('(', begin);
         if (bounds < end) {  // skip its parentheses
+            size_t open = end;
             int depth = 0;
             do depth += source[end] == '(' ? 1 : source[end] == ')' ? -1 : 0;
             while (++end, depth);
+            found.bounds = source.substr(open + 1, end - open - 2);
             begin = end;
             end = source.find('(', begin);
         }
-        std::string name = source.substr(begin, end - begin);
-        name.erase(0, name.find_first_not_of(" \n"));
-        names.push_back(name);
+        found.name = source.substr(begin, end - begin);
+        found.name.erase(0, found.name.find_first_not_of(" \n"));
+        all.push_back(found);
         at = end;
     }
-    return names;
+    return all;
 }
 
 /// "test.cu:2:14: error: …" as NVRTC writes it: "test.cu(2): error: …".
@@ -101,8 +108,10 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
     }
     std::string text = "#include \"cuda_on_cpu.hpp\"\n#line 1 \"" + program->name + "\"\n" +
                        program->source;
-    for (const std::string& name : kernel_names(program->source)) {
-        text += "\nstatic standin::Register register_" + name + "(\"" + name + "\", " + name + ");";
+    for (const auto& [name, bounds] : kernels(program->source)) {
+        std::string most = bounds.empty() ? "1024" : "standin::first_bound(" + bounds + ")";
+        text += "\nstatic standin::Register register_" + name + "(\"" + name + "\", " + name + ", " +
+                most + ");";
     }
     std::string all = text + flags + read(STANDIN_FOLDER "/cuda_on_cpu.hpp");
     for (auto& header : program->headers) all += header.first + header.second;

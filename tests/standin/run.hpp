@@ -7,6 +7,7 @@
 #pragma once
 #define STANDIN_HOST
 #include "accesses.hpp"
+#include "blocks.hpp"
 #include "cuda_on_cpu.hpp"
 #include <csetjmp>
 #include <cstdio>
@@ -60,7 +61,9 @@ struct Machine {
     sigjmp_buf escape;       // where a fault inside a kernel comes out
     Accesses accesses;
     char *shared = nullptr, *shared_end = nullptr;
-    bool (*is_global)(const char* address) = nullptr;
+    Blocks blocks;
+    bool races = false;      // accesses are checked, not counted
+    Memory* memory = nullptr;
     bool inside = false;     // a kernel runs: faults are its own
 };
 inline Machine machine;
@@ -88,14 +91,33 @@ inline uint32_t shuffle_values(uint32_t value, unsigned from) {
     return result;
 }
 
-/// Called by kernels that are compiled for counting; the rest (stack, constants) is no access.
-inline void count_access(const void* address, unsigned size, const void* place) {
+/// Called by kernels that are compiled for it; the rest (stack, constants) is no access.
+inline void on_access(const void* address, unsigned size, const void* place, bool write) {
     const char* p = static_cast<const char*>(address);
+    const char* stack = machine.fibers[machine.current].stack;
+    if (p >= stack && p < stack + STACK_BYTES) return;
+    if (machine.races) {
+        Blocks& blocks = machine.blocks;
+        Cells* of = blocks.find(*machine.memory, p, reinterpret_cast<uintptr_t>(place));
+        if (of) blocks.access(*of, p, size, blocks.stamp(machine.current), write);
+        return;
+    }
     bool shared = p >= machine.shared && p < machine.shared_end;
-    if (shared || machine.is_global(p)) {
+    if (shared || machine.memory->near(p)) {
         machine.accesses.add(machine.current, reinterpret_cast<uintptr_t>(p), size, shared,
                              reinterpret_cast<uintptr_t>(place));
     }
+}
+
+/// An asynchronous copy into shared memory begins: from now on until its thread waits for it.
+inline void on_copy(void* to, unsigned size, bool begins) {
+    if (!machine.races) return;
+    Blocks& blocks = machine.blocks;
+    if (!begins) return blocks.arrive(static_cast<char*>(to), size);
+    Cells* of = blocks.find(*machine.memory, static_cast<char*>(to), 0);
+    Stamp now = blocks.stamp(machine.current);
+    now.flying = true;
+    if (of) blocks.access(*of, static_cast<char*>(to), size, now, true);
 }
 
 inline std::string place() {
@@ -143,6 +165,7 @@ inline std::string release(bool* finished) {
     *finished = done == machine.count;
     if (barrier == machine.count) {
         for (unsigned t = 0; t < machine.count; t++) machine.fibers[t].state = State::Ready;
+        machine.blocks.barrier();
         released = barrier;
     }
     for (unsigned warp = 0; warp < machine.count; warp += 32) {
@@ -152,6 +175,7 @@ inline std::string release(bool* finished) {
         }
         if (waiting != end - warp) continue;
         for (unsigned t = warp; t < end; t++) machine.fibers[t].state = State::Ready;
+        machine.blocks.warp_epochs[warp / 32]++;
         released += waiting;
     }
     if (*finished || released) return "";
@@ -183,13 +207,15 @@ inline std::string run_grid(const Kernel& kernel, void* const* parameters, dim3 
     machine.runtime.threads = threads;
     machine.runtime.barrier = [] { wait_as(State::Barrier); };
     machine.runtime.shuffle = shuffle_values;
-    machine.runtime.access = count_access;
+    machine.runtime.access = on_access;
+    machine.runtime.copy = on_copy;
     machine.shared = shared, machine.shared_end = shared_end;
     const char* sample = getenv("STANDIN_SAMPLE");
     machine.kernel = &kernel;
     machine.parameters = parameters;
     machine.count = threads.x * threads.y * threads.z;
     if (machine.fibers.size() < machine.count) machine.fibers.resize(machine.count);
+    machine.blocks.begin_launch(shared, shared_end);
     for (unsigned z = 0; z < blocks.z; z++)
         for (unsigned y = 0; y < blocks.y; y++)
             for (unsigned x = 0; x < blocks.x; x++) {
@@ -197,7 +223,9 @@ inline std::string run_grid(const Kernel& kernel, void* const* parameters, dim3 
                 if (sample && !middle) continue;
                 machine.runtime.block = {x, y, z};
                 memset(shared, 0xff, shared_end - shared);
+                machine.blocks.begin_block();
                 std::string wrong = run_block(order ? order : "forward");
+                if (wrong.empty()) wrong = machine.blocks.wrong;
                 if (!wrong.empty()) return place() + ": " + wrong;
                 machine.accesses.finish_block();
             }
