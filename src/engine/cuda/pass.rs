@@ -15,7 +15,7 @@ use crate::gpu::memory::Buffer;
 use crate::gpu::stream::{Event, Stream};
 use crate::layers::Rule;
 use crate::layers::cuda::{Call, ParameterBuffers};
-use crate::network::{BufferId, Task};
+use crate::network::{BufferId, Part, Task};
 use anyhow::{Context, Result};
 
 /// One device's share of a pass, as it is being queued.
@@ -36,6 +36,13 @@ impl Network {
         let index = if spans.are_taken() { 0 } else { stream(&self.plan, tower, false) };
         self.devices[self.of(tower)].kernels(index)
     }
+
+    /// One of the parts that a joined layer reads.
+    fn source(&self, layer: usize, below: usize) -> &Part {
+        let join = self.plan.layers[layer].parts[0].join.as_ref();
+        let source = &join.expect("only joined layers are split").from[below];
+        &self.plan.layers[layer - 1].parts[source.part]
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -45,17 +52,22 @@ impl<'a> Pass<'a> {
 
     /// Queues all `tasks`. The lanes meet at both ends, and around copies from one tower to
     /// another: those read what the other lane has written, and the gradients that they read are
-    /// written again soon.
+    /// written again soon. Of such copies one after the other, what other GPUs wait for comes first,
+    /// so that both ways are under way at once.
     pub fn run(&mut self, tasks: &[Task]) -> Result<()> {
         let (lanes, device) = (&self.network.lanes[self.d], &self.network.devices[self.d]);
         let several = !self.spans.are_taken();
-        let mut copies = None;
-        for task in tasks {
-            let copy = matches!(task, Task::Join { .. } | Task::Split { .. });
-            if copies.replace(copy) != Some(copy) && several {
+        let copies = |task: &Task| matches!(task, Task::Join { .. } | Task::Split { .. });
+        for tasks in tasks.chunk_by(|a, b| copies(a) == copies(b)) {
+            if several {
                 lanes.meet(device)?;
             }
-            self.task(*task).with_context(|| self.name(*task))?;
+            for task in tasks {
+                self.give(*task).with_context(|| self.name(*task))?;
+            }
+            for task in tasks {
+                self.task(*task).with_context(|| self.name(*task))?;
+            }
         }
         if several { lanes.end(device, &self.behind) } else { Ok(()) }
     }
@@ -167,6 +179,46 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// Lets other GPUs have what they need of this one for a copy.
+    fn give(&mut self, task: Task) -> Result<()> {
+        let (network, d) = (self.network, self.d);
+        let (device, number) = (&network.devices[d], self.step.number);
+        match task {
+            Task::Join { layer, part, from } => {
+                let crossing = network.crossings.of[layer][part][from].as_ref();
+                let join = network.plan.layers[layer].parts[part].join.as_ref();
+                let source = &join.expect("only joined parts have joins").from[from];
+                match crossing.filter(|_| network.of(source.tower) == d) {
+                    Some(crossing) => {
+                        crossing.written.give(&network.board, &device.compute, number)
+                    }
+                    None => Ok(()),
+                }
+            }
+            Task::Split { layer, below } => {
+                let parts = network.plan.layers[layer].parts.iter().enumerate();
+                // As in `split`: nothing below wants it.
+                if network.source(layer, below).dy.is_none() {
+                    return Ok(());
+                }
+                for (index, part) in parts.filter(|(_, part)| part.device == d) {
+                    let crossing = network.crossings.of[layer][index][below].as_ref();
+                    let Some(crossing) = crossing else { continue };
+                    let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
+                    let dx = part.dx.context("split only where gradients go on")?;
+                    let dx = &network.buffers[dx];
+                    let take = &network.layout.parts[layer][index].sources[below].take;
+                    self.spans.time(device, layer, Direction::Copies, || {
+                        copy(&device.compute, take, dx, &crossing.there)
+                    })?;
+                    back.taken.give(&network.board, &device.compute, number)?;
+                }
+                Ok(())
+            }
+            Task::Forward { .. } | Task::Backward { .. } => Ok(()),
+        }
+    }
+
     /// One source's channels into the joined input.
     fn join(&mut self, (layer, index, from): (usize, usize, usize)) -> Result<()> {
         let (network, d) = (self.network, self.d);
@@ -178,9 +230,6 @@ impl<'a> Pass<'a> {
         match &network.crossings.of[layer][index][from] {
             None if part.device == d => {
                 self.spans.time(device, layer, Direction::Copies, || copy(stream, work, y, x))
-            }
-            Some(crossing) if network.of(source.tower) == d => {
-                crossing.written.give(&network.board, &device.compute, self.step.number)
             }
             Some(crossing) if part.device == d => {
                 let written = crossing.written.of(&network.board, self.step.number)?;
@@ -201,8 +250,7 @@ impl<'a> Pass<'a> {
     fn split(&mut self, layer: usize, below: usize) -> Result<()> {
         let (network, d) = (self.network, self.d);
         let parts = &network.plan.layers[layer].parts;
-        let source = &parts[0].join.as_ref().expect("only joined layers are split").from[below];
-        let under = &network.plan.layers[layer - 1].parts[source.part];
+        let under = network.source(layer, below);
         let Some(id) = under.dy else { return Ok(()) };
         if under.device == d {
             self.free(id, under.tower)?;
@@ -221,12 +269,7 @@ impl<'a> Pass<'a> {
                 continue;
             };
             let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
-            if part.device == d {
-                self.spans.time(device, layer, Direction::Copies, || {
-                    copy(&device.compute, &launches.take, dx, &crossing.there)
-                })?;
-                back.taken.give(&network.board, &device.compute, self.step.number)?;
-            } else if under.device == d {
+            if under.device == d {
                 let taken = back.taken.of(&network.board, self.step.number)?;
                 let link = &network.crossings.links[&(part.device, d)];
                 let after = [taken, &back.here_free];
