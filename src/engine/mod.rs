@@ -39,7 +39,7 @@ pub enum Slot {
 
 /// The constants of one update for one layer: v ← m·v − (decay·rate)·w − rate·g, w ← w + v
 /// (paper section 5). A rate of 0 freezes: neither w nor v changes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     /// Learning rate of the weights.
     pub weight: f32,
@@ -49,6 +49,9 @@ pub struct Rates {
     pub bias: f32,
     /// Their weight decay times their rate.
     pub bias_decay: f32,
+    /// LARS: rate and decay of the weights are multiplied with the layer's trust ratio, this
+    /// coefficient times ‖w‖ / (‖g‖ + decay·‖w‖). None: the rule as it stands.
+    pub trust: Option<f32>,
 }
 
 impl Rates {

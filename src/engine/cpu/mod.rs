@@ -3,6 +3,7 @@
 
 mod explain;
 mod fused;
+mod lars;
 mod memory;
 mod parameters;
 mod tasks;
@@ -235,9 +236,13 @@ impl Engine for Cpu {
             let Some(rates) = rates else { continue };
             let begun = Instant::now();
             let done = self.at_once.get(layer).copied().flatten().is_some();
+            let mut rules = rates.rules(momentum);
+            if let Some((rule, trust)) = rules[0].as_mut().zip(rates.trust) {
+                lars::scale(rule, trust, own);
+            }
             for (part, own) in self.plan.layers[layer].parts.iter().zip(own) {
                 let Role::Learn(learn) = part.layer.role() else { continue };
-                own.update(rates.rules(momentum), done && learn.update_at_once().is_some());
+                own.update(rules, done && learn.update_at_once().is_some());
             }
             if let Some(times) = self.times.get_mut(layer) {
                 times.update += begun.elapsed().as_secs_f64();
@@ -256,7 +261,10 @@ impl Engine for Cpu {
     ) -> Result<Tally> {
         let tally = self.loss(run, images, labels)?;
         if tally.loss.is_finite() {
-            let rules = |rates: &Option<Rates>| rates.and_then(|r| r.rules(momentum)[0]);
+            // A trust ratio asks for the whole gradient first.
+            let rules = |rates: &Option<Rates>| {
+                rates.filter(|r| r.trust.is_none()).and_then(|r| r.rules(momentum)[0])
+            };
             self.at_once = rates.iter().map(rules).collect();
             self.backward(run, labels);
             let updated = self.update(momentum, rates);
