@@ -10,7 +10,7 @@
 mod agreement;
 mod sums;
 
-use crate::config::Train;
+use crate::config::{Optimizer, Train};
 use crate::config_error;
 use crate::data::loader::Batch;
 use crate::engine::{Engine, Rates};
@@ -18,6 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::mpi::Team;
+use crate::network::Pieces;
 use agreement::Agreed;
 use anyhow::Result;
 use std::ops::Range;
@@ -30,6 +31,8 @@ pub struct Joint {
     batch: usize,
     /// `train.parts`.
     parts: usize,
+    /// Updates want whole gradients first.
+    lars: bool,
     sums: Sums,
     agreed: Agreed,
 }
@@ -56,7 +59,8 @@ impl Joint {
                  {ranks}; start fewer, or choose a larger batch"
             ));
         }
-        Ok(Joint { team, batch, parts, sums: Sums::default(), agreed: Agreed::default() })
+        let lars = train.optimizer == Optimizer::Lars;
+        Ok(Joint { team, batch, parts, lars, sums: Sums::default(), agreed: Agreed::default() })
     }
 
     /// The ranks.
@@ -91,6 +95,17 @@ impl Joint {
     /// Images that go through the network at once.
     pub fn at_once(&self) -> usize {
         self.batch.div_ceil(self.pieces())
+    }
+
+    /// What a plan of [`Joint::at_once`] images has to hold for the others of a batch.
+    pub fn held(&self) -> Pieces {
+        let own = self.own();
+        let waiting = match self.parts {
+            1 => 0,
+            parts => sums::most_waiting(parts, own.clone()),
+        };
+        let gradients = self.pieces() > 1 || self.lars;
+        Pieces { all: self.pieces(), own: own.len(), waiting, gradients }
     }
 
     /// The signal that ends the run: for several ranks the one that all have agreed on.
