@@ -179,7 +179,8 @@ impl Trainer<'_> {
                 progress.finish();
                 self.check_loss(session, true)?;
                 if self.profile {
-                    telling::profile(self.engine.as_ref(), &session.clock);
+                    let waited = self.joint.waited();
+                    telling::profile(self.engine.as_ref(), &session.clock, waited);
                 }
                 unsaved = !self.end_epoch(session)?;
                 if self.state.finished {

@@ -5,9 +5,11 @@
 //! of an image depends on its place in the batch, so that parts are what one process would compute.
 //!
 //! With P > 1 gradients are joined by a tree over the parts ([`sums`]), whoever has computed them, so
-//! that every N gives the same bits. With P = 1 the library adds them up in its own order.
+//! that every N gives the same bits. With P = 1 the library adds them up in its own order, while the
+//! gradients of lower layers are still computed ([`mod@exchanged`]).
 
 mod agreement;
+mod exchanged;
 mod sums;
 
 use crate::config::{Optimizer, Train};
@@ -17,7 +19,7 @@ use crate::engine::{Engine, Rates};
 use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::mpi::Team;
+use crate::mpi::{Team, Travelling};
 use crate::network::Pieces;
 use agreement::Agreed;
 use anyhow::Result;
@@ -34,6 +36,8 @@ pub struct Joint {
     /// Updates want whole gradients first.
     lars: bool,
     sums: Sums,
+    /// Once it has been used.
+    travelling: Option<Travelling>,
     agreed: Agreed,
 }
 
@@ -60,7 +64,15 @@ impl Joint {
             ));
         }
         let lars = train.optimizer == Optimizer::Lars;
-        Ok(Joint { team, batch, parts, lars, sums: Sums::default(), agreed: Agreed::default() })
+        Ok(Joint {
+            team,
+            batch,
+            parts,
+            lars,
+            sums: Sums::default(),
+            travelling: None,
+            agreed: Agreed::default(),
+        })
     }
 
     /// The ranks.
@@ -140,6 +152,10 @@ impl Joint {
             updates();
             return engine.step(run, batch.images.view(), &batch.labels, momentum, rates);
         }
+        if self.parts == 1 {
+            let update = (momentum, rates);
+            return self.exchanged(engine, (run, batch), update, (interrupt, updates));
+        }
         let mut tallies = Vec::new();
         for part in self.own() {
             tallies.push(self.part(engine, run, batch, part)?);
@@ -173,11 +189,9 @@ impl Joint {
             tally = engine.part_gradients(&run, images, &batch.labels[mine], batch.whole)?;
             self.sums.computed(part);
         }
-        if self.parts > 1 {
-            for join in sums::tree(self.parts).filter(|join| join.end == part + 1) {
-                if join.begin >= own.start && self.piece(join.middle).start < batch.whole {
-                    self.sums.join(engine, join.begin, join.middle)?;
-                }
+        for join in sums::tree(self.parts).filter(|join| join.end == part + 1) {
+            if join.begin >= own.start && self.piece(join.middle).start < batch.whole {
+                self.sums.join(engine, join.begin, join.middle)?;
             }
         }
         Ok(tally)
@@ -187,16 +201,6 @@ impl Joint {
     /// images.
     fn join(&mut self, engine: &mut dyn Engine, whole: usize) -> Result<()> {
         let team = self.team;
-        if self.parts == 1 {
-            if self.share().start >= whole {
-                engine.each_gradient(&mut |gradient| {
-                    gradient.fill(0.0);
-                    Ok(())
-                })?;
-            }
-            self.sums.forget();
-            return engine.each_gradient(&mut |gradient| team.sum(gradient));
-        }
         let each = self.parts / team.size();
         for join in sums::tree(self.parts) {
             let [left, right, end] = [join.begin, join.middle, join.end - 1].map(|p| p / each);
