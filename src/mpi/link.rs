@@ -170,7 +170,8 @@ impl Link {
     }
 
     fn whom(&self, of: For) -> String {
-        of.rank.map_or("the other ranks".into(), |rank| self.name(rank))
+        let other = (self.size == 2).then_some(1 - self.rank.min(1));
+        of.rank.or(other).map_or("the other ranks".into(), |rank| self.name(rank))
     }
 
     /// Whether the transfer is over.
