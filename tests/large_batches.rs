@@ -1,6 +1,6 @@
 //! Training in large batches: LARS against its formula in f64, rates that warm up, fall and follow
 //! the batch, and what holds for every run: resumed to the same bits, in any number of parts, refused
-//! where it cannot be.
+//! where it cannot be. And what `inspect` foretells of many processes.
 
 mod common;
 
@@ -224,4 +224,50 @@ fn the_shipped_config_is_a_network_that_can_be_trained() {
     let world = World::new();
     let plan = world.json(&format!("inspect {config} --json"));
     assert_eq!(plan["parameters"], 60_965_224);
+}
+
+/// The network's parameters are all that is sent: each of N ranks 2·(N − 1)/N of their bytes.
+#[test]
+fn inspect_foretells_many_processes() {
+    let world = World::new();
+    let rows = |args: &str| world.json(&format!("inspect net.toml --json {args}"))["ranks"].clone();
+    let bytes = 4 * world.json("inspect net.toml --json")["parameters"].as_u64().unwrap();
+    let of = |rows: &serde_json::Value, key: &str| -> Vec<f64> {
+        rows.as_array().unwrap().iter().map(|row| row[key].as_f64().unwrap()).collect()
+    };
+    let plain = rows("--ranks 10");
+    assert_eq!(of(&plain, "ranks"), [1.0, 2.0, 4.0, 8.0, 10.0]);
+    assert_eq!(of(&plain, "images_per_rank"), [10.0, 5.0, 3.0, 2.0, 1.0]);
+    let sent = [0, bytes, bytes * 3 / 2, bytes * 7 / 4, bytes * 9 / 5].map(|n| n as f64);
+    assert_eq!(of(&plain, "bytes_sent"), sent);
+    assert!(plain[0].get("step_seconds").is_none(), "no speed was stated");
+    // A wire so slow that it is all: every byte at 1 Mbit/s, and a thousand images a second.
+    let slow = rows("--ranks 2 --gbit-per-second 0.001 --images-per-second 1000");
+    let expected = bytes as f64 / 125_000.0;
+    let step = of(&slow, "step_seconds");
+    assert_eq!(step[0], 0.01);
+    assert!((step[1] / (expected + 0.005) - 1.0).abs() < 0.01, "{step:?} and {expected}");
+    // One so fast that it is nothing.
+    let fast = "--ranks 8 --images-per-rank 4 --gbit-per-second 1e9 --images-per-second 10";
+    let fast = rows(fast);
+    assert!(of(&fast, "scaling").iter().all(|s| (s - 1.0).abs() < 1e-6), "{fast}");
+    assert_eq!(of(&fast, "images_per_rank"), [4.0; 4]);
+    // Latency counts at least there and back, twice.
+    let late = rows("--ranks 2 --gbit-per-second 1e9 --images-per-second 1e9 --latency-us 1000");
+    assert!((of(&late, "exposed_seconds")[1] - 0.004).abs() < 1e-5, "{late}");
+    let table = world.ok("inspect net.toml --ranks 4 --gbit-per-second 10 --images-per-second 50");
+    for word in ["ranks", "exposed, ms", "scaling", "predicted for 10 Gbit/s"] {
+        assert!(table.contains(word), "no {word} in {table}");
+    }
+    for (args, words) in [
+        ("--ranks 11", ["train.batch = 10", "11"]),
+        ("--ranks 3 --set train.parts=2", ["train.parts = 2", "3"]),
+        ("--ranks 2 --gbit-per-second 0 --images-per-second 1", ["--gbit-per-second 0", "above 0"]),
+        ("--ranks 2 --gbit-per-second 1", ["--images-per-second", "required"]),
+    ] {
+        let output = world.run(&format!("inspect net.toml {args}"));
+        let said = common::stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{args}: {said}");
+    }
 }

@@ -28,4 +28,4 @@ pub use join::{join, refuse};
 pub use launcher::{Kind, Launcher, launcher};
 pub use member::Member;
 pub use team::Team;
-pub use travel::Travelling;
+pub use travel::{SMALL, TRANSFER, Travelling};

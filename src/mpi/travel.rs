@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 /// What the waits are for.
 const OF: For = For { rank: None, what: "the sum of gradients" };
 /// Values of a transfer.
-const VALUES: usize = PIECE / size_of::<f32>();
+pub const TRANSFER: usize = PIECE / size_of::<f32>();
 /// Fewer values than this do not travel by themselves.
-const SMALL: usize = VALUES / 4;
+pub const SMALL: usize = TRANSFER / 4;
 /// Transfers under way at once.
 const WINDOW: usize = 4;
 
@@ -110,7 +110,7 @@ impl Travelling {
             return;
         }
         self.small.parts.push((key, values));
-        if self.small.len() >= VALUES {
+        if self.small.len() >= TRANSFER {
             self.flush();
         }
     }
@@ -213,7 +213,7 @@ impl Carrier {
         for voyage in under_way {
             let values = voyage.load.values();
             while room > 0 && voyage.begun < values.len() {
-                let end = values.len().min(voyage.begun + VALUES);
+                let end = values.len().min(voyage.begun + TRANSFER);
                 let piece = &mut values[voyage.begun..end];
                 voyage.requests.push_back(self.link.begin_sum(piece, OF)?);
                 (voyage.begun, room) = (end, room - 1);

@@ -10,6 +10,7 @@
 
 mod agreement;
 mod exchanged;
+pub mod forecast;
 mod sums;
 
 use crate::config::{Optimizer, Train};
@@ -44,25 +45,35 @@ pub struct Joint {
 /// What one update is made with: the momentum and the rates of the plan's layers.
 pub type Update<'a> = (f32, &'a [Option<Rates>]);
 
+/// Whether so many ranks can share a batch.
+///
+/// # Errors
+/// If the batch or its parts cannot be divided among so many.
+pub fn check(ranks: usize, train: &Train) -> Result<()> {
+    let (ranks, batch, parts) = (ranks, train.batch, train.parts);
+    if parts > 1 && !parts.is_multiple_of(ranks) {
+        return Err(config_error!(
+            "train.parts = {parts}: {ranks} processes cannot have as many parts each; start a \
+             number of processes that divides it, or set it to a multiple of {ranks}"
+        ));
+    }
+    if ranks > batch {
+        return Err(config_error!(
+            "train.batch = {batch}: it is the batch of all processes together, and there are \
+             {ranks}; start fewer, or choose a larger batch"
+        ));
+    }
+    Ok(())
+}
+
 impl Joint {
     /// For the ranks of `team`.
     ///
     /// # Errors
     /// If the batch or its parts cannot be divided among so many.
     pub fn new(team: Team, train: &Train) -> Result<Joint> {
-        let (ranks, batch, parts) = (team.size(), train.batch, train.parts);
-        if parts > 1 && !parts.is_multiple_of(ranks) {
-            return Err(config_error!(
-                "train.parts = {parts}: {ranks} processes cannot have as many parts each; start a \
-                 number of processes that divides it, or set it to a multiple of {ranks}"
-            ));
-        }
-        if ranks > batch {
-            return Err(config_error!(
-                "train.batch = {batch}: it is the batch of all processes together, and there are \
-                 {ranks}; start fewer, or choose a larger batch"
-            ));
-        }
+        check(team.size(), train)?;
+        let (batch, parts) = (train.batch, train.parts);
         let lars = train.optimizer == Optimizer::Lars;
         Ok(Joint {
             team,
@@ -111,13 +122,16 @@ impl Joint {
 
     /// What a plan of [`Joint::at_once`] images has to hold for the others of a batch.
     pub fn held(&self) -> Pieces {
-        let own = self.own();
-        let waiting = match self.parts {
-            1 => 0,
-            parts => sums::most_waiting(parts, own.clone()),
-        };
-        let gradients = self.pieces() > 1 || self.lars;
-        Pieces { all: self.pieces(), own: own.len(), waiting, gradients }
+        held(self.parts, self.pieces(), self.own(), self.lars)
+    }
+
+    /// Of the first of `ranks` ranks: images that go through the network at once, and what it holds
+    /// for the others of a batch.
+    pub fn first_of(ranks: usize, train: &Train) -> (usize, Pieces) {
+        let pieces = if train.parts > 1 { train.parts } else { ranks };
+        let lars = train.optimizer == Optimizer::Lars;
+        let own = 0..pieces / ranks;
+        (train.batch.div_ceil(pieces), held(train.parts, pieces, own, lars))
     }
 
     /// The signal that ends the run: for several ranks the one that all have agreed on.
@@ -224,4 +238,9 @@ impl Joint {
         self.sums.forget();
         engine.each_gradient(&mut |gradient| team.spread(gradient))
     }
+}
+
+fn held(parts: usize, pieces: usize, own: Range<usize>, lars: bool) -> Pieces {
+    let waiting = if parts > 1 { sums::most_waiting(parts, own.clone()) } else { 0 };
+    Pieces { all: pieces, own: own.len(), waiting, gradients: pieces > 1 || lars }
 }
