@@ -115,7 +115,7 @@ fn trained() -> Vec<Vec<u32>> {
         let (count, images) = (count as usize, images(count as usize, step));
         engine.gradients(&run(count, true, step), CropView::Floats(&images), &labels).unwrap();
         let rate = 0.01 / step as f32;
-        let rates = Rates { weight: rate, weight_decay: 5e-6, bias: rate, bias_decay: 0.0 };
+        let rates = Rates { weight: rate, weight_decay: 5e-6, bias: rate, ..Rates::default() };
         let layers = &engine.plan().layers;
         let rates: Vec<_> = layers.iter().map(|l| l.weights.as_ref().map(|_| rates)).collect();
         engine.update(0.9, &rates).unwrap();
@@ -169,7 +169,13 @@ fn a_step_is_gradients_and_update() {
         let labels: Vec<u32> = (0..10).map(|i| i % 3).collect();
         let outcome = |at_once: bool, spoilt: bool| {
             let mut engine = engine(Mode::Training);
-            let rates = Rates { weight: 0.01, weight_decay: 5e-6, bias: 0.02, bias_decay: 1e-6 };
+            let rates = Rates {
+                weight: 0.01,
+                weight_decay: 5e-6,
+                bias: 0.02,
+                bias_decay: 1e-6,
+                trust: None,
+            };
             let layers = &engine.plan().layers;
             let mut rates: Vec<_> =
                 layers.iter().map(|l| l.weights.as_ref().map(|_| rates)).collect();

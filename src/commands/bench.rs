@@ -155,8 +155,13 @@ impl Bench {
                 Run { batch: self.labels.len(), training, seed: 1, step: step + 1, first_image: 0 };
             if training {
                 // Rates that work as much as real ones but leave the numbers where they are.
-                let rates =
-                    Rates { weight: 1e-12, weight_decay: 1e-12, bias: 1e-12, bias_decay: 1e-12 };
+                let rates = Rates {
+                    weight: 1e-12,
+                    weight_decay: 1e-12,
+                    bias: 1e-12,
+                    bias_decay: 1e-12,
+                    trust: None,
+                };
                 let layers = &self.engine.plan().layers;
                 let rates: Vec<_> =
                     layers.iter().map(|l| l.weights.as_ref().map(|_| rates)).collect();

@@ -5,10 +5,12 @@ mod batch;
 mod choice;
 pub mod cpu;
 pub mod cuda;
+mod exchange;
 pub mod profile;
 mod tensors;
 
 pub use choice::{Choice, Placement};
+pub use exchange::Exchange;
 
 use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
@@ -39,7 +41,7 @@ pub enum Slot {
 
 /// The constants of one update for one layer: v ← m·v − (decay·rate)·w − rate·g, w ← w + v
 /// (paper section 5). A rate of 0 freezes: neither w nor v changes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     /// Learning rate of the weights.
     pub weight: f32,
@@ -49,6 +51,9 @@ pub struct Rates {
     pub bias: f32,
     /// Their weight decay times their rate.
     pub bias_decay: f32,
+    /// LARS: rate and decay of the weights are multiplied with the layer's trust ratio, this
+    /// coefficient times ‖w‖ / (‖g‖ + decay·‖w‖). None: the rule as it stands.
+    pub trust: Option<f32>,
 }
 
 impl Rates {
@@ -152,6 +157,21 @@ pub trait Engine: Send {
             bail!("batches in parts are computed on the CPU only");
         }
         self.gradients(run, images, labels)
+    }
+    /// [`Engine::part_gradients`] of this process's share of a batch, perhaps no image, and the update
+    /// with the sum of all processes' gradients, which travel while others are computed. The tally
+    /// is the whole batch's; one whose loss is no number updates nothing.
+    ///
+    /// # Errors
+    /// Those of `exchange`; where an engine has its gradients elsewhere than in main memory.
+    fn exchanged_step(
+        &mut self,
+        _run: &Run,
+        _batch: (CropView<'_>, &[u32], usize),
+        _update: (f32, &[Option<Rates>]),
+        _exchange: &mut dyn Exchange,
+    ) -> Result<Tally> {
+        bail!("gradients are exchanged on the CPU only")
     }
     /// Calls `each` with the last gradients of all parameters that learn, piece by piece in an
     /// order of the engine's own, to be read and changed before [`Engine::update`].
