@@ -98,40 +98,75 @@ fn each_wait_is_needed() {
     }
 }
 
+/// The network of the other tests, and one whose second tower gives to the first, at the end, and
+/// takes nothing: nothing holds it back but waits.
+fn networks() -> [String; 2] {
+    let one_way = NETWORK.replace("input = \"all-towers\"\n", "");
+    let [from, to] = ["fc3", "fc4"].map(|name| format!("[[layer]]\nname = {name:?}"));
+    let (begin, end) = (one_way.find(&from).unwrap(), one_way.find(&to).unwrap());
+    let last = one_way[end..].replace("kind = \"fc\"", "kind = \"fc\"\ninput = \"same-tower\"");
+    [NETWORK.into(), [&one_way[..begin], &last].concat()]
+}
+
 /// Passes that the host queues without reading what they made: then buffers are written again while
 /// the pass before may still be at work, which no wait of the host keeps apart.
 #[test]
 fn passes_follow_each_other() {
-    for peer in ["1", "0"] {
+    for (which, peer) in [("0", "1"), ("0", "0"), ("1", "1"), ("1", "0")] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("waits.json");
-        let switches = [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap())];
+        let switches =
+            [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap()), ("NETWORK", which)];
         let switches = [&RACES[..], &switches].concat();
         let output = standin::outcome("engine::passes_follow_each_other", &switches, || {
-            let config = Config::parse(NETWORK, &[], "net.toml").unwrap();
-            let known = Classes::Known(3);
-            let plan = Plan::new(&config, 15, Mode::Evaluation, &[0, 1], known).unwrap();
-            let (values, channels) = (plan.input.len(), plan.input.channels);
-            let mut engine = Cuda::new(plan, &[0, 1]).unwrap();
-            let run = Run { batch: 15, training: false, seed: 1, step: 1, first_image: 0 };
-            let colours = vec![1.0; 15 * 2 * channels];
-            for pass in 0..3 {
-                let pixels = vec![pass; 15 * values];
-                let images = CropView::Bytes { pixels: &pixels, colours: &colours };
-                engine.forward(&run, images).unwrap();
-            }
-            assert_eq!(engine.probabilities().unwrap().len(), 15 * 3);
+            let network = &networks()[std::env::var("NETWORK").unwrap().parse::<usize>().unwrap()];
+            three_passes(network);
         });
         let Some(output) = output else { return };
         assert!(output.status.success(), "{}", stderr(&output));
         let text = std::fs::read_to_string(&file).unwrap();
-        assert!(needed_waits(&text) > 20);
+        let (stands, way) = (needed_waits(&text), if peer == "1" { "direct" } else { "host" });
+        println!("network {which}, {way}: {stands} waits needed");
         let taken = text.lines().filter(|line| {
             line.contains("\"before\":\"a copy to the device (on stream 2")
                 && line.contains("\"behind\":\"kernel input")
         });
         assert_eq!(taken.count(), 4, "two passes after the first, on two devices");
+        if which == "0" {
+            continue;
+        }
+        // Each needed for two passes: that outputs have been copied before they are written again,
+        // and have been joined before others arrive.
+        let (arrives, copy) = match way {
+            "direct" => ("a copy between devices", "a copy between devices"),
+            _ => ("a copy to the host", "a copy to the device (on stream 3"),
+        };
+        let arrives = format!("{arrives} (on stream 3 of device 1)");
+        let ways = [("kernel input (on stream 1 of device 1)", copy), (&arrives, "kernel join")];
+        for (before, behind) in ways {
+            let start = format!("{{\"before\":\"{before}\",\"behind\":\"{behind}");
+            let single = |line: &&str| {
+                line.starts_with(&start) && line.contains("race: ") && !line.contains("and others")
+            };
+            assert_eq!(text.lines().filter(single).count(), 2, "{start}: {text}");
+        }
     }
+}
+
+fn three_passes(network: &str) {
+    let config = Config::parse(network, &[], "net.toml").unwrap();
+    let known = Classes::Known(3);
+    let plan = Plan::new(&config, 15, Mode::Evaluation, &[0, 1], known).unwrap();
+    let (values, channels) = (plan.input.len(), plan.input.channels);
+    let mut engine = Cuda::new(plan, &[0, 1]).unwrap();
+    let run = Run { batch: 15, training: false, seed: 1, step: 1, first_image: 0 };
+    let colours = vec![1.0; 15 * 2 * channels];
+    for pass in 0..3 {
+        let pixels = vec![pass; 15 * values];
+        let images = CropView::Bytes { pixels: &pixels, colours: &colours };
+        engine.forward(&run, images).unwrap();
+    }
+    assert_eq!(engine.probabilities().unwrap().len(), 15 * 3);
 }
 
 /// Planted: the program runs without one of its waits.
