@@ -14,7 +14,7 @@ packed=target/gpu
 report=${REPORT:-$packed/report}
 card=${CARD:-0}
 config=configs/ilsvrc2010.toml
-tests=(cuda_kernels cuda_cases cuda_input cuda_standin cuda_train)
+tests=(cuda_kernels cuda_cases cuda_input cuda_passes cuda_standin cuda_train)
 
 pack() {
     rm -rf "$packed" && mkdir -p "$packed"

@@ -209,7 +209,8 @@ fn on_gpu(case: &Case, layer: &dyn Layer, data: &Data, device: &Device) -> Resul
     };
     let labels: Vec<i32> = data.labels.iter().map(|&label| label as i32).collect();
     let loss = Loss { labels: device.buffer_of(&labels)?, totals: device.buffer(3)? };
-    let scratch = device.buffer(launches.scratch())?;
+    let scratch = launches.scratch(false).max(launches.scratch(true));
+    let scratch = device.buffer(scratch)?;
     let saved = device.buffer(launches.saved())?;
     let call = Call {
         stream: &device.compute,

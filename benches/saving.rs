@@ -109,7 +109,7 @@ impl Training {
             // Random labels are nothing to learn; a small rate keeps the numbers where they are.
             let mut schedule = self.state.schedule.clone();
             (schedule.rate, schedule.bias_rate) = (1e-12, 1e-12);
-            let rates = rates(self.engine.plan(), &schedule, self.config.train.weight_decay);
+            let rates = rates(self.engine.plan(), &schedule, &self.config.train);
             self.engine.step(&run, self.images.view(), &self.labels, 0.9, &rates)?;
         }
         Ok(())

@@ -37,10 +37,12 @@ struct Windows {
     // The window at (oy, ox) of `image`; y far outside where there is none.
     static __device__ __forceinline__ Place place(int image, int oy, int ox, bool exists) {
         Place p;
-        p.y = exists ? oy * MOVE - TOP : -(1 << 28);
+        int top = oy * MOVE - TOP;
+        p.y = exists ? top : -(1 << 28);
         p.column = (ox * MOVE - LEFT) * C;
-        p.offset = (image * H + (UP == 1 ? p.y : 0)) * W * C + (UP == 1 ? p.column : 0);
-        if (!exists) p.offset = 0;
+        // Only where there is one: a place beyond all images may lie beyond an int, too.
+        p.offset =
+            exists ? (image * H + (UP == 1 ? top : 0)) * W * C + (UP == 1 ? p.column : 0) : 0;
         if (CORNER) p.y = exists ? H - p.y : 0, p.column = W * C - p.column;
         return p;
     }

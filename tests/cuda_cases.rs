@@ -168,8 +168,9 @@ fn on_device(
     let loss =
         Loss { labels: device.buffer_of(&labels).unwrap(), totals: device.buffer(3).unwrap() };
     let is_loss = matches!(layer.role(), Role::Loss(_) | Role::Reconstruction(_));
+    let scratch = launches.scratch(false).max(launches.scratch(true));
     let (scratch, saved) =
-        (device.buffer(launches.scratch()).unwrap(), device.buffer(launches.saved()).unwrap());
+        (device.buffer(scratch).unwrap(), device.buffer(launches.saved()).unwrap());
     let run = case.run();
     let call = Call {
         stream: &device.compute,

@@ -151,7 +151,13 @@ fn a_batch_may_be_written_again_when_a_pass_returns() {
                 if again {
                     overwrite(&mut buffer, &a, 10);
                 }
-                let rate = Rates { weight: 0.01, weight_decay: 5e-6, bias: 0.02, bias_decay: 0.0 };
+                let rate = Rates {
+                    weight: 0.01,
+                    weight_decay: 5e-6,
+                    bias: 0.02,
+                    bias_decay: 0.0,
+                    trust: None,
+                };
                 let layers = &engine.plan().layers;
                 let rates: Vec<_> =
                     layers.iter().map(|l| l.weights.as_ref().map(|_| rate)).collect();

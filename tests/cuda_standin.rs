@@ -11,6 +11,7 @@ use alexnet::gpu::library::{device_count, driver_version};
 use alexnet::gpu::link::Link;
 use alexnet::gpu::memory::Buffer;
 use anyhow::Result;
+use cudarc::driver::sys;
 use std::process::Output;
 use std::sync::Arc;
 
@@ -379,6 +380,27 @@ fn a_gpu_too_old() {
     });
 }
 
+/// The driver's own version comes first, but not for a GPU that it has left behind.
+#[test]
+fn of_two_nvrtcs_one_that_knows_the_gpu() {
+    for (capability, major) in [("7.0", 12), ("8.0", 13)] {
+        let switches = [("STANDIN_CAPABILITY", capability), ("STANDIN_DRIVER", "13000")];
+        let name = "of_two_nvrtcs_one_that_knows_the_gpu";
+        let output = standin::outcome(name, &switches, || {
+            let compiler = Compiler::new(driver_version().unwrap(), None).unwrap();
+            let file = compiler.path().unwrap();
+            println!("version {} of {}.", compiler.version.0, file.display());
+            let device = Device::open(0, Arc::new(compiler)).unwrap();
+            let out = device.buffer::<f32>(64).unwrap();
+            run_source(&device, REVERSE, &out).unwrap();
+        });
+        let Some(output) = output else { return };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let file = format!("libnvrtc.so.{major}.");
+        assert!(text.contains(&format!("version {major} of")) && text.contains(&file), "{text}");
+    }
+}
+
 #[test]
 fn no_nvrtc() {
     // A folder with the driver alone, and no other place to look; a toolkit in /usr/local stays.
@@ -425,6 +447,17 @@ fn a_launch_that_fails() {
         let x = device.buffer_of(&[1f32; 4]).unwrap();
         let text = sentence(double(&device, &x, &x, 4));
         assert!(text.contains("kernel scale") && text.contains("LAUNCH_FAILED"), "{text}");
+    });
+}
+
+#[test]
+fn the_host_sleeps_while_it_waits() {
+    standin::run("the_host_sleeps_while_it_waits", &[], || {
+        let _device = device(0);
+        let mut flags = 0;
+        // SAFETY: the device's context is this thread's, and the driver writes one number.
+        unsafe { sys::cuCtxGetFlags(&mut flags) }.result().unwrap();
+        assert_eq!(flags & 7, sys::CUctx_flags_enum::CU_CTX_SCHED_BLOCKING_SYNC as u32);
     });
 }
 

@@ -113,7 +113,7 @@ fn check(name: &str) {
                 );
             }
         }
-        let rates = rates(engine.plan(), &state, config.train.weight_decay);
+        let rates = rates(engine.plan(), &state, &config.train);
         engine.update(config.train.momentum as f32, &rates).unwrap();
     }
     for (index, tensor) in tensors.iter().enumerate() {

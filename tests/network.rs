@@ -421,7 +421,13 @@ fn a_step_in_one_go_gives_the_same_bits() {
         let mut engine = engine(&config, 20);
         let rates = |layer: usize| {
             let weight = if frozen && layer == 2 { 0.0 } else { 0.1 };
-            Some(Rates { weight, weight_decay: 0.01 * weight, bias: 0.2, bias_decay: 0.001 })
+            Some(Rates {
+                weight,
+                weight_decay: 0.01 * weight,
+                bias: 0.2,
+                bias_decay: 0.001,
+                trust: None,
+            })
         };
         let rates: Vec<_> = (0..engine.plan().layers.len()).map(rates).collect();
         for step in 1..=2 {

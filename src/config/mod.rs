@@ -11,9 +11,11 @@ mod layers;
 mod read;
 pub mod shipped;
 mod stack;
+mod train;
 
 pub use changes::{Change, changes};
 pub use stack::Stack;
+pub use train::{Optimizer, Train};
 
 use crate::config_error;
 use crate::gpu::precision::GpuOptions;
@@ -190,43 +192,6 @@ pub enum ShuffleKind {
     Window,
 }
 
-/// `[train]`: the update rule (paper section 5) and what is kept.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct Train {
-    /// Images of one step.
-    #[serde(default = "batch")]
-    pub batch: usize,
-    /// Parts that a batch is computed in, one after the other or by several processes; their
-    /// gradients are joined in an order of their own, whoever computes them.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
-    pub parts: usize,
-    /// Passes over the training images.
-    #[serde(default = "ninety")]
-    pub epochs: u32,
-    /// The m of the update rule.
-    #[serde(default = "momentum")]
-    pub momentum: f64,
-    /// Of the weights, times the learning rate.
-    #[serde(default = "decay")]
-    pub weight_decay: f64,
-    /// Also keeps `epoch-NNNN.safetensors` every so many epochs; 0 keeps `last` and `best` only.
-    #[serde(default)]
-    pub keep: u32,
-    /// Writes `last.safetensors` inside an epoch too, when so many minutes have passed; 0: never.
-    #[serde(default = "quarter")]
-    pub checkpoint_minutes: u32,
-    /// As well when so many steps have passed; 0: never.
-    #[serde(default)]
-    pub checkpoint_steps: u32,
-    /// Writes event files for TensorBoard into the run's folder.
-    #[serde(default = "yes")]
-    pub tensorboard: bool,
-    /// Layers that stay as they are: their rates are 0, and nothing is computed backward below the
-    /// lowest layer that learns.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub freeze: Vec<String>,
-}
-
 /// `[init]`: a trained network to begin with (paper section 6: pre-training and fine-tuning). The
 /// 2012 code took layers by name too.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -319,25 +284,15 @@ impl Config {
         let fail = |key: &str, value: String, right: &str| {
             Err(config_error!("{key} = {value}: it must be {right}"))
         };
-        let rate_like = [
-            ("train.weight_decay", self.train.weight_decay),
-            ("data.color_noise", self.data.color_noise.sigma()),
-        ];
-        for (key, value) in rate_like {
-            if !(value.is_finite() && value >= 0.0) {
-                return fail(key, value.to_string(), "a number from 0 up");
-            }
+        let noise = self.data.color_noise.sigma();
+        if !(noise.is_finite() && noise >= 0.0) {
+            return fail("data.color_noise", noise.to_string(), "a number from 0 up");
         }
+        self.train.check()?;
         if !(1..=2).contains(&self.towers) {
             return fail("towers", self.towers.to_string(), "1 or 2");
         }
-        if !(0.0..1.0).contains(&self.train.momentum) {
-            return fail("train.momentum", self.train.momentum.to_string(), "from 0 to below 1");
-        }
         let whole = [
-            ("train.batch", self.train.batch, 1 << 16),
-            ("train.parts", self.train.parts, 1 << 12),
-            ("train.epochs", self.train.epochs as usize, 1 << 24),
             ("data.crop", self.data.crop, 1 << 14),
             ("data.prefetch", self.data.prefetch, 1 << 10),
             ("data.shared_crops", self.data.shared_crops, 1 << 24),
@@ -346,14 +301,6 @@ impl Config {
             if !(1..=most).contains(&value) {
                 return fail(key, value.to_string(), &format!("from 1 to {most}"));
             }
-        }
-        if !self.train.batch.is_multiple_of(self.train.parts) {
-            return Err(config_error!(
-                "train.parts = {}: the parts of a batch are equal, and train.batch = {} is no \
-                 multiple of it",
-                self.train.parts,
-                self.train.batch
-            ));
         }
         if let Some(channels) = self.data.channels.filter(|c| *c != 1 && *c != 3) {
             return fail("data.channels", channels.to_string(), "1 (grey) or 3 (RGB)");
@@ -409,24 +356,6 @@ fn yes() -> bool {
 fn is_yes(value: &bool) -> bool {
     *value
 }
-fn is_one(value: &usize) -> bool {
-    *value == 1
-}
 fn tenth() -> f64 {
     0.1
-}
-fn batch() -> usize {
-    128
-}
-fn ninety() -> u32 {
-    90
-}
-fn momentum() -> f64 {
-    0.9
-}
-fn decay() -> f64 {
-    0.0005
-}
-fn quarter() -> u32 {
-    15
 }

@@ -5,10 +5,12 @@ mod batch;
 mod choice;
 pub mod cpu;
 pub mod cuda;
+mod exchange;
 pub mod profile;
 mod tensors;
 
 pub use choice::{Choice, Placement};
+pub use exchange::Exchange;
 
 use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
@@ -39,7 +41,7 @@ pub enum Slot {
 
 /// The constants of one update for one layer: v ← m·v − (decay·rate)·w − rate·g, w ← w + v
 /// (paper section 5). A rate of 0 freezes: neither w nor v changes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     /// Learning rate of the weights.
     pub weight: f32,
@@ -49,6 +51,9 @@ pub struct Rates {
     pub bias: f32,
     /// Their weight decay times their rate.
     pub bias_decay: f32,
+    /// LARS: rate and decay of the weights are multiplied with the layer's trust ratio, this
+    /// coefficient times ‖w‖ / (‖g‖ + decay·‖w‖). None: the rule as it stands.
+    pub trust: Option<f32>,
 }
 
 impl Rates {
@@ -119,6 +124,19 @@ pub trait Engine: Send {
     /// What the last pass has left in one of the plan's buffers [run.batch, values]; empty where a
     /// pass of several layers keeps it to itself.
     fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>>;
+    /// How many passes may begin before what an earlier one came to is asked for: 0 for an engine
+    /// that computes while [`Engine::forward`] is called, else at most 1.
+    fn ahead(&self) -> usize {
+        0
+    }
+    /// What the forward pass `ago` before the last, at most [`Engine::ahead`], has left in
+    /// [`Plan::probabilities`] or [`Plan::logits`]. Waits for that pass, not for the last one.
+    fn left_by(&self, ago: usize, buffer: BufferId) -> Result<Vec<f32>> {
+        if ago > 0 {
+            bail!("a pass that is over is asked for; this is an error in the program");
+        }
+        self.left_in(buffer)
+    }
     /// Forward, loss and all gradients of one batch. A GPU may still be at the backward pass when
     /// it returns, but reads `images` no more; whatever is asked of the engine next finds the
     /// gradients complete.
@@ -139,6 +157,21 @@ pub trait Engine: Send {
             bail!("batches in parts are computed on the CPU only");
         }
         self.gradients(run, images, labels)
+    }
+    /// [`Engine::part_gradients`] of this process's share of a batch, perhaps no image, and the update
+    /// with the sum of all processes' gradients, which travel while others are computed. The tally
+    /// is the whole batch's; one whose loss is no number updates nothing.
+    ///
+    /// # Errors
+    /// Those of `exchange`; where an engine has its gradients elsewhere than in main memory.
+    fn exchanged_step(
+        &mut self,
+        _run: &Run,
+        _batch: (CropView<'_>, &[u32], usize),
+        _update: (f32, &[Option<Rates>]),
+        _exchange: &mut dyn Exchange,
+    ) -> Result<Tally> {
+        bail!("gradients are exchanged on the CPU only")
     }
     /// Calls `each` with the last gradients of all parameters that learn, piece by piece in an
     /// order of the engine's own, to be read and changed before [`Engine::update`].

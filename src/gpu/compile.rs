@@ -37,10 +37,20 @@ impl Compiler {
         self.architecture(capability).map(|_| ())
     }
 
-    /// Opens NVRTC for a driver of this CUDA version (12090 for 12.9). `cache`: where compiled
-    /// kernels are kept, see [`default_cache`]; `None` keeps nothing.
+    /// Opens NVRTC for a driver of this CUDA version (12090 for 12.9): of several the first that
+    /// knows all GPUs, since newer ones do without older GPUs. `cache`: where compiled kernels are
+    /// kept, see [`default_cache`]; `None` keeps nothing.
     pub fn new(driver_version: i32, cache: Option<PathBuf>) -> Result<Compiler> {
-        let nvrtc = library::open_nvrtc(driver_version)?;
+        let found = library::open_nvrtcs(driver_version)?.into_iter();
+        let mut all = found.map(Compiler::of).collect::<Result<Vec<_>>>()?;
+        let gpus = library::capabilities();
+        let serves = |c: &Compiler| gpus.iter().all(|&gpu| c.check(gpu).is_ok());
+        let chosen = all.iter().position(serves).unwrap_or(0);
+        Ok(Compiler { cache, ..all.swap_remove(chosen) })
+    }
+
+    /// What this NVRTC says of itself; nothing is kept.
+    fn of(nvrtc: Library) -> Result<Compiler> {
         let (mut major, mut minor, mut count) = (0, 0, 0);
         let call = Nvrtc(&nvrtc);
         // SAFETY: nvrtcVersion writes two numbers.
@@ -54,12 +64,12 @@ impl Compiler {
         })?;
         architectures.sort();
         let compiled = AtomicUsize::new(0);
-        Ok(Compiler { nvrtc, version: (major, minor), architectures, cache, compiled })
+        Ok(Compiler { nvrtc, version: (major, minor), architectures, cache: None, compiled })
     }
 
     /// Where NVRTC was found.
     pub fn path(&self) -> Option<PathBuf> {
-        library::loaded_from("libnvrtc.so")
+        library::loaded_from(&format!("libnvrtc.so.{}", self.version.0))
     }
 
     /// The folder where compiled kernels are kept.

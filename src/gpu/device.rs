@@ -1,4 +1,4 @@
-//! A GPU: three streams (compute, upload, peer copies), its memory, kernels and events.
+//! A GPU: its streams (for kernels, upload and peer copies), memory, kernels and events.
 
 use super::compile::{Compiler, Constant};
 use super::kernels::KernelSource;
@@ -6,11 +6,14 @@ use super::memory::{Buffer, Pinned};
 use super::stream::{Event, Kernel, Stream};
 use super::{driver_error, library};
 use anyhow::Result;
-use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags};
-use cudarc::driver::{CudaContext, CudaModule, DeviceRepr};
+use cudarc::driver::sys::{self, CUctx_flags_enum, CUdevice_attribute, CUevent_flags};
+use cudarc::driver::{CudaContext, CudaModule, DeviceRepr, DriverError, result};
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+
+/// Streams for kernels that a GPU has.
+pub const STREAMS: usize = 4;
 
 /// One GPU.
 pub struct Device {
@@ -27,10 +30,21 @@ pub struct Device {
     pub multiprocessors: usize,
     /// Where kernels run.
     pub compute: Stream,
+    /// Where kernels run beside those.
+    beside: [Stream; STREAMS - 1],
     /// Where the next batch comes in.
     pub upload: Stream,
     /// Where copies to and from other GPUs run.
     pub peer: Stream,
+}
+
+/// Lets a thread that waits for GPU `index` sleep meanwhile, where a driver would have it ask again
+/// and again: the processors have the next batch to prepare.
+fn wait_without_spinning(index: usize) -> Result<(), DriverError> {
+    let device = result::device::get(index as i32)?;
+    let flags = CUctx_flags_enum::CU_CTX_SCHED_BLOCKING_SYNC as u32;
+    // SAFETY: the device is one that the driver has just named.
+    unsafe { sys::cuDevicePrimaryCtxSetFlags_v2(device, flags) }.result()
 }
 
 impl Device {
@@ -44,17 +58,20 @@ impl Device {
             ));
         }
         let open = || {
+            wait_without_spinning(index)?;
             let context = CudaContext::new(index)?;
             // SAFETY: what cudarc's events would order are its own slices, and there are none:
             // memory is in `Buffer`s, and streams are ordered by the events of this program.
             unsafe { context.disable_event_tracking() };
-            let streams = [context.new_stream()?, context.new_stream()?, context.new_stream()?];
+            let new = || context.new_stream();
+            let streams = [new()?, new()?, new()?];
+            let beside = [new()?, new()?, new()?];
             let capability = context.compute_capability()?;
             let multiprocessors =
                 context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-            Ok((context.name()?, capability, multiprocessors as usize, streams, context))
+            Ok((context.name()?, capability, multiprocessors as usize, streams, beside, context))
         };
-        let (name, capability, multiprocessors, streams, context) =
+        let (name, capability, multiprocessors, streams, beside, context) =
             open().map_err(|e| driver_error(e, &format!("opening GPU {index}")))?;
         let [compute, upload, peer] = streams.map(Stream::new);
         Ok(Device {
@@ -66,9 +83,15 @@ impl Device {
             capability,
             multiprocessors,
             compute,
+            beside: beside.map(Stream::new),
             upload,
             peer,
         })
+    }
+
+    /// One of the streams for kernels; the first is `compute`.
+    pub fn kernels(&self, index: usize) -> &Stream {
+        if index == 0 { &self.compute } else { &self.beside[index - 1] }
     }
 
     /// Free and total memory in bytes.

@@ -6,6 +6,7 @@
 
 use super::driver_error;
 use anyhow::Result;
+use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{result, sys};
 use libloading::Library;
 use std::fmt;
@@ -84,20 +85,39 @@ pub fn loaded_from(name: &str) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
-/// Opens NVRTC, preferring the driver's CUDA major version, then older ones (a driver takes code of
-/// its own major version and of older ones). The error says how to install it.
-pub(super) fn open_nvrtc(driver_version: i32) -> Result<Library> {
+/// Major and minor compute capability of each GPU; empty where there is no driver.
+pub(super) fn capabilities() -> Vec<(i32, i32)> {
+    let part = |device, attribute| {
+        // SAFETY: the device is one that the driver has just named.
+        unsafe { result::device::get_attribute(device, attribute) }.ok()
+    };
+    let of_gpu = |index: usize| {
+        let device = result::device::get(index as i32).ok()?;
+        let major = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        let minor = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR;
+        Some((part(device, major)?, part(device, minor)?))
+    };
+    (0..device_count().unwrap_or(0)).filter_map(of_gpu).collect()
+}
+
+/// Opens each major version of NVRTC that is found, the driver's own first, then older ones (a
+/// driver takes code of its own major version and of older ones), then newer ones. The error says
+/// how to install it.
+pub(super) fn open_nvrtcs(driver_version: i32) -> Result<Vec<Library>> {
     let mut majors = [13, 12];
     majors.sort_by_key(|&major| (major > driver_version / 1000, -major));
-    for major in majors {
+    let folders = folders();
+    let open = |major: &i32| {
         let name = format!("libnvrtc.so.{major}");
-        let files = folders().into_iter().map(|folder| folder.join(&name));
-        for file in std::iter::once(PathBuf::from(&name)).chain(files.filter(|f| f.exists())) {
-            // SAFETY: NVRTC's initialisation has no conditions.
-            if let Ok(library) = unsafe { Library::new(&file) } {
-                return Ok(library);
-            }
-        }
+        let files = folders.iter().map(|folder| folder.join(&name)).filter(|f| f.exists());
+        // SAFETY: NVRTC's initialisation has no conditions.
+        std::iter::once(PathBuf::from(&name))
+            .chain(files)
+            .find_map(|f| unsafe { Library::new(f) }.ok())
+    };
+    let found: Vec<Library> = majors.iter().filter_map(open).collect();
+    if !found.is_empty() {
+        return Ok(found);
     }
     let major = (driver_version / 1000).clamp(12, 13);
     let package = if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };

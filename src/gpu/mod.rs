@@ -17,6 +17,7 @@
 pub mod compile;
 pub mod device;
 pub mod format;
+pub mod graph;
 pub mod kernels;
 pub mod launch;
 pub mod library;

@@ -92,6 +92,20 @@ impl Stream {
         copy().map_err(|e| driver_error(e, "copying from the GPU"))
     }
 
+    /// Queues a copy of all of `source` to the beginning of `target`, both on this stream's GPU.
+    pub fn copy<T: DeviceRepr>(&self, source: &Buffer<T>, target: &Buffer<T>) -> Result<()> {
+        self.check(source, source.len())?;
+        self.check(target, source.len())?;
+        let copy = || {
+            self.stream.context().bind_to_thread()?;
+            let (to, from) = (target.pointer(), source.pointer());
+            // SAFETY: `check` found both on this GPU and the target no shorter; giving either back
+            // waits for the copy.
+            unsafe { result::memcpy_dtod_async(to, from, source.bytes(), self.stream.cu_stream()) }
+        };
+        copy().map_err(|e| driver_error(e, "copying on the GPU"))
+    }
+
     /// Sets all bytes of `buffer` to 0.
     pub fn zero<T: DeviceRepr>(&self, buffer: &Buffer<T>) -> Result<()> {
         self.check(buffer, buffer.len())?;

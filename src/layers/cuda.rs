@@ -82,8 +82,9 @@ pub struct Factors {
 pub trait Launches: Send + Sync {
     /// Every kernel it may launch.
     fn launches(&self) -> Vec<&Launch>;
-    /// Values of scratch space that one of its passes needs; shared with other layers.
-    fn scratch(&self) -> usize {
+    /// Values of scratch space that its gradients of weights need, or one of its other passes;
+    /// shared with other layers.
+    fn scratch(&self, _weights: bool) -> usize {
         0
     }
     /// Bytes of memory of its own, which the forward pass leaves for the backward pass.
@@ -123,7 +124,8 @@ pub struct Call<'a> {
     pub dx: Option<&'a Buffer<u8>>,
     /// Of a layer that learns.
     pub parameters: Option<&'a ParameterBuffers>,
-    /// At least [`Launches::scratch`] values, for the length of one pass.
+    /// At least [`Launches::scratch`] values, for the length of one pass, which nothing else that
+    /// runs beside it uses.
     pub scratch: &'a Buffer<f32>,
     /// [`Launches::saved`] bytes, the layer's own.
     pub saved: &'a Buffer<u8>,

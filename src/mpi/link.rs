@@ -35,6 +35,20 @@ pub(super) struct For {
     pub what: &'static str,
 }
 
+/// How long something has been looked at that does not come to its end.
+pub(super) struct Patience {
+    looks: u32,
+    begun: Option<Instant>,
+    /// After so long it is said.
+    said: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { looks: 0, begun: None, said: SILENT }
+    }
+}
+
 /// MPI, started.
 pub(super) struct Link {
     pub calls: Box<dyn Calls>,
@@ -156,45 +170,53 @@ impl Link {
     }
 
     fn whom(&self, of: For) -> String {
-        of.rank.map_or("the other ranks".into(), |rank| self.name(rank))
+        let other = (self.size == 2).then_some(1 - self.rank.min(1));
+        of.rank.or(other).map_or("the other ranks".into(), |rank| self.name(rank))
+    }
+
+    /// Whether the transfer is over.
+    pub fn is_over(&self, request: &mut Request, of: For) -> Result<bool> {
+        self.calls.test(request).map_err(|error| self.broke(error, of))
     }
 
     /// Waits until the transfer is over.
     fn wait(&self, request: &mut Request, of: For) -> Result<()> {
-        let (mut begun, mut looks, mut said) = (None::<Instant>, 0u32, SILENT);
-        loop {
-            match self.calls.test(request) {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(error) => return Err(self.broke(error, of)),
-            }
-            looks = looks.saturating_add(1);
-            if looks < EAGER {
-                std::thread::yield_now();
-                continue;
-            }
-            let waited = begun.get_or_insert_with(Instant::now).elapsed();
-            if waited >= self.bound {
-                self.broken.store(true, Ordering::Relaxed);
-                bail!(
-                    "{} has not answered for {} s ({}); {VARIABLE} says how many seconds it is \
-                     waited for",
-                    self.whom(of),
-                    waited.as_secs(),
-                    of.what
-                );
-            }
-            if waited >= said {
-                let seconds = waited.as_secs();
-                progress::say(&format!(
-                    "waiting for {} since {seconds} s: {}",
-                    self.whom(of),
-                    of.what
-                ));
-                said *= 2;
-            }
-            std::thread::sleep(PAUSE);
+        let mut patience = Patience::default();
+        while !self.is_over(request, of)? {
+            self.look_again(&mut patience, of, true)?;
         }
+        Ok(())
+    }
+
+    /// The time until the next look at what is waited for. `eager`: nothing else is to be done
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// If it has been too long.
+    pub fn look_again(&self, patience: &mut Patience, of: For, eager: bool) -> Result<()> {
+        patience.looks = patience.looks.saturating_add(1);
+        if eager && patience.looks < EAGER {
+            std::thread::yield_now();
+            return Ok(());
+        }
+        let waited = patience.begun.get_or_insert_with(Instant::now).elapsed();
+        if waited >= self.bound {
+            self.broken.store(true, Ordering::Relaxed);
+            bail!(
+                "{} has not answered for {} s ({}); {VARIABLE} says how many seconds it is \
+                 waited for",
+                self.whom(of),
+                waited.as_secs(),
+                of.what
+            );
+        }
+        if waited >= patience.said {
+            let seconds = waited.as_secs();
+            progress::say(&format!("waiting for {} since {seconds} s: {}", self.whom(of), of.what));
+            patience.said *= 2;
+        }
+        std::thread::sleep(PAUSE);
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {
@@ -251,12 +273,12 @@ impl Link {
         })
     }
 
-    /// Adds up all ranks' `values`, in place.
-    pub fn sum(&self, values: &mut [f32], what: &'static str) -> Result<()> {
-        self.together(values, what, |piece| {
-            // SAFETY: as in `together`.
-            unsafe { self.calls.sum(piece.as_mut_ptr(), piece.len()) }
-        })
+    /// Begins to add up all ranks' `values`, in place; they must stay where they are, and be left
+    /// alone, until that is over.
+    pub fn begin_sum(&self, values: &mut [f32], of: For) -> Result<Request> {
+        self.check()?;
+        // SAFETY: the caller keeps the memory until the transfer is over, or as long as the process.
+        self.begun(unsafe { self.calls.sum(values.as_mut_ptr(), values.len()) }, of)
     }
 
     /// A call of all ranks for each piece of `values`, all under way at once.

@@ -7,7 +7,8 @@
 //! `abi` has a table for each.
 //!
 //! What ranks do together is done through a [`Team`]: rounds, in which every rank says something to
-//! rank 0 and hears its answer, and sums of gradients. Every wait has a bound and says for whom it
+//! rank 0 and hears its answer, and sums of gradients, which may be under way while others are still
+//! computed (`travel`). Every wait has a bound and says for whom it
 //! waits (`link`); a thread watches over the ranks of the same machine (`watch`), so that one that
 //! was killed ends the others. There is no transport here but the library's.
 
@@ -20,9 +21,11 @@ mod link;
 mod member;
 mod rounds;
 mod team;
+mod travel;
 mod watch;
 
 pub use join::{join, refuse};
 pub use launcher::{Kind, Launcher, launcher};
 pub use member::Member;
 pub use team::Team;
+pub use travel::{SMALL, TRANSFER, Travelling};

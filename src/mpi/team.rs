@@ -89,9 +89,4 @@ impl Team {
     pub fn spread(&self, values: &mut [f32]) -> Result<()> {
         self.link.map_or(Ok(()), |link| link.spread(values, "numbers of rank 0"))
     }
-
-    /// Adds up all ranks' `values` in place, in the library's own order.
-    pub fn sum(&self, values: &mut [f32]) -> Result<()> {
-        self.link.map_or(Ok(()), |link| link.sum(values, "the sum of gradients"))
-    }
 }

@@ -1,7 +1,7 @@
 //! From a config to a [`Plan`]: shapes, towers, joins and buffers, layer by layer. Errors in a
 //! network are found here, before anything is read or allocated.
 
-use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Plan, PlannedLayer};
+use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer};
 use crate::config::{Config, LayerConfig};
 use crate::config_error;
 use crate::layers::{Classes, Family, Input, Layer, Outputs, Place, Role, Shape, check_values};
@@ -100,6 +100,7 @@ impl Plan {
             layers: Vec::new(),
             buffers: Vec::new(),
             data: Vec::new(),
+            pieces: Pieces::ONE,
         };
         for device in 0..=devices.iter().copied().max().unwrap_or(0) {
             let id = plan.buffer("data".into(), device, input.len());

@@ -8,6 +8,7 @@ mod tasks;
 
 pub use fusion::{Fusion, Pass, WithRelu};
 pub use plan::{
-    BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Plan, PlannedLayer, TensorPlan,
+    BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer,
+    TensorPlan,
 };
 pub use tasks::Task;

@@ -34,6 +34,28 @@ pub struct Plan {
     pub buffers: Vec<BufferPlan>,
     /// For each device, the input batch.
     pub data: Vec<BufferId>,
+    /// Where training takes more memory than one pass of `batch` images.
+    pub pieces: Pieces,
+}
+
+/// A batch that goes through the network in several passes, by one process or several, and what a
+/// process holds because of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    /// Passes of a batch, by all processes.
+    pub all: usize,
+    /// Those of this process, whose images are loaded together.
+    pub own: usize,
+    /// Gradients of whole passes that wait for others to be joined with, at most.
+    pub waiting: usize,
+    /// Whether all gradients are written to memory, though an engine may update some weights as
+    /// theirs comes into being.
+    pub gradients: bool,
+}
+
+impl Pieces {
+    /// One pass makes a step.
+    pub const ONE: Pieces = Pieces { all: 1, own: 1, waiting: 0, gradients: false };
 }
 
 /// What the plan has to have room for.

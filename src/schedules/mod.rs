@@ -6,14 +6,19 @@
 //! [`Schedule::read`] reads `[schedule]`: [`Start`] has the keys of all kinds, the others belong to
 //! one [`Kind`] each, which reads them as its [`Policy`] (the field's word since Caffe's
 //! `lr_policy`). A policy does not change; what changes as training goes on is the [`State`], which
-//! goes into the checkpoint as it is. [`written`] deals with keys before they are read: of other
+//! goes into the checkpoint as it is. What changes within an epoch follows from the step's place in
+//! the run ([`pace`]) and is kept nowhere. [`written`] deals with keys before they are read: of other
 //! kinds, of configs that build on each other, of files from before each kind had its own keys.
 
 #[cfg(test)]
 mod by_hand;
+mod pace;
 mod plateau;
+mod polynomial;
 mod steps;
 pub mod written;
+
+pub use pace::Place;
 
 use crate::config_error;
 use crate::keys::{self, Misfit, to_table, typed};
@@ -26,7 +31,7 @@ use std::sync::Arc;
 use toml::Table;
 
 /// Every kind of schedule, one line each; the first is the default, the paper's.
-pub static KINDS: &[Kind] = &[plateau::KIND, steps::KIND];
+pub static KINDS: &[Kind] = &[plateau::KIND, steps::KIND, polynomial::KIND];
 
 /// What a kind of schedule is called and how its settings are read.
 #[derive(Debug)]
@@ -52,6 +57,11 @@ pub trait Policy: Debug + Send + Sync {
     /// its.
     fn end_epoch(&self, _state: &mut State, _error: f64) -> Result<Verdict> {
         Ok(Verdict::GoOn)
+    }
+    /// What all rates are multiplied with when this part of the steps after the warm-up is over, from
+    /// 0 to 1.
+    fn factor(&self, _passed: f64) -> f64 {
+        1.0
     }
     /// Whether there is colour noise in `epoch`, as far as the schedule has a say.
     fn color_noise(&self, _epoch: u32) -> bool {
@@ -95,6 +105,16 @@ pub struct Start {
     /// The biases' learning rate at the start; `rate` where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bias_rate: Option<f64>,
+    /// Epochs in which the rates rise to what they are to be; they need not be whole.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub warmup_epochs: f64,
+    /// The batch that the rates are meant for: they are multiplied with `train.batch` / this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_batch: Option<usize>,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 fn rate() -> f64 {
@@ -179,6 +199,10 @@ impl Schedule {
         let start: Start = typed(section, "[schedule]")?;
         from_zero("rate", start.rate)?;
         from_zero("bias_rate", start.bias_rate.unwrap_or(0.0))?;
+        from_zero("warmup_epochs", start.warmup_epochs)?;
+        if start.rate_batch == Some(0) {
+            return Err(out_of_range("rate_batch", 0, "a number of images"));
+        }
         Ok(Schedule { kind, start, policy: (kind.read)(section)?, mixed: false })
     }
 
@@ -281,11 +305,15 @@ impl Schedule {
         );
         if self.policy.follows_the_epoch() && self.policy.to_table() != old.policy.to_table() {
             *state = fresh;
-        } else if self.start != old.start {
+        } else if self.rates_at_start() != old.rates_at_start() {
             self.rates_by_hand(old, state, &fresh);
             self.policy.rate_by_hand(state)?;
         }
         Ok(())
+    }
+
+    fn rates_at_start(&self) -> (f64, Option<f64>) {
+        (self.start.rate, self.start.bias_rate)
     }
 
     /// The rates after a change by hand: what was changed counts as it is written; biases that were
@@ -380,7 +408,10 @@ mod tests {
         let plateau = schedule("");
         assert!(plateau.check_training(true).is_ok());
         let error = plateau.check_training(false).unwrap_err().to_string();
-        assert!(error.contains("\"plateau\"") && error.ends_with("choose \"steps\""), "{error}");
+        assert!(
+            error.contains("\"plateau\"") && error.ends_with("choose \"steps\" or \"polynomial\""),
+            "{error}"
+        );
         assert!(schedule("kind='steps'").check_training(false).is_ok());
     }
 }

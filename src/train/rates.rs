@@ -1,18 +1,32 @@
 //! From the rates of the schedule to the constants of the update rule, layer by layer.
 
+use super::checkpoint::TrainingState;
+use crate::config::{Config, Optimizer, Train};
 use crate::engine::Rates;
 use crate::layers::Weights;
 use crate::network::{Plan, PlannedLayer};
-use crate::schedules::State;
+use crate::schedules::{Place, State};
 
-/// For every layer of `plan`, in its order; None for those that do not learn. `weight_decay` is
-/// `train.weight_decay`, for layers without one of their own.
-pub fn rates(plan: &Plan, state: &State, weight_decay: f64) -> Vec<Option<Rates>> {
+/// The schedule's rates for the step of a run at `state` that `before` others of its epoch precede.
+pub fn now(config: &Config, state: &TrainingState, before: u32) -> State {
+    let Train { batch, epochs, .. } = config.train;
+    let steps = state.training_images.div_ceil(batch as u64);
+    let place = Place { epoch: state.epoch, before: before.into(), steps, epochs, batch };
+    config.schedule.now(&state.schedule, &place)
+}
+
+/// For every layer of `plan`, in its order; None for those that do not learn. The decay of `train`
+/// is for layers without one of their own.
+pub fn rates(plan: &Plan, state: &State, train: &Train) -> Vec<Option<Rates>> {
+    let trust = match train.optimizer {
+        Optimizer::Sgd => None,
+        Optimizer::Lars => Some(train.trust_coefficient as f32),
+    };
     let rates = |layer: &PlannedLayer| {
         let weights = layer.weights.as_ref()?;
         Some(match layer.frozen {
-            true => Rates { weight: 0.0, weight_decay: 0.0, bias: 0.0, bias_decay: 0.0 },
-            false => of_layer(&layer.name, weights, state, weight_decay),
+            true => Rates::default(),
+            false => Rates { trust, ..of_layer(&layer.name, weights, state, train.weight_decay) },
         })
     };
     plan.layers.iter().map(rates).collect()
@@ -28,6 +42,7 @@ fn of_layer(name: &str, weights: &Weights, state: &State, weight_decay: f64) -> 
         weight_decay: (weight * decay) as f32,
         bias: bias as f32,
         bias_decay: (bias * weights.bias_decay) as f32,
+        trust: None,
     }
 }
 

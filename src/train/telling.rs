@@ -15,6 +15,7 @@ use crate::schedules::{Schedule, Verdict};
 use anyhow::Result;
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 /// Steps after which a loss that has not left ln(classes) is spoken of, and over how many it is
 /// averaged.
@@ -55,8 +56,9 @@ pub fn verdict(verdict: Verdict, rate: f64) {
     }
 }
 
-/// The layers' times in the steps since the clock began.
-pub fn profile(engine: &dyn Engine, clock: &Clock) {
+/// The layers' times in the steps since the clock began, and how long other processes' gradients were
+/// `waited` for.
+pub fn profile(engine: &dyn Engine, clock: &Clock, waited: Option<Duration>) {
     let times = engine.times();
     let profile =
         Profile { plan: engine.plan(), times: &times, steps: clock.steps, images: clock.images };
@@ -66,6 +68,10 @@ pub fn profile(engine: &dyn Engine, clock: &Clock) {
         profile.steps,
         profile.table()
     );
+    if let Some(waited) = waited {
+        let each = 1e3 * waited.as_secs_f64() / clock.steps.max(1) as f64;
+        note!("  waited for the other processes' gradients: {each:.1} ms a step");
+    }
 }
 
 /// An error that leaves the network alone has ended training; the error itself is said next.

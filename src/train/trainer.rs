@@ -4,14 +4,14 @@
 use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
 use super::drawing::Drawing;
-use super::evaluate::{self, images_per_batch};
+use super::evaluate::{Turns, images_per_batch};
 use super::events::{self, Events};
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
 use super::initial;
 use super::joint::Joint;
 use super::metrics::{Line, Metrics, Validation};
-use super::rates::rates;
+use super::rates;
 use super::runs::RunFolder;
 use super::saving::Saver;
 use super::session::{Files, Session};
@@ -179,7 +179,8 @@ impl Trainer<'_> {
                 progress.finish();
                 self.check_loss(session, true)?;
                 if self.profile {
-                    telling::profile(self.engine.as_ref(), &session.clock);
+                    let waited = self.joint.waited();
+                    telling::profile(self.engine.as_ref(), &session.clock, waited);
                 }
                 unsaved = !self.end_epoch(session)?;
                 if self.state.finished {
@@ -297,7 +298,8 @@ impl Trainer<'_> {
             step: (state.step + 1) as u32,
             first_image: 0,
         };
-        let rates = rates(self.engine.plan(), &state.schedule, self.config.train.weight_decay);
+        let now = rates::now(self.config, state, state.batches);
+        let rates = rates::rates(self.engine.plan(), &now, &self.config.train);
         let momentum = self.config.train.momentum as f32;
         let (engine, update) = (self.engine.as_mut(), (momentum, &rates[..]));
         let begins = || *sound = false;
@@ -317,7 +319,7 @@ impl Trainer<'_> {
             kind: "step",
             step: state.step,
             epoch: batch.epoch,
-            learning_rate: state.schedule.rate,
+            learning_rate: now.rate,
             loss: tally.mean_loss(),
             top1_error: tally.top1_error(),
             top5_error: tally.top5_error(),
@@ -346,7 +348,7 @@ impl Trainer<'_> {
             kind: "epoch",
             step: state.step,
             epoch,
-            learning_rate: state.schedule.rate,
+            learning_rate: rates::now(self.config, state, state.batches.saturating_sub(1)).rate,
             loss: tally.mean_loss(),
             top1_error: tally.top1_error(),
             top5_error: tally.top5_error(),
@@ -361,7 +363,9 @@ impl Trainer<'_> {
         // Without validation `best` is the last.
         let mut is_best = true;
         if let Some(error) = validation.map(|v| v.top1_error()) {
-            verdict = self.config.schedule.end_epoch(&mut state.schedule, error)?;
+            if !self.config.schedule.is_warming_up(epoch) {
+                verdict = self.config.schedule.end_epoch(&mut state.schedule, error)?;
+            }
             is_best = state.best.is_none_or(|(_, best)| error < best);
             if is_best {
                 state.best = Some((epoch, error));
@@ -389,12 +393,11 @@ impl Trainer<'_> {
         let progress = Progress::new("validation", images.len() as u64);
         let cropping = &session.cropping;
         let (team, data) = (*self.joint.team(), &self.config.data);
-        let mut loader = feed::evaluation_among(&team, data, images, cropping, crops, batch)?;
+        let loader = feed::evaluation_among(&team, data, images, cropping, crops, batch)?;
+        let mut turns = Turns::new(vec![loader], crops);
         let mut tally = Tally::default();
-        loop {
-            let next = evaluate::next(self.engine.as_mut(), &mut loader, crops)?;
-            let Some(more) = next else { break };
-            for more in self.joint.agree("validation", &self.interrupt, vec![more])? {
+        while let Some(answers) = turns.next(&mut [(self.engine.as_mut(), 0)], &[1.0])? {
+            for more in self.joint.agree("validation", &self.interrupt, vec![answers.tally])? {
                 tally.add(more);
                 progress.advance(more.images);
             }

@@ -87,10 +87,19 @@ fn update_agrees_in_every_bit() {
         let (momentum, decay, rate) = (0.9f32, 0.0005 * 0.01f32, 0.01f32);
         let [w_gpu, v_gpu, g_gpu] = [&w, &v, &g].map(|x| device.buffer_of(x).unwrap());
         let kernel = (kernel_source!("update.cu"), &constants(&[("COUNT", len)])[..], "update");
-        launch(&device, kernel, each(len), |a| {
-            let a = a.buffer(&w_gpu).buffer(&v_gpu).buffer(&g_gpu);
-            a.float(momentum).float(decay).float(rate).nothing()
-        });
+        let update = |loss: f32| {
+            let loss = device.buffer_of(&[loss]).unwrap();
+            launch(&device, kernel, each(len), |a| {
+                let a = a.buffer(&w_gpu).buffer(&v_gpu).buffer(&g_gpu);
+                a.float(momentum).float(decay).float(rate).nothing().buffer(&loss)
+            });
+        };
+        for loss in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            update(loss);
+            assert_eq!(read(&device, &w_gpu), w, "loss {loss}");
+            assert_eq!(read(&device, &v_gpu), v, "loss {loss}");
+        }
+        update(1.5);
         let want_v: Vec<f32> =
             (0..len).map(|i| (momentum * v[i] - decay * w[i]) - rate * g[i]).collect();
         let want_w: Vec<f32> = (0..len).map(|i| w[i] + want_v[i]).collect();

@@ -37,7 +37,7 @@ fn steps_of_training_are_pytorchs() {
     for step in 1..=2 {
         let run = Run { batch: 1, training: true, seed: config.seed, step, first_image: 0 };
         engine.gradients(&run, CropView::Floats(&input), &[3]).unwrap();
-        let rates = rates(engine.plan(), &state, config.train.weight_decay);
+        let rates = rates(engine.plan(), &state, &config.train);
         engine.update(config.train.momentum as f32, &rates).unwrap();
     }
     let bytes = std::fs::read(data("steps.safetensors")).unwrap();

@@ -1,8 +1,7 @@
 //! How many processes compute changes no bit with `train.parts`, and only roundings without.
 
-use super::{PARTS, assert_same, launchers, ok};
-use crate::common::{World, tensors};
-use std::path::Path;
+use super::{PARTS, assert_same, close, launchers, ok};
+use crate::common::World;
 
 /// A run of one process, without MPI, against runs of all numbers of processes with every library.
 #[test]
@@ -64,21 +63,6 @@ fn without_parts_processes_are_one_but_for_rounding() {
                 &world.path("whole/last.safetensors"),
             );
         }
-    }
-}
-
-/// Whether all tensors are equal within 10⁻⁵ of their largest value.
-#[track_caller]
-fn close(file: &Path, whole: &Path) {
-    let floats = |bytes: &[u8]| -> Vec<f32> {
-        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-    };
-    for ((name, _, ours), (other, _, theirs)) in tensors(file).into_iter().zip(tensors(whole)) {
-        assert_eq!(name, other);
-        let (ours, theirs) = (floats(&ours), floats(&theirs));
-        let most = theirs.iter().fold(1e-3f32, |most, v| most.max(v.abs()));
-        let far = ours.iter().zip(&theirs).fold(0f32, |far, (a, b)| far.max((a - b).abs()));
-        assert!(far <= 1e-5 * most, "{name}: {far} of {most}");
     }
 }
 

@@ -14,9 +14,11 @@ mod launchers;
 mod libraries;
 mod refusals;
 mod signals;
+mod travel;
 
-use common::World;
+use common::{World, tensors};
 use launchers::{Launcher, Running};
+use std::path::Path;
 
 /// Steps of five images a part; the last of an epoch has two parts and none for the others.
 const PARTS: &str =
@@ -62,4 +64,19 @@ fn one_error(said: &str, words: &[&str]) -> String {
         assert!(errors[0].contains(word), "no {word:?} in: {said}");
     }
     errors[0].to_string()
+}
+
+/// Whether all tensors are equal within 10⁻⁵ of their largest value.
+#[track_caller]
+fn close(file: &Path, whole: &Path) {
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    for ((name, _, ours), (other, _, theirs)) in tensors(file).into_iter().zip(tensors(whole)) {
+        assert_eq!(name, other);
+        let (ours, theirs) = (floats(&ours), floats(&theirs));
+        let most = theirs.iter().fold(1e-3f32, |most, v| most.max(v.abs()));
+        let far = ours.iter().zip(&theirs).fold(0f32, |far, (a, b)| far.max((a - b).abs()));
+        assert!(far <= 1e-5 * most, "{name}: {far} of {most}");
+    }
 }

@@ -17,24 +17,26 @@ struct AtExit {
                 "{\"launches\":%zu,\"uploads\":%zu,\"upload_bytes\":%zu,\"downloads\":%zu,"
                 "\"download_bytes\":%zu,\"peer_copies\":%zu,\"peer_bytes\":%zu,"
                 "\"local_copies\":%zu,\"local_bytes\":%zu,\"host_waits\":%zu,"
-                "\"peer_touched\":%zu}\n",
+                "\"graphs\":%zu,\"graph_launches\":%zu,\"peer_touched\":%zu}\n",
                 c.launches, c.uploads, c.upload_bytes, c.downloads, c.download_bytes,
-                c.peer_copies, c.peer_bytes, c.local_copies, c.local_bytes, c.host_waits,
-                c.peer_touched);
+                c.peer_copies, c.peer_bytes, c.local_copies, c.local_bytes, c.host_waits, c.graphs,
+                c.graph_launches, c.peer_touched);
         fclose(file);
     }
 } at_exit;
 
 }  // namespace
 
-/// For tests in the same process: the eleven counters in the order of `Counters`.
+/// For tests in the same process: the thirteen counters in the order of `Counters`.
 extern "C" void standin_counters(uint64_t* out) {
     Guard guard(lock);
     memcpy(out, &counters, sizeof counters);
 }
 
 API cuInit(unsigned) { return devices() > 0 ? int(SUCCESS) : 100; }
-API cuDriverGetVersion(int* version) { return *version = 12090, SUCCESS; }
+API cuDriverGetVersion(int* version) {
+    return *version = setting("STANDIN_DRIVER", 12090), SUCCESS;
+}
 API cuGetExportTable(const void** table, const void*) {
     static size_t empty[1] = {8};  // the real NVRTC asks for it
     return *table = empty, SUCCESS;
@@ -83,6 +85,11 @@ API cuCtxEnablePeerAccess(Context* peer, unsigned flags) {
     if (reaches) return PEER_ALREADY_ENABLED;
     return reaches = true, SUCCESS;  // this way only
 }
+API cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+    Guard guard(lock);
+    return context_of(device).flags = flags, SUCCESS;
+}
+API cuCtxGetFlags(unsigned* flags) { return *flags = current->flags, SUCCESS; }
 API cuDevicePrimaryCtxRetain(Context** out, int device) {
     return *out = &context_of(device), SUCCESS;
 }

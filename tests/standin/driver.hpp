@@ -5,6 +5,7 @@
 // So a missing wait between streams shows as poison or stale data. Environment variables:
 //   STANDIN_DEVICES=2        how many devices there are
 //   STANDIN_CAPABILITY=8.0   their compute capability
+//   STANDIN_DRIVER=12090     the driver's CUDA version
 //   STANDIN_MEMORY=bytes     memory of each device (4 GiB)
 //   STANDIN_PEER=0           peer access is refused
 //   STANDIN_PEER_QUERY=n     asking for it fails with this code; STANDIN_PEER_ENABLE=n, enabling it
@@ -12,19 +13,21 @@
 //   STANDIN_ORDER=...        order of threads in a block: forward, reverse, random
 //   STANDIN_EAGER=1          queued work runs at once
 //   STANDIN_DROP_WAITS=1     cuStreamWaitEvent does nothing: a planted fault
+//   STANDIN_CAPTURE=0        streams are not captured
 //   STANDIN_DROP_WAIT=n      nor does the n-th that would put anything in order (STANDIN_RACES)
 //   STANDIN_RACES=1          work that nothing puts in order is an error (races.hpp)
 //   STANDIN_WAITS=file       what each wait is for is written there at the end (STANDIN_RACES)
 //   STANDIN_COUNTERS=file    counters are written there at the end
 //
 // This header is what its parts share: settings, counters, streams and how queued work is run. The
-// calls of the API are in devices.cpp, copies.cpp, launches.cpp and streams.cpp.
+// calls of the API are in devices.cpp, copies.cpp, launches.cpp, streams.cpp and graphs.cpp.
 #pragma once
 #include "memory.hpp"
 #include "races.hpp"
 #include <cstdio>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -36,7 +39,8 @@ enum Result {
     SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
     INVALID_IMAGE = 200, PEER_UNSUPPORTED = 217, INVALID_HANDLE = 400, NOT_FOUND = 500,
     NOT_READY = 600, ILLEGAL_ADDRESS = 700, PEER_ALREADY_ENABLED = 704, PEER_NOT_ENABLED = 705,
-    LAUNCH_FAILED = 719
+    LAUNCH_FAILED = 719, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901,
+    CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 906, UPDATE_FAILED = 910
 };
 
 inline std::recursive_mutex lock;
@@ -46,7 +50,7 @@ inline Memory memory;
 /// What tests read: see `standin_counters`.
 struct Counters {
     uint64_t launches, uploads, upload_bytes, downloads, download_bytes, peer_copies, peer_bytes,
-        local_copies, local_bytes, host_waits,
+        local_copies, local_bytes, host_waits, graphs, graph_launches,
         peer_touched;  // launches times buffers of another device that they touched
 };
 inline Counters counters;
@@ -89,6 +93,7 @@ struct Event {
 struct Context {
     int device;
     int error = SUCCESS;  // sticky, as on a GPU
+    unsigned flags = 0;
     Stream standard;
     std::vector<Stream*> streams;
     bool reaches[16] = {};  // peer access, from this context's device
@@ -147,6 +152,30 @@ inline Stream* stream_of(void* handle) {
     return stream;
 }
 
+/// What a thread captures, as calls to be made again.
+struct Capture {
+    Stream* origin;
+    std::vector<std::function<int()>> calls;
+    std::map<Stream*, size_t> done;    // work on each stream that takes part
+    std::map<Stream*, size_t> joined;  // of them those that the origin has waited for
+    std::map<Event*, std::pair<Stream*, size_t>> recorded;
+    bool broken = false;
+
+    bool has(Stream* stream) const { return done.count(stream) > 0; }
+    int add(Stream* stream, std::function<int()> call, bool work = false) {
+        done[stream] += work;  // records and waits are none
+        calls.push_back(std::move(call));
+        return SUCCESS;
+    }
+};
+inline thread_local Capture* capture = nullptr;
+
+/// What the host may not do while it captures: wait.
+inline int uncaptured() {
+    if (capture) capture->broken = true;
+    return capture ? int(CAPTURE_UNSUPPORTED) : int(SUCCESS);
+}
+
 inline int enqueue(Stream* stream, Queued work) {
     if (context_of(stream->device).error) return context_of(stream->device).error;
     stream->queue.push_back(std::move(work));
@@ -155,13 +184,18 @@ inline int enqueue(Stream* stream, Queued work) {
 
 /// Queues what accesses no memory.
 inline int enqueue(void* handle, std::function<int()> run) {
-    return enqueue(stream_of(handle), Queued{std::move(run), 0, {}});
+    Stream* stream = stream_of(handle);
+    if (capture && capture->has(stream))
+        return capture->add(stream, [=] { return enqueue(handle, run); }, true);
+    return enqueue(stream, Queued{std::move(run), 0, {}});
 }
 
 /// Queues a copy or launch, with the addresses that it was given.
 inline int enqueue(void* handle, const std::string& name, std::vector<uint64_t> addresses,
                    std::function<int()> run) {
     Stream* stream = stream_of(handle);
+    if (capture && capture->has(stream))
+        return capture->add(stream, [=] { return enqueue(handle, name, addresses, run); }, true);
     uint32_t work = races.work(stream->number, name);
     return enqueue(stream, Queued{std::move(run), work, std::move(addresses)});
 }

@@ -16,13 +16,22 @@ use std::sync::OnceLock;
 
 const CHILD: &str = "STANDIN_CHILD";
 
-/// The stand-in's libraries and the files that each is compiled from.
-const LIBRARIES: [(&str, &[&str]); 2] = [
+/// The stand-in's libraries and the files and constants that each is compiled from.
+const LIBRARIES: [(&str, &[&str]); 3] = [
     (
         "libcuda.so.1",
-        &["devices.cpp", "copies.cpp", "launches.cpp", "streams.cpp", "races.cpp", "waits.cpp"],
+        &[
+            "devices.cpp",
+            "copies.cpp",
+            "launches.cpp",
+            "streams.cpp",
+            "graphs.cpp",
+            "races.cpp",
+            "waits.cpp",
+        ],
     ),
     ("libnvrtc.so.12", &["nvrtc.cpp"]),
+    ("libnvrtc.so.13", &["nvrtc.cpp", "-DMAJOR=13"]),
 ];
 
 /// Where the tests build the stand-in.
@@ -70,7 +79,10 @@ fn build_now() -> Option<PathBuf> {
             .arg(format!("-DSTANDIN_COMPILER=\"{compiler}\""))
             .arg("-o")
             .arg(&temporary)
-            .args(parts.iter().map(|part| sources.join(part)))
+            .args(parts.iter().map(|part| match part.starts_with("-D") {
+                true => PathBuf::from(part),
+                false => sources.join(part),
+            }))
             .arg("-ldl")
             .output()
             .unwrap();
@@ -194,13 +206,15 @@ pub struct Counters {
     pub local_copies: u64,
     pub local_bytes: u64,
     pub host_waits: u64,
+    pub graphs: u64,
+    pub graph_launches: u64,
     pub peer_touched: u64,
 }
 
 /// Reads the counters; only inside [`run`].
 pub fn counters() -> Counters {
     let mut counters = Counters::default();
-    // SAFETY: the stand-in is loaded, and its function writes eleven 64-bit numbers.
+    // SAFETY: the stand-in is loaded, and its function writes thirteen 64-bit numbers.
     unsafe {
         let library = libloading::Library::new("libcuda.so.1").unwrap();
         let read: libloading::Symbol<unsafe extern "C" fn(*mut Counters)> =

@@ -75,10 +75,20 @@ enum { SUCCESS = 0, INVALID_INPUT = 3, COMPILATION = 6 };
 const char* nvrtcGetErrorString(int code) {
     return code == SUCCESS ? "success" : code == COMPILATION ? "compilation" : "invalid input";
 }
-int nvrtcVersion(int* major, int* minor) { return *major = 12, *minor = 9, SUCCESS; }
+#ifndef MAJOR
+#define MAJOR 12
+#endif
+int nvrtcVersion(int* major, int* minor) { return *major = MAJOR, *minor = 9, SUCCESS; }
 
+// As the real one, version 13 begins later than version 12 does.
+#if MAJOR == 12
+static const int ARCHITECTURES[] = {70, 75, 80, 86, 89, 90};
+#else
 static const int ARCHITECTURES[] = {75, 80, 86, 89, 90};
-int nvrtcGetNumSupportedArchs(int* count) { return *count = 5, SUCCESS; }
+#endif
+int nvrtcGetNumSupportedArchs(int* count) {
+    return *count = sizeof ARCHITECTURES / sizeof *ARCHITECTURES, SUCCESS;
+}
 int nvrtcGetSupportedArchs(int* list) {
     return memcpy(list, ARCHITECTURES, sizeof ARCHITECTURES), SUCCESS;
 }

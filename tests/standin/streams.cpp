@@ -42,6 +42,7 @@ API cuStreamDestroy_v2(Stream* stream) {
 }
 API cuStreamSynchronize(void* handle) {
     Guard guard(lock);
+    if (int code = uncaptured()) return code;
     counters.host_waits++;
     Stream* stream = stream_of(handle);
     if (stream->destroyed) return INVALID_HANDLE;
@@ -62,6 +63,10 @@ API cuEventDestroy_v2(Event* event) {
 API cuEventRecord(Event* event, void* handle) {
     Guard guard(lock);
     Stream* stream = stream_of(handle);
+    if (capture && capture->has(stream)) {
+        capture->recorded[event] = {stream, capture->done[stream]};
+        return capture->add(stream, [=] { return cuEventRecord(event, stream); });
+    }
     if (event->destroyed || stream->destroyed || event->device != stream->device)
         return report("an event is recorded that is gone or of another context", INVALID_HANDLE);
     int result = enqueue(handle, [=] {
@@ -77,6 +82,15 @@ API cuEventRecord(Event* event, void* handle) {
 API cuStreamWaitEvent(void* handle, Event* event, unsigned) {
     Guard guard(lock);
     Stream* stream = stream_of(handle);
+    if (capture && capture->recorded.count(event)) {
+        auto [giver, work] = capture->recorded[event];
+        if (stream == capture->origin) capture->joined[giver] = work;
+        return capture->add(stream, [=] { return cuStreamWaitEvent(stream, event, 0); });
+    }
+    if (capture && capture->has(stream)) {
+        capture->broken = true;
+        return CAPTURE_ISOLATION;
+    }
     if (event->destroyed || stream->destroyed)
         return report("a stream that is gone waits, or for an event that is", INVALID_HANDLE);
     if (!event->stream || dropped(*stream, *event)) return SUCCESS;
@@ -87,6 +101,7 @@ API cuStreamWaitEvent(void* handle, Event* event, unsigned) {
 }
 API cuEventSynchronize(Event* event) {
     Guard guard(lock);
+    if (int code = uncaptured()) return code;
     counters.host_waits++;
     if (event->destroyed) return INVALID_HANDLE;
     return known(*event, event->stream ? force(event->stream, event->position) : int(SUCCESS));

@@ -112,7 +112,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     }
     let checkpoint = old.as_ref().map(|old| &old.checkpoint);
     init::settle_mean(&config, &mut facts, origin.as_ref(), checkpoint)?;
-    let plan = fitted(&config, &facts, &place, joint.at_once()).with_context(|| source.clone())?;
+    let plan = fitted(&config, &facts, &place, &joint).with_context(|| source.clone())?;
     if let Some(old) = &old {
         resume::check_network(old, &config, &plan)?;
     }
@@ -216,11 +216,14 @@ fn read_config(args: &Args, old: Option<&Old>) -> Result<(Config, String)> {
     Ok((config, source))
 }
 
-/// The plan of the network for what the data set holds, `batch` images at once. Err: they do not suit each other.
-fn fitted(config: &Config, facts: &DataFacts, place: &Placement, batch: usize) -> Result<Plan> {
+/// The plan of the network for what the data set holds and this process's share of each batch. Err:
+/// they do not suit each other.
+fn fitted(config: &Config, facts: &DataFacts, place: &Placement, joint: &Joint) -> Result<Plan> {
     feed::augmentation(&config.data, facts)?;
     let classes = facts.classes.len();
-    Plan::new(config, batch, Mode::Training, &place.towers, Classes::Known(classes))
+    let classes = Classes::Known(classes);
+    let plan = Plan::new(config, joint.at_once(), Mode::Training, &place.towers, classes)?;
+    Ok(Plan { pieces: joint.held(), ..plan })
 }
 
 /// How large a network is.

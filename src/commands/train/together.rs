@@ -2,7 +2,7 @@
 //! and from rank 0 where the run stands. Each is a round; for one process alone nothing is done.
 
 use super::Args;
-use crate::config::{Change, Config, changes};
+use crate::config::{Change, Config, Optimizer, changes};
 use crate::config_error;
 use crate::data::statistics::Statistics;
 use crate::engine::{Choice, Engine, Slot};
@@ -78,15 +78,26 @@ fn same_settings(team: &Team, (rank, other): (usize, &Told), first: &Told) -> Re
     ))
 }
 
-/// Where several processes compute: each on its share of the machine's cores.
+/// Where several processes compute, each on its share of the machine's cores, and others whose way
+/// of training the CPU alone has.
 ///
 /// # Errors
 /// If a GPU was named.
 pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
-    let what = if team.is_several() { "several processes" } else { "train.parts above 1" };
+    let lars = config.train.optimizer == Optimizer::Lars;
+    let what = match (team.is_several(), lars) {
+        (true, _) => "several processes",
+        (_, true) => "train.optimizer = \"lars\"",
+        _ => "train.parts above 1",
+    };
     match choice {
-        _ if !team.is_several() && config.train.parts == 1 => Ok(choice.clone()),
-        Choice::Auto | Choice::Cpu => Ok(Choice::Cpu),
+        _ if !team.is_several() && config.train.parts == 1 && !lars => Ok(choice.clone()),
+        Choice::Auto | Choice::Cpu => {
+            if lars && choice == &Choice::Auto && team.leads() {
+                note!("train.optimizer = \"lars\" is computed on the CPU");
+            }
+            Ok(Choice::Cpu)
+        }
         Choice::Cuda(_) => Err(config_error!(
             "--device {choice}: with {what} training computes on CPUs; leave the option out"
         )),

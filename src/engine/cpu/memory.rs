@@ -27,10 +27,11 @@ fn refuse(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], supply: &Supply) -
         let middle = most.midpoint(too_many);
         *(if fits(middle) { &mut most } else { &mut too_many }) = middle;
     }
+    let passes = plan.pieces.all;
     Some(TooLarge {
-        batch: plan.batch,
+        batch: plan.batch * passes,
         why: format!("the network needs {}, and {supply}", size(bytes(plan, fusions, plan.batch))),
-        fits: most,
+        fits: most * passes,
         none_fits: "use a smaller network or crop, or a machine with more memory",
         option: BATCH_OPTION,
     })
@@ -45,16 +46,18 @@ const COPIES: u64 = 2;
 /// activations and gradients, parameters, scratch space.
 fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u64 {
     let add = |sum: u64, values: u64| sum.saturating_add(values);
-    let loaded = LOADED * plan.input.len() as u64;
+    let loaded = LOADED.saturating_mul((plan.pieces.own * plan.input.len()) as u64);
     let image = fused::sizes(plan, fusions).into_iter().map(|n| n as u64).fold(loaded, add);
     let parts = || plan.layers.iter().flat_map(|layer| &layer.parts);
-    let own = parts().map(|part| of_parameters(part, plan.mode, batch)).fold(0, add);
+    let own = parts().map(|part| of_parameters(part, plan, batch)).fold(0, add);
     let beside = match plan.mode {
         Mode::Training => {
             let largest = plan.tensors().iter().map(|tensor| tensor.len() as u64).max();
             // What is being written to the disk: all parameters and their momenta.
             let saved = 2 * plan.parameters();
+            let waiting = (plan.pieces.waiting as u64).saturating_mul(plan.parameters());
             let copies = (COPIES * largest.unwrap_or(0)).saturating_add(saved);
+            let copies = copies.saturating_add(waiting);
             copies.saturating_add(plan.workspace_of(0, batch) as u64)
         }
         Mode::Evaluation | Mode::Explanation => 0,
@@ -65,14 +68,14 @@ fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u6
 
 /// Values of a part's parameters that are used: not the weights that stay in their file, nor the
 /// gradient of weights that are updated as it comes into being.
-fn of_parameters(part: &Part, mode: Mode, batch: usize) -> u64 {
+fn of_parameters(part: &Part, plan: &Plan, batch: usize) -> u64 {
     let Some([weights, biases]) = part.layer.parameters().map(|p| ParameterShapes::sizes(&p))
     else {
         return 0;
     };
     let Role::Learn(learn) = part.layer.role() else { return 0 };
-    let copies = match mode {
-        Mode::Training if learn.update_at_once().is_some() => 2,
+    let copies = match plan.mode {
+        Mode::Training if learn.update_at_once().is_some() && !plan.pieces.gradients => 2,
         Mode::Training => 3,
         Mode::Evaluation if batch <= FEW && learn.forward_few().is_some() => 0,
         Mode::Evaluation | Mode::Explanation => 1,
@@ -85,12 +88,32 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::layers::Classes;
+    use crate::network::Pieces;
 
     const NETWORK: &str = "[data]\ncrop = 10\nclasses = 4\n[train]\nbatch = 100\n[schedule]\n\
         rate = 0.1\n[[layer]]\nname = \"fc\"\nkind = \"fc\"\noutputs = 4\n[[layer]]\n\
         name = \"softmax\"\nkind = \"softmax\"\n";
 
     /// Per image four times 300 inputs, 4 outputs, 4 probabilities, 4 gradients of scores.
+    /// Eight passes of 25 images make a batch of 200; of the three levels of the tree two wait.
+    #[test]
+    fn passes_that_make_a_batch_need_their_images_and_gradients() {
+        let config = Config::parse(NETWORK, &[], "test").unwrap();
+        let mut plan = Plan::new(&config, 25, Mode::Training, &[0], Classes::Any).unwrap();
+        let before = bytes(&plan, &[], 25);
+        plan.pieces = Pieces { all: 8, own: 4, waiting: 2, gradients: true };
+        // Three more parts' images, three batches of them; 1,204 parameters, twice; and the weights'
+        // gradient where the layer could do without.
+        let Role::Learn(learn) = plan.layers[0].parts[0].layer.role() else { panic!() };
+        let gradient = if learn.update_at_once().is_some() { 1200 } else { 0 };
+        let more = 3 * 3 * 25 * 300 + 2 * 1204 + gradient;
+        assert_eq!(bytes(&plan, &[], 25) - before, 4 * more);
+        let supply = Supply { free: before, total: 1 << 30, whose: "the machine's memory" };
+        let too_large = refuse(&plan, &[], &supply).unwrap();
+        assert_eq!((too_large.batch, too_large.fits % 8), (200, 0));
+        assert!((1..200).contains(&too_large.fits));
+    }
+
     #[test]
     fn need_against_supply() {
         let config = Config::parse(NETWORK, &[], "test").unwrap();

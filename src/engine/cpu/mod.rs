@@ -1,15 +1,17 @@
 //! The CPU backend: all towers in main memory, tasks one after the other, each spread over rayon's
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
+mod exchanged;
 mod explain;
 mod fused;
+mod lars;
 mod memory;
 mod parameters;
 mod tasks;
 
 use super::batch::{check_images, check_labels};
 use super::tensors::{self, pair, pair_mut};
-use super::{EachGradient, Engine, LayerTime, Rates, Slot, Tensor};
+use super::{EachGradient, Engine, Exchange, LayerTime, Rates, Slot, Tensor};
 use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
 use crate::layers::normalised_pooling::NormalisedPooling;
@@ -110,6 +112,24 @@ impl Cpu {
     fn backward(&mut self, run: &Run, labels: &[u32]) {
         for index in 0..self.backward.len() {
             self.run(self.backward[index], run, labels);
+        }
+    }
+
+    /// The rules on weights and biases of a layer, as far as their backward pass has not done so;
+    /// with the trust ratio that `trust` is the coefficient of.
+    fn update_layer(&mut self, layer: usize, mut rules: [Option<Rule>; 2], trust: Option<f32>) {
+        let begun = Instant::now();
+        let own = &mut self.parameters[layer];
+        if let Some((rule, trust)) = rules[0].as_mut().zip(trust) {
+            lars::scale(rule, trust, own);
+        }
+        let done = self.at_once.get(layer).copied().flatten().is_some();
+        for (part, own) in self.plan.layers[layer].parts.iter().zip(own) {
+            let Role::Learn(learn) = part.layer.role() else { continue };
+            own.update(rules, done && learn.update_at_once().is_some());
+        }
+        if let Some(times) = self.times.get_mut(layer) {
+            times.update += begun.elapsed().as_secs_f64();
         }
     }
 }
@@ -230,17 +250,20 @@ impl Engine for Cpu {
         Ok(())
     }
 
+    fn exchanged_step(
+        &mut self,
+        run: &Run,
+        batch: (CropView<'_>, &[u32], usize),
+        update: (f32, &[Option<Rates>]),
+        exchange: &mut dyn Exchange,
+    ) -> Result<Tally> {
+        self.exchanged(run, batch, update, exchange)
+    }
+
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
-        for (layer, (own, rates)) in self.parameters.iter_mut().zip(rates).enumerate() {
-            let Some(rates) = rates else { continue };
-            let begun = Instant::now();
-            let done = self.at_once.get(layer).copied().flatten().is_some();
-            for (part, own) in self.plan.layers[layer].parts.iter().zip(own) {
-                let Role::Learn(learn) = part.layer.role() else { continue };
-                own.update(rates.rules(momentum), done && learn.update_at_once().is_some());
-            }
-            if let Some(times) = self.times.get_mut(layer) {
-                times.update += begun.elapsed().as_secs_f64();
+        for (layer, rates) in rates.iter().enumerate().take(self.parameters.len()) {
+            if let Some(rates) = rates {
+                self.update_layer(layer, rates.rules(momentum), rates.trust);
             }
         }
         Ok(())
@@ -256,7 +279,10 @@ impl Engine for Cpu {
     ) -> Result<Tally> {
         let tally = self.loss(run, images, labels)?;
         if tally.loss.is_finite() {
-            let rules = |rates: &Option<Rates>| rates.and_then(|r| r.rules(momentum)[0]);
+            // A trust ratio asks for the whole gradient first.
+            let rules = |rates: &Option<Rates>| {
+                rates.filter(|r| r.trust.is_none()).and_then(|r| r.rules(momentum)[0])
+            };
             self.at_once = rates.iter().map(rules).collect();
             self.backward(run, labels);
             let updated = self.update(momentum, rates);

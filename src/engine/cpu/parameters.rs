@@ -80,7 +80,7 @@ impl Parameters {
 }
 
 /// Values of one task.
-const BLOCK: usize = 1 << 15;
+pub(super) const BLOCK: usize = 1 << 15;
 
 fn update(w: &mut [f32], v: &mut [f32], g: &[f32], rule: Rule) {
     let Rule { momentum, decay, rate } = rule;

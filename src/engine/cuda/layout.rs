@@ -1,5 +1,8 @@
 //! All that a network needs on each GPU, before any of it is taken: kernels, buffers, what crosses.
 
+use super::kept::Kept;
+use super::lanes::stream;
+use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::kernel_source;
@@ -23,8 +26,8 @@ pub struct Layout {
     pub inputs: Vec<Launch>,
     /// `[layer][part]`
     pub parts: Vec<Vec<PartLayout>>,
-    /// For each device, values of scratch space.
-    pub scratch: Vec<usize>,
+    /// For each device and each of its streams for kernels, values of scratch space.
+    pub scratch: Vec<[usize; STREAMS]>,
 }
 
 /// How a buffer of activations or gradients is stored.
@@ -72,7 +75,7 @@ impl Layout {
         let masked: Vec<bool> = (0..plan.layers.len()).map(|l| is_masked(plan, l)).collect();
         let stored_channels = stored_channels(plan);
         let buffers = stored(plan, stored_channels);
-        let mut scratch = vec![0; plan.data.len()];
+        let mut scratch = vec![[0; STREAMS]; plan.data.len()];
         let mut parts = Vec::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             let mut of_layer = Vec::new();
@@ -89,7 +92,10 @@ impl Layout {
                 };
                 let launches =
                     part.layer.cuda(&context).with_context(|| format!("layer {}", layer.name))?;
-                scratch[part.device] = scratch[part.device].max(launches.scratch());
+                for behind in [false, true] {
+                    let most = &mut scratch[part.device][stream(plan, part.tower, behind)];
+                    *most = launches.scratch(behind).max(*most);
+                }
                 let factors = launches.factors();
                 of_layer.push(PartLayout {
                     launches,
@@ -108,7 +114,8 @@ impl Layout {
     /// Bytes that each device needs.
     pub fn bytes(&self, plan: &Plan) -> Vec<usize> {
         let float = size_of::<f32>();
-        let mut bytes: Vec<usize> = self.scratch.iter().map(|s| s * float).collect();
+        let mut bytes: Vec<usize> =
+            self.scratch.iter().map(|lanes| lanes.iter().sum::<usize>() * float).collect();
         for (buffer, stored) in plan.buffers.iter().zip(&self.buffers) {
             bytes[buffer.device] += stored.values * self.images * stored.format.bytes();
         }
@@ -117,6 +124,8 @@ impl Layout {
             *of_device += self.images * (values + colour_len * float); // the next batch
             *of_device += values * float; // the mean
         }
+        let last = plan.layers.last().map_or(0, |layer| layer.parts[0].device);
+        bytes[last] += Kept::bytes(plan, self);
         let copies = if plan.mode == Mode::Training { 3 } else { 1 };
         for (layer, layouts) in plan.layers.iter().zip(&self.parts) {
             for (part, layout) in layer.parts.iter().zip(layouts) {

@@ -8,28 +8,33 @@
 //! upload streams.
 
 mod crossing;
+mod fits;
+mod kept;
+mod lanes;
 pub mod layout;
 mod network;
+mod pass;
 mod profile;
 mod signal;
-mod tasks;
+mod step;
+mod upload;
 mod worker;
 
 use crate::data::form::{Bytes, CropView, Form};
-use crate::engine::batch::{check_images, check_labels};
+use crate::engine::batch::check_labels;
 use crate::engine::tensors::{self, pair, pair_mut};
 use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor};
-use crate::errors::{BATCH_OPTION, TooLarge};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
-use crate::gpu::memory::{Buffer, Pinned};
+use crate::gpu::memory::Buffer;
 use crate::gpu::precision::Wanted;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::network::{BufferId, Plan, TensorPlan};
-use crate::{config_error, note};
-use anyhow::{Context, Error, Result, bail};
+use crate::note;
+use anyhow::{Context, Result, bail};
+use fits::{check_memory, check_precision};
 use layout::Layout;
 use network::Network;
 use rayon::prelude::*;
@@ -37,7 +42,8 @@ use signal::GaveUp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tasks::Step;
+use step::{Step, Update};
+use upload::Host;
 use worker::{Order, Worker};
 
 /// A network in the memory of GPUs.
@@ -49,15 +55,10 @@ pub struct Cuda {
     steps: u64,
     /// Images of the last pass.
     last_batch: usize,
-}
-
-/// Pinned memory for what goes to the GPUs with a batch's crops, which lie in pinned memory of
-/// their own.
-struct Host {
-    /// [images, 2 * channels]
-    colours: Pinned<f32>,
-    /// `[images]`
-    labels: Pinned<i32>,
+    /// Of the passes in [`Network::kept`]: the number and the images.
+    passes: [(u64, usize); kept::PASSES],
+    /// Times are taken.
+    profiled: bool,
 }
 
 impl Cuda {
@@ -87,7 +88,8 @@ impl Cuda {
         let workers = (0..network.devices.len())
             .map(|d| Worker::start(network.clone(), d))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Cuda { workers, host, network, steps: 0, last_batch: 0 })
+        let passes = Default::default();
+        Ok(Cuda { workers, host, network, steps: 0, last_batch: 0, passes, profiled: false })
     }
 
     /// Gives each worker an order and waits until all have queued it; the GPUs may not be done.
@@ -98,70 +100,21 @@ impl Cuda {
         all_or_cause(self.workers.iter().map(Worker::answer).collect())
     }
 
-    /// Sends a batch off to all GPUs. Until the upload streams are done, `images` must stay.
-    fn upload(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
-        let (pixels, colours) = match images {
-            CropView::Bytes { pixels, colours } => (pixels, colours),
-            CropView::Floats(values) => return self.upload_floats(run, values, labels),
-        };
-        let (plan, Host { colours: host_colours, labels: host_labels }) =
-            (&self.network.plan, &mut self.host);
-        let (values, colour_len) = (plan.input.len(), 2 * plan.input.channels);
-        let given = [("bytes", pixels.len(), values), ("colours", colours.len(), colour_len)];
-        check_images(plan, run, &given)?;
-        host_colours[..colours.len()].copy_from_slice(colours);
-        for (to, &label) in host_labels.iter_mut().zip(labels.unwrap_or_default()) {
-            *to = label as i32;
-        }
-        for (device, input) in self.network.devices.iter().zip(&self.network.inputs) {
-            device.upload.wait_for(&input.taken)?;
-            // SAFETY: `step` waits for the upload streams before anything of this changes.
-            unsafe {
-                device.upload.write_later(pixels, &input.crops)?;
-                device.upload.write_later(&host_colours[..colours.len()], &input.colours)?;
-                // The step before has read its labels: its loss has been waited for.
-                if labels.is_some() && Arc::ptr_eq(device, self.network.last()) {
-                    device.upload.write_later(host_labels, &self.network.loss.labels)?;
-                }
-            }
-            device.upload.record(&input.uploaded)?;
-        }
-        Ok(())
-    }
-
-    /// As [`Cuda::upload`], of input that is no image; waits for the pass before, which may still
-    /// read its own, and until all is there.
-    fn upload_floats(&mut self, run: &Run, values: &[f32], labels: Option<&[u32]>) -> Result<()> {
-        let plan = &self.network.plan;
-        check_images(plan, run, &[("values", values.len(), plan.input.len())])?;
-        let labels: Vec<i32> = labels.unwrap_or_default().iter().map(|&l| l as i32).collect();
-        let encoded = self.encoded(values);
-        for (d, device) in self.network.devices.iter().enumerate() {
-            let data = &self.network.buffers[plan.data[d]];
-            if run.batch < plan.batch {
-                device.compute.zero(data)?;
-            }
-            device.compute.wait()?;
-            // SAFETY: waited for right here, while what is copied is borrowed.
-            unsafe {
-                device.compute.write_later(&encoded, data)?;
-                if !labels.is_empty() && Arc::ptr_eq(device, self.network.last()) {
-                    device.compute.write_later(&labels, &self.network.loss.labels)?;
-                }
-            }
-            device.compute.wait()?;
-        }
-        Ok(())
-    }
-
     /// Queues one pass, and waits until the batch has left the host's memory. The pass before,
     /// whose input the batch follows, may still be at work.
-    fn step(&mut self, run: &Run, images: CropView<'_>, labels: Option<&[u32]>) -> Result<()> {
+    fn pass(
+        &mut self,
+        run: &Run,
+        images: CropView<'_>,
+        labels: Option<&[u32]>,
+        update: Option<Update>,
+    ) -> Result<()> {
         let queued = self.upload(run, images, labels).and_then(|()| {
             self.steps += 1;
             self.last_batch = run.batch;
             let (backward, floats) = (labels.is_some(), matches!(images, CropView::Floats(_)));
-            let step = Step { run: *run, number: self.steps, backward, floats };
+            let update = update.map(Arc::new);
+            let step = Step { run: *run, number: self.steps, backward, floats, update };
             self.order(Order::Step(step))
         });
         let sent = self.network.devices.iter().map(|d| d.upload.wait()).collect::<Vec<_>>();
@@ -169,17 +122,16 @@ impl Cuda {
         sent.into_iter().collect()
     }
 
-    /// Input values as they are stored on the GPUs.
-    fn encoded(&self, values: &[f32]) -> Vec<u8> {
-        let (plan, stored) =
-            (&self.network.plan, self.network.layout.buffers[self.network.plan.data[0]]);
-        let (channels, pixels) = (plan.input.channels, plan.input.pixels());
-        let zeros = vec![0.0; stored.values / pixels - channels];
-        if zeros.is_empty() {
-            return stored.format.encode(values);
-        }
-        let pixel = |pixel: &[f32]| [pixel, &zeros].concat();
-        stored.format.encode(&values.chunks(channels).flat_map(pixel).collect::<Vec<_>>())
+    /// What the last pass came to, as soon as its loss is there.
+    fn tally(&self, images: usize) -> Result<Tally> {
+        self.network.scored.wait()?;
+        let totals = self.network.totals.lock().unwrap_or_else(|e| e.into_inner());
+        Ok(Tally {
+            images: images as u64,
+            loss: totals[0].into(),
+            top1_wrong: totals[1] as u64,
+            top5_wrong: totals[2] as u64,
+        })
     }
 
     /// Makes a layer's weights anew as its products read them, where those are others.
@@ -216,6 +168,7 @@ impl Engine for Cuda {
     }
 
     fn profile(&mut self) {
+        self.profiled = true;
         // A worker that has ended says so at the next step.
         let _ = self.order(Order::Profile);
     }
@@ -268,7 +221,26 @@ impl Engine for Cuda {
     }
 
     fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
-        self.step(run, images, None)
+        self.pass(run, images, None, None)?;
+        self.passes[self.steps as usize % kept::PASSES] = (self.steps, run.batch);
+        Ok(())
+    }
+
+    fn ahead(&self) -> usize {
+        kept::PASSES - 1
+    }
+
+    fn left_by(&self, ago: usize, buffer: BufferId) -> Result<Vec<f32>> {
+        let number = self.steps.saturating_sub(ago as u64);
+        let slot = number as usize % kept::PASSES;
+        let (of, images) = self.passes[slot];
+        if of != number || ago >= kept::PASSES {
+            bail!("a pass that is over is asked for; this is an error in the program");
+        }
+        let (network, stored) = (&self.network, self.network.layout.buffers[buffer]);
+        let mut bytes = vec![0; images * stored.values * stored.format.bytes()];
+        network.kept[slot].read(network.last(), buffer, &mut bytes)?;
+        Ok(stored.format.decode(&bytes))
     }
 
     fn probabilities(&self) -> Result<Vec<f32>> {
@@ -281,19 +253,35 @@ impl Engine for Cuda {
 
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.network.plan, run, labels)?;
-        self.step(run, images, Some(labels))?;
-        self.network.scored.wait()?;
-        let totals = self.network.totals.lock().unwrap_or_else(|e| e.into_inner());
-        Ok(Tally {
-            images: run.batch as u64,
-            loss: totals[0].into(),
-            top1_wrong: totals[1] as u64,
-            top5_wrong: totals[2] as u64,
-        })
+        self.pass(run, images, Some(labels), None)?;
+        self.tally(run.batch)
+    }
+
+    fn step(
+        &mut self,
+        run: &Run,
+        images: CropView<'_>,
+        labels: &[u32],
+        momentum: f32,
+        rates: &[Option<Rates>],
+    ) -> Result<Tally> {
+        // The loss is on one device; and times are taken of each thing by itself.
+        if self.network.devices.len() > 1 || self.profiled {
+            let tally = self.gradients(run, images, labels)?;
+            if tally.loss.is_finite() {
+                self.update(momentum, rates)?;
+            }
+            return Ok(tally);
+        }
+        check_labels(&self.network.plan, run, labels)?;
+        let update = Update { momentum, rates: rates.to_vec() };
+        self.pass(run, images, Some(labels), Some(update))?;
+        self.tally(run.batch)
     }
 
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
-        self.order(Order::Update(momentum, Arc::new(rates.to_vec()))).map(|_| ())
+        let constants = Update { momentum, rates: rates.to_vec() };
+        self.order(Order::Update(Arc::new(constants))).map(|_| ())
     }
 }
 
@@ -312,68 +300,6 @@ fn all_or_cause<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
     let gave_up = |answer: &Result<T>| answer.as_ref().is_err_and(|e| e.is::<GaveUp>());
     let (gave_up, answers): (Vec<_>, Vec<_>) = answers.into_iter().partition(gave_up);
     answers.into_iter().chain(gave_up).collect()
-}
-
-/// Refuses a precision that a GPU does not have.
-fn check_precision(plan: &Plan, devices: &[Arc<Device>]) -> Result<()> {
-    let needs = plan.precision.needs();
-    let Some(old) = devices.iter().find(|device| device.capability < needs) else { return Ok(()) };
-    let precision = plan.precision.name();
-    Err(config_error!(
-        "[gpu] precision = {precision:?}: GPU {} ({}) has compute capability {}.{}, and tensor \
-         cores take {} from {}.{} on; use --set gpu.precision=f32",
-        old.index,
-        old.name,
-        old.capability.0,
-        old.capability.1,
-        precision.to_uppercase(),
-        needs.0,
-        needs.1
-    ))
-}
-
-/// For each device what is taken of its GPU: `bytes`, or more where one GPU plays several devices.
-fn need_of_gpus(devices: &[Arc<Device>], bytes: &[usize]) -> Vec<usize> {
-    let all = |gpu| devices.iter().zip(bytes).filter(move |(d, _)| d.index == gpu);
-    devices.iter().map(|d| all(d.index).map(|(_, bytes)| bytes).sum()).collect()
-}
-
-/// Refuses a batch for which there is too little memory; says how large a one would fit.
-fn check_memory(
-    plan: &Plan,
-    devices: &[Arc<Device>],
-    layout: &Layout,
-    multiprocessors: &[usize],
-) -> Result<()> {
-    // The driver's own and the kernels' code.
-    const SPARE: usize = 64 << 20;
-    let free = devices.iter().map(|d| d.memory()).collect::<Result<Vec<_>>>()?;
-    let need = |layout: &Layout| need_of_gpus(devices, &layout.bytes(plan));
-    let fits = |layout: &Layout| {
-        need(layout).iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
-    };
-    if fits(layout) {
-        return Ok(());
-    }
-    let (mut most, mut too_many) = (0, plan.batch);
-    while too_many - most > 1 {
-        let middle = most.midpoint(too_many);
-        let fitting = Layout::new(plan, middle, multiprocessors).is_ok_and(|l| fits(&l));
-        *(if fitting { &mut most } else { &mut too_many }) = middle;
-    }
-    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-    let each = devices.iter().zip(need(layout)).zip(&free).map(|((d, need), (free, all))| {
-        let (need, free, all) = (mib(need), mib(*free), mib(*all));
-        format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
-    });
-    let each: Vec<String> = each.collect();
-    Err(Error::new(TooLarge {
-        batch: plan.batch,
-        why: each.join(", "),
-        fits: most,
-        none_fits: "use a GPU with more memory, two GPUs, or --device cpu",
-        option: BATCH_OPTION,
-    }))
 }
 
 /// Compiles and loads every kernel, different ones side by side.

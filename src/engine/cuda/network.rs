@@ -1,6 +1,8 @@
 //! The network in the GPUs' memory: all that is taken at the start, and stays until the end.
 
 use super::crossing::Crossings;
+use super::kept::{self, Kept};
+use super::lanes::{Behind, Lanes};
 use super::layout::{Layout, Stored, sizes};
 use super::signal::Board;
 use crate::gpu::device::Device;
@@ -22,14 +24,20 @@ pub struct Network {
     pub buffers: Vec<Buffer<u8>>,
     /// For each device, where the next batch comes in and what it is centred on.
     pub inputs: Vec<Input>,
-    /// For each device, what its layers share.
-    pub scratch: Vec<Buffer<f32>>,
+    /// For each device and each of its streams for kernels, what its layers share.
+    pub scratch: Vec<Vec<Buffer<f32>>>,
+    /// Of each device.
+    pub lanes: Vec<Lanes>,
+    /// `[layer][part]`
+    pub behind: Vec<Vec<Option<Behind>>>,
     /// `[layer][part]`
     pub saved: Vec<Vec<Buffer<u8>>>,
     /// `[layer][part]`
     pub parameters: Vec<Vec<Option<ParameterBuffers>>>,
     pub crossings: Crossings,
     pub loss: Loss,
+    /// What the last forward passes came to, by their numbers.
+    pub kept: Vec<Kept>,
     /// The loss's totals on the host, and when they are there.
     pub totals: Mutex<Pinned<f32>>,
     pub scored: Event,
@@ -62,7 +70,12 @@ impl Network {
         let inputs = devices.iter().map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
         let scratch = devices.iter().zip(&layout.scratch);
         let scratch =
-            scratch.map(|(device, &values)| device.buffer(values)).collect::<Result<_>>()?;
+            scratch.map(|(device, all)| all.iter().map(|&values| device.buffer(values)).collect());
+        let scratch = scratch.collect::<Result<_>>()?;
+        let lanes = devices.iter().enumerate().map(|(d, device)| Lanes::new(&plan, d, device));
+        let lanes = lanes.collect::<Result<_>>()?;
+        let behind = plan.layers.iter().map(|layer| Behind::new(layer, &devices));
+        let behind = behind.collect::<Result<_>>()?;
 
         let (mut saved, mut parameters) = (Vec::new(), Vec::new());
         for (layer, layouts) in plan.layers.iter().zip(&layout.parts) {
@@ -80,7 +93,10 @@ impl Network {
         let board = Board::default();
         let crossings = Crossings::new(&plan, &devices, &layout, &board)?;
         let last = &devices[plan.layers.last().context("a plan without layers")?.parts[0].device];
+        let kept =
+            (0..kept::PASSES).map(|_| Kept::new(&plan, &layout, last)).collect::<Result<_>>()?;
         Ok(Network {
+            kept,
             loss: Loss { labels: last.buffer(images)?, totals: last.buffer(3)? },
             totals: Mutex::new(last.pinned(3)?),
             scored: last.event(false)?,
@@ -93,6 +109,8 @@ impl Network {
             buffers,
             inputs,
             scratch,
+            lanes,
+            behind,
             saved,
             parameters,
             crossings,

@@ -15,7 +15,7 @@ pub enum Direction {
     Update,
 }
 
-/// The times that one worker takes.
+/// The times that one worker takes. While it does, its device's lanes are one.
 #[derive(Default)]
 pub struct Spans {
     /// One a layer, while times are taken.
@@ -32,6 +32,11 @@ impl Spans {
         *self = Spans { times: vec![LayerTime::default(); layers], open: Vec::new() };
     }
 
+    /// Whether times are taken.
+    pub fn are_taken(&self) -> bool {
+        !self.times.is_empty()
+    }
+
     /// Queues `work` and, while times are taken, an event on each side of it.
     pub fn time(
         &mut self,
@@ -40,7 +45,7 @@ impl Spans {
         kind: Direction,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        if self.times.is_empty() {
+        if !self.are_taken() {
             return work();
         }
         let (begin, end) = (device.event(true)?, device.event(true)?);

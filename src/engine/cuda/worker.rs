@@ -2,8 +2,8 @@
 
 use super::network::Network;
 use super::profile::Spans;
-use super::tasks::Step;
-use crate::engine::{LayerTime, Rates};
+use super::step::{Graphs, Step, Update};
+use crate::engine::LayerTime;
 use anyhow::{Context, Result, anyhow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 #[derive(Clone)]
 pub enum Order {
     Step(Step),
-    Update(f32, Arc<Vec<Option<Rates>>>),
+    Update(Arc<Update>),
     /// Take times from now on.
     Profile,
     /// Hand the times back.
@@ -37,9 +37,9 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("gpu {}", network.devices[d].index))
             .spawn(move || {
-                let mut spans = Spans::default();
+                let (mut spans, mut graphs) = (Spans::default(), Graphs::default());
                 for order in to_do {
-                    let work = || carry_out(&network, d, order, &mut spans);
+                    let work = || carry_out(&network, d, order, &mut spans, &mut graphs);
                     let result = caught(network.devices[d].index, work);
                     if result.is_err() {
                         network.board.fail();
@@ -84,12 +84,18 @@ fn caught<T>(gpu: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-fn carry_out(network: &Network, d: usize, order: Order, spans: &mut Spans) -> Answer {
+fn carry_out(
+    network: &Network,
+    d: usize,
+    order: Order,
+    spans: &mut Spans,
+    graphs: &mut Graphs,
+) -> Answer {
     let on_gpu = || format!("on GPU {}", network.devices[d].index);
     match order {
-        Order::Step(step) => network.step(d, &step, spans).with_context(on_gpu)?,
-        Order::Update(momentum, rates) => {
-            network.update(d, momentum, &rates, spans).with_context(on_gpu)?;
+        Order::Step(step) => network.step(d, &step, spans, graphs).with_context(on_gpu)?,
+        Order::Update(constants) => {
+            network.update(d, &constants, spans, graphs).with_context(on_gpu)?;
         }
         Order::Profile => spans.begin(network.plan.layers.len()),
         Order::Times => return spans.read(),

@@ -261,8 +261,13 @@ impl Launches for Convolution {
         self.steps().flat_map(|s| std::iter::once(&s.work).chain(&s.reduce)).collect()
     }
 
-    fn scratch(&self) -> usize {
-        self.steps().map(|step| step.parts).max().unwrap_or(0)
+    fn scratch(&self, weights: bool) -> usize {
+        let backward = self.backward.as_ref();
+        let of_weights = || backward.into_iter().flat_map(|b| [&b.weights, &b.bias]);
+        let others = || backward.map(|b| &b.input).into_iter().chain([&self.forward]);
+        let parts = |step: &Step| step.parts;
+        let most = if weights { of_weights().map(parts).max() } else { others().map(parts).max() };
+        most.unwrap_or(0)
     }
 
     fn factors(&self) -> Option<Factors> {

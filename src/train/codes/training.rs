@@ -54,7 +54,7 @@ pub fn train(
     let mut last = Tally::default();
     for epoch in 1..=options.epochs {
         config.schedule.begin_epoch(&mut state, epoch);
-        let rates = rates(engine.plan(), &state, config.train.weight_decay);
+        let rates = rates(engine.plan(), &state, &config.train);
         Order::Shuffled(Shuffle::Full).fill(&mut order, config.seed, epoch, images.len() as u32);
         let progress =
             Progress::new(&format!("epoch {epoch}/{}", options.epochs), images.len() as u64);

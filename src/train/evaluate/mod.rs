@@ -15,7 +15,7 @@ mod shared;
 mod views;
 pub mod weights;
 
-pub use ensemble::{Answers, Ensemble, next};
+pub use ensemble::{Answers, Ensemble, Turns};
 pub use exact::Exact;
 pub use shared::Shared;
 pub use views::probabilities;

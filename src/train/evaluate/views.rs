@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::layers::Run;
 use crate::layers::softmax::{is_lost, log_probability};
 use anyhow::Result;
+use std::ops::Range;
 
 /// What one network makes of images by all their crops.
 pub(super) struct Views {
@@ -33,41 +34,96 @@ pub(super) fn views(
     crops: Crops,
     labels: &[u32],
 ) -> Result<Views> {
-    let (classes, values) = (engine.plan().classes, engine.plan().input.len());
-    let (most, count) = (engine.plan().batch, crops.count());
+    let (most, values) = (engine.plan().batch, engine.plan().input.len());
+    let mut answers = OfCrops::new(crops, labels);
     let inputs_len = inputs.len(values);
-    let of_crops: Vec<u32> = labels.iter().flat_map(|&l| std::iter::repeat_n(l, count)).collect();
-    let (mut all, mut logs) = (Vec::with_capacity(inputs_len * classes), Vec::new());
     for first in (0..inputs_len).step_by(most) {
-        let batch = most.min(inputs_len - first);
-        let run = Run { batch, training: false, seed: 0, step: 0, first_image: 0 };
-        engine.forward(&run, inputs.slice(first..first + batch, values))?;
-        let probabilities = &engine.probabilities()?[..batch * classes];
-        all.extend_from_slice(probabilities);
-        if !labels.is_empty() {
-            logs.extend(label_logs(engine, probabilities, &of_crops[first..first + batch])?);
-        }
+        let piece = first..inputs_len.min(first + most);
+        begin(engine, inputs.slice(piece.clone(), values))?;
+        answers.add(engine, 0, piece)?;
     }
-    let mut average = vec![0.0; all.len() / count];
-    for (average, crops) in average.chunks_exact_mut(classes).zip(all.chunks_exact(count * classes))
-    {
-        for crop in crops.chunks_exact(classes) {
-            for (a, p) in average.iter_mut().zip(crop) {
-                *a += f64::from(*p) / count as f64;
-            }
-        }
-    }
-    let mean = |logs: &[f64]| log_mean(logs.iter().map(|&log| (1.0, log)));
-    Ok(Views { average, of_label: logs.chunks_exact(count).map(mean).collect() })
+    Ok(answers.views(engine.plan().classes))
 }
 
-/// ln p(label) of each crop of the pass that has just made `probabilities` [crops, classes]; what a
-/// probability has lost comes from what softmax has read.
-fn label_logs(engine: &dyn Engine, probabilities: &[f32], labels: &[u32]) -> Result<Vec<f64>> {
+/// As [`views`], of inputs that one pass has begun with, `ago` passes before the last.
+pub(super) fn views_of(
+    engine: &dyn Engine,
+    ago: usize,
+    inputs: CropView<'_>,
+    crops: Crops,
+    labels: &[u32],
+) -> Result<Views> {
+    let mut answers = OfCrops::new(crops, labels);
+    answers.add(engine, ago, 0..inputs.len(engine.plan().input.len()))?;
+    Ok(answers.views(engine.plan().classes))
+}
+
+/// Begins a pass of `inputs`, at most a batch of the engine.
+pub(super) fn begin(engine: &mut dyn Engine, inputs: CropView<'_>) -> Result<()> {
+    let batch = inputs.len(engine.plan().input.len());
+    engine.forward(&Run { batch, training: false, seed: 0, step: 0, first_image: 0 }, inputs)
+}
+
+/// What a network makes of crops, one after the other.
+struct OfCrops {
+    /// Crops of an image.
+    count: usize,
+    /// The label of each crop, if there are labels.
+    labels: Vec<u32>,
+    /// [crops, classes]
+    all: Vec<f32>,
+    logs: Vec<f64>,
+}
+
+impl OfCrops {
+    fn new(crops: Crops, labels: &[u32]) -> OfCrops {
+        let count = crops.count();
+        let labels = labels.iter().flat_map(|&l| std::iter::repeat_n(l, count)).collect();
+        OfCrops { count, labels, all: Vec::new(), logs: Vec::new() }
+    }
+
+    /// The next `crops`, of the pass `ago` passes before the last.
+    fn add(&mut self, engine: &dyn Engine, ago: usize, crops: Range<usize>) -> Result<()> {
+        let values = crops.len() * engine.plan().classes;
+        let probabilities = &engine.left_by(ago, engine.plan().probabilities())?[..values];
+        self.all.extend_from_slice(probabilities);
+        if !self.labels.is_empty() {
+            let labels = &self.labels[crops];
+            self.logs.extend(label_logs(engine, ago, probabilities, labels)?);
+        }
+        Ok(())
+    }
+
+    /// The means over each image's crops.
+    fn views(self, classes: usize) -> Views {
+        let count = self.count;
+        let mut average = vec![0.0; self.all.len() / count];
+        let images = average.chunks_exact_mut(classes);
+        for (average, crops) in images.zip(self.all.chunks_exact(count * classes)) {
+            for crop in crops.chunks_exact(classes) {
+                for (a, p) in average.iter_mut().zip(crop) {
+                    *a += f64::from(*p) / count as f64;
+                }
+            }
+        }
+        let mean = |logs: &[f64]| log_mean(logs.iter().map(|&log| (1.0, log)));
+        Views { average, of_label: self.logs.chunks_exact(count).map(mean).collect() }
+    }
+}
+
+/// ln p(label) of each crop of the pass, `ago` before the last, that has made `probabilities` [crops,
+/// classes]; what a probability has lost comes from what softmax has read.
+fn label_logs(
+    engine: &dyn Engine,
+    ago: usize,
+    probabilities: &[f32],
+    labels: &[u32],
+) -> Result<Vec<f64>> {
     let classes = engine.plan().classes;
     let of_label = |crop: usize| probabilities[crop * classes + labels[crop] as usize];
     let any_lost = (0..labels.len()).any(|crop| is_lost(of_label(crop)));
-    let x = if any_lost { engine.left_in(engine.plan().logits())? } else { Vec::new() };
+    let logits = engine.plan().logits();
+    let x = if any_lost { engine.left_by(ago, logits)? } else { Vec::new() };
     let log = |crop: usize| match of_label(crop) {
         p if is_lost(p) => log_probability(&x[crop * classes..][..classes], labels[crop]),
         p => f64::from(p).ln(),

@@ -5,19 +5,23 @@
 //! of an image depends on its place in the batch, so that parts are what one process would compute.
 //!
 //! With P > 1 gradients are joined by a tree over the parts ([`sums`]), whoever has computed them, so
-//! that every N gives the same bits. With P = 1 the library adds them up in its own order.
+//! that every N gives the same bits. With P = 1 the library adds them up in its own order, while the
+//! gradients of lower layers are still computed ([`mod@exchanged`]).
 
 mod agreement;
+mod exchanged;
+pub mod forecast;
 mod sums;
 
-use crate::config::Train;
+use crate::config::{Optimizer, Train};
 use crate::config_error;
 use crate::data::loader::Batch;
 use crate::engine::{Engine, Rates};
 use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::mpi::Team;
+use crate::mpi::{Team, Travelling};
+use crate::network::Pieces;
 use agreement::Agreed;
 use anyhow::Result;
 use std::ops::Range;
@@ -30,12 +34,37 @@ pub struct Joint {
     batch: usize,
     /// `train.parts`.
     parts: usize,
+    /// Updates want whole gradients first.
+    lars: bool,
     sums: Sums,
+    /// Once it has been used.
+    travelling: Option<Travelling>,
     agreed: Agreed,
 }
 
 /// What one update is made with: the momentum and the rates of the plan's layers.
 pub type Update<'a> = (f32, &'a [Option<Rates>]);
+
+/// Whether so many ranks can share a batch.
+///
+/// # Errors
+/// If the batch or its parts cannot be divided among so many.
+pub fn check(ranks: usize, train: &Train) -> Result<()> {
+    let (ranks, batch, parts) = (ranks, train.batch, train.parts);
+    if parts > 1 && !parts.is_multiple_of(ranks) {
+        return Err(config_error!(
+            "train.parts = {parts}: {ranks} processes cannot have as many parts each; start a \
+             number of processes that divides it, or set it to a multiple of {ranks}"
+        ));
+    }
+    if ranks > batch {
+        return Err(config_error!(
+            "train.batch = {batch}: it is the batch of all processes together, and there are \
+             {ranks}; start fewer, or choose a larger batch"
+        ));
+    }
+    Ok(())
+}
 
 impl Joint {
     /// For the ranks of `team`.
@@ -43,20 +72,18 @@ impl Joint {
     /// # Errors
     /// If the batch or its parts cannot be divided among so many.
     pub fn new(team: Team, train: &Train) -> Result<Joint> {
-        let (ranks, batch, parts) = (team.size(), train.batch, train.parts);
-        if parts > 1 && !parts.is_multiple_of(ranks) {
-            return Err(config_error!(
-                "train.parts = {parts}: {ranks} processes cannot have as many parts each; start a \
-                 number of processes that divides it, or set it to a multiple of {ranks}"
-            ));
-        }
-        if ranks > batch {
-            return Err(config_error!(
-                "train.batch = {batch}: it is the batch of all processes together, and there are \
-                 {ranks}; start fewer, or choose a larger batch"
-            ));
-        }
-        Ok(Joint { team, batch, parts, sums: Sums::default(), agreed: Agreed::default() })
+        check(team.size(), train)?;
+        let (batch, parts) = (train.batch, train.parts);
+        let lars = train.optimizer == Optimizer::Lars;
+        Ok(Joint {
+            team,
+            batch,
+            parts,
+            lars,
+            sums: Sums::default(),
+            travelling: None,
+            agreed: Agreed::default(),
+        })
     }
 
     /// The ranks.
@@ -93,6 +120,20 @@ impl Joint {
         self.batch.div_ceil(self.pieces())
     }
 
+    /// What a plan of [`Joint::at_once`] images has to hold for the others of a batch.
+    pub fn held(&self) -> Pieces {
+        held(self.parts, self.pieces(), self.own(), self.lars)
+    }
+
+    /// Of the first of `ranks` ranks: images that go through the network at once, and what it holds
+    /// for the others of a batch.
+    pub fn first_of(ranks: usize, train: &Train) -> (usize, Pieces) {
+        let pieces = if train.parts > 1 { train.parts } else { ranks };
+        let lars = train.optimizer == Optimizer::Lars;
+        let own = 0..pieces / ranks;
+        (train.batch.div_ceil(pieces), held(train.parts, pieces, own, lars))
+    }
+
     /// The signal that ends the run: for several ranks the one that all have agreed on.
     pub fn signal(&self, interrupt: &Interrupt) -> Option<i32> {
         if self.team.is_several() { self.agreed.signal } else { interrupt.signal() }
@@ -124,6 +165,10 @@ impl Joint {
         if self.pieces() == 1 {
             updates();
             return engine.step(run, batch.images.view(), &batch.labels, momentum, rates);
+        }
+        if self.parts == 1 {
+            let update = (momentum, rates);
+            return self.exchanged(engine, (run, batch), update, (interrupt, updates));
         }
         let mut tallies = Vec::new();
         for part in self.own() {
@@ -158,11 +203,9 @@ impl Joint {
             tally = engine.part_gradients(&run, images, &batch.labels[mine], batch.whole)?;
             self.sums.computed(part);
         }
-        if self.parts > 1 {
-            for join in sums::tree(self.parts).filter(|join| join.end == part + 1) {
-                if join.begin >= own.start && self.piece(join.middle).start < batch.whole {
-                    self.sums.join(engine, join.begin, join.middle)?;
-                }
+        for join in sums::tree(self.parts).filter(|join| join.end == part + 1) {
+            if join.begin >= own.start && self.piece(join.middle).start < batch.whole {
+                self.sums.join(engine, join.begin, join.middle)?;
             }
         }
         Ok(tally)
@@ -172,16 +215,6 @@ impl Joint {
     /// images.
     fn join(&mut self, engine: &mut dyn Engine, whole: usize) -> Result<()> {
         let team = self.team;
-        if self.parts == 1 {
-            if self.share().start >= whole {
-                engine.each_gradient(&mut |gradient| {
-                    gradient.fill(0.0);
-                    Ok(())
-                })?;
-            }
-            self.sums.forget();
-            return engine.each_gradient(&mut |gradient| team.sum(gradient));
-        }
         let each = self.parts / team.size();
         for join in sums::tree(self.parts) {
             let [left, right, end] = [join.begin, join.middle, join.end - 1].map(|p| p / each);
@@ -205,4 +238,9 @@ impl Joint {
         self.sums.forget();
         engine.each_gradient(&mut |gradient| team.spread(gradient))
     }
+}
+
+fn held(parts: usize, pieces: usize, own: Range<usize>, lars: bool) -> Pieces {
+    let waiting = if parts > 1 { sums::most_waiting(parts, own.clone()) } else { 0 };
+    Pieces { all: pieces, own: own.len(), waiting, gradients: pieces > 1 || lars }
 }

@@ -8,6 +8,7 @@ use crate::engine::{EachGradient, Engine};
 use crate::machine::memory::zeros;
 use anyhow::Result;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The sum of the parts from `begin` to `end` out of those that part at `middle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,20 @@ pub(super) fn tree(parts: usize) -> impl Iterator<Item = Join> {
     let mut all = Vec::new();
     below(0, parts, &mut all);
     all.into_iter()
+}
+
+/// Sums that wait beside the engine's memory at the same time, at most, while the parts `own` of all
+/// `parts` are computed and joined as soon as they can be.
+pub(super) fn most_waiting(parts: usize, own: Range<usize>) -> usize {
+    let (mut there, mut most) = (0, 0usize);
+    for part in own.clone() {
+        most = most.max(there);
+        there += 1;
+        let joined = |join: &Join| join.end == part + 1 && join.begin >= own.start;
+        there -= tree(parts).filter(joined).count();
+    }
+    // What is left waits until other ranks' sums have come.
+    most.max(there - 1)
 }
 
 /// A gradient beside the engine's, piece by piece.
@@ -156,6 +171,12 @@ mod tests {
             }
             assert_eq!(there, BTreeMap::from([(0, parts)]));
         }
+        // One part alone, a pair, both halves of eight, a rank that cuts across branches.
+        assert_eq!(most_waiting(4, 2..3), 0);
+        assert_eq!(most_waiting(2, 0..2), 1);
+        assert_eq!(most_waiting(8, 0..8), 3);
+        assert_eq!(most_waiting(16, 8..16), 3);
+        assert_eq!(most_waiting(6, 2..4), 1);
         let four: Vec<_> = tree(4).map(|join| (join.begin, join.middle, join.end)).collect();
         assert_eq!(four, [(0, 1, 2), (2, 3, 4), (0, 2, 4)]);
     }

@@ -1,5 +1,7 @@
 //! `alexnet inspect`: the plan of a network, as a table or as JSON.
 
+mod ranks;
+
 use super::print;
 use super::table::columns;
 use crate::config::Config;
@@ -8,7 +10,7 @@ use crate::layers::Classes;
 use crate::network::{Mode, Plan, PlannedLayer};
 use crate::train::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,12 @@ use std::path::{Path, PathBuf};
 /// One line a layer: on which towers it lives, the shape it makes of one image, its kernels,
 /// parameters, multiply-adds of one image's forward pass and neurons; then what crosses between the
 /// towers in one training step, and the memory that each device needs (one tower a device).
+///
+/// --ranks adds what processes under mpirun would send each other, and, for a network between them and
+/// a speed that you state, how long a step would take: the trainer's tasks and messages in their order,
+/// not a measurement.
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// A config (.toml) or a checkpoint (.safetensors).
     #[arg(value_name = "CONFIG|CHECKPOINT")]
@@ -32,7 +39,14 @@ pub struct Args {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    ranks: ranks::Asked,
 }
+
+const EXAMPLES: &str = "Examples:
+  alexnet inspect configs/ilsvrc2012.toml
+  alexnet inspect configs/ilsvrc2012.toml --ranks 64 --images-per-rank 128 \\
+      --gbit-per-second 25 --latency-us 20 --images-per-second 60";
 
 /// Plans the network and prints the plan.
 pub fn run(args: Args) -> Result<()> {
@@ -58,7 +72,16 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(checkpoint) = checkpoint.filter(|_| args.set.is_empty()) {
         checkpoint.fits(&plan, false)?;
     }
-    print(&if args.json { as_json(&plan) } else { as_table(&config.name, &plan) })
+    let ranks = ranks::ranks(args.ranks, &config, classes)?;
+    if !args.json {
+        let more = ranks.map_or(String::new(), |ranks| ranks.table());
+        return print(&(as_table(&config.name, &plan) + &more));
+    }
+    let mut document = as_json(&plan);
+    if let Some(ranks) = ranks {
+        document["ranks"] = ranks.json();
+    }
+    print(&serde_json::to_string_pretty(&document)?)
 }
 
 /// By its name, or else by its first bytes: the header's length and `{`.
@@ -69,7 +92,7 @@ fn is_checkpoint(file: &Path) -> bool {
     begins_like_one || file.extension().is_some_and(|e| e == "safetensors")
 }
 
-fn as_json(plan: &Plan) -> String {
+fn as_json(plan: &Plan) -> Value {
     let layers = plan.layers.iter().map(|layer| {
         let output = layer.output();
         json!({
@@ -92,7 +115,7 @@ fn as_json(plan: &Plan) -> String {
     if plan.assumes_classes {
         document["assumed_classes"] = plan.classes.into();
     }
-    serde_json::to_string_pretty(&document).expect("plain data")
+    document
 }
 
 fn as_table(name: &str, plan: &Plan) -> String {

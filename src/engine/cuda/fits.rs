@@ -1,0 +1,71 @@
+//! Whether GPUs can do what a plan asks for, before anything is taken of them.
+
+use super::layout::Layout;
+use crate::config_error;
+use crate::errors::{BATCH_OPTION, TooLarge};
+use crate::gpu::device::Device;
+use crate::network::Plan;
+use anyhow::{Error, Result};
+use std::sync::Arc;
+
+/// Refuses a precision that a GPU does not have.
+pub fn check_precision(plan: &Plan, devices: &[Arc<Device>]) -> Result<()> {
+    let needs = plan.precision.needs();
+    let Some(old) = devices.iter().find(|device| device.capability < needs) else { return Ok(()) };
+    let precision = plan.precision.name();
+    Err(config_error!(
+        "[gpu] precision = {precision:?}: GPU {} ({}) has compute capability {}.{}, and tensor \
+         cores take {} from {}.{} on; use --set gpu.precision=f32",
+        old.index,
+        old.name,
+        old.capability.0,
+        old.capability.1,
+        precision.to_uppercase(),
+        needs.0,
+        needs.1
+    ))
+}
+
+/// For each device what is taken of its GPU: `bytes`, or more where one GPU plays several devices.
+fn need_of_gpus(devices: &[Arc<Device>], bytes: &[usize]) -> Vec<usize> {
+    let all = |gpu| devices.iter().zip(bytes).filter(move |(d, _)| d.index == gpu);
+    devices.iter().map(|d| all(d.index).map(|(_, bytes)| bytes).sum()).collect()
+}
+
+/// Refuses a batch for which there is too little memory; says how large a one would fit.
+pub fn check_memory(
+    plan: &Plan,
+    devices: &[Arc<Device>],
+    layout: &Layout,
+    multiprocessors: &[usize],
+) -> Result<()> {
+    // The driver's own and the kernels' code.
+    const SPARE: usize = 64 << 20;
+    let free = devices.iter().map(|d| d.memory()).collect::<Result<Vec<_>>>()?;
+    let need = |layout: &Layout| need_of_gpus(devices, &layout.bytes(plan));
+    let fits = |layout: &Layout| {
+        need(layout).iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
+    };
+    if fits(layout) {
+        return Ok(());
+    }
+    let (mut most, mut too_many) = (0, plan.batch);
+    while too_many - most > 1 {
+        let middle = most.midpoint(too_many);
+        let fitting = Layout::new(plan, middle, multiprocessors).is_ok_and(|l| fits(&l));
+        *(if fitting { &mut most } else { &mut too_many }) = middle;
+    }
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    let each = devices.iter().zip(need(layout)).zip(&free).map(|((d, need), (free, all))| {
+        let (need, free, all) = (mib(need), mib(*free), mib(*all));
+        format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
+    });
+    let each: Vec<String> = each.collect();
+    Err(Error::new(TooLarge {
+        batch: plan.batch,
+        why: each.join(", "),
+        fits: most,
+        none_fits: "use a GPU with more memory, two GPUs, or --device cpu",
+        option: BATCH_OPTION,
+    }))
+}

@@ -1,0 +1,86 @@
+//! The streams that one network's kernels run in on a GPU. Each tower's way from the input to the
+//! loss and back is a lane of its own, so that towers that share a GPU fill what the other leaves
+//! idle; gradients of weights and their update, for which nothing else of a pass waits, go behind
+//! it in a second stream. The lanes meet where a layer reads both towers, and at both ends of a
+//! pass.
+
+use crate::gpu::device::{Device, STREAMS};
+use crate::gpu::stream::Event;
+use crate::network::{Plan, PlannedLayer};
+use anyhow::Result;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Lanes of a GPU: half of its streams for kernels, the other half is behind them.
+const LANES: usize = STREAMS / 2;
+
+/// The index of the stream that is a tower's lane, or of the one behind it. Towers on one device
+/// take turns.
+pub fn stream(plan: &Plan, tower: usize, behind: bool) -> usize {
+    let device = plan.devices[tower];
+    let lane = plan.devices[..tower].iter().filter(|&&d| d == device).count() % LANES;
+    if behind { LANES + lane } else { lane }
+}
+
+/// The lanes of one device.
+pub struct Lanes {
+    /// How many are in use.
+    used: usize,
+    /// Where each stream is when others wait for it.
+    here: Vec<Event>,
+}
+
+impl Lanes {
+    pub fn new(plan: &Plan, d: usize, device: &Device) -> Result<Lanes> {
+        let towers = plan.devices.iter().filter(|&&of| of == d).count();
+        let here = (0..STREAMS).map(|_| device.event(false)).collect::<Result<_>>()?;
+        Ok(Lanes { used: towers.clamp(1, LANES), here })
+    }
+
+    /// All that is queued in any lane from now on comes after all that has been queued in them.
+    pub fn meet(&self, device: &Device) -> Result<()> {
+        // Of two lanes, each waits for where the other is. The first goes first: where it is being
+        // captured, waiting for it is what takes the other in.
+        device.compute.record(&self.here[0])?;
+        (1..self.used).try_for_each(|lane| device.kernels(lane).wait_for(&self.here[0]))?;
+        self.gather(device, 1..self.used)
+    }
+
+    /// As [`Lanes::meet`], and after what is behind the lanes for which `behind` says that
+    /// something is.
+    pub fn end(&self, device: &Device, behind: &[bool; STREAMS]) -> Result<()> {
+        let busy = (LANES..STREAMS).filter(|&index| behind[index]);
+        busy.into_iter().try_for_each(|index| self.gather(device, index..index + 1))?;
+        self.meet(device)
+    }
+
+    /// The first lane waits for other streams.
+    fn gather(&self, device: &Device, streams: Range<usize>) -> Result<()> {
+        streams.into_iter().try_for_each(|index| {
+            device.kernels(index).record(&self.here[index])?;
+            device.compute.wait_for(&self.here[index])
+        })
+    }
+}
+
+/// What orders the work behind a lane at one part of a layer that learns.
+pub struct Behind {
+    /// In the lane: the gradient at the output is there.
+    pub ready: Event,
+    /// In the lane: the weights have been read for the last time.
+    pub passed: Event,
+    /// Behind it: the gradient at the output has been read for the last time.
+    pub done: Event,
+}
+
+impl Behind {
+    /// For each part of a layer; none where nothing learns.
+    pub fn new(layer: &PlannedLayer, devices: &[Arc<Device>]) -> Result<Vec<Option<Behind>>> {
+        let of_part = |device: &Device| {
+            let event = || device.event(false);
+            Ok(Behind { ready: event()?, passed: event()?, done: event()? })
+        };
+        let parts = layer.parts.iter();
+        parts.map(|p| layer.learns().then(|| of_part(&devices[p.device])).transpose()).collect()
+    }
+}

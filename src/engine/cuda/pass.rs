@@ -1,0 +1,321 @@
+//! The plan's tasks as work on a GPU's streams.
+//!
+//! Every worker runs through all tasks in the plan's order and queues the part that is its
+//! device's. What one GPU needs of another is copied by the worker that needs it, after the other
+//! has signalled that it is there.
+
+use super::lanes::{Behind, stream};
+use super::layout::PartLayout;
+use super::network::Network;
+use super::profile::{Direction, Spans};
+use super::step::Step;
+use crate::gpu::device::STREAMS;
+use crate::gpu::launch::Launch;
+use crate::gpu::memory::Buffer;
+use crate::gpu::stream::{Event, Stream};
+use crate::layers::Rule;
+use crate::layers::cuda::{Call, ParameterBuffers};
+use crate::network::{BufferId, Part, Task};
+use anyhow::{Context, Result};
+
+/// One device's share of a pass, as it is being queued.
+pub struct Pass<'a> {
+    network: &'a Network,
+    d: usize,
+    step: &'a Step,
+    spans: &'a mut Spans,
+    /// Gradients that work behind a lane still reads, and when it has.
+    read: Vec<(BufferId, &'a Event)>,
+    /// Streams behind a lane in which something is queued.
+    behind: [bool; STREAMS],
+}
+
+impl Network {
+    /// A tower's lane; while times are taken all are one.
+    pub(super) fn stream(&self, tower: usize, spans: &Spans) -> &Stream {
+        let index = if spans.are_taken() { 0 } else { stream(&self.plan, tower, false) };
+        self.devices[self.of(tower)].kernels(index)
+    }
+
+    /// One of the parts that a joined layer reads.
+    fn source(&self, layer: usize, below: usize) -> &Part {
+        let join = self.plan.layers[layer].parts[0].join.as_ref();
+        let source = &join.expect("only joined layers are split").from[below];
+        &self.plan.layers[layer - 1].parts[source.part]
+    }
+}
+
+impl<'a> Pass<'a> {
+    pub fn new(network: &'a Network, d: usize, step: &'a Step, spans: &'a mut Spans) -> Pass<'a> {
+        Pass { network, d, step, spans, read: Vec::new(), behind: [false; STREAMS] }
+    }
+
+    /// Queues all `tasks`. The lanes meet at both ends, and around copies from one tower to
+    /// another: those read what the other lane has written, and the gradients that they read are
+    /// written again soon. Of such copies one after the other, what other GPUs wait for comes first,
+    /// so that both ways are under way at once.
+    pub fn run(&mut self, tasks: &[Task]) -> Result<()> {
+        let (lanes, device) = (&self.network.lanes[self.d], &self.network.devices[self.d]);
+        let several = !self.spans.are_taken();
+        let copies = |task: &Task| matches!(task, Task::Join { .. } | Task::Split { .. });
+        for tasks in tasks.chunk_by(|a, b| copies(a) == copies(b)) {
+            if several {
+                lanes.meet(device)?;
+            }
+            for task in tasks {
+                self.give(*task).with_context(|| self.name(*task))?;
+            }
+            for task in tasks {
+                self.task(*task).with_context(|| self.name(*task))?;
+            }
+        }
+        if several { lanes.end(device, &self.behind) } else { Ok(()) }
+    }
+
+    fn name(&self, task: Task) -> String {
+        let (layer, way) = match task {
+            Task::Join { layer, .. } => (layer, "joining the input"),
+            Task::Forward { layer, .. } => (layer, "forward"),
+            Task::Backward { layer, .. } => (layer, "backward"),
+            Task::Split { layer, .. } => (layer, "splitting the gradient"),
+        };
+        format!("layer {}, {way}", self.network.plan.layers[layer].name)
+    }
+
+    fn task(&mut self, task: Task) -> Result<()> {
+        match task {
+            Task::Join { layer, part, from } => self.join((layer, part, from)),
+            Task::Forward { layer, part, .. } => self.forward(layer, part),
+            Task::Backward { layer, part, .. } => self.backward(layer, part),
+            Task::Split { layer, below } => self.split(layer, below),
+        }
+    }
+
+    /// The memory of a part of a layer; `behind` its lane or in it.
+    fn call(&self, layer: usize, index: usize, behind: bool) -> Call<'a> {
+        let (network, step) = (self.network, self.step);
+        let part = &network.plan.layers[layer].parts[index];
+        let buffer = |id: usize| &network.buffers[id];
+        let several = !self.spans.are_taken();
+        let at = if several { stream(&network.plan, part.tower, behind) } else { 0 };
+        Call {
+            stream: network.devices[part.device].kernels(at),
+            run: &step.run,
+            x: buffer(part.x),
+            y: buffer(part.y),
+            dy: part.dy.map(buffer),
+            dx: part.dx.map(buffer),
+            parameters: network.parameters[layer][index].as_ref(),
+            scratch: &network.scratch[part.device][stream(&network.plan, part.tower, behind)],
+            saved: &network.saved[layer][index],
+            loss: step.backward.then_some(&network.loss),
+            input: buffer(network.plan.data[part.device]),
+        }
+    }
+
+    fn forward(&mut self, layer: usize, index: usize) -> Result<()> {
+        let network = self.network;
+        if network.plan.layers[layer].parts[index].device != self.d {
+            return Ok(());
+        }
+        let (device, call) = (&network.devices[self.d], self.call(layer, index, false));
+        let launches = &network.layout.parts[layer][index].launches;
+        self.spans.time(device, layer, Direction::Forward, || launches.forward(&call))
+    }
+
+    fn backward(&mut self, layer: usize, index: usize) -> Result<()> {
+        let (network, d) = (self.network, self.d);
+        let part = &network.plan.layers[layer].parts[index];
+        if part.device != d || network.layout.masked[layer] {
+            return Ok(());
+        }
+        let (device, call) = (&network.devices[d], self.call(layer, index, false));
+        let launches = &network.layout.parts[layer][index].launches;
+        let behind = network.behind[layer][index].as_ref();
+        if let Some(behind) = behind.filter(|_| !self.spans.are_taken()) {
+            call.stream.record(&behind.ready)?;
+        }
+        // First what the layers below wait for.
+        if let Some(dx) = part.dx {
+            self.free(dx, part.tower)?;
+            self.spans.time(device, layer, Direction::Input, || launches.backward_input(&call))?;
+        }
+        match behind {
+            Some(behind) if !self.spans.are_taken() => self.behind(layer, index, behind),
+            Some(_) => self
+                .spans
+                .time(device, layer, Direction::Weights, || launches.backward_weights(&call)),
+            None => Ok(()),
+        }
+    }
+
+    /// The gradients of a part's parameters, and its update, behind its lane.
+    fn behind(&mut self, layer: usize, index: usize, events: &'a Behind) -> Result<()> {
+        let network = self.network;
+        let part = &network.plan.layers[layer].parts[index];
+        let (lane, behind) = (self.call(layer, index, false), self.call(layer, index, true));
+        let PartLayout { launches, updates, .. } = &network.layout.parts[layer][index];
+        behind.stream.wait_for(&events.ready)?;
+        self.behind[stream(&network.plan, part.tower, true)] = true;
+        launches.backward_weights(&behind)?;
+        behind.stream.record(&events.done)?;
+        self.read.extend(part.dy.map(|dy| (dy, &events.done)));
+        let Some(constants) = &self.step.update else { return Ok(()) };
+        let (Some(rates), Some(parameters)) = (constants.rates[layer], behind.parameters) else {
+            return Ok(());
+        };
+        lane.stream.record(&events.passed)?;
+        behind.stream.wait_for(&events.passed)?;
+        let (rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
+        update(behind.stream, parameters, updates, rules, Some(loss))
+    }
+
+    /// A tower's lane is about to write a gradient, which work behind it may still read.
+    fn free(&mut self, id: BufferId, tower: usize) -> Result<()> {
+        let lane = self.network.stream(tower, self.spans);
+        for (_, done) in self.read.extract_if(.., |(read, _)| *read == id) {
+            lane.wait_for(done)?;
+        }
+        Ok(())
+    }
+
+    /// Lets other GPUs have what they need of this one for a copy.
+    fn give(&mut self, task: Task) -> Result<()> {
+        let (network, d) = (self.network, self.d);
+        let (device, number) = (&network.devices[d], self.step.number);
+        match task {
+            Task::Join { layer, part, from } => {
+                let crossing = network.crossings.of[layer][part][from].as_ref();
+                let join = network.plan.layers[layer].parts[part].join.as_ref();
+                let source = &join.expect("only joined parts have joins").from[from];
+                match crossing.filter(|_| network.of(source.tower) == d) {
+                    Some(crossing) => {
+                        crossing.written.give(&network.board, &device.compute, number)
+                    }
+                    None => Ok(()),
+                }
+            }
+            Task::Split { layer, below } => {
+                let parts = network.plan.layers[layer].parts.iter().enumerate();
+                // As in `split`: nothing below wants it.
+                if network.source(layer, below).dy.is_none() {
+                    return Ok(());
+                }
+                for (index, part) in parts.filter(|(_, part)| part.device == d) {
+                    let crossing = network.crossings.of[layer][index][below].as_ref();
+                    let Some(crossing) = crossing else { continue };
+                    let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
+                    let dx = part.dx.context("split only where gradients go on")?;
+                    let dx = &network.buffers[dx];
+                    let take = &network.layout.parts[layer][index].sources[below].take;
+                    self.spans.time(device, layer, Direction::Copies, || {
+                        copy(&device.compute, take, dx, &crossing.there)
+                    })?;
+                    back.taken.give(&network.board, &device.compute, number)?;
+                }
+                Ok(())
+            }
+            Task::Forward { .. } | Task::Backward { .. } => Ok(()),
+        }
+    }
+
+    /// One source's channels into the joined input.
+    fn join(&mut self, (layer, index, from): (usize, usize, usize)) -> Result<()> {
+        let (network, d) = (self.network, self.d);
+        let part = &network.plan.layers[layer].parts[index];
+        let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
+        let (device, y) = (&network.devices[d], &network.buffers[source.y]);
+        let work = &network.layout.parts[layer][index].sources[from].join;
+        let (x, stream) = (&network.buffers[part.x], network.stream(part.tower, self.spans));
+        match &network.crossings.of[layer][index][from] {
+            None if part.device == d => {
+                self.spans.time(device, layer, Direction::Copies, || copy(stream, work, y, x))
+            }
+            Some(crossing) if part.device == d => {
+                let written = crossing.written.of(&network.board, self.step.number)?;
+                let link = &network.crossings.links[&(network.of(source.tower), d)];
+                let after = [written, &crossing.there_free];
+                link.copy(y, &crossing.there, &after, &crossing.arrived)?;
+                self.spans.time(device, layer, Direction::Copies, || {
+                    device.compute.wait_for(&crossing.arrived)?;
+                    copy(&device.compute, work, &crossing.there, x)?;
+                    device.compute.record(&crossing.there_free)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The gradient of one source: its channels in all readers' gradients, added in their order.
+    fn split(&mut self, layer: usize, below: usize) -> Result<()> {
+        let (network, d) = (self.network, self.d);
+        let parts = &network.plan.layers[layer].parts;
+        let under = network.source(layer, below);
+        let Some(id) = under.dy else { return Ok(()) };
+        if under.device == d {
+            self.free(id, under.tower)?;
+        }
+        let dy = &network.buffers[id];
+        let (device, stream) = (&network.devices[d], network.stream(under.tower, self.spans));
+        for (index, part) in parts.iter().enumerate() {
+            let dx = &network.buffers[part.dx.context("split only where gradients go on")?];
+            let launches = &network.layout.parts[layer][index].sources[below];
+            let Some(crossing) = &network.crossings.of[layer][index][below] else {
+                if part.device == d {
+                    self.spans.time(device, layer, Direction::Copies, || {
+                        copy(stream, &launches.take, dx, dy)
+                    })?;
+                }
+                continue;
+            };
+            let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
+            if under.device == d {
+                let taken = back.taken.of(&network.board, self.step.number)?;
+                let link = &network.crossings.links[&(part.device, d)];
+                let after = [taken, &back.here_free];
+                link.copy(&crossing.there, &back.here, &after, &back.returned)?;
+                let collect = launches.collect.as_ref().context("a gradient crosses unplanned")?;
+                self.spans.time(device, layer, Direction::Copies, || {
+                    device.compute.wait_for(&back.returned)?;
+                    copy(&device.compute, collect, &back.here, dy)?;
+                    device.compute.record(&back.here_free)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A kernel of `towers.cu` from one buffer to another.
+fn copy(stream: &Stream, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
+    // SAFETY: the work's constants are the sizes that the plan gave the buffers.
+    unsafe { work.run(stream, |a| a.buffer(from).buffer(to)) }
+}
+
+/// The update of a layer's weights and biases by these rules, if the first of `loss` is a number.
+pub(super) fn update(
+    stream: &Stream,
+    parameters: &ParameterBuffers,
+    launches: &[Launch],
+    rules: [Option<Rule>; 2],
+    loss: Option<&Buffer<f32>>,
+) -> Result<()> {
+    let ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v), factors } =
+        parameters
+    else {
+        return Ok(());
+    };
+    for (index, rule) in rules.into_iter().enumerate() {
+        let Some(Rule { momentum, decay, rate }) = rule else { continue };
+        let (w, v, g) = (&value[index], &v[index], &gradient[index]);
+        // SAFETY: the work's constants are the number of values of all three, and how the factors
+        // lie; there is at least one total.
+        unsafe {
+            launches[index].run(stream, |a| {
+                let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);
+                a.optional(factors.as_ref().filter(|_| index == 0)).optional(loss)
+            })?;
+        }
+    }
+    Ok(())
+}

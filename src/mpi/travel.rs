@@ -1,0 +1,240 @@
+//! Sums that are under way while the thread that computes goes on. MPI moves them only while it is
+//! called, so that a thread of its own begins them and looks after them; until all have come back
+//! nobody else calls MPI. All ranks send the same lengths in the same order.
+
+use super::library::Request;
+use super::link::{For, Link, PIECE, Patience};
+use super::team::Team;
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, VecDeque};
+use std::mem::take;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What the waits are for.
+const OF: For = For { rank: None, what: "the sum of gradients" };
+/// Values of a transfer.
+pub const TRANSFER: usize = PIECE / size_of::<f32>();
+/// Fewer values than this do not travel by themselves.
+pub const SMALL: usize = TRANSFER / 4;
+/// Transfers under way at once.
+const WINDOW: usize = 4;
+
+/// Sums of all ranks, some of them under way.
+pub struct Travelling {
+    /// To the thread that looks after them.
+    to: Sender<Load>,
+    back: Receiver<Result<Load>>,
+    /// Whether nothing else is left to be done here.
+    awaited: Arc<AtomicBool>,
+    /// Small ones, which wait for others.
+    small: Load,
+    arrived: BTreeMap<usize, Vec<f32>>,
+    waited: Duration,
+}
+
+/// What travels as one.
+#[derive(Default)]
+struct Load {
+    /// By key.
+    parts: Vec<(usize, Vec<f32>)>,
+    /// Where there are several parts: their values one after the other.
+    joined: Vec<f32>,
+}
+
+impl Load {
+    fn values(&mut self) -> &mut [f32] {
+        match &mut self.parts[..] {
+            [(_, one)] => one,
+            _ => &mut self.joined,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.parts.iter().map(|(_, values)| values.len()).sum()
+    }
+
+    /// Puts the parts' values side by side.
+    fn join(&mut self) {
+        self.joined.clear();
+        if self.parts.len() > 1 {
+            self.joined.extend(self.parts.iter().flat_map(|(_, values)| values));
+        }
+    }
+
+    /// The parts with what has become of their values.
+    fn part(mut self) -> Vec<(usize, Vec<f32>)> {
+        let mut rest = &self.joined[..];
+        for (_, values) in self.parts.iter_mut().filter(|_| !rest.is_empty()) {
+            let (mine, others) = rest.split_at(values.len());
+            values.copy_from_slice(mine);
+            rest = others;
+        }
+        self.parts
+    }
+}
+
+impl Team {
+    /// A way to add up numbers while others are computed; None: this process is alone.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn travelling(&self) -> Result<Option<Travelling>> {
+        let Some(link) = self.link().filter(|_| self.is_several()) else { return Ok(None) };
+        let ((to, jobs), (done, back)) = (channel(), channel());
+        let awaited = Arc::new(AtomicBool::new(false));
+        let of_thread = awaited.clone();
+        thread::Builder::new()
+            .name("sums of ranks".into())
+            .spawn(move || Carrier { link, jobs, done, awaited: of_thread }.work())
+            .context("no thread can be started to add up the ranks' gradients")?;
+        Ok(Some(Travelling {
+            to,
+            back,
+            awaited,
+            small: Load::default(),
+            arrived: BTreeMap::new(),
+            waited: Duration::ZERO,
+        }))
+    }
+}
+
+impl Travelling {
+    /// Sends `values` on their way; small ones once there are enough of them.
+    pub fn send(&mut self, key: usize, values: Vec<f32>) {
+        if values.len() >= SMALL {
+            self.begin(Load { parts: vec![(key, values)], joined: Vec::new() });
+            return;
+        }
+        self.small.parts.push((key, values));
+        if self.small.len() >= TRANSFER {
+            self.flush();
+        }
+    }
+
+    /// Sends what still waits for others.
+    pub fn flush(&mut self) {
+        if !self.small.parts.is_empty() {
+            let mut load = take(&mut self.small);
+            load.join();
+            self.begin(load);
+        }
+    }
+
+    fn begin(&mut self, load: Load) {
+        // Where the thread has ended its last answer says why.
+        let _ = self.to.send(load);
+    }
+
+    /// What has become of the values sent with `key`: the sum of all ranks'. Waits for it.
+    ///
+    /// # Errors
+    /// Those of the library; a wait without end.
+    pub fn receive(&mut self, key: usize) -> Result<Vec<f32>> {
+        let begun = Instant::now();
+        self.awaited.store(true, Ordering::Relaxed);
+        let values = loop {
+            if let Some(values) = self.arrived.remove(&key) {
+                break values;
+            }
+            let Ok(load) = self.back.recv() else { bail!("the ranks are no longer connected") };
+            self.arrived.extend(load?.part());
+        };
+        self.awaited.store(false, Ordering::Relaxed);
+        self.waited += begun.elapsed();
+        Ok(values)
+    }
+
+    /// How long sums have been waited for since this was last asked.
+    pub fn waited(&mut self) -> Duration {
+        take(&mut self.waited)
+    }
+}
+
+/// The thread that looks after sums.
+struct Carrier {
+    link: &'static Link,
+    jobs: Receiver<Load>,
+    done: Sender<Result<Load>>,
+    awaited: Arc<AtomicBool>,
+}
+
+/// A load on its way.
+struct Voyage {
+    load: Load,
+    /// Values of it that transfers have begun for.
+    begun: usize,
+    /// Transfers that are not over, the oldest first.
+    requests: VecDeque<Request>,
+}
+
+impl Carrier {
+    /// Until nobody sends any more, or something goes wrong.
+    fn work(self) {
+        let mut under_way = VecDeque::new();
+        if let Err(error) = self.carry(&mut under_way) {
+            // The library may write to them as long as the process lives.
+            std::mem::forget(under_way);
+            let _ = self.done.send(Err(error));
+        }
+    }
+
+    fn carry(&self, under_way: &mut VecDeque<Voyage>) -> Result<()> {
+        let mut patience = Patience::default();
+        loop {
+            let next = match under_way.is_empty() {
+                true => self.jobs.recv().map_err(|_| TryRecvError::Disconnected),
+                false => self.jobs.try_recv(),
+            };
+            match next {
+                Ok(load) => {
+                    under_way.push_back(Voyage { load, begun: 0, requests: VecDeque::new() });
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) if under_way.is_empty() => return Ok(()),
+                Err(TryRecvError::Disconnected) => {}
+            }
+            self.begin(under_way)?;
+            if self.end(under_way)? {
+                patience = Patience::default();
+            } else {
+                let awaited = self.awaited.load(Ordering::Relaxed);
+                self.link.look_again(&mut patience, OF, awaited)?;
+            }
+        }
+    }
+
+    /// Begins as many transfers as may be under way.
+    fn begin(&self, under_way: &mut VecDeque<Voyage>) -> Result<()> {
+        let mut room = WINDOW - under_way.iter().map(|v| v.requests.len()).sum::<usize>();
+        for voyage in under_way {
+            let values = voyage.load.values();
+            while room > 0 && voyage.begun < values.len() {
+                let end = values.len().min(voyage.begun + TRANSFER);
+                let piece = &mut values[voyage.begun..end];
+                voyage.requests.push_back(self.link.begin_sum(piece, OF)?);
+                (voyage.begun, room) = (end, room - 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the oldest transfer is over, and hands back what is complete. True: it is.
+    fn end(&self, under_way: &mut VecDeque<Voyage>) -> Result<bool> {
+        let Some(voyage) = under_way.front_mut() else { return Ok(false) };
+        if let Some(request) = voyage.requests.front_mut() {
+            if !self.link.is_over(request, OF)? {
+                return Ok(false);
+            }
+            voyage.requests.pop_front();
+        }
+        if voyage.requests.is_empty() && voyage.begun == voyage.load.values().len() {
+            let voyage = under_way.pop_front().expect("the one at hand");
+            let _ = self.done.send(Ok(voyage.load));
+        }
+        Ok(true)
+    }
+}

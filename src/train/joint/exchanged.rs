@@ -1,0 +1,79 @@
+//! A step of several ranks, each with one part of the batch: they agree on the loss, then gradients
+//! travel while those of lower layers are computed, and each layer is updated once its own are there.
+
+use super::{Joint, Update};
+use crate::data::loader::Batch;
+use crate::engine::{Engine, Exchange};
+use crate::interrupt::Interrupt;
+use crate::layers::Run;
+use crate::layers::softmax::Tally;
+use crate::mpi::Travelling;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+impl Joint {
+    /// See [`Joint::step`].
+    pub(super) fn exchanged<F: FnOnce()>(
+        &mut self,
+        engine: &mut dyn Engine,
+        (run, batch): (&Run, &Batch),
+        update: Update<'_>,
+        (interrupt, updates): (&Interrupt, F),
+    ) -> Result<Tally> {
+        let places = self.share();
+        let end = places.end.min(batch.whole);
+        let mine = places.start.min(end) - batch.first..end - batch.first;
+        let run = Run { batch: mine.len(), first_image: places.start as u32, ..*run };
+        let images = batch.images.view().slice(mine.clone(), engine.plan().input.len());
+        let travelling = match self.travelling.take() {
+            Some(travelling) => travelling,
+            None => self.team.travelling()?.context("one process alone exchanges nothing")?,
+        };
+        let mut ranks = Ranks { joint: &mut *self, interrupt, updates: Some(updates), travelling };
+        let batch = (images, &batch.labels[mine], batch.whole);
+        let tally = engine.exchanged_step(&run, batch, update, &mut ranks);
+        let Ranks { travelling, .. } = ranks;
+        self.travelling = Some(travelling);
+        tally
+    }
+
+    /// How long gradients under way have been waited for since this was last asked; None: there
+    /// have been none.
+    pub fn waited(&mut self) -> Option<Duration> {
+        self.travelling.as_mut().map(Travelling::waited)
+    }
+}
+
+/// The other ranks in one step.
+struct Ranks<'a, F> {
+    joint: &'a mut Joint,
+    interrupt: &'a Interrupt,
+    /// To be called when the first gradient is there to update with.
+    updates: Option<F>,
+    travelling: Travelling,
+}
+
+impl<F: FnOnce()> Exchange for Ranks<'_, F> {
+    fn agree(&mut self, tally: Tally) -> Result<Tally> {
+        let mut all = Tally::default();
+        let tallies = self.joint.agree("a step", self.interrupt, vec![tally])?;
+        tallies.into_iter().for_each(|tally| all.add(tally));
+        Ok(all)
+    }
+
+    fn send(&mut self, key: usize, gradient: Vec<f32>) {
+        self.travelling.send(key, gradient);
+    }
+
+    fn flush(&mut self) {
+        self.travelling.flush();
+    }
+
+    fn receive(&mut self, key: usize) -> Result<Vec<f32>> {
+        let gradient = self.travelling.receive(key)?;
+        if let Some(updates) = self.updates.take() {
+            updates();
+        }
+        Ok(gradient)
+    }
+}
