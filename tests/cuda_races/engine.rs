@@ -3,6 +3,12 @@
 
 use crate::common::{NETWORK, World, stderr};
 use crate::standin::{self, RACES};
+use alexnet::config::Config;
+use alexnet::data::form::CropView;
+use alexnet::engine::Engine;
+use alexnet::engine::cuda::Cuda;
+use alexnet::layers::{Classes, Run};
+use alexnet::network::{Mode, Plan};
 use serde_json::Value;
 use std::process::Output;
 
@@ -61,8 +67,26 @@ fn nothing_races() {
     gpus.ok("eval direct/best.safetensors --ten-crop --device cuda:0,1", &[]);
 }
 
-/// Without any one of the waits of one stream for another, and without all that come behind each
-/// other, there is a race; but for those where the work comes after all the same.
+/// Of each wait of one stream for another, and of all that come behind each other, what the stand-in
+/// wrote down: the race there would be without. Where the work behind it comes after all the same,
+/// the wait is not among them. How many there are that keep races away.
+///
+/// Those that a pass begins with, for the copies of the pass before, are for nothing where what
+/// arrives in this pass comes after them anyway: which ones, the network decides.
+#[track_caller]
+fn needed_waits(text: &str) -> usize {
+    let is_needed = |line: &&str| {
+        let wait: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        println!("{line}");
+        let [before, behind, race] =
+            ["before", "behind", "race"].map(|key| wait[key].as_str().unwrap());
+        let begins = before.starts_with("kernel input") && behind.starts_with("a copy");
+        assert!(race.starts_with("race: ") || (race.is_empty() && begins), "not needed: {line}");
+        !race.is_empty()
+    };
+    text.lines().filter(is_needed).count()
+}
+
 #[test]
 fn each_wait_is_needed() {
     let Some(gpus) = Gpus::new("engine::each_wait_is_needed") else { return };
@@ -70,16 +94,79 @@ fn each_wait_is_needed() {
         let file = gpus.world.path(&format!("{run}.json"));
         let switches = [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap())];
         gpus.ok(&format!("{TRAIN} cuda:0,1 --run {run}"), &switches);
-        let mut needed = 0;
-        for line in gpus.world.text(&format!("{run}.json")).lines() {
-            let wait: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-            println!("{run}: {line}");
-            let race = wait["race"].as_str().unwrap();
-            assert!(race.starts_with("race: "), "{run}, not needed: {line}");
-            needed += 1;
-        }
-        assert!(needed > 50, "{run}: {needed} waits");
+        assert!(needed_waits(&gpus.world.text(&format!("{run}.json"))) > 50);
     }
+}
+
+/// The network of the other tests, and one whose second tower gives to the first, at the end, and
+/// takes nothing: nothing holds it back but waits.
+fn networks() -> [String; 2] {
+    let one_way = NETWORK.replace("input = \"all-towers\"\n", "");
+    let [from, to] = ["fc3", "fc4"].map(|name| format!("[[layer]]\nname = {name:?}"));
+    let (begin, end) = (one_way.find(&from).unwrap(), one_way.find(&to).unwrap());
+    let last = one_way[end..].replace("kind = \"fc\"", "kind = \"fc\"\ninput = \"same-tower\"");
+    [NETWORK.into(), [&one_way[..begin], &last].concat()]
+}
+
+/// Passes that the host queues without reading what they made: then buffers are written again while
+/// the pass before may still be at work, which no wait of the host keeps apart.
+#[test]
+fn passes_follow_each_other() {
+    for (which, peer) in [("0", "1"), ("0", "0"), ("1", "1"), ("1", "0")] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("waits.json");
+        let switches =
+            [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap()), ("NETWORK", which)];
+        let switches = [&RACES[..], &switches].concat();
+        let output = standin::outcome("engine::passes_follow_each_other", &switches, || {
+            let network = &networks()[std::env::var("NETWORK").unwrap().parse::<usize>().unwrap()];
+            three_passes(network);
+        });
+        let Some(output) = output else { return };
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (stands, way) = (needed_waits(&text), if peer == "1" { "direct" } else { "host" });
+        println!("network {which}, {way}: {stands} waits needed");
+        let taken = text.lines().filter(|line| {
+            line.contains("\"before\":\"a copy to the device (on stream 2")
+                && line.contains("\"behind\":\"kernel input")
+        });
+        assert_eq!(taken.count(), 4, "two passes after the first, on two devices");
+        if which == "0" {
+            continue;
+        }
+        // Each needed for two passes: that outputs have been copied before they are written again,
+        // and have been joined before others arrive.
+        let (arrives, copy) = match way {
+            "direct" => ("a copy between devices", "a copy between devices"),
+            _ => ("a copy to the host", "a copy to the device (on stream 3"),
+        };
+        let arrives = format!("{arrives} (on stream 3 of device 1)");
+        let ways = [("kernel input (on stream 1 of device 1)", copy), (&arrives, "kernel join")];
+        for (before, behind) in ways {
+            let start = format!("{{\"before\":\"{before}\",\"behind\":\"{behind}");
+            let single = |line: &&str| {
+                line.starts_with(&start) && line.contains("race: ") && !line.contains("and others")
+            };
+            assert_eq!(text.lines().filter(single).count(), 2, "{start}: {text}");
+        }
+    }
+}
+
+fn three_passes(network: &str) {
+    let config = Config::parse(network, &[], "net.toml").unwrap();
+    let known = Classes::Known(3);
+    let plan = Plan::new(&config, 15, Mode::Evaluation, &[0, 1], known).unwrap();
+    let (values, channels) = (plan.input.len(), plan.input.channels);
+    let mut engine = Cuda::new(plan, &[0, 1]).unwrap();
+    let run = Run { batch: 15, training: false, seed: 1, step: 1, first_image: 0 };
+    let colours = vec![1.0; 15 * 2 * channels];
+    for pass in 0..3 {
+        let pixels = vec![pass; 15 * values];
+        let images = CropView::Bytes { pixels: &pixels, colours: &colours };
+        engine.forward(&run, images).unwrap();
+    }
+    assert_eq!(engine.probabilities().unwrap().len(), 15 * 3);
 }
 
 /// Planted: the program runs without one of its waits.

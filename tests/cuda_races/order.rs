@@ -1,7 +1,7 @@
 //! Copies, launches and the host: what events, streams and waits put in order.
 
 use super::{add_one, device, kernel, planted};
-use crate::standin::RACES;
+use crate::standin::{self, RACES};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::link::Link;
 use alexnet::gpu::memory::Buffer;
@@ -218,4 +218,34 @@ fn memory_is_given_back_that_another_device_uses() {
         drop(there);
         let _ = first.wait();
     });
+}
+
+/// Two copies through the same pinned memory: the second waits until the first has left it.
+#[test]
+fn what_a_detour_is_staged_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("waits.json");
+    let switches = [("STANDIN_PEER", "0"), ("STANDIN_WAITS", file.to_str().unwrap())];
+    let switches = [&RACES[..], &switches].concat();
+    let output = standin::outcome("order::what_a_detour_is_staged_in", &switches, || {
+        let (first, second) = (Arc::new(device(0)), Arc::new(device(1)));
+        let link = Link::open(&first, &second, 256).unwrap();
+        let (from, to) = (buffers(&first), buffers(&second));
+        let copied = link.event().unwrap();
+        for (from, to) in from.iter().zip(&to) {
+            link.copy(from, to, &[], &copied).unwrap();
+        }
+        copied.wait().unwrap();
+        second.wait().unwrap();
+    });
+    let Some(output) = output else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let waits = |before: &str, behind: &str| {
+        let start = format!("{{\"before\":\"{before} (on stream 3 of device ");
+        let needed = text.lines().filter(|l| l.starts_with(&start) && l.contains("race: "));
+        needed.filter(|line| line.contains(&format!("\"behind\":\"{behind}"))).count()
+    };
+    assert_eq!(waits("a copy to the device", "a copy to the host"), 2, "{text}");
+    assert_eq!(waits("a copy to the host", "a copy to the device"), 1, "{text}");
 }
