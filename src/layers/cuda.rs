@@ -59,6 +59,11 @@ impl LaunchContext {
         all
     }
 
+    /// Bytes of so many activations or gradients.
+    pub fn bytes(&self, values: usize) -> usize {
+        values * self.precision.format().bytes()
+    }
+
     /// Numbers that a thread of a pointwise pass over rows of so many takes.
     pub fn pack_of(&self, width: usize) -> usize {
         let pack = self.precision.pack();
@@ -78,10 +83,23 @@ pub struct Factors {
     pub stored: usize,
 }
 
+/// In which of a layer's passes a kernel runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// [`Launches::forward`] in training.
+    Forward,
+    /// The same in evaluation.
+    Evaluation,
+    /// [`Launches::backward_input`].
+    Input,
+    /// [`Launches::backward_weights`].
+    Weights,
+}
+
 /// A layer's work on one GPU.
 pub trait Launches: Send + Sync {
-    /// Every kernel it may launch.
-    fn launches(&self) -> Vec<&Launch>;
+    /// Every kernel that it launches and when, one for each launch.
+    fn launches(&self) -> Vec<(When, &Launch)>;
     /// Values of scratch space that its gradients of weights need, or one of its other passes;
     /// shared with other layers.
     fn scratch(&self, _weights: bool) -> usize {
