@@ -3,13 +3,13 @@
 //! A layer kind implements [`Launches`] in its own folder (`src/layers/KIND/cuda.rs`). Sizes are
 //! known before anything is compiled or taken, so that too little memory is found first.
 
-use super::Run;
+use super::{Rule, Run};
 use crate::gpu::compile::Constant;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
 use crate::gpu::precision::Precision;
 use crate::gpu::stream::{Arguments, Stream};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// What a layer has to know of the GPU and the pass it is made for.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +94,8 @@ pub enum When {
     Input,
     /// [`Launches::backward_weights`].
     Weights,
+    /// [`Launches::backward_update`].
+    Update,
 }
 
 /// A layer's work on one GPU.
@@ -121,6 +123,16 @@ pub trait Launches: Send + Sync {
     /// The gradients of the parameters from `dy` and `x`.
     fn backward_weights(&self, _: &Call<'_>) -> Result<()> {
         Ok(())
+    }
+    /// As [`Launches::backward_weights`], but the weights are updated by `rule` as their gradient
+    /// comes into being, which is written nowhere; not by a `loss` that is no number. The biases'
+    /// gradient is there. Only of a layer that [`Launches::updates`].
+    fn backward_update(&self, _: &Call<'_>, _rule: Rule, _loss: &Buffer<f32>) -> Result<()> {
+        bail!("a layer that updates no weights is to update them; an error in the program")
+    }
+    /// Whether there is a [`Launches::backward_update`].
+    fn updates(&self) -> bool {
+        self.launches().iter().any(|(when, _)| *when == When::Update)
     }
 }
 

@@ -46,10 +46,17 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     for (layer, planned) in plan.layers.iter().enumerate().filter(|(_, l)| training && l.learns()) {
         for part in 0..planned.parts.len() {
             let updates = layout.parts[layer][part].updates.iter();
+            let updates = updates.skip(at_once(plan, layout, layer, part).into());
             all.extend(updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
         }
     }
     all
+}
+
+/// Whether the weights of a part are updated as their gradient comes into being: where the loss is on
+/// the same device.
+fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
+    plan.data.len() == 1 && layout.parts[layer][part].launches.updates()
 }
 
 fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'a>>) {
@@ -74,8 +81,15 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
             let planned = &plan.layers[layer];
             let input = planned.parts[part].dx.map(|_| (When::Input, Purpose::Input));
             let weights = planned.learns().then_some((When::Weights, Purpose::Weights));
+            let at_once = at_once(plan, layout, layer, part);
             for (when, purpose) in input.into_iter().chain(weights) {
-                of(layer, part, when).for_each(|launch| add(layer, purpose, launch));
+                let own = of(layer, part, when);
+                // Of a layer that is updated at once the gradient of the biases is left.
+                let own = own.filter(|w| !(at_once && w.name == "conv_backward_weights"));
+                own.for_each(|launch| add(layer, purpose, launch));
+            }
+            if at_once {
+                of(layer, part, When::Update).for_each(|w| add(layer, Purpose::Update, w));
             }
         }
         Task::Split { layer, below } => {

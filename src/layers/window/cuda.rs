@@ -3,6 +3,7 @@
 
 use super::Window;
 use crate::gpu::compile::Constant;
+use crate::gpu::format::Format;
 use crate::gpu::kernels::KernelSource;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
@@ -10,8 +11,9 @@ use crate::gpu::precision::Precision;
 use crate::gpu::product::{ProductShape, Tiling};
 use crate::gpu::stream::Arguments;
 use crate::kernel_source;
+use crate::layers::Rule;
 use crate::layers::cuda::{Call, Factors, LaunchContext, Launches, When};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cudarc::driver::DeviceRepr;
 
 /// The kernels of one layer.
@@ -24,6 +26,8 @@ pub struct Convolution {
 struct Backward {
     input: Step,
     weights: Step,
+    /// The weights' gradient and their update, where one block makes a whole sum.
+    update: Option<Launch>,
     bias: Step,
 }
 
@@ -39,10 +43,10 @@ impl Convolution {
     /// `window`'s layer; `local`: weights of its own at every place.
     pub fn new(window: &Window, local: bool, context: &LaunchContext) -> Convolution {
         let products = Products::new(window, local, context);
-        let backward = || Backward {
-            input: products.backward_input(),
-            weights: products.backward_weights(),
-            bias: products.backward_bias(),
+        let backward = || {
+            let (weights, update) = products.backward_weights();
+            let (input, bias) = (products.backward_input(), products.backward_bias());
+            Backward { input, weights, update, bias }
         };
         let factors = || Factors {
             columns: window.output.channels,
@@ -199,14 +203,27 @@ impl Products<'_> {
     }
 
     /// Lines are the elements of a window, columns the kernels of a group; the sum is over pixels.
-    fn backward_weights(&self) -> Step {
+    fn backward_weights(&self) -> (Step, Option<Launch>) {
         let w = self.window;
         let over = self.product(w.output.pixels(), w.group_outputs(), 0);
         let product = ProductShape { lines: self.depth, depth: over.lines, ..over };
         let weights = w.patch() * self.biases;
         let source = kernel_source!("conv_backward_weights.cu");
-        let moves = (self.activations().iter().sum(), weights, weights * size_of::<f32>());
-        self.step(source, "conv_backward_weights", product, moves, &[])
+        let (reads, float) = (self.activations().iter().sum(), size_of::<f32>());
+        let moves = (reads, weights, weights * float);
+        // Groups of columns are updated at once, and factors lie as the weights do.
+        let alike = self.stored == w.input.channels && w.group_outputs().is_multiple_of(4);
+        let step = self.step(source, "conv_backward_weights", product, moves, &[]);
+        if step.reduce.is_some() || self.local || !alike {
+            return (step, None);
+        }
+        let (work, source) = (&step.work, kernel_source!("conv_backward_update.cu"));
+        let all = work.constants.clone();
+        let update = Launch::new(source, all, "conv_backward_update", work.grid, work.block);
+        let factors = self.context.precision.format() == Format::Bf16;
+        let factors = if factors { self.context.bytes(weights) } else { 0 };
+        let update = update.with_shared(work.shared).moving(reads + 4 * weights * float + factors);
+        (step, Some(update))
     }
 
     /// The sums of the columns of dy as [rows, biases].
@@ -246,6 +263,15 @@ impl Products<'_> {
 
 /// Adds up the parts of a sum, and adds up columns.
 const REDUCE: KernelSource = kernel_source!("reduce.cu");
+
+impl Backward {
+    fn bias_gradient(&self, call: &Call<'_>, dbias: &Buffer<f32>) -> Result<()> {
+        let dy = call.dy()?;
+        // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS
+        // those of the biases.
+        unsafe { self.bias.run(call, |a| a.buffer(dy), None, None, dbias) }
+    }
+}
 
 impl Step {
     fn launches(&self) -> impl Iterator<Item = &Launch> {
@@ -288,13 +314,15 @@ impl Step {
 
 impl Launches for Convolution {
     fn launches(&self) -> Vec<(When, &Launch)> {
-        use When::{Evaluation, Forward, Input, Weights};
+        use When::{Evaluation, Forward, Input, Update, Weights};
         let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
         let backward = self.backward.iter();
         let backward =
             backward.flat_map(|b| [(Input, &b.input), (Weights, &b.weights), (Weights, &b.bias)]);
         let all = forward.into_iter().chain(backward);
-        all.flat_map(|(when, s)| s.launches().map(move |work| (when, work))).collect()
+        let all = all.flat_map(|(when, s)| s.launches().map(move |work| (when, work)));
+        let update = self.backward.iter().flat_map(|b| &b.update);
+        all.chain(update.map(|work| (Update, work))).collect()
     }
 
     fn scratch(&self, weights: bool) -> usize {
@@ -351,9 +379,26 @@ impl Launches for Convolution {
         unsafe {
             backward.weights.run(call, |a| a.buffer(call.x).buffer(dy), None, None, dweight)?
         };
-        // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS
-        // those of the biases.
-        unsafe { backward.bias.run(call, |a| a.buffer(dy), None, None, dbias) }
+        backward.bias_gradient(call, dbias)
+    }
+
+    fn backward_update(&self, call: &Call<'_>, rule: Rule, loss: &Buffer<f32>) -> Result<()> {
+        let (backward, [_, dbias]) = (self.backward()?, call.gradients()?);
+        let parameters = call.parameters()?;
+        let update = backward.update.as_ref().context("a layer that updates no weights")?;
+        let momentum = parameters.momentum.as_ref().context("an update in evaluation")?;
+        let dy = call.dy()?;
+        // SAFETY: `conv_backward_update` takes x, dy, weights, momenta, the rule's three numbers,
+        // factors and the loss; all but the last have the weights' size.
+        unsafe {
+            update.run(call.stream, |a| {
+                let a = a.buffer(call.x).buffer(dy);
+                let a = a.buffer(&parameters.value[0]).buffer(&momentum[0]);
+                let a = a.float(rule.momentum).float(rule.decay).float(rule.rate);
+                a.optional(parameters.factors.as_ref()).buffer(loss)
+            })?;
+        }
+        backward.bias_gradient(call, dbias)
     }
 }
 
