@@ -397,20 +397,22 @@ fn memory_taken_is_memory_planned() {
         let devices = [0, 1].map(|gpu| Device::open(gpu, compiler.clone()).unwrap());
         let free = || devices.each_ref().map(|d| d.memory().unwrap().0);
         let config = Config::parse(common::NETWORK, &[], "net.toml").unwrap();
-        for (purpose, towers) in [(Mode::Training, [0, 1]), (Mode::Evaluation, [0, 0])] {
-            let plan = Plan::new(&config, 10, purpose, &towers, Classes::Known(3)).unwrap();
+        // Of a large batch some buffers take whole pieces of memory.
+        let all = [(Mode::Training, [0, 1], 3000), (Mode::Evaluation, [0, 0], 10)];
+        for (purpose, towers, batch) in all {
+            let plan = Plan::new(&config, batch, purpose, &towers, Classes::Known(3)).unwrap();
             let multiprocessors = devices.each_ref().map(|d| d.multiprocessors);
-            let layout = Layout::new(&plan, 10, &multiprocessors[..plan.data.len()]).unwrap();
+            let layout = Layout::new(&plan, batch, &multiprocessors[..plan.data.len()]).unwrap();
             let planned = layout.bytes(&plan);
             let before = free();
             let engine = Cuda::new(plan, &[0, 1]).unwrap();
             let now = free();
             for (d, planned) in planned.iter().enumerate() {
-                // Beside the labels and totals, a byte for each layer that keeps nothing.
+                // A byte for each buffer that is empty.
                 let taken = before[d] - now[d];
-                assert!((*planned..planned + 200).contains(&taken), "{taken}, planned {planned}");
+                assert!((*planned..planned + 50).contains(&taken), "{taken}, planned {planned}");
             }
-            assert_eq!(engine.plan().batch, 10);
+            assert_eq!(engine.plan().batch, batch);
             drop(engine);
             assert_eq!(free(), before, "all is given back");
         }

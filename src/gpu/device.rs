@@ -30,7 +30,7 @@ pub struct Device {
     pub multiprocessors: usize,
     /// Where kernels run.
     pub compute: Stream,
-    /// Where kernels run beside those.
+    /// Where kernels run beside those: the first like those, the others where they leave room.
     beside: [Stream; STREAMS - 1],
     /// Where the next batch comes in.
     pub upload: Stream,
@@ -64,8 +64,10 @@ impl Device {
             // memory is in `Buffer`s, and streams are ordered by the events of this program.
             unsafe { context.disable_event_tracking() };
             let new = || context.new_stream();
-            let streams = [new()?, new()?, new()?];
-            let beside = [new()?, new()?, new()?];
+            // Of blocks that wait for a place, those of the first two go first.
+            let first = || context.new_stream_with_priority(-1);
+            let streams = [first()?, new()?, new()?];
+            let beside = [first()?, new()?, new()?];
             let capability = context.compute_capability()?;
             let multiprocessors =
                 context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -89,7 +91,8 @@ impl Device {
         })
     }
 
-    /// One of the streams for kernels; the first is `compute`.
+    /// One of the streams for kernels; the first is `compute`, and the first two go before the
+    /// others.
     pub fn kernels(&self, index: usize) -> &Stream {
         if index == 0 { &self.compute } else { &self.beside[index - 1] }
     }

@@ -9,7 +9,7 @@ use super::driver_error;
 use super::stream::Stream;
 use anyhow::Result;
 use cudarc::driver::sys::{
-    CUgraph, CUgraphExec, CUgraphExecUpdateResultInfo, CUgraphInstantiate_flags,
+    CUgraph, CUgraphExec, CUgraphExecUpdateResultInfo, CUgraphInstantiate_flags_enum,
     CUstreamCaptureMode,
 };
 use cudarc::driver::{CudaContext, DriverError, result, sys};
@@ -89,8 +89,10 @@ struct Executable {
 
 impl Executable {
     fn new(stream: &Stream, captured: &Captured) -> Result<Executable> {
+        // What goes first among the streams goes first in the graph, too.
+        let flags = CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
         // SAFETY: the graph was captured a moment ago and is whole.
-        let exec = unsafe { result::graph::instantiate(captured.0, CUgraphInstantiate_flags(0)) };
+        let exec = unsafe { result::graph::instantiate(captured.0, flags) };
         let exec = exec.map_err(|e| driver_error(e, "making a graph of a pass"))?;
         Ok(Executable { exec, context: stream.raw().context().clone() })
     }

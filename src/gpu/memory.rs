@@ -74,6 +74,13 @@ impl<T> Drop for Buffer<T> {
     }
 }
 
+/// What a buffer of so many bytes takes of a GPU's memory: a large one whole pieces of 2 MiB. Small
+/// ones share such pieces.
+pub fn taken(bytes: usize) -> usize {
+    const PIECE: usize = 2 << 20;
+    if bytes < PIECE / 2 { bytes } else { bytes.next_multiple_of(PIECE) }
+}
+
 /// Host memory that a GPU reads and writes directly, so that copies run beside other work.
 pub struct Pinned<T> {
     pointer: *mut T,

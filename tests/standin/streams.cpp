@@ -35,6 +35,9 @@ API cuStreamCreate(Stream** out, unsigned) {
     stream_of(*out);
     return SUCCESS;
 }
+API cuStreamCreateWithPriority(Stream** out, unsigned flags, int) {
+    return cuStreamCreate(out, flags);
+}
 API cuStreamDestroy_v2(Stream* stream) {
     Guard guard(lock);
     force(stream, stream->queued());  // its events may still be waited for: it stays in the list

@@ -30,9 +30,9 @@ fn bytes(layout: &Layout, id: BufferId) -> usize {
 }
 
 impl Kept {
-    /// Bytes that all kept passes take.
-    pub fn bytes(plan: &Plan, layout: &Layout) -> usize {
-        PASSES * kept(plan).iter().map(|&id| bytes(layout, id)).sum::<usize>()
+    /// Bytes of each buffer of all kept passes.
+    pub fn bytes(plan: &Plan, layout: &Layout) -> Vec<usize> {
+        (0..PASSES).flat_map(|_| kept(plan)).map(|id| bytes(layout, id)).collect()
     }
 
     pub fn new(plan: &Plan, layout: &Layout, device: &Device) -> Result<Kept> {

@@ -5,6 +5,7 @@ use super::lanes::stream;
 use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
+use crate::gpu::memory::taken;
 use crate::kernel_source;
 use crate::layers::cuda::{Factors, LaunchContext, Launches};
 use crate::layers::pool::Kernel;
@@ -111,32 +112,40 @@ impl Layout {
         Ok(Layout { images, buffers, fusions, masked, inputs, parts, scratch })
     }
 
-    /// Bytes that each device needs.
+    /// Bytes that each device needs, buffer by buffer as a driver takes them.
     pub fn bytes(&self, plan: &Plan) -> Vec<usize> {
         let float = size_of::<f32>();
-        let mut bytes: Vec<usize> =
-            self.scratch.iter().map(|lanes| lanes.iter().sum::<usize>() * float).collect();
-        for (buffer, stored) in plan.buffers.iter().zip(&self.buffers) {
-            bytes[buffer.device] += stored.values * self.images * stored.format.bytes();
+        let mut bytes = vec![0; plan.data.len()];
+        let mut take = |device: usize, one: usize| bytes[device] += taken(one);
+        for (device, streams) in self.scratch.iter().enumerate() {
+            streams.iter().for_each(|values| take(device, values * float));
         }
-        for of_device in &mut bytes {
+        for (buffer, stored) in plan.buffers.iter().zip(&self.buffers) {
+            take(buffer.device, stored.values * self.images * stored.format.bytes());
+        }
+        for device in 0..plan.data.len() {
             let (values, colour_len) = (plan.input.len(), 2 * plan.input.channels);
-            *of_device += self.images * (values + colour_len * float); // the next batch
-            *of_device += values * float; // the mean
+            take(device, self.images * values); // the next batch
+            take(device, self.images * colour_len * float);
+            take(device, values * float); // the mean
         }
         let last = plan.layers.last().map_or(0, |layer| layer.parts[0].device);
-        bytes[last] += Kept::bytes(plan, self);
+        Kept::bytes(plan, self).into_iter().for_each(|one| take(last, one));
+        [self.images, 3].into_iter().for_each(|values| take(last, values * float)); // the loss
         let copies = if plan.mode == Mode::Training { 3 } else { 1 };
         for (layer, layouts) in plan.layers.iter().zip(&self.parts) {
             for (part, layout) in layer.parts.iter().zip(layouts) {
-                let own: usize = sizes(part).iter().sum();
-                bytes[part.device] += copies * own * float + layout.launches.saved();
-                bytes[part.device] += layout.factors.as_ref().map_or(0, |(bytes, _)| *bytes);
+                for values in sizes(part).into_iter().flat_map(|v| [v; 3].into_iter().take(copies))
+                {
+                    take(part.device, values * float);
+                }
+                take(part.device, layout.launches.saved());
+                take(part.device, layout.factors.as_ref().map_or(0, |(bytes, _)| *bytes));
                 let joined = part.join.iter().flat_map(|j| &j.from);
                 for (from, source) in joined.zip(&layout.sources) {
-                    bytes[part.device] += source.crossing;
+                    take(part.device, source.crossing);
                     if source.collect.is_some() {
-                        bytes[plan.devices[from.tower]] += source.crossing;
+                        take(plan.devices[from.tower], source.crossing);
                     }
                 }
             }
