@@ -188,3 +188,37 @@ fn a_wait_left_out_is_an_error() {
         assert!(!output.status.success() && text.contains("stand-in: race: "), "{which}: {text}");
     }
 }
+
+/// A GPU that stops answering ends the program with its message; without these seconds it would
+/// wait a minute for the first pass.
+#[test]
+fn a_gpu_that_stops_answering() {
+    let Some(gpus) = Gpus::new("engine::a_gpu_that_stops_answering") else { return };
+    for (run, device) in [("one", "cuda:0"), ("two", "cuda:0,1")] {
+        let args = format!("{TRAIN} {device} --run {run}");
+        let switches =
+            [("STANDIN_HANG", "softmax"), ("STANDIN_HANG_AT", "2"), ("ALEXNET_GPU_WAIT", "2")];
+        let output = gpus.run(&args, &switches);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        for words in ["error: GPU 0 has not answered for 2 seconds", "--resume", "dmesg"] {
+            assert!(text.contains(words), "no {words:?} in: {text}");
+        }
+    }
+}
+
+/// One GPU has failed, and the other one stops answering while the program is on its way out.
+#[test]
+fn an_error_is_told_though_another_gpu_stops_answering() {
+    let test = "engine::an_error_is_told_though_another_gpu_stops_answering";
+    let Some(gpus) = Gpus::new(test) else { return };
+    let switches = [
+        ("STANDIN_FAIL_LAUNCH", "max_backward"),
+        ("STANDIN_HANG", "input"),
+        ("ALEXNET_GPU_WAIT", "600"),
+    ];
+    let output = gpus.run(&format!("{TRAIN} cuda:0,1 --run two"), &switches);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("layer pool1") && text.contains("LAUNCH_FAILED"), "{text}");
+}
