@@ -191,7 +191,7 @@ fn on_cpu(case: &Case, layer: &dyn Layer, data: Data) -> Result<Times> {
 fn on_gpu(case: &Case, layer: &dyn Layer, data: &Data, device: &Device) -> Result<Times> {
     let context = LaunchContext::new(case.batch, device.multiprocessors, case.training);
     let launches = layer.cuda(&context)?;
-    launches.launches().iter().try_for_each(|launch| launch.load(device))?;
+    launches.launches().iter().try_for_each(|(_, launch)| launch.load(device))?;
     let upload = |values: &Vec<f32>| device.buffer_of(values);
     let both = |[weights, biases]: &[Vec<f32>; 2]| -> Result<[Buffer<f32>; 2]> {
         Ok([upload(weights)?, upload(biases)?])

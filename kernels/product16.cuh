@@ -104,6 +104,14 @@ struct Sums {
         int warp = threadIdx.x / 32 % TILE_WARPS_N;
         return warp * WARP_COLUMNS + j * 8 + threadIdx.x % 4 * 2;
     }
+
+    // The same as groups of TOGETHER neighbouring columns: DOWN lines of ACROSS groups.
+    static constexpr int DOWN = WARP_LINES / 8, ACROSS = WARP_COLUMNS / 8;
+    static __device__ __forceinline__ int group_line(int i) { return line(i / 2) + i % 2 * 8; }
+    static __device__ __forceinline__ int group_column(int j) { return column(j); }
+    __device__ __forceinline__ const float* group(int i, int j) const {
+        return &at[i / 2][j][i % 2 * 2];
+    }
 };
 
 template <class LeftTile, class RightTile>
@@ -183,6 +191,13 @@ constexpr int TOGETHER = 2;
 __device__ __forceinline__ void write_two(float* to, float a, float b) {
     *reinterpret_cast<float2*>(to) = make_float2(a, b);
 }
+__device__ __forceinline__ void load_together(const float* from, float (&v)[TOGETHER]) {
+    float2 both = load2(from);
+    v[0] = both.x, v[1] = both.y;
+}
+__device__ __forceinline__ void store_together(float* to, const float (&v)[TOGETHER]) {
+    write_two(to, v[0], v[1]);
+}
 __device__ __forceinline__ void write_two(bfloat16* to, float a, float b) {
     *reinterpret_cast<unsigned*>(to) = to_bf16x2(a, b);
 }
@@ -192,16 +207,16 @@ template <int WIDTH, bool WIDE, class Number, class Target, class Finish>
 __device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
                                            Number* out, const Target& lines, Finish finish) {
 #pragma unroll
-    for (int j = 0; j < WARP_COLUMNS / 8; j++) {
-        int n = first_column + Sums::column(j);
+    for (int j = 0; j < Sums::ACROSS; j++) {
+        int n = first_column + Sums::group_column(j);
         if (n >= WIDTH) continue;
         auto finished = finish(n);
 #pragma unroll
-        for (int i = 0; i < WARP_LINES / 8; i++) {
-            int m = first_line + Sums::line(i / 2) + i % 2 * 8;
+        for (int i = 0; i < Sums::DOWN; i++) {
+            int m = first_line + Sums::group_line(i);
             if (!lines.exists(m)) continue;
             size_t at = lines.at(m) + n;
-            const float* s = &sums.at[i / 2][j][i % 2 * 2];
+            const float* s = sums.group(i, j);
             if (WIDE) {
                 write_two(out + at, finished(s[0], 0, at), finished(s[1], 1, at));
             } else {
@@ -212,6 +227,7 @@ __device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int
     }
 }
 
+using Shared = void;
 #ifdef STANDIN
 #define SHARED_MEMORY(name) __shared__ __align__(128) char name[TILE_SHARED]
 #else

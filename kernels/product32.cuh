@@ -130,6 +130,12 @@ struct Sums {
         int lane = TENSOR ? threadIdx.x % 4 : threadIdx.x % 32 / 8;
         return warp * 4 * TILE_THREAD_N + j / 4 * 16 + lane * 4 + j % 4;
     }
+
+    // The same as groups of TOGETHER neighbouring columns: DOWN lines of ACROSS groups.
+    static constexpr int DOWN = TILE_THREAD_M, ACROSS = TILE_THREAD_N / 4;
+    static __device__ __forceinline__ int group_line(int i) { return line(i); }
+    static __device__ __forceinline__ int group_column(int j) { return column(4 * j); }
+    __device__ __forceinline__ const float* group(int i, int j) const { return &at[i][4 * j]; }
 };
 
 // By tensor cores. An instruction takes 16 lines and 8 columns; which of the tile's they are is
@@ -245,26 +251,34 @@ __device__ __forceinline__ void product(const Left& left_source, int first_line,
 constexpr int GAP = TENSOR ? 28 : 4;  // at most, between the rows of a tile
 constexpr int SHARED_FLOATS = 2 * DEPTH * (LINES + GAP + COLUMNS + GAP);
 
+using Shared = float;
 #define SHARED_MEMORY(name) __shared__ __align__(16) float name[SHARED_FLOATS]
 
 // Neighbouring columns that are written at once.
 constexpr int TOGETHER = 4;
+__device__ __forceinline__ void load_together(const float* from, float (&v)[TOGETHER]) {
+    float4 all = load4(from);
+    v[0] = all.x, v[1] = all.y, v[2] = all.z, v[3] = all.w;
+}
+__device__ __forceinline__ void store_together(float* to, const float (&v)[TOGETHER]) {
+    store4(to, make_float4(v[0], v[1], v[2], v[3]));
+}
 
 // As product.cuh says.
 template <int WIDTH, bool WIDE, class Target, class Finish>
 __device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
                                            float* out, const Target& lines, Finish finish) {
 #pragma unroll
-    for (int j = 0; j < TILE_THREAD_N; j += 4) {
-        int n = first_column + Sums::column(j);
+    for (int j = 0; j < Sums::ACROSS; j++) {
+        int n = first_column + Sums::group_column(j);
         if (n >= WIDTH) continue;
         auto finished = finish(n);
 #pragma unroll
-        for (int i = 0; i < TILE_THREAD_M; i++) {
-            int m = first_line + Sums::line(i);
+        for (int i = 0; i < Sums::DOWN; i++) {
+            int m = first_line + Sums::group_line(i);
             if (!lines.exists(m)) continue;
             size_t at = lines.at(m) + n;
-            const float* s = &sums.at[i][j];
+            const float* s = sums.group(i, j);
             if (WIDE) {
                 store4(out + at, make_float4(finished(s[0], 0, at), finished(s[1], 1, at),
                                              finished(s[2], 2, at), finished(s[3], 3, at)));

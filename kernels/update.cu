@@ -1,5 +1,4 @@
-// The update of weights or biases (paper section 5): v = momentum v - decay w - rate g; w = w + v,
-// each operation rounded, so that CPU and GPU agree in every bit. decay = weight decay * rate.
+// The update of weights or biases (rule.cuh).
 //
 //   w values, v their momenta, g their gradients: [COUNT]
 //   factors  with BF16 the weights once more, real, as the products read them: rows of REAL_C
@@ -8,6 +7,7 @@
 //
 // `round_off` makes the factors of weights that came from elsewhere. Grid: COUNT / PER / 256.
 #include "real.cuh"
+#include "rule.cuh"
 #ifndef OUT_C
 #define OUT_C COUNT
 #define REAL_C 1
@@ -46,16 +46,14 @@ update(float* __restrict__ w, float* __restrict__ v, const float* __restrict__ g
        float decay, float rate, bfloat16* __restrict__ factors, const float* __restrict__ loss) {
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
-    if (loss && !(*loss - *loss == 0.f)) return;
+    if (!counts(loss)) return;
     float value[PER], speed[PER], slope[PER];
     load(w + i, value);
     load(v + i, speed);
     load(g + i, slope);
 #pragma unroll
     for (int q = 0; q < PER; q++) {
-        float kept = __fsub_rn(__fmul_rn(momentum, speed[q]), __fmul_rn(decay, value[q]));
-        speed[q] = __fsub_rn(kept, __fmul_rn(rate, slope[q]));
-        value[q] = __fadd_rn(value[q], speed[q]);
+        Rule{momentum, decay, rate}.apply(value[q], speed[q], slope[q]);
     }
     store(v + i, speed);
     store(w + i, value);

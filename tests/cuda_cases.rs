@@ -132,7 +132,7 @@ fn loaded(
         ..LaunchContext::new(case.batch, device.multiprocessors, case.training)
     };
     let launches: Box<dyn Launches> = layer.cuda(&context).unwrap();
-    launches.launches().iter().try_for_each(|work| work.load(device)).unwrap();
+    launches.launches().iter().try_for_each(|(_, work)| work.load(device)).unwrap();
     launches
 }
 

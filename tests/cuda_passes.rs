@@ -18,7 +18,12 @@ const VALUES: usize = 12 * 12 * 3;
 
 /// The small network of two towers, both on one GPU.
 fn engine(mode: Mode) -> Cuda {
-    let config = Config::parse(common::NETWORK, &[], "net.toml").unwrap();
+    engine_in(mode, "f32")
+}
+
+fn engine_in(mode: Mode, precision: &str) -> Cuda {
+    let precision = format!("gpu.precision={precision}");
+    let config = Config::parse(common::NETWORK, &[precision], "net.toml").unwrap();
     let plan = Plan::new(&config, 10, mode, &[0, 0], Classes::Known(3)).unwrap();
     let mut engine = Cuda::new(plan, &[0]).unwrap();
     alexnet::train::initial::initialise(&mut engine).unwrap();
@@ -167,8 +172,8 @@ fn a_step_is_gradients_and_update() {
     standin::run("a_step_is_gradients_and_update", &[("STANDIN_ORDER", "random")], || {
         let images: Vec<Vec<f32>> = (1..5).map(|step| images(10, step)).collect();
         let labels: Vec<u32> = (0..10).map(|i| i % 3).collect();
-        let outcome = |at_once: bool, spoilt: bool| {
-            let mut engine = engine(Mode::Training);
+        let outcome = |precision: &str, at_once: bool, spoilt: bool| {
+            let mut engine = engine_in(Mode::Training, precision);
             let rates = Rates {
                 weight: 0.01,
                 weight_decay: 5e-6,
@@ -203,7 +208,10 @@ fn a_step_is_gradients_and_update() {
             };
             [of(Slot::Value), of(Slot::Momentum)]
         };
-        assert!(outcome(true, false) == outcome(false, false), "four steps");
-        assert!(outcome(true, true) == outcome(false, true), "three, and one that counts for none");
+        for precision in ["f32", "tf32", "bf16"] {
+            let outcome = |at_once, spoilt| outcome(precision, at_once, spoilt);
+            assert!(outcome(true, false) == outcome(false, false), "{precision}: four steps");
+            assert!(outcome(true, true) == outcome(false, true), "{precision}: three that count");
+        }
     });
 }

@@ -24,12 +24,14 @@ macro_rules! kernel_source {
 }
 
 /// What the sources include; the compiler is given all of them.
-pub const HEADERS: [KernelSource; 7] = [
+pub const HEADERS: [KernelSource; 9] = [
     kernel_source!("epilogue.cuh"),
     kernel_source!("patches.cuh"),
     kernel_source!("product.cuh"),
     kernel_source!("product16.cuh"),
     kernel_source!("product32.cuh"),
     kernel_source!("real.cuh"),
+    kernel_source!("rule.cuh"),
     kernel_source!("tensor.cuh"),
+    kernel_source!("weights.cuh"),
 ];

@@ -22,6 +22,8 @@ pub struct Launch {
     pub block: (usize, usize, usize),
     /// Bytes of shared memory besides what the kernel declares.
     pub shared: usize,
+    /// Bytes of the GPU's memory that it reads and writes, each buffer once.
+    pub moves: usize,
     kernel: OnceLock<Kernel>,
 }
 
@@ -39,12 +41,18 @@ impl Launch {
         grid: (usize, usize, usize),
         block: (usize, usize, usize),
     ) -> Launch {
-        Launch { source, constants, name, grid, block, shared: 0, kernel: OnceLock::new() }
+        let kernel = OnceLock::new();
+        Launch { source, constants, name, grid, block, shared: 0, moves: 0, kernel }
     }
 
     /// The same with so many bytes of shared memory besides what the kernel declares.
     pub fn with_shared(self, shared: usize) -> Launch {
         Launch { shared, ..self }
+    }
+
+    /// The same, which reads and writes so many bytes of the GPU's memory.
+    pub fn moving(self, moves: usize) -> Launch {
+        Launch { moves, ..self }
     }
 
     /// One thread for each of `count` elements.

@@ -3,13 +3,13 @@
 //! A layer kind implements [`Launches`] in its own folder (`src/layers/KIND/cuda.rs`). Sizes are
 //! known before anything is compiled or taken, so that too little memory is found first.
 
-use super::Run;
+use super::{Rule, Run};
 use crate::gpu::compile::Constant;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
 use crate::gpu::precision::Precision;
 use crate::gpu::stream::{Arguments, Stream};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// What a layer has to know of the GPU and the pass it is made for.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,11 @@ impl LaunchContext {
         all
     }
 
+    /// Bytes of so many activations or gradients.
+    pub fn bytes(&self, values: usize) -> usize {
+        values * self.precision.format().bytes()
+    }
+
     /// Numbers that a thread of a pointwise pass over rows of so many takes.
     pub fn pack_of(&self, width: usize) -> usize {
         let pack = self.precision.pack();
@@ -78,10 +83,25 @@ pub struct Factors {
     pub stored: usize,
 }
 
+/// In which of a layer's passes a kernel runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// [`Launches::forward`] in training.
+    Forward,
+    /// The same in evaluation.
+    Evaluation,
+    /// [`Launches::backward_input`].
+    Input,
+    /// [`Launches::backward_weights`].
+    Weights,
+    /// [`Launches::backward_update`].
+    Update,
+}
+
 /// A layer's work on one GPU.
 pub trait Launches: Send + Sync {
-    /// Every kernel it may launch.
-    fn launches(&self) -> Vec<&Launch>;
+    /// Every kernel that it launches and when, one for each launch.
+    fn launches(&self) -> Vec<(When, &Launch)>;
     /// Values of scratch space that its gradients of weights need, or one of its other passes;
     /// shared with other layers.
     fn scratch(&self, _weights: bool) -> usize {
@@ -103,6 +123,16 @@ pub trait Launches: Send + Sync {
     /// The gradients of the parameters from `dy` and `x`.
     fn backward_weights(&self, _: &Call<'_>) -> Result<()> {
         Ok(())
+    }
+    /// As [`Launches::backward_weights`], but the weights are updated by `rule` as their gradient
+    /// comes into being, which is written nowhere; not by a `loss` that is no number. The biases'
+    /// gradient is there. Only of a layer that [`Launches::updates`].
+    fn backward_update(&self, _: &Call<'_>, _rule: Rule, _loss: &Buffer<f32>) -> Result<()> {
+        bail!("a layer that updates no weights is to update them; an error in the program")
+    }
+    /// Whether there is a [`Launches::backward_update`].
+    fn updates(&self) -> bool {
+        self.launches().iter().any(|(when, _)| *when == When::Update)
     }
 }
 

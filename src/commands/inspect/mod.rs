@@ -1,5 +1,6 @@
 //! `alexnet inspect`: the plan of a network, as a table or as JSON.
 
+mod gpu;
 mod ranks;
 
 use super::print;
@@ -39,12 +40,18 @@ pub struct Args {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+    /// Add what a training step is on one GPU of so many multiprocessors (108: an A100): the kernels
+    /// of each layer, the memory that they read and write, and how much of it is needed.
+    #[arg(long, value_name = "MULTIPROCESSORS", num_args = 0..=1, default_missing_value = "108",
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
+    gpu: Option<u32>,
     #[command(flatten)]
     ranks: ranks::Asked,
 }
 
 const EXAMPLES: &str = "Examples:
   alexnet inspect configs/ilsvrc2012.toml
+  alexnet inspect configs/ilsvrc2010.toml --gpu --set gpu.precision=bf16
   alexnet inspect configs/ilsvrc2012.toml --ranks 64 --images-per-rank 128 \\
       --gbit-per-second 25 --latency-us 20 --images-per-second 60";
 
@@ -72,12 +79,17 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(checkpoint) = checkpoint.filter(|_| args.set.is_empty()) {
         checkpoint.fits(&plan, false)?;
     }
+    let gpu = args.gpu.map(|count| gpu::one_gpu(&config, classes, count as usize)).transpose()?;
     let ranks = ranks::ranks(args.ranks, &config, classes)?;
     if !args.json {
-        let more = ranks.map_or(String::new(), |ranks| ranks.table());
-        return print(&(as_table(&config.name, &plan) + &more));
+        let gpu = gpu.map_or(String::new(), |gpu| gpu.table());
+        let ranks = ranks.map_or(String::new(), |ranks| ranks.table());
+        return print(&(as_table(&config.name, &plan) + &gpu + &ranks));
     }
     let mut document = as_json(&plan);
+    if let Some(gpu) = gpu {
+        document["gpu"] = gpu.json();
+    }
     if let Some(ranks) = ranks {
         document["ranks"] = ranks.json();
     }

@@ -159,7 +159,7 @@ impl Layout {
         for (layer, layouts) in plan.layers.iter().zip(&self.parts) {
             for (part, layout) in layer.parts.iter().zip(layouts) {
                 let mut add = |device, work| all.push((device, work));
-                layout.launches.launches().into_iter().for_each(|w| add(part.device, w));
+                layout.launches.launches().into_iter().for_each(|(_, w)| add(part.device, w));
                 layout.updates.iter().for_each(|w| add(part.device, w));
                 layout.factors.iter().for_each(|(_, w)| add(part.device, w));
                 let joined = part.join.iter().flat_map(|j| &j.from);
@@ -231,7 +231,9 @@ fn input(plan: &Plan, images: usize, stored: Option<usize>) -> Launch {
     let mut all = constants(&all);
     all.push(("STORED_C", stored.to_string()));
     all.extend(plan.precision.format().constant());
-    Launch::each(kernel_source!("input.cu"), all, "input", images * height * width * stored)
+    let pixels = images * height * width;
+    let moves = pixels * (channels + stored * plan.precision.format().bytes());
+    Launch::each(kernel_source!("input.cu"), all, "input", pixels * stored).moving(moves)
 }
 
 /// Numbers of weights and biases, both 0 for a layer that does not learn.
@@ -253,7 +255,9 @@ fn sources(plan: &Plan, layer: usize, part: &Part, context: &LaunchContext) -> V
                 let widths = [n, of, first].map(|width| context.pack_of(width));
                 let pack = widths.into_iter().min().unwrap_or(1);
                 let all = context.constants(&all);
+                let buffers = if matches!(name, "take_add" | "add") { 3 } else { 2 };
                 Launch::each(kernel_source!("towers.cu"), all, name, pixels * n / pack)
+                    .moving(buffers * context.bytes(pixels * n))
             };
             let first = from.channels.start;
             let take = if is_first || crosses { "take" } else { "take_add" };
@@ -279,7 +283,11 @@ fn update(name: &'static str, count: usize, factors: Option<Factors>) -> Launch 
         constants(&[("COUNT", count), ("OUT_C", columns), ("REAL_C", channels), ("IN_C", stored)]);
     all.extend(factors.and_then(|_| Format::Bf16.constant()));
     let each = if [count, columns].iter().all(|n| n.is_multiple_of(4)) { 4 } else { 1 };
-    Launch::each(kernel_source!("update.cu"), all, name, count / each)
+    // Weights and momenta are read and written, gradients read.
+    let rounded = factors.map_or(0, |f| count / f.channels * f.stored * Format::Bf16.bytes());
+    let floats = if name == "update" { 5 } else { 1 };
+    let moves = floats * count * size_of::<f32>() + rounded;
+    Launch::each(kernel_source!("update.cu"), all, name, count / each).moving(moves)
 }
 
 fn updates(part: &Part, factors: Option<Factors>) -> Vec<Launch> {

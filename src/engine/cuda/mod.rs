@@ -7,6 +7,7 @@
 //! step: while the GPUs are still at its backward pass and update, the next batch comes in on the
 //! upload streams.
 
+pub mod account;
 mod crossing;
 mod fits;
 mod kept;

@@ -157,17 +157,33 @@ impl<'a> Pass<'a> {
         let PartLayout { launches, updates, .. } = &network.layout.parts[layer][index];
         behind.stream.wait_for(&events.ready)?;
         self.behind[stream(&network.plan, part.tower, true)] = true;
-        launches.backward_weights(&behind)?;
-        behind.stream.record(&events.done)?;
-        self.read.extend(part.dy.map(|dy| (dy, &events.done)));
-        let Some(constants) = &self.step.update else { return Ok(()) };
-        let (Some(rates), Some(parameters)) = (constants.rates[layer], behind.parameters) else {
-            return Ok(());
+        let constants = self.step.update.as_ref();
+        let rates = constants.and_then(|c| c.rates[layer]);
+        let (Some(constants), Some(rates)) = (constants, rates) else {
+            launches.backward_weights(&behind)?;
+            return self.dy_is_read(part, events, behind.stream);
         };
+        let (mut rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
+        let parameters = behind.parameters.context("a layer learns nothing")?;
         lane.stream.record(&events.passed)?;
-        behind.stream.wait_for(&events.passed)?;
-        let (rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
+        if let Some(rule) = rules[0].filter(|_| launches.updates()) {
+            behind.stream.wait_for(&events.passed)?;
+            launches.backward_update(&behind, rule, loss)?;
+            rules[0] = None;
+            self.dy_is_read(part, events, behind.stream)?;
+        } else {
+            launches.backward_weights(&behind)?;
+            self.dy_is_read(part, events, behind.stream)?;
+            behind.stream.wait_for(&events.passed)?;
+        }
         update(behind.stream, parameters, updates, rules, Some(loss))
+    }
+
+    /// The gradient at a part's output may be written again after what `stream` has queued so far.
+    fn dy_is_read(&mut self, part: &Part, events: &'a Behind, stream: &Stream) -> Result<()> {
+        stream.record(&events.done)?;
+        self.read.extend(part.dy.map(|dy| (dy, &events.done)));
+        Ok(())
     }
 
     /// A tower's lane is about to write a gradient, which work behind it may still read.

@@ -4,7 +4,7 @@
 use super::{Activation, Function};
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When};
 use anyhow::Result;
 
 impl Activation {
@@ -16,10 +16,13 @@ impl Activation {
         };
         let all = context.constants(&[("COUNT", count)]);
         let source = kernel_source!("activation.cu");
-        let work = |name| Launch::each(source, all.clone(), name, count / context.pack_of(count));
+        let work = |name, buffers| {
+            let work = Launch::each(source, all.clone(), name, count / context.pack_of(count));
+            work.moving(buffers * context.bytes(count))
+        };
         ActivationLaunches {
-            forward: work(forward),
-            backward: context.training.then(|| work(backward)),
+            forward: work(forward, 2),
+            backward: context.training.then(|| work(backward, 3)),
         }
     }
 }
@@ -30,8 +33,10 @@ pub(super) struct ActivationLaunches {
 }
 
 impl Launches for ActivationLaunches {
-    fn launches(&self) -> Vec<&Launch> {
-        std::iter::once(&self.forward).chain(&self.backward).collect()
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        use When::{Evaluation, Forward, Input};
+        let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
+        forward.into_iter().chain(self.backward.iter().map(|work| (Input, work))).collect()
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {

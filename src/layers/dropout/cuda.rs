@@ -4,7 +4,7 @@ use super::Dropout;
 use crate::gpu::launch::Launch;
 use crate::gpu::memory::Buffer;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When};
 use crate::random::Purpose;
 use anyhow::Result;
 
@@ -19,10 +19,10 @@ impl Dropout {
             ("CHANNEL", self.first_channel),
         ]);
         all.push(("PURPOSE", format!("{}u", Purpose::Dropout(&self.name).word())));
-        let source = kernel_source!("dropout.cu");
+        let (source, moves) = (kernel_source!("dropout.cu"), 2 * context.bytes(count));
         DropoutLaunches {
-            mask: Launch::each(source, all.clone(), "dropout", count),
-            scale: Launch::each(source, all, "scale", count),
+            mask: Launch::each(source, all.clone(), "dropout", count).moving(moves),
+            scale: Launch::each(source, all, "scale", count).moving(moves),
             threshold: self.threshold(),
             factors: self.factors(),
         }
@@ -53,8 +53,9 @@ impl DropoutLaunches {
 }
 
 impl Launches for DropoutLaunches {
-    fn launches(&self) -> Vec<&Launch> {
-        vec![&self.mask, &self.scale]
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        use When::{Evaluation, Forward, Input};
+        vec![(Forward, &self.mask), (Evaluation, &self.scale), (Input, &self.mask)]
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {

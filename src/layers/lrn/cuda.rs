@@ -4,7 +4,7 @@
 use super::{Lrn, Region};
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When};
 use anyhow::Result;
 
 impl Lrn {
@@ -24,11 +24,15 @@ impl Lrn {
         all.extend(numbers.map(|(name, value)| (name, format!("{value:?}"))));
         let source = kernel_source!("lrn.cu");
         let threads = if within { count } else { count / context.pack_of(self.shape.channels) };
-        let work = |name| Launch::each(source, all.clone(), name, threads);
+        let sums = if within && context.training { count } else { 0 };
+        let work = |name, buffers| {
+            let moves = buffers * context.bytes(count) + sums * size_of::<f32>();
+            Launch::each(source, all.clone(), name, threads).moving(moves)
+        };
         LrnLaunches {
-            forward: work("lrn_forward"),
-            backward: context.training.then(|| work("lrn_backward")),
-            sums: if within && context.training { count } else { 0 },
+            forward: work("lrn_forward", 2),
+            backward: context.training.then(|| work("lrn_backward", 3)),
+            sums,
         }
     }
 }
@@ -41,8 +45,10 @@ pub(super) struct LrnLaunches {
 }
 
 impl Launches for LrnLaunches {
-    fn launches(&self) -> Vec<&Launch> {
-        std::iter::once(&self.forward).chain(&self.backward).collect()
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        use When::{Evaluation, Forward, Input};
+        let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
+        forward.into_iter().chain(self.backward.iter().map(|work| (Input, work))).collect()
     }
 
     fn saved(&self) -> usize {

@@ -4,7 +4,7 @@
 use super::{Kernel, Pool};
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When};
 use anyhow::{Result, bail};
 
 /// Places of a window are 16-bit numbers, and 8-bit ones in a window of so many rows.
@@ -36,13 +36,18 @@ impl Pool {
         };
         let source = kernel_source!("pool.cu");
         let pack = if is_max { context.pack_of(self.input.channels) } else { 1 };
-        let work = |name, count| Launch::each(source, all.clone(), name, count / pack);
         let choice = if self.size <= NARROW { size_of::<u8>() } else { size_of::<u16>() };
+        let saved = if is_max && context.training { choice * outputs } else { 0 };
+        let both = context.bytes(inputs + outputs) + saved;
+        let masks = if is_max && context.mask { context.bytes(outputs) } else { 0 };
+        let work = |name, count, moves| {
+            Launch::each(source, all.clone(), name, count / pack).moving(moves)
+        };
         Ok(PoolLaunches {
-            forward: work(forward, outputs),
-            backward: context.training.then(|| work(backward, inputs)),
+            forward: work(forward, outputs, both),
+            backward: context.training.then(|| work(backward, inputs, both + masks)),
             is_max,
-            saved: if is_max && context.training { choice * outputs } else { 0 },
+            saved,
         })
     }
 }
@@ -55,8 +60,10 @@ pub(super) struct PoolLaunches {
 }
 
 impl Launches for PoolLaunches {
-    fn launches(&self) -> Vec<&Launch> {
-        std::iter::once(&self.forward).chain(&self.backward).collect()
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        use When::{Evaluation, Forward, Input};
+        let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
+        forward.into_iter().chain(self.backward.iter().map(|work| (Input, work))).collect()
     }
 
     fn saved(&self) -> usize {

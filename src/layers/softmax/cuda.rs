@@ -4,7 +4,7 @@
 use super::Softmax;
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When};
 use anyhow::Result;
 
 impl Softmax {
@@ -20,9 +20,15 @@ impl Softmax {
         let work = |name, blocks, threads| {
             Launch::new(source, all.clone(), name, (blocks, 1, 1), (threads, 1, 1))
         };
+        // Logits, probabilities, the gradient, and three scores an image.
+        let (values, float) = (context.images * self.shape.len(), size_of::<f32>());
+        let logits = if context.float_input { values * float } else { context.bytes(values) };
+        let gradient = if context.training { context.bytes(values) } else { 0 };
+        let scores = 3 * context.images * float;
         SoftmaxLaunches {
-            softmax: work("softmax", context.images, 256),
-            sum: work("sum_scores", 1, 32),
+            softmax: work("softmax", context.images, 256)
+                .moving(logits + values * float + gradient + scores),
+            sum: work("sum_scores", 1, 32).moving(scores),
             images: context.images,
         }
     }
@@ -35,8 +41,9 @@ pub(super) struct SoftmaxLaunches {
 }
 
 impl Launches for SoftmaxLaunches {
-    fn launches(&self) -> Vec<&Launch> {
-        vec![&self.softmax, &self.sum]
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        use When::{Evaluation, Forward};
+        vec![(Forward, &self.softmax), (Evaluation, &self.softmax), (Forward, &self.sum)]
     }
 
     /// Three scores an image.

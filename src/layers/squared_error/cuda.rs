@@ -4,7 +4,7 @@
 use super::SquaredError;
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When};
 use anyhow::Result;
 
 impl SquaredError {
@@ -19,9 +19,15 @@ impl SquaredError {
         let work = |name, blocks, threads| {
             Launch::new(source, all.clone(), name, (blocks, 1, 1), (threads, 1, 1))
         };
+        // Output, target, what is made of the output, the gradient, and an error an image.
+        let (values, float) = (context.images * self.shape.len(), size_of::<f32>());
+        let output = if context.float_input { values * float } else { context.bytes(values) };
+        let gradient = if context.training { context.bytes(values) } else { 0 };
+        let errors = context.images * float;
         SquaredErrorLaunches {
-            error: work("squared_error", context.images, 256),
-            sum: work("sum_errors", 1, 32),
+            error: work("squared_error", context.images, 256)
+                .moving(output + context.bytes(values) + values * float + gradient + errors),
+            sum: work("sum_errors", 1, 32).moving(errors),
             images: context.images,
         }
     }
@@ -34,8 +40,9 @@ pub(super) struct SquaredErrorLaunches {
 }
 
 impl Launches for SquaredErrorLaunches {
-    fn launches(&self) -> Vec<&Launch> {
-        vec![&self.error, &self.sum]
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        use When::{Evaluation, Forward};
+        vec![(Forward, &self.error), (Evaluation, &self.error), (Forward, &self.sum)]
     }
 
     /// The error of each image.

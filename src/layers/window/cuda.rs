@@ -3,6 +3,7 @@
 
 use super::Window;
 use crate::gpu::compile::Constant;
+use crate::gpu::format::Format;
 use crate::gpu::kernels::KernelSource;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::Buffer;
@@ -10,8 +11,9 @@ use crate::gpu::precision::Precision;
 use crate::gpu::product::{ProductShape, Tiling};
 use crate::gpu::stream::Arguments;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, Factors, LaunchContext, Launches};
-use anyhow::Result;
+use crate::layers::Rule;
+use crate::layers::cuda::{Call, Factors, LaunchContext, Launches, When};
+use anyhow::{Context, Result};
 use cudarc::driver::DeviceRepr;
 
 /// The kernels of one layer.
@@ -24,6 +26,8 @@ pub struct Convolution {
 struct Backward {
     input: Step,
     weights: Step,
+    /// The weights' gradient and their update, where one block makes a whole sum.
+    update: Option<Launch>,
     bias: Step,
 }
 
@@ -39,10 +43,10 @@ impl Convolution {
     /// `window`'s layer; `local`: weights of its own at every place.
     pub fn new(window: &Window, local: bool, context: &LaunchContext) -> Convolution {
         let products = Products::new(window, local, context);
-        let backward = || Backward {
-            input: products.backward_input(),
-            weights: products.backward_weights(),
-            bias: products.backward_bias(),
+        let backward = || {
+            let (weights, update) = products.backward_weights();
+            let (input, bias) = (products.backward_input(), products.backward_bias());
+            Backward { input, weights, update, bias }
         };
         let factors = || Factors {
             columns: window.output.channels,
@@ -59,11 +63,6 @@ impl Convolution {
     fn backward(&self) -> Result<&Backward> {
         let backward = self.backward.as_ref();
         backward.ok_or_else(|| anyhow::anyhow!("a backward pass in evaluation"))
-    }
-
-    fn steps(&self) -> impl Iterator<Item = &Step> {
-        let backward = self.backward.iter().flat_map(|b| [&b.input, &b.weights, &b.bias]);
-        std::iter::once(&self.forward).chain(backward)
     }
 }
 
@@ -135,14 +134,27 @@ impl Products<'_> {
         self.context.precision.pack()
     }
 
-    /// `out` values by the kernel `name`; what a whole sum ends in is said by the constants
-    /// `finish`.
+    /// Bytes of the weights as products read them.
+    fn factors(&self) -> usize {
+        let w = self.window;
+        self.context.bytes(w.size * w.size * self.stored / w.groups * self.biases)
+    }
+
+    /// Bytes of a batch's input, and of its output or the gradient there.
+    fn activations(&self) -> [usize; 2] {
+        let (w, images) = (self.window, self.context.images);
+        let both = [w.input.pixels() * self.stored, w.output.len()];
+        both.map(|values| self.context.bytes(images * values))
+    }
+
+    /// `out` values, in all so many `bytes`, by the kernel `name`, which reads so many bytes; what a
+    /// whole sum ends in is said by the constants `finish`.
     fn step(
         &self,
         source: KernelSource,
         name: &'static str,
         product: ProductShape,
-        out: usize,
+        (reads, out, bytes): (usize, usize, usize),
         finish: &[Constant],
     ) -> Step {
         let tiling = Tiling::choose(product, self.context.multiprocessors);
@@ -150,7 +162,8 @@ impl Products<'_> {
         all.extend_from_slice(finish);
         all.extend(tiling.constants());
         let work = Launch::new(source, all, name, tiling.grid(), tiling.block());
-        self.reduced(work.with_shared(tiling.shared()), out, tiling.splits, finish)
+        let work = work.with_shared(tiling.shared()).moving(reads);
+        self.reduced(work, (out, bytes), tiling.splits, finish)
     }
 
     /// Lines are the output's pixels, columns the kernels of a group.
@@ -167,7 +180,10 @@ impl Products<'_> {
             ("OUT_REAL", 1 - float),
         ]);
         let outputs = self.context.images * w.output.len();
-        self.step(kernel_source!("conv_forward.cu"), "conv_forward", product, outputs, &finish)
+        let [input, output] = self.activations();
+        let output = if float == 1 { outputs * size_of::<f32>() } else { output };
+        let moves = (input + self.factors(), outputs, output);
+        self.step(kernel_source!("conv_forward.cu"), "conv_forward", product, moves, &finish)
     }
 
     /// Lines are the input's pixels, columns the input channels of a group.
@@ -180,17 +196,34 @@ impl Products<'_> {
         let inputs = self.context.images * w.input.pixels() * self.stored;
         let source = kernel_source!("conv_backward_input.cu");
         let finish = constants(&[("MASK", self.context.mask.into()), ("OUT_REAL", 1)]);
-        self.step(source, "conv_backward_input", product, inputs, &finish)
+        let [input, output] = self.activations();
+        let masks = if self.context.mask { input } else { 0 };
+        let moves = (output + self.factors() + masks, inputs, input);
+        self.step(source, "conv_backward_input", product, moves, &finish)
     }
 
     /// Lines are the elements of a window, columns the kernels of a group; the sum is over pixels.
-    fn backward_weights(&self) -> Step {
+    fn backward_weights(&self) -> (Step, Option<Launch>) {
         let w = self.window;
         let over = self.product(w.output.pixels(), w.group_outputs(), 0);
         let product = ProductShape { lines: self.depth, depth: over.lines, ..over };
         let weights = w.patch() * self.biases;
         let source = kernel_source!("conv_backward_weights.cu");
-        self.step(source, "conv_backward_weights", product, weights, &[])
+        let (reads, float) = (self.activations().iter().sum(), size_of::<f32>());
+        let moves = (reads, weights, weights * float);
+        // Groups of columns are updated at once, and factors lie as the weights do.
+        let alike = self.stored == w.input.channels && w.group_outputs().is_multiple_of(4);
+        let step = self.step(source, "conv_backward_weights", product, moves, &[]);
+        if step.reduce.is_some() || self.local || !alike {
+            return (step, None);
+        }
+        let (work, source) = (&step.work, kernel_source!("conv_backward_update.cu"));
+        let all = work.constants.clone();
+        let update = Launch::new(source, all, "conv_backward_update", work.grid, work.block);
+        let factors = self.context.precision.format() == Format::Bf16;
+        let factors = if factors { self.context.bytes(weights) } else { 0 };
+        let update = update.with_shared(work.shared).moving(reads + 4 * weights * float + factors);
+        (step, Some(update))
     }
 
     /// The sums of the columns of dy as [rows, biases].
@@ -203,25 +236,48 @@ impl Products<'_> {
             self.context.constants(&[("ROWS", rows), ("COLUMNS", columns), ("SPLITS", splits)]);
         let grid = (columns.div_ceil(32), splits, 1);
         let work = Launch::new(REDUCE, all, "column_sums", grid, (32, 8, 1));
-        self.reduced(work, columns, splits, &[])
+        let work = work.moving(self.activations()[1]);
+        self.reduced(work, (columns, columns * size_of::<f32>()), splits, &[])
     }
 
-    /// `out` values, which `work` shares out to so many `splits`.
-    fn reduced(&self, work: Launch, out: usize, splits: usize, finish: &[Constant]) -> Step {
+    /// `out` values of so many `bytes`, which `work` shares out to so many `splits`.
+    fn reduced(
+        &self,
+        work: Launch,
+        (out, bytes): (usize, usize),
+        splits: usize,
+        finish: &[Constant],
+    ) -> Step {
+        let reads = work.moves;
         if splits == 1 {
-            return Step { work, reduce: None, parts: 0 };
+            return Step { work: work.moving(reads + bytes), reduce: None, parts: 0 };
         }
+        let parts = splits * out * size_of::<f32>();
         let mut all = self.context.constants(&[("COUNT", out), ("SPLITS", splits)]);
         all.extend_from_slice(finish);
         let reduce = Launch::each(REDUCE, all, "reduce_splits", out.div_ceil(4));
-        Step { work, reduce: Some(reduce), parts: splits * out }
+        let reduce = Some(reduce.moving(parts + bytes));
+        Step { work: work.moving(reads + parts), reduce, parts: splits * out }
     }
 }
 
 /// Adds up the parts of a sum, and adds up columns.
 const REDUCE: KernelSource = kernel_source!("reduce.cu");
 
+impl Backward {
+    fn bias_gradient(&self, call: &Call<'_>, dbias: &Buffer<f32>) -> Result<()> {
+        let dy = call.dy()?;
+        // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS
+        // those of the biases.
+        unsafe { self.bias.run(call, |a| a.buffer(dy), None, None, dbias) }
+    }
+}
+
 impl Step {
+    fn launches(&self) -> impl Iterator<Item = &Launch> {
+        std::iter::once(&self.work).chain(&self.reduce)
+    }
+
     /// Queues both: `inputs` adds the first kernel's inputs, `bias` is what the sums end in and
     /// `mask` what they are masked by, if they are.
     ///
@@ -257,8 +313,16 @@ impl Step {
 }
 
 impl Launches for Convolution {
-    fn launches(&self) -> Vec<&Launch> {
-        self.steps().flat_map(|s| std::iter::once(&s.work).chain(&s.reduce)).collect()
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        use When::{Evaluation, Forward, Input, Update, Weights};
+        let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
+        let backward = self.backward.iter();
+        let backward =
+            backward.flat_map(|b| [(Input, &b.input), (Weights, &b.weights), (Weights, &b.bias)]);
+        let all = forward.into_iter().chain(backward);
+        let all = all.flat_map(|(when, s)| s.launches().map(move |work| (when, work)));
+        let update = self.backward.iter().flat_map(|b| &b.update);
+        all.chain(update.map(|work| (Update, work))).collect()
     }
 
     fn scratch(&self, weights: bool) -> usize {
@@ -315,9 +379,26 @@ impl Launches for Convolution {
         unsafe {
             backward.weights.run(call, |a| a.buffer(call.x).buffer(dy), None, None, dweight)?
         };
-        // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS
-        // those of the biases.
-        unsafe { backward.bias.run(call, |a| a.buffer(dy), None, None, dbias) }
+        backward.bias_gradient(call, dbias)
+    }
+
+    fn backward_update(&self, call: &Call<'_>, rule: Rule, loss: &Buffer<f32>) -> Result<()> {
+        let (backward, [_, dbias]) = (self.backward()?, call.gradients()?);
+        let parameters = call.parameters()?;
+        let update = backward.update.as_ref().context("a layer that updates no weights")?;
+        let momentum = parameters.momentum.as_ref().context("an update in evaluation")?;
+        let dy = call.dy()?;
+        // SAFETY: `conv_backward_update` takes x, dy, weights, momenta, the rule's three numbers,
+        // factors and the loss; all but the last have the weights' size.
+        unsafe {
+            update.run(call.stream, |a| {
+                let a = a.buffer(call.x).buffer(dy);
+                let a = a.buffer(&parameters.value[0]).buffer(&momentum[0]);
+                let a = a.float(rule.momentum).float(rule.decay).float(rule.rate);
+                a.optional(parameters.factors.as_ref()).buffer(loss)
+            })?;
+        }
+        backward.bias_gradient(call, dbias)
     }
 }
 

@@ -1,0 +1,55 @@
+// Convolution, gradient to the weights (weights.cuh) and at once their update by it (rule.cuh); the
+// gradient is written nowhere. For fully connected layers, whose sums over the batch one block makes
+// whole: of a step of the paper's network that is a tenth of all bytes.
+//
+//   w, v     weights and their momenta, float, shaped as conv_forward.cu says
+//   factors  with BF16 the weights once more, real, as the products read them
+//   loss     nothing changes where it is no number, or not finite
+#include "weights.cuh"
+#include "rule.cuh"
+
+// So many lines are on their way from memory at once.
+constexpr int UNDERWAY = Sums::DOWN % 4 == 0 ? 4 : 1;
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradient,
+                     float* __restrict__ w, float* __restrict__ v, float momentum, float decay,
+                     float rate, bfloat16* __restrict__ factors, const float* __restrict__ loss) {
+    static_assert(SPLITS == 1 && GROUP_OUT % TOGETHER == 0 && REAL_C == GROUP_IN, "whole groups");
+    SHARED_MEMORY(shared);
+    if (!counts(loss)) return;
+    Sums sums;
+    Weights lines = sum(x, gradient, shared, sums);
+    Rule rule{momentum, decay, rate};
+#pragma unroll
+    for (int j = 0; j < Sums::ACROSS; j++) {
+        int n = blockIdx.y * COLUMNS + Sums::group_column(j);
+        if (n >= GROUP_OUT) continue;
+#pragma unroll
+        for (int first = 0; first < Sums::DOWN; first += UNDERWAY) {
+            float value[UNDERWAY][TOGETHER], speed[UNDERWAY][TOGETHER];
+#pragma unroll
+            for (int i = 0; i < UNDERWAY; i++) {
+                int m = blockIdx.x * LINES + Sums::group_line(first + i);
+                if (!lines.exists(m)) continue;
+                load_together(w + lines.at(m) + n, value[i]);
+                load_together(v + lines.at(m) + n, speed[i]);
+            }
+#pragma unroll
+            for (int i = 0; i < UNDERWAY; i++) {
+                int m = blockIdx.x * LINES + Sums::group_line(first + i);
+                if (!lines.exists(m)) continue;
+                size_t at = lines.at(m) + n;
+#pragma unroll
+                for (int q = 0; q < TOGETHER; q++) {
+                    rule.apply(value[i][q], speed[i][q], sums.group(first + i, j)[q]);
+                }
+                store_together(v + at, speed[i]);
+                store_together(w + at, value[i]);
+                if (!BF16) continue;
+                unsigned both = to_bf16x2(value[i][0], value[i][1]);
+                *reinterpret_cast<unsigned*>(factors + at) = both;
+            }
+        }
+    }
+}

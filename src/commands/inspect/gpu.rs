@@ -1,0 +1,125 @@
+//! `inspect --gpu`: what a training step is on one GPU, launch by launch.
+
+use super::super::table::columns;
+use crate::config::Config;
+use crate::engine::cuda::account::{self, Purpose, Work};
+use crate::engine::cuda::layout::Layout;
+use crate::layers::Classes;
+use crate::network::{Mode, Plan};
+use anyhow::Result;
+use serde_json::{Value, json};
+
+/// A step of training on one GPU.
+pub struct OneGpu {
+    plan: Plan,
+    multiprocessors: usize,
+    memory: usize,
+    rows: Vec<Row>,
+}
+
+/// Launches of one layer, and the bytes that they read and write.
+struct Row {
+    layer: String,
+    launches: usize,
+    forward: usize,
+    input: usize,
+    weights: usize,
+    /// Between towers.
+    copies: usize,
+    update: usize,
+    /// Of all of these those of products.
+    products: usize,
+}
+
+/// The step of `config`'s network on a GPU of so many multiprocessors and of a compute capability
+/// that has every precision.
+pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Result<OneGpu> {
+    let towers = vec![0; config.towers];
+    let mut plan = Plan::new(config, config.train.batch, Mode::Training, &towers, classes)?;
+    plan.precision = plan.wanted.on((9, 0));
+    let layout = Layout::new(&plan, plan.batch, &[multiprocessors])?;
+    let work = account::step(&plan, &layout);
+    let row = |(layer, name): (usize, &str)| {
+        let own = || work.iter().filter(|w| w.layer == layer);
+        let moves = |of: &[Purpose]| {
+            own().filter(|w| of.contains(&w.purpose)).map(|w| w.launch.moves).sum::<usize>()
+        };
+        let is_product = |w: &&Work<'_>| w.launch.name.starts_with("conv_");
+        Row {
+            layer: name.to_string(),
+            launches: own().count(),
+            forward: moves(&[Purpose::Batch, Purpose::Forward]),
+            input: moves(&[Purpose::Input]),
+            weights: moves(&[Purpose::Weights]),
+            copies: moves(&[Purpose::Copies]),
+            update: moves(&[Purpose::Update]),
+            products: own().filter(is_product).map(|w| w.launch.moves).sum(),
+        }
+    };
+    let names = plan.layers.iter().map(|layer| layer.name.as_str()).enumerate();
+    let rows = names.map(row).collect();
+    let memory = layout.bytes(&plan)[0];
+    Ok(OneGpu { multiprocessors, memory, rows, plan })
+}
+
+impl Row {
+    fn all(&self) -> usize {
+        self.forward + self.input + self.weights + self.copies + self.update
+    }
+}
+
+impl OneGpu {
+    fn sum(&self, of: fn(&Row) -> usize) -> usize {
+        self.rows.iter().map(of).sum()
+    }
+
+    /// Behind the plan's table.
+    pub fn table(&self) -> String {
+        let head = ["layer", "launches", "forward", "to input", "to weights", "copies", "update"];
+        let mut rows = vec![head.map(String::from).to_vec()];
+        let megabytes = |bytes: usize| match bytes {
+            0 => String::new(),
+            bytes => format!("{:.1}", bytes as f64 / 1e6),
+        };
+        let line = |name: &str, launches: usize, bytes: [usize; 5]| {
+            let counts = [name.to_string(), launches.to_string()];
+            counts.into_iter().chain(bytes.map(megabytes)).collect::<Vec<_>>()
+        };
+        let of = |r: &Row| [r.forward, r.input, r.weights, r.copies, r.update];
+        rows.extend(self.rows.iter().map(|r| line(&r.layer, r.launches, of(r))));
+        let totals: [fn(&Row) -> usize; 5] =
+            [|r| r.forward, |r| r.input, |r| r.weights, |r| r.copies, |r| r.update];
+        rows.push(line("total", self.sum(|r| r.launches), totals.map(|of| self.sum(of))));
+        format!(
+            "\n\nA training step on one GPU of {} multiprocessors, products in {}: kernels, and the\n\
+             megabytes of its memory that they read and write, each buffer once:\n{}\n\n\
+             In all {:.2} GB a step, {:.2} of it outside of products; {:.2} GiB of memory.",
+            self.multiprocessors,
+            self.plan.precision.name(),
+            columns(&rows, 1),
+            self.sum(Row::all) as f64 / 1e9,
+            (self.sum(Row::all) - self.sum(|r| r.products)) as f64 / 1e9,
+            self.memory as f64 / (1u64 << 30) as f64
+        )
+    }
+
+    /// The same for scripts, in bytes.
+    pub fn json(&self) -> Value {
+        let layer = |r: &Row| {
+            json!({
+                "name": r.layer, "launches": r.launches, "forward": r.forward,
+                "backward_input": r.input, "backward_weights": r.weights, "copies": r.copies,
+                "update": r.update, "of_products": r.products,
+            })
+        };
+        json!({
+            "multiprocessors": self.multiprocessors,
+            "precision": self.plan.precision.name(),
+            "launches": self.sum(|r| r.launches),
+            "bytes": self.sum(Row::all),
+            "bytes_of_products": self.sum(|r| r.products),
+            "memory_bytes": self.memory,
+            "layers": self.rows.iter().map(layer).collect::<Vec<_>>(),
+        })
+    }
+}

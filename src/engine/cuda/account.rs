@@ -1,0 +1,103 @@
+//! What a step on GPUs consists of, without one: every launch and the memory that it reads and writes.
+
+use super::layout::Layout;
+use crate::gpu::launch::Launch;
+use crate::layers::cuda::When;
+use crate::network::{Mode, Plan, Task};
+
+/// Why something is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Crops to the network's input; no layer's.
+    Batch,
+    /// From input to output.
+    Forward,
+    /// Gradient to the input.
+    Input,
+    /// Gradients of weights and biases.
+    Weights,
+    /// Joining and splitting at layers that read all towers.
+    Copies,
+    /// The update rule.
+    Update,
+}
+
+/// One launch of a step.
+pub struct Work<'a> {
+    /// Index into the plan's layers; of [`Purpose::Batch`] the first.
+    pub layer: usize,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The kernel.
+    pub launch: &'a Launch,
+}
+
+/// Every launch of one step of a full batch, as the workers queue them: in training with the update,
+/// in evaluation the forward pass.
+pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
+    let training = plan.mode == Mode::Training;
+    let batch = |launch| Work { layer: 0, purpose: Purpose::Batch, launch };
+    let mut all: Vec<Work<'a>> = layout.inputs.iter().map(batch).collect();
+    let forward = plan.forward(&layout.fusions);
+    let backward = if training { plan.backward(&layout.fusions) } else { Vec::new() };
+    for task in forward.into_iter().chain(backward) {
+        of_task(plan, layout, task, &mut all);
+    }
+    for (layer, planned) in plan.layers.iter().enumerate().filter(|(_, l)| training && l.learns()) {
+        for part in 0..planned.parts.len() {
+            let updates = layout.parts[layer][part].updates.iter();
+            let updates = updates.skip(at_once(plan, layout, layer, part).into());
+            all.extend(updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
+        }
+    }
+    all
+}
+
+/// Whether the weights of a part are updated as their gradient comes into being: where the loss is on
+/// the same device.
+fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
+    plan.data.len() == 1 && layout.parts[layer][part].launches.updates()
+}
+
+fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'a>>) {
+    let mut add = |layer, purpose, launch: &'a Launch| all.push(Work { layer, purpose, launch });
+    let of = |layer: usize, part: usize, when| {
+        let launches = layout.parts[layer][part].launches.launches();
+        launches.into_iter().filter(move |(own, _)| *own == when).map(|(_, launch)| launch)
+    };
+    match task {
+        Task::Join { layer, part, from } => {
+            add(layer, Purpose::Copies, &layout.parts[layer][part].sources[from].join);
+        }
+        Task::Forward { layer, part, .. } => {
+            let when = match plan.mode {
+                Mode::Training => When::Forward,
+                Mode::Evaluation | Mode::Explanation => When::Evaluation,
+            };
+            of(layer, part, when).for_each(|launch| add(layer, Purpose::Forward, launch));
+        }
+        Task::Backward { layer, .. } if layout.masked[layer] => {}
+        Task::Backward { layer, part, .. } => {
+            let planned = &plan.layers[layer];
+            let input = planned.parts[part].dx.map(|_| (When::Input, Purpose::Input));
+            let weights = planned.learns().then_some((When::Weights, Purpose::Weights));
+            let at_once = at_once(plan, layout, layer, part);
+            for (when, purpose) in input.into_iter().chain(weights) {
+                let own = of(layer, part, when);
+                // Of a layer that is updated at once the gradient of the biases is left.
+                let own = own.filter(|w| !(at_once && w.name == "conv_backward_weights"));
+                own.for_each(|launch| add(layer, purpose, launch));
+            }
+            if at_once {
+                of(layer, part, When::Update).for_each(|w| add(layer, Purpose::Update, w));
+            }
+        }
+        Task::Split { layer, below } => {
+            for part in &layout.parts[layer] {
+                let source = &part.sources[below];
+                add(layer, Purpose::Copies, &source.take);
+                source.collect.iter().for_each(|launch| add(layer, Purpose::Copies, launch));
+            }
+        }
+    }
+}
