@@ -4,6 +4,7 @@ use super::compile::{Compiler, Constant};
 use super::kernels::KernelSource;
 use super::memory::{Buffer, Pinned};
 use super::stream::{Event, Kernel, Stream};
+use super::watch::watched;
 use super::{driver_error, library};
 use anyhow::Result;
 use cudarc::driver::sys::{self, CUctx_flags_enum, CUdevice_attribute, CUevent_flags};
@@ -132,7 +133,8 @@ impl Device {
 
     /// Waits until all work on this GPU is done. Errors of kernels come out here.
     pub fn wait(&self) -> Result<()> {
-        self.context.synchronize().map_err(|e| driver_error(e, &format!("on GPU {}", self.index)))
+        watched(self.index, || self.context.synchronize())
+            .map_err(|e| driver_error(e, &format!("on GPU {}", self.index)))
     }
 
     /// The kernel `name` of `source`, compiled with these constants; compiled and loaded once.

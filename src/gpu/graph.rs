@@ -7,6 +7,7 @@
 
 use super::driver_error;
 use super::stream::Stream;
+use super::watch::watched;
 use anyhow::Result;
 use cudarc::driver::sys::{
     CUgraph, CUgraphExec, CUgraphExecUpdateResultInfo, CUgraphInstantiate_flags_enum,
@@ -114,7 +115,8 @@ unsafe impl Send for Executable {}
 
 impl Drop for Executable {
     fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() && self.context.synchronize().is_ok() {
+        let wait = || self.context.synchronize();
+        if self.context.bind_to_thread().is_ok() && watched(self.context.ordinal(), wait).is_ok() {
             // SAFETY: `new` made it, nobody else gives it back, and no launch of it is under way.
             let _ = unsafe { result::graph::exec_destroy(self.exec) };
         }

@@ -3,6 +3,7 @@
 //! A buffer is one allocation, taken once and kept; the driver's allocator costs milliseconds.
 
 use super::driver_error;
+use super::watch::watched;
 use anyhow::Result;
 use cudarc::driver::{CudaContext, DeviceRepr, result, sys};
 use std::marker::PhantomData;
@@ -69,7 +70,8 @@ impl<T> Drop for Buffer<T> {
         if self.context.bind_to_thread().is_ok() {
             // SAFETY: `new` took it in the same context, and nobody else gives it back; the driver
             // waits for work that uses it.
-            let _ = unsafe { result::free_sync(self.pointer) };
+            let free = || unsafe { result::free_sync(self.pointer) };
+            let _ = watched(self.context.ordinal(), free);
         }
     }
 }
@@ -136,7 +138,8 @@ impl<T> Drop for Pinned<T> {
     fn drop(&mut self) {
         if self.context.bind_to_thread().is_ok() {
             // SAFETY: `new` took it as pinned memory, and nobody else gives it back.
-            let _ = unsafe { result::free_host(self.pointer.cast()) };
+            let free = || unsafe { result::free_host(self.pointer.cast()) };
+            let _ = watched(self.context.ordinal(), free);
         }
     }
 }

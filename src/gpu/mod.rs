@@ -10,6 +10,7 @@
 //! - [`link`]: copies from one GPU to another, directly or through the host.
 //! - [`product`]: tiles and splits for the matrix product in `kernels/product.cuh`.
 //! - [`survey`]: what there is on this machine, and what is missing.
+//! - [`watch`]: a GPU that stops answering.
 //! - [`kernels`]: how a CUDA source becomes part of the binary, and what all of them include.
 //!
 //! Nothing here needs CUDA when the program is built; all of it is looked for when it runs.
@@ -27,6 +28,7 @@ pub mod precision;
 pub mod product;
 pub mod stream;
 pub mod survey;
+pub mod watch;
 
 use cudarc::driver::{DriverError, sys::CUresult};
 

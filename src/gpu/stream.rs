@@ -7,6 +7,7 @@
 
 use super::driver_error;
 use super::memory::Buffer;
+use super::watch::{watched, watched_pass};
 use anyhow::{Context, Result, bail};
 use cudarc::driver::sys::CUfunction_attribute;
 use cudarc::driver::{
@@ -36,7 +37,9 @@ impl Stream {
 
     /// Waits on the host until all work queued so far is done.
     pub fn wait(&self) -> Result<()> {
-        self.stream.synchronize().map_err(|e| driver_error(e, "waiting for the GPU"))
+        let wait = || self.stream.synchronize();
+        watched(self.stream.context().ordinal(), wait)
+            .map_err(|e| driver_error(e, "waiting for the GPU"))
     }
 
     /// Copies `values` into `buffer`, which has the same length, and waits.
@@ -154,9 +157,10 @@ impl Event {
         Event { event }
     }
 
-    /// Waits on the host for the point that was recorded last.
+    /// Waits on the host for the point that was recorded last, the end of a pass.
     pub fn wait(&self) -> Result<()> {
-        self.event.synchronize().map_err(|e| driver_error(e, "waiting for the GPU"))
+        watched_pass(self.event.context().ordinal(), || self.event.synchronize())
+            .map_err(|e| driver_error(e, "waiting for the GPU"))
     }
 
     /// Milliseconds of the GPU's time from this event to `end`, both timed. Waits for both.

@@ -10,6 +10,7 @@
 //   STANDIN_PEER=0           peer access is refused
 //   STANDIN_PEER_QUERY=n     asking for it fails with this code; STANDIN_PEER_ENABLE=n, enabling it
 //   STANDIN_FAIL_LAUNCH=name launches of that kernel fail
+//   STANDIN_HANG=name        a launch of that kernel never ends: STANDIN_HANG_AT=n, the n-th
 //   STANDIN_ORDER=...        order of threads in a block: forward, reverse, random
 //   STANDIN_EAGER=1          queued work runs at once
 //   STANDIN_DROP_WAITS=1     cuStreamWaitEvent does nothing: a planted fault

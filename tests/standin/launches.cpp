@@ -3,6 +3,7 @@
 #include "run.hpp"
 #include <csignal>
 #include <dlfcn.h>
+#include <unistd.h>
 
 using namespace standin;
 
@@ -60,6 +61,17 @@ struct Function {
     Module* module;
     unsigned most_shared = 48 << 10;  // that a launch may ask for
 };
+
+/// A GPU that stops answering. The lock stays taken: so do calls of a driver that waits for one. Who
+/// has not given up by then never will.
+void hang(const char* kernel) {
+    static long launches = 0;
+    if (strcmp(text_setting("STANDIN_HANG", ""), kernel)) return;
+    if (++launches == setting("STANDIN_HANG_AT", 1)) {
+        sleep(100);
+        abort();
+    }
+}
 
 int run_kernel(int device, const Function& function, dim3 blocks, dim3 threads,
                const std::vector<std::vector<char>>& values) {
@@ -176,6 +188,7 @@ API cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, un
     std::string name = "kernel " + std::string(function->kernel->name);
     return enqueue(stream, name, addresses, [=, values = std::move(values)] {
         counters.launches++;
+        hang(function->kernel->name);
         return run_kernel(device, *function, {gx, gy, gz}, {bx, by, bz}, values);
     });
 }

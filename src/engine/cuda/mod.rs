@@ -30,6 +30,7 @@ use crate::gpu::device::Device;
 use crate::gpu::library;
 use crate::gpu::memory::Buffer;
 use crate::gpu::precision::Wanted;
+use crate::gpu::watch::{ending, watched};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::network::{BufferId, Plan, TensorPlan};
@@ -98,7 +99,9 @@ impl Cuda {
         for worker in &self.workers {
             worker.order(order.clone())?;
         }
-        all_or_cause(self.workers.iter().map(Worker::answer).collect())
+        let answers = self.workers.iter().zip(&self.network.devices);
+        let answers = answers.map(|(worker, device)| watched(device.index, || worker.answer()));
+        all_or_cause(answers.collect()).inspect_err(ending)
     }
 
     /// Queues one pass, and waits until the batch has left the host's memory. The pass before,
@@ -288,7 +291,7 @@ impl Engine for Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        self.workers.clear();
+        watched(self.network.devices[0].index, || self.workers.clear());
         // The loss is on its way to pinned memory; an error has been told already.
         for device in &self.network.devices {
             let _ = device.wait();
