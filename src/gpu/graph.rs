@@ -20,31 +20,35 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct Graph {
     ready: Option<Executable>,
-    /// The driver does not capture it: it is queued launch by launch.
+    /// The driver does not capture it, or has no room for it: it is queued launch by launch.
     refused: bool,
 }
 
 impl Graph {
     /// Queues on `stream` what `work` queues there and on streams that wait for it and that it
     /// waits for. `work` must not wait on the host, nor for what was recorded outside of it; it is
-    /// called a second time where the driver does not capture it.
+    /// called a second time where the driver does not take it as a whole.
     pub fn queue(&mut self, stream: &Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         if self.refused {
             return work();
         }
-        let Ok(captured) = Captured::new(stream, work)? else {
+        let captured = Captured::new(stream, work)?;
+        let Ok(ready) = captured.and_then(|captured| self.ready(stream, &captured)) else {
             *self = Graph { ready: None, refused: true };
             return work();
         };
-        let fits = self.ready.as_ref().is_some_and(|ready| ready.update(&captured));
-        if !fits {
-            self.ready = Some(Executable::new(stream, &captured)?);
-        }
-        let ready = self.ready.as_ref().map_or(std::ptr::null_mut(), |ready| ready.exec);
         // SAFETY: the graph was made for this stream's context, and giving it back waits for the
         // context's work.
         let launched = unsafe { result::graph::launch(ready, stream.raw().cu_stream()) };
         launched.map_err(|e| driver_error(e, "queueing a pass"))
+    }
+
+    /// What is ready to be launched, as `captured` has it.
+    fn ready(&mut self, stream: &Stream, captured: &Captured) -> Result<CUgraphExec, DriverError> {
+        match &self.ready {
+            Some(ready) if ready.update(captured) => Ok(ready.exec),
+            _ => Ok(self.ready.insert(Executable::new(stream, captured)?).exec),
+        }
     }
 }
 
@@ -89,12 +93,11 @@ struct Executable {
 }
 
 impl Executable {
-    fn new(stream: &Stream, captured: &Captured) -> Result<Executable> {
+    fn new(stream: &Stream, captured: &Captured) -> Result<Executable, DriverError> {
         // What goes first among the streams goes first in the graph, too.
         let flags = CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
         // SAFETY: the graph was captured a moment ago and is whole.
-        let exec = unsafe { result::graph::instantiate(captured.0, flags) };
-        let exec = exec.map_err(|e| driver_error(e, "making a graph of a pass"))?;
+        let exec = unsafe { result::graph::instantiate(captured.0, flags) }?;
         Ok(Executable { exec, context: stream.raw().context().clone() })
     }
 

@@ -14,7 +14,7 @@
 //   STANDIN_ORDER=...        order of threads in a block: forward, reverse, random
 //   STANDIN_EAGER=1          queued work runs at once
 //   STANDIN_DROP_WAITS=1     cuStreamWaitEvent does nothing: a planted fault
-//   STANDIN_CAPTURE=0        streams are not captured
+//   STANDIN_CAPTURE=0        streams are not captured; STANDIN_GRAPHS=0: there is no room for graphs
 //   STANDIN_DROP_WAIT=n      nor does the n-th that would put anything in order (STANDIN_RACES)
 //   STANDIN_RACES=1          work that nothing puts in order is an error (races.hpp)
 //   STANDIN_WAITS=file       what each wait is for is written there at the end (STANDIN_RACES)
