@@ -8,10 +8,12 @@ mod standin;
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
 use alexnet::engine::cuda::Cuda;
+use alexnet::engine::cuda::account::{self, Purpose};
+use alexnet::engine::cuda::layout::Layout;
 use alexnet::engine::{Engine, Rates, Slot};
 use alexnet::layers::{Classes, Run};
-use alexnet::network::{Mode, Plan};
-use alexnet::random::{Purpose, Stream};
+use alexnet::network::{Mode, Plan, PlannedLayer};
+use alexnet::random::{self, Stream};
 
 /// Images of 12 x 12 with three channels.
 const VALUES: usize = 12 * 12 * 3;
@@ -36,7 +38,7 @@ fn run(batch: usize, training: bool, step: u32) -> Run {
 
 /// `count` images, other ones for each `number`.
 fn images(count: usize, number: u32) -> Vec<f32> {
-    let mut stream = Stream::new(9, Purpose::Test, number, 0);
+    let mut stream = Stream::new(9, random::Purpose::Test, number, 0);
     (0..count * VALUES).map(|_| (stream.word() >> 24) as f32 / 128.0 - 1.0).collect()
 }
 
@@ -214,4 +216,53 @@ fn a_step_is_gradients_and_update() {
             assert!(outcome(true, true) == outcome(false, true), "{precision}: three that count");
         }
     });
+}
+
+/// What `inspect --gpu` counts is what is launched, in training and in evaluation, on one device and
+/// on two.
+#[test]
+fn the_account_is_what_runs() {
+    standin::only("the_account_is_what_runs", &[("STANDIN_CAPTURE", "0")], || {
+        for (towers, devices, precision) in
+            [([0, 0], vec![0], "f32"), ([0, 0], vec![0], "bf16"), ([0, 1], vec![0, 1], "f32")]
+        {
+            for mode in [Mode::Training, Mode::Evaluation] {
+                let set = format!("gpu.precision={precision}");
+                let config = Config::parse(common::NETWORK, &[set], "net.toml").unwrap();
+                let plan = Plan::new(&config, 10, mode, &towers, Classes::Known(3)).unwrap();
+                let mut engine = Cuda::new(plan, &devices).unwrap();
+                alexnet::train::initial::initialise(&mut engine).unwrap();
+                let plan = engine.plan();
+                let layout = Layout::new(plan, 10, &vec![108; devices.len()]).unwrap();
+                let work = account::step(plan, &layout);
+                // The input comes as floats here, so no kernel makes it.
+                let expected = work.iter().filter(|w| w.purpose != Purpose::Batch).count();
+                let rates: Vec<_> = plan.layers.iter().map(rates).collect();
+                let (run, images) = (run(10, mode == Mode::Training, 1), images(10, 1));
+                let view = CropView::Floats(&images);
+                let before = launches(&engine);
+                if mode == Mode::Training {
+                    let labels: Vec<u32> = (0..10).map(|i| i % 3).collect();
+                    engine.step(&run, view, &labels, 0.9, &rates).unwrap();
+                } else {
+                    engine.forward(&run, view).unwrap();
+                }
+                let launched = launches(&engine) - before;
+                assert_eq!(launched, expected as u64, "{mode:?}, {towers:?}, {precision}");
+            }
+        }
+    });
+}
+
+fn rates(layer: &PlannedLayer) -> Option<Rates> {
+    let rates = Rates { weight: 0.01, weight_decay: 5e-6, bias: 0.02, ..Rates::default() };
+    layer.weights.as_ref().map(|_| rates)
+}
+
+/// Launches so far, all of them done.
+fn launches(engine: &Cuda) -> u64 {
+    for tensor in 0..engine.plan().tensors().len() {
+        engine.read(Slot::Value, tensor).unwrap();
+    }
+    standin::counters().launches
 }

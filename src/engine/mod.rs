@@ -159,19 +159,20 @@ pub trait Engine: Send {
         self.gradients(run, images, labels)
     }
     /// [`Engine::part_gradients`] of this process's share of a batch, perhaps no image, and the update
-    /// with the sum of all processes' gradients, which travel while others are computed. The tally
-    /// is the whole batch's; one whose loss is no number updates nothing.
+    /// with the sum of all processes' gradients. They travel while others are computed, if they are
+    /// in main memory; else once all are there. The tally is the whole batch's; one whose loss is no
+    /// number updates nothing.
     ///
     /// # Errors
-    /// Those of `exchange`; where an engine has its gradients elsewhere than in main memory.
+    /// Those of `exchange` and of the device.
     fn exchanged_step(
         &mut self,
-        _run: &Run,
-        _batch: (CropView<'_>, &[u32], usize),
-        _update: (f32, &[Option<Rates>]),
-        _exchange: &mut dyn Exchange,
+        run: &Run,
+        batch: (CropView<'_>, &[u32], usize),
+        update: (f32, &[Option<Rates>]),
+        exchange: &mut dyn Exchange,
     ) -> Result<Tally> {
-        bail!("gradients are exchanged on the CPU only")
+        exchange::through_main_memory(self, run, batch, update, exchange)
     }
     /// Calls `each` with the last gradients of all parameters that learn, piece by piece in an
     /// order of the engine's own, to be read and changed before [`Engine::update`].

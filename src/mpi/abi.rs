@@ -53,8 +53,6 @@ pub(super) struct Table<H> {
     pub float: H,
     pub sum: H,
     pub errors_return: H,
-    /// MPI_IN_PLACE, an address.
-    pub in_place: usize,
     /// MPI_STATUS_IGNORE, an address.
     pub no_status: usize,
     /// MPI_THREAD_SERIALIZED and MPI_THREAD_MULTIPLE.
@@ -75,7 +73,6 @@ pub(super) fn standard() -> Abi {
         float: Pointer::of(0x210),
         sum: Pointer::of(0x21),
         errors_return: Pointer::of(0x143),
-        in_place: 1,
         no_status: 0,
         threads: [2048, 4096],
     })
@@ -90,7 +87,6 @@ pub(super) fn mpich() -> Abi {
         float: of(0x4c00_040a),
         sum: of(0x5800_0003),
         errors_return: of(0x5400_0001),
-        in_place: usize::MAX,
         no_status: 1,
         threads: [2, 3],
     })
@@ -108,7 +104,6 @@ pub(super) fn open_mpi(library: &Library) -> Option<Abi> {
         float: address("ompi_mpi_float")?,
         sum: address("ompi_mpi_op_sum")?,
         errors_return: address("ompi_mpi_errors_return")?,
-        in_place: 1,
         no_status: 0,
         threads: [2, 3],
     }))

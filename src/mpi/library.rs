@@ -40,11 +40,12 @@ pub(super) trait Calls: Send + Sync {
     /// # Safety
     /// See [`Calls`].
     unsafe fn spread(&self, all: *mut f32, values: usize) -> Result<Request>;
-    /// Begins to add up the ranks' `values` floats, in place.
+    /// Begins to add up the ranks' `values` floats at `from`; all get the sums at `to`. (In place Open
+    /// MPI would take an algorithm that sends several times as much.)
     ///
     /// # Safety
     /// See [`Calls`].
-    unsafe fn sum(&self, all: *mut f32, values: usize) -> Result<Request>;
+    unsafe fn sum(&self, from: *const f32, to: *mut f32, values: usize) -> Result<Request>;
     /// Whether it is over.
     fn test(&self, request: &mut Request) -> Result<bool>;
 }
@@ -285,12 +286,13 @@ impl<H: Handle> Calls for Loaded<H> {
         })
     }
 
-    unsafe fn sum(&self, all: *mut f32, values: usize) -> Result<Request> {
-        let Table { world, float, sum, in_place, .. } = self.table;
-        let (values, here) = (count(values), in_place as *const c_void);
+    unsafe fn sum(&self, from: *const f32, to: *mut f32, values: usize) -> Result<Request> {
+        let Table { world, float, sum, .. } = self.table;
+        let values = count(values);
         self.begin("MPI_Iallreduce", |request| {
+            let (from, to) = (from.cast(), to.cast());
             // SAFETY: the caller leaves the memory alone until the request is over.
-            unsafe { (self.functions.sum)(here, all.cast(), values, float, sum, world, request) }
+            unsafe { (self.functions.sum)(from, to, values, float, sum, world, request) }
         })
     }
 

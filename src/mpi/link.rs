@@ -273,12 +273,38 @@ impl Link {
         })
     }
 
-    /// Begins to add up all ranks' `values`, in place; they must stay where they are, and be left
-    /// alone, until that is over.
-    pub fn begin_sum(&self, values: &mut [f32], of: For) -> Result<Request> {
+    /// Begins to add up all ranks' `from`; the sums come to `to`, as long.
+    ///
+    /// # Safety
+    /// Both must stay where they are, and be left alone, until that is over or the process ends.
+    pub unsafe fn begin_sum(&self, from: &[f32], to: &mut [f32], of: For) -> Result<Request> {
         self.check()?;
         // SAFETY: the caller keeps the memory until the transfer is over, or as long as the process.
-        self.begun(unsafe { self.calls.sum(values.as_mut_ptr(), values.len()) }, of)
+        self.begun(unsafe { self.calls.sum(from.as_ptr(), to.as_mut_ptr(), to.len()) }, of)
+    }
+
+    /// Begins to send `theirs` to the rank of `of`, and to receive as many values from it as `ours`
+    /// holds.
+    ///
+    /// # Safety
+    /// As of [`Link::begin_sum`], also where this fails.
+    pub unsafe fn begin_exchange(
+        &self,
+        theirs: &[f32],
+        ours: &mut [f32],
+        tag: i32,
+        of: For,
+    ) -> Result<[Request; 2]> {
+        self.check()?;
+        let rank = of.rank.expect("exchanged with one");
+        let (theirs, ours): (&[u8], &mut [u8]) =
+            (bytemuck::cast_slice(theirs), bytemuck::cast_slice_mut(ours));
+        // SAFETY: the caller keeps the memory until the transfer is over, or as long as the process.
+        let received = unsafe { self.calls.receive(ours.as_mut_ptr(), ours.len(), rank, tag) };
+        let received = self.begun(received, of)?;
+        // SAFETY: as above.
+        let sent = unsafe { self.calls.send(theirs.as_ptr(), theirs.len(), rank, tag) };
+        Ok([received, self.begun(sent, of)?])
     }
 
     /// A call of all ranks for each piece of `values`, all under way at once.

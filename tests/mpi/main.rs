@@ -6,10 +6,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../standin/mod.rs"]
+mod standin;
 
 mod bits;
 mod deaths;
 mod evaluation;
+mod gpus;
 mod launchers;
 mod libraries;
 mod refusals;

@@ -12,7 +12,7 @@ fn numbers_of_processes_that_cannot_share_a_batch() {
     fails(&world, &launcher, 3, &format!("{PARTS} --run none"), &words);
     let small = "train --config net.toml --set train.batch=2 --run none";
     fails(&world, &launcher, 3, small, &["train.batch = 2", "there are 3"]);
-    let gpu = "train --config net.toml --device cuda:0 --run none";
+    let gpu = "train --config net.toml --set train.parts=2 --device cuda:0 --run none";
     fails(&world, &launcher, 2, gpu, &["--device cuda:0", "CPUs"]);
     assert!(!world.path("none").exists());
     // Of one process too.

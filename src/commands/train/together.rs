@@ -6,6 +6,7 @@ use crate::config::{Change, Config, Optimizer, changes};
 use crate::config_error;
 use crate::data::statistics::Statistics;
 use crate::engine::{Choice, Engine, Slot};
+use crate::gpu::library::device_count;
 use crate::mpi::{self, Team};
 use crate::note;
 use crate::train::checkpoint::{DataFacts, TrainingState};
@@ -78,20 +79,21 @@ fn same_settings(team: &Team, (rank, other): (usize, &Told), first: &Told) -> Re
     ))
 }
 
-/// Where several processes compute, each on its share of the machine's cores, and others whose way
-/// of training the CPU alone has.
+/// Where several processes compute, each on its share of the machine's cores or on GPUs of its own,
+/// and others whose way of training the CPU alone has.
 ///
 /// # Errors
-/// If a GPU was named.
+/// If a GPU was named for what the CPU alone does; if there are fewer GPUs than processes.
 pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
     let lars = config.train.optimizer == Optimizer::Lars;
-    let what = match (team.is_several(), lars) {
-        (true, _) => "several processes",
-        (_, true) => "train.optimizer = \"lars\"",
-        _ => "train.parts above 1",
-    };
+    if config.train.parts == 1 && !lars {
+        return match choice {
+            Choice::Auto if team.is_several() => own_gpus(team, config.towers),
+            choice => Ok(choice.clone()),
+        };
+    }
+    let what = if lars { "train.optimizer = \"lars\"" } else { "train.parts above 1" };
     match choice {
-        _ if !team.is_several() && config.train.parts == 1 && !lars => Ok(choice.clone()),
         Choice::Auto | Choice::Cpu => {
             if lars && choice == &Choice::Auto && team.leads() {
                 note!("train.optimizer = \"lars\" is computed on the CPU");
@@ -102,6 +104,27 @@ pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
             "--device {choice}: with {what} training computes on CPUs; leave the option out"
         )),
     }
+}
+
+/// The GPUs of this rank: two where there is one for each tower of all ranks here, else one; without
+/// any that can be used the CPU.
+fn own_gpus(team: &Team, towers: usize) -> Result<Choice> {
+    let Ok(count) = device_count() else { return Ok(Choice::Cpu) };
+    let neighbours = team.neighbours();
+    let mine = team.members()[team.rank()].process;
+    let place = neighbours.iter().position(|member| member.process == mine).unwrap_or(0);
+    if count < neighbours.len() {
+        return Err(config_error!(
+            "{} processes on {} and {count} {}: start as many as there are GPUs, or compute with \
+             --device cpu",
+            neighbours.len(),
+            team.members()[team.rank()].host,
+            if count == 1 { "GPU" } else { "GPUs" }
+        ));
+    }
+    let each = if towers == 2 && count >= 2 * neighbours.len() { 2 } else { 1 };
+    let gpus = Choice::Cuda((each * place..each * (place + 1)).collect());
+    Ok(if gpus.resolve(towers).is_ok() { gpus } else { Choice::Cpu })
 }
 
 /// Opens the data set by `open`, which may make it first: rank 0, then the first rank of each other
