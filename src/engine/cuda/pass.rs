@@ -142,9 +142,12 @@ impl<'a> Pass<'a> {
         }
         match behind {
             Some(behind) if !self.spans.are_taken() => self.behind(layer, index, behind),
-            Some(_) => self
-                .spans
-                .time(device, layer, Direction::Weights, || launches.backward_weights(&call)),
+            Some(_) => {
+                // In the lane, with the scratch space of what is else behind it.
+                let call = self.call(layer, index, true);
+                self.spans
+                    .time(device, layer, Direction::Weights, || launches.backward_weights(&call))
+            }
             None => Ok(()),
         }
     }
