@@ -106,6 +106,8 @@ mod tests {
                 "epochs",
                 "momentum",
                 "weight_decay",
+                "optimizer",
+                "trust_coefficient",
                 "keep",
                 "checkpoint_minutes",
                 "checkpoint_steps",

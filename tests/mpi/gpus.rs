@@ -3,10 +3,10 @@
 
 use super::launchers::{self, Running};
 use super::{close, standin};
-use crate::common::World;
+use crate::common::{NETWORK, World};
 
-/// 90 images in steps of 22, the last of two, for which some processes have none.
-const TRAIN: &str = "train --config net.toml --set train.batch=44 --set train.epochs=1 --set \
+/// 30 images in steps of 29, and of one, which leaves the second process none.
+const TRAIN: &str = "train --config net.toml --set train.batch=29 --set train.epochs=1 --set \
                      schedule.rate=0.005";
 
 /// Two processes on one GPU each, and on two each, whose towers meet by copies between them.
@@ -16,7 +16,11 @@ fn processes_on_gpus_are_one_but_for_rounding() {
         return eprintln!("skipped: two processes would share this machine's GPU");
     }
     let (Some(launcher), Some(environment)) = (launchers::any(), standin::world()) else { return };
-    let world = World::new();
+    let world = World { folder: tempfile::tempdir().unwrap() };
+    world.photos("photos/train", ["down", "level", "slant"], 10);
+    world.photos("photos/val", ["down", "level", "slant"], 1);
+    world.write("net.toml", NETWORK);
+    world.ok("prepare image-folder photos --out set --size 16");
     world.ok(&format!("{TRAIN} --run whole"));
     for gpus in ["2", "4"] {
         let mut variables: Vec<(&str, &str)> =
