@@ -1,10 +1,10 @@
 // Convolution, gradient to the weights (weights.cuh) and at once their update by it (rule.cuh); the
 // gradient is written nowhere. For fully connected layers, whose sums over the batch one block makes
-// whole: of a step of the paper's network that is a tenth of all bytes.
+// whole: in f32 a twelfth of a step's bytes less. Not in bfloat16: with the weights' rounding in it, too,
+// a step of 128 images on an H200 took 3.85 ms in place of 3.6, in f32 15.04 in place of 15.15.
 //
-//   w, v     weights and their momenta, float, shaped as conv_forward.cu says
-//   factors  with BF16 the weights once more, real, as the products read them
-//   loss     nothing changes where it is no number, or not finite
+//   w, v  weights and their momenta, float, shaped as conv_forward.cu says
+//   loss  nothing changes where it is no number, or not finite
 #include "weights.cuh"
 #include "rule.cuh"
 
@@ -14,8 +14,8 @@ constexpr int UNDERWAY = Sums::DOWN % 4 == 0 ? 4 : 1;
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradient,
                      float* __restrict__ w, float* __restrict__ v, float momentum, float decay,
-                     float rate, bfloat16* __restrict__ factors, const float* __restrict__ loss) {
-    static_assert(SPLITS == 1 && GROUP_OUT % TOGETHER == 0 && REAL_C == GROUP_IN, "whole groups");
+                     float rate, const float* __restrict__ loss) {
+    static_assert(!BF16 && SPLITS == 1 && GROUP_OUT % TOGETHER == 0 && REAL_C == GROUP_IN, "whole groups");
     SHARED_MEMORY(shared);
     if (!counts(loss)) return;
     Sums sums;
@@ -46,9 +46,6 @@ conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradie
                 }
                 store_together(v + at, speed[i]);
                 store_together(w + at, value[i]);
-                if (!BF16) continue;
-                unsigned both = to_bf16x2(value[i][0], value[i][1]);
-                *reinterpret_cast<unsigned*>(factors + at) = both;
             }
         }
     }

@@ -191,13 +191,6 @@ constexpr int TOGETHER = 2;
 __device__ __forceinline__ void write_two(float* to, float a, float b) {
     *reinterpret_cast<float2*>(to) = make_float2(a, b);
 }
-__device__ __forceinline__ void load_together(const float* from, float (&v)[TOGETHER]) {
-    float2 both = load2(from);
-    v[0] = both.x, v[1] = both.y;
-}
-__device__ __forceinline__ void store_together(float* to, const float (&v)[TOGETHER]) {
-    write_two(to, v[0], v[1]);
-}
 __device__ __forceinline__ void write_two(bfloat16* to, float a, float b) {
     *reinterpret_cast<unsigned*>(to) = to_bf16x2(a, b);
 }

@@ -1,11 +1,10 @@
 //! What forward passes came to, kept while the next one is already at work: evaluation asks for one
 //! batch's probabilities when the batch after it has been queued.
 
-use super::layout::Layout;
 use crate::gpu::device::Device;
 use crate::gpu::memory::Buffer;
 use crate::gpu::stream::Event;
-use crate::network::{BufferId, Plan};
+use crate::network::BufferId;
 use anyhow::{Context, Result};
 
 /// Passes that are kept: the last one and the one before.
@@ -18,26 +17,11 @@ pub struct Kept {
     done: Event,
 }
 
-/// The buffers that are kept.
-fn kept(plan: &Plan) -> [BufferId; 2] {
-    [plan.probabilities(), plan.logits()]
-}
-
-/// The bytes of one of the plan's buffers.
-fn bytes(layout: &Layout, id: BufferId) -> usize {
-    let stored = layout.buffers[id];
-    stored.values * layout.images * stored.format.bytes()
-}
-
 impl Kept {
-    /// Bytes of each buffer of all kept passes.
-    pub fn bytes(plan: &Plan, layout: &Layout) -> Vec<usize> {
-        (0..PASSES).flat_map(|_| kept(plan)).map(|id| bytes(layout, id)).collect()
-    }
-
-    pub fn new(plan: &Plan, layout: &Layout, device: &Device) -> Result<Kept> {
-        let [a, b] = kept(plan);
-        let buffer = |id| Ok::<_, anyhow::Error>((id, device.buffer(bytes(layout, id))?));
+    /// For buffers of so many bytes.
+    pub fn new(sizes: [(BufferId, usize); 2], device: &Device) -> Result<Kept> {
+        let [a, b] = sizes;
+        let buffer = |(id, bytes)| Ok::<_, anyhow::Error>((id, device.buffer(bytes)?));
         Ok(Kept { both: [buffer(a)?, buffer(b)?], done: device.event(false)? })
     }
 

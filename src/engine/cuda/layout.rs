@@ -1,6 +1,6 @@
 //! All that a network needs on each GPU, before any of it is taken: kernels, buffers, what crosses.
 
-use super::kept::Kept;
+use super::kept;
 use super::lanes::stream;
 use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
@@ -10,7 +10,7 @@ use crate::kernel_source;
 use crate::layers::cuda::{Factors, LaunchContext, Launches};
 use crate::layers::pool::Kernel;
 use crate::layers::{Role, Shape, Stage};
-use crate::network::{BufferPlan, Fusion, Mode, Part, Plan, PlannedLayer, WithRelu};
+use crate::network::{BufferId, BufferPlan, Fusion, Mode, Part, Plan, PlannedLayer, WithRelu};
 use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
@@ -112,6 +112,14 @@ impl Layout {
         Ok(Layout { images, buffers, fusions, masked, inputs, parts, scratch })
     }
 
+    /// What is kept of a forward pass: the probabilities and what they are made of, with their bytes.
+    pub fn kept(&self, plan: &Plan) -> [(BufferId, usize); 2] {
+        [plan.probabilities(), plan.logits()].map(|id| {
+            let stored = self.buffers[id];
+            (id, stored.values * self.images * stored.format.bytes())
+        })
+    }
+
     /// Bytes that each device needs, buffer by buffer as a driver takes them.
     pub fn bytes(&self, plan: &Plan) -> Vec<usize> {
         let float = size_of::<f32>();
@@ -130,7 +138,9 @@ impl Layout {
             take(device, values * float); // the mean
         }
         let last = plan.layers.last().map_or(0, |layer| layer.parts[0].device);
-        Kept::bytes(plan, self).into_iter().for_each(|one| take(last, one));
+        for (_, one) in (0..kept::PASSES).flat_map(|_| self.kept(plan)) {
+            take(last, one);
+        }
         [self.images, 3].into_iter().for_each(|values| take(last, values * float)); // the loss
         let copies = if plan.mode == Mode::Training { 3 } else { 1 };
         for (layer, layouts) in plan.layers.iter().zip(&self.parts) {

@@ -39,12 +39,12 @@ use anyhow::{Context, Result, bail};
 use fits::{check_memory, check_precision};
 use layout::Layout;
 use network::Network;
+use pass::{Step, Update};
 use rayon::prelude::*;
 use signal::GaveUp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-use step::{Step, Update};
 use upload::Host;
 use worker::{Order, Worker};
 

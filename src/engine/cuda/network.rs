@@ -93,8 +93,9 @@ impl Network {
         let board = Board::default();
         let crossings = Crossings::new(&plan, &devices, &layout, &board)?;
         let last = &devices[plan.layers.last().context("a plan without layers")?.parts[0].device];
-        let kept =
-            (0..kept::PASSES).map(|_| Kept::new(&plan, &layout, last)).collect::<Result<_>>()?;
+        let kept = (0..kept::PASSES)
+            .map(|_| Kept::new(layout.kept(&plan), last))
+            .collect::<Result<_>>()?;
         Ok(Network {
             kept,
             loss: Loss { labels: last.buffer(images)?, totals: last.buffer(3)? },

@@ -8,15 +8,37 @@ use super::lanes::{Behind, stream};
 use super::layout::PartLayout;
 use super::network::Network;
 use super::profile::{Direction, Spans};
-use super::step::Step;
+use crate::engine::Rates;
 use crate::gpu::device::STREAMS;
 use crate::gpu::launch::Launch;
 use crate::gpu::memory::Buffer;
 use crate::gpu::stream::{Event, Stream};
-use crate::layers::Rule;
 use crate::layers::cuda::{Call, ParameterBuffers};
+use crate::layers::{Rule, Run};
 use crate::network::{BufferId, Part, Task};
 use anyhow::{Context, Result};
+use std::sync::Arc;
+
+/// One pass of a batch.
+#[derive(Clone)]
+pub struct Step {
+    pub run: Run,
+    /// Counts the passes.
+    pub number: u64,
+    pub backward: bool,
+    /// The input is there as the network reads it, not as bytes to be centred.
+    pub floats: bool,
+    /// Each layer is updated as soon as its gradients are there, if the loss is a number: on the
+    /// device that has the loss.
+    pub update: Option<Arc<Update>>,
+}
+
+/// The constants of one update.
+pub struct Update {
+    pub momentum: f32,
+    /// One entry a layer.
+    pub rates: Vec<Option<Rates>>,
+}
 
 /// One device's share of a pass, as it is being queued.
 pub struct Pass<'a> {

@@ -1,11 +1,9 @@
 //! One pass of a batch and the update as work on a GPU's streams.
 
 use super::network::Network;
-use super::pass::{Pass, update};
+use super::pass::{Pass, Step, Update, update};
 use super::profile::{Direction, Spans};
-use crate::engine::Rates;
 use crate::gpu::graph::Graph;
-use crate::layers::Run;
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -16,27 +14,6 @@ pub struct Graphs {
     forward: [Graph; 2],
     backward: Graph,
     update: Graph,
-}
-
-/// One pass of a batch.
-#[derive(Clone)]
-pub struct Step {
-    pub run: Run,
-    /// Counts the passes.
-    pub number: u64,
-    pub backward: bool,
-    /// The input is there as the network reads it, not as bytes to be centred.
-    pub floats: bool,
-    /// Each layer is updated as soon as its gradients are there, if the loss is a number: on the
-    /// device that has the loss.
-    pub update: Option<Arc<Update>>,
-}
-
-/// The constants of one update.
-pub struct Update {
-    pub momentum: f32,
-    /// One entry a layer.
-    pub rates: Vec<Option<Rates>>,
 }
 
 impl Network {

@@ -1,8 +1,9 @@
 //! One thread a GPU, which queues that GPU's work.
 
 use super::network::Network;
+use super::pass::{Step, Update};
 use super::profile::Spans;
-use super::step::{Graphs, Step, Update};
+use super::step::Graphs;
 use crate::engine::LayerTime;
 use anyhow::{Context, Result, anyhow};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -190,14 +190,13 @@ impl Launches for Convolution {
         let update = backward.update.as_ref().context("a layer that updates no weights")?;
         let momentum = parameters.momentum.as_ref().context("an update in evaluation")?;
         let dy = call.dy()?;
-        // SAFETY: `conv_backward_update` takes x, dy, weights, momenta, the rule's three numbers,
-        // factors and the loss; all but the last have the weights' size.
+        // SAFETY: `conv_backward_update` takes x, dy, weights, momenta of the same size, the rule's
+        // three numbers and the loss.
         unsafe {
             update.run(call.stream, |a| {
                 let a = a.buffer(call.x).buffer(dy);
                 let a = a.buffer(&parameters.value[0]).buffer(&momentum[0]);
-                let a = a.float(rule.momentum).float(rule.decay).float(rule.rate);
-                a.optional(parameters.factors.as_ref()).buffer(loss)
+                a.float(rule.momentum).float(rule.decay).float(rule.rate).buffer(loss)
             })?;
         }
         backward.bias_gradient(call, dbias)

@@ -158,18 +158,18 @@ impl Products<'_> {
         let source = kernel_source!("conv_backward_weights.cu");
         let (reads, float) = (self.activations().iter().sum(), size_of::<f32>());
         let moves = (reads, weights, weights * float);
-        // Groups of columns are updated at once, and factors lie as the weights do.
-        let alike = self.stored == w.input.channels && w.group_outputs().is_multiple_of(4);
+        // Groups of columns are updated at once; in bfloat16 it would be slower.
+        let suits = self.context.precision.format() == Format::Float
+            && self.stored == w.input.channels
+            && w.group_outputs().is_multiple_of(4);
         let step = self.step(source, "conv_backward_weights", product, moves, &[]);
-        if step.reduce.is_some() || self.local || !alike {
+        if step.reduce.is_some() || self.local || !suits {
             return (step, None);
         }
         let (work, source) = (&step.work, kernel_source!("conv_backward_update.cu"));
         let all = work.constants.clone();
         let update = Launch::new(source, all, "conv_backward_update", work.grid, work.block);
-        let factors = self.context.precision.format() == Format::Bf16;
-        let factors = if factors { self.context.bytes(weights) } else { 0 };
-        let update = update.with_shared(work.shared).moving(reads + 4 * weights * float + factors);
+        let update = update.with_shared(work.shared).moving(reads + 4 * weights * float);
         (step, Some(update))
     }
 
