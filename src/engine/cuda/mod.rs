@@ -1,11 +1,11 @@
 //! The CUDA engine: a network on one or two GPUs.
 //!
 //! Everything that is needed is planned ([`layout`]), refused if there is too little, and taken at
-//! the start ([`network`]). A worker thread a GPU ([`worker`]) queues the plan's tasks ([`tasks`])
-//! on that GPU's compute stream; this thread hands over batches, as bytes in pinned memory that go
-//! to the GPUs from where the loader wrote them, and reads the loss. It waits for nothing else of a
-//! step: while the GPUs are still at its backward pass and update, the next batch comes in on the
-//! upload streams.
+//! the start ([`network`]). A worker thread a GPU ([`worker`]) queues the plan's tasks ([`pass`])
+//! on that GPU's streams ([`lanes`]), each pass as a whole ([`step`]); this thread hands over
+//! batches, as bytes in pinned memory that go to the GPUs from where the loader wrote them, and
+//! reads the loss. It waits for nothing else of a step: while the GPUs are still at its backward
+//! pass and update, the next batch comes in on the upload streams.
 
 pub mod account;
 mod crossing;
