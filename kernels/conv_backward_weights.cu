@@ -1,7 +1,7 @@
 // Convolution, gradient to the weights (weights.cuh).
 //
-//   out  float, shaped as the weights (conv_forward.cu) with REAL_C channels a group; with SPLITS > 1,
-//        that many parts, which reduce_splits adds up in order
+//   out  float, shaped as the weights (conv_forward.cu) with REAL_C channels a group; with
+//        SPLITS > 1, that many parts, which reduce_splits adds up in order
 #include "weights.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)

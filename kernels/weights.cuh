@@ -1,7 +1,7 @@
-// A convolution's gradient to the weights as a product (product.cuh): the sum over all output pixels of
-// window x gradient. Lines are the elements of a window, columns the kernels of a group, k the
-// output's pixels of the whole batch. These are many (conv1: 387,200), so they are shared out over
-// SPLITS blocks. With LOCAL, one product a place, k = images.
+// A convolution's gradient to the weights as a product (product.cuh): the sum over all output
+// pixels of window x gradient. Lines are the elements of a window, columns the kernels of a group,
+// k the output's pixels of the whole batch. These are many (conv1: 387,200), so they are shared out
+// over SPLITS blocks. With LOCAL, one product a place, k = images.
 //
 //   x         [IMAGES][IN_H][IN_W][IN_C]
 //   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output

@@ -1,6 +1,6 @@
-//! How passes follow each other on a GPU: one that begins while what the one before came to is still
-//! asked for, the lanes of two towers on one GPU, and passes that are queued as wholes. On the
-//! stand-in for GPU and NVRTC (`tests/standin`) or, with ALEXNET_TEST_GPU=1, on a GPU.
+//! How passes follow each other on a GPU: one that begins while what the one before came to is
+//! still asked for, the lanes of two towers on one GPU, and passes that are queued as wholes. On
+//! the stand-in for GPU and NVRTC (`tests/standin`) or, with ALEXNET_TEST_GPU=1, on a GPU.
 
 mod common;
 mod standin;
@@ -222,8 +222,8 @@ fn a_step_is_gradients_and_update() {
     });
 }
 
-/// What `inspect --gpu` counts is what is launched, in training and in evaluation, on one device and
-/// on two.
+/// What `inspect --gpu` counts is what is launched, in training and in evaluation, on one device
+/// and on two.
 #[test]
 fn the_account_is_what_runs() {
     standin::only("the_account_is_what_runs", &[("STANDIN_CAPTURE", "0")], || {

@@ -1,6 +1,6 @@
 //! Training in large batches: LARS against its formula in f64, rates that warm up, fall and follow
-//! the batch, and what holds for every run: resumed to the same bits, in any number of parts, refused
-//! where it cannot be. And what `inspect` foretells of many processes.
+//! the batch, and what holds for every run: resumed to the same bits, in any number of parts,
+//! refused where it cannot be. And what `inspect` foretells of many processes.
 
 mod common;
 
@@ -53,8 +53,8 @@ fn rates(rate: f64, trust: f32) -> Rates {
     }
 }
 
-/// Algorithm 1 of You, Gitman and Ginsburg on one tensor of weights, the rule of the paper on biases;
-/// w, v and g in f64.
+/// Algorithm 1 of You, Gitman and Ginsburg on one tensor of weights, the rule of the paper on
+/// biases; w, v and g in f64.
 fn lars(w: &mut [f64], v: &mut [f64], g: &[f64], is_bias: bool, rate: f64, trust: f64) {
     let length = |all: &[f64]| all.iter().map(|x| x * x).sum::<f64>().sqrt();
     let (rate, decay) = match is_bias {
@@ -186,7 +186,8 @@ fn cut(world: &World, run: &str, steps: usize) {
     while lines() < steps && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    // SAFETY: the process is this one's child and has not been waited for, or the call does nothing.
+    // SAFETY: the process is this one's child and has not been waited for, or the call does
+    // nothing.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) };
     child.wait().unwrap();
 }

@@ -1,4 +1,5 @@
-//! How an engine's gradients are joined with those of other processes while it still computes others.
+//! How an engine's gradients are joined with those of other processes while it still computes
+//! others.
 
 use super::{Engine, Rates, Slot};
 use crate::data::form::CropView;
@@ -25,9 +26,9 @@ pub trait Exchange {
     fn receive(&mut self, key: usize) -> Result<Vec<f32>>;
 }
 
-/// [`Engine::exchanged_step`] of an engine whose gradients are not in main memory: once all are there
-/// they are copied to it, exchanged, and copied back. Each process has the gradient of its own images'
-/// mean loss, which counts as many times as it has images.
+/// [`Engine::exchanged_step`] of an engine whose gradients are not in main memory: once all are
+/// there they are copied to it, exchanged, and copied back. Each process has the gradient of its
+/// own images' mean loss, which counts as many times as it has images.
 pub(super) fn through_main_memory<E: Engine + ?Sized>(
     engine: &mut E,
     run: &Run,

@@ -104,7 +104,8 @@ pub trait Engine: Send {
     fn read(&self, slot: Slot, tensor: usize) -> Result<Tensor> {
         self.read_into(slot, tensor, Vec::new())
     }
-    /// As [`Engine::read`], into memory that is there already: fresh pages cost as much as the copy.
+    /// As [`Engine::read`], into memory that is there already: fresh pages cost as much as the
+    /// copy.
     fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor>;
     /// Writes one parameter, all towers joined.
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()>;
@@ -158,10 +159,10 @@ pub trait Engine: Send {
         }
         self.gradients(run, images, labels)
     }
-    /// [`Engine::part_gradients`] of this process's share of a batch, perhaps no image, and the update
-    /// with the sum of all processes' gradients. They travel while others are computed, if they are
-    /// in main memory; else once all are there. The tally is the whole batch's; one whose loss is no
-    /// number updates nothing.
+    /// [`Engine::part_gradients`] of this process's share of a batch, perhaps no image, and the
+    /// update with the sum of all processes' gradients. They travel while others are computed, if
+    /// they are in main memory; else once all are there. The tally is the whole batch's; one whose
+    /// loss is no number updates nothing.
     ///
     /// # Errors
     /// Those of `exchange` and of the device.

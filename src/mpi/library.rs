@@ -40,8 +40,8 @@ pub(super) trait Calls: Send + Sync {
     /// # Safety
     /// See [`Calls`].
     unsafe fn spread(&self, all: *mut f32, values: usize) -> Result<Request>;
-    /// Begins to add up the ranks' `values` floats at `from`; all get the sums at `to`. (In place Open
-    /// MPI would take an algorithm that sends several times as much.)
+    /// Begins to add up the ranks' `values` floats at `from`; all get the sums at `to`. (In place
+    /// Open MPI would take an algorithm that sends several times as much.)
     ///
     /// # Safety
     /// See [`Calls`].

@@ -130,7 +130,8 @@ impl Link {
     }
 
     /// The last thing before the process ends with `code`: ends MPI where all have come to their
-    /// ends, else all ranks, if that can be done from here. `computes`: in the thread that computes.
+    /// ends, else all ranks, if that can be done from here. `computes`: in the thread that
+    /// computes.
     pub fn last(&self, code: i32, computes: bool) {
         let closed = self.closed.load(Ordering::SeqCst);
         if !computes && (closed || !self.any_thread) {
@@ -279,7 +280,8 @@ impl Link {
     /// Both must stay where they are, and be left alone, until that is over or the process ends.
     pub unsafe fn begin_sum(&self, from: &[f32], to: &mut [f32], of: For) -> Result<Request> {
         self.check()?;
-        // SAFETY: the caller keeps the memory until the transfer is over, or as long as the process.
+        // SAFETY: the caller keeps the memory until the transfer is over, or as long as the
+        // process.
         self.begun(unsafe { self.calls.sum(from.as_ptr(), to.as_mut_ptr(), to.len()) }, of)
     }
 
@@ -299,7 +301,8 @@ impl Link {
         let rank = of.rank.expect("exchanged with one");
         let (theirs, ours): (&[u8], &mut [u8]) =
             (bytemuck::cast_slice(theirs), bytemuck::cast_slice_mut(ours));
-        // SAFETY: the caller keeps the memory until the transfer is over, or as long as the process.
+        // SAFETY: the caller keeps the memory until the transfer is over, or as long as the
+        // process.
         let received = unsafe { self.calls.receive(ours.as_mut_ptr(), ours.len(), rank, tag) };
         let received = self.begun(received, of)?;
         // SAFETY: as above.

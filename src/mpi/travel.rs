@@ -1,7 +1,8 @@
 //! Sums that are under way while the thread that computes goes on. MPI moves them only while it is
 //! called, so that a thread of its own begins them and looks after them; until all have come back
-//! nobody else calls MPI. All ranks send the same lengths in the same order. Two ranks exchange what
-//! they have, which takes half the time that Open MPI's sums of two do; more leave it to the library.
+//! nobody else calls MPI. All ranks send the same lengths in the same order. Two ranks exchange
+//! what they have, which takes half the time that Open MPI's sums of two do; more leave it to the
+//! library.
 
 use super::library::Request;
 use super::link::{For, Link, PIECE, Patience};
@@ -260,7 +261,8 @@ impl Carrier {
         beside.clear();
         beside.extend_from_slice(piece);
         let requests = match self.other {
-            // Two exchange what they have, both ways at once, and each adds it up: to the same bits.
+            // Two exchange what they have, both ways at once, and each adds it up: to the same
+            // bits.
             Some(_) => {
                 // SAFETY: `beside` and the load are kept until both are over, or forgotten.
                 unsafe { self.link.begin_exchange(piece, &mut beside, EXCHANGED, of) }

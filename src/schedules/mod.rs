@@ -58,8 +58,8 @@ pub trait Policy: Debug + Send + Sync {
     fn end_epoch(&self, _state: &mut State, _error: f64) -> Result<Verdict> {
         Ok(Verdict::GoOn)
     }
-    /// What all rates are multiplied with when this part of the steps after the warm-up is over, from
-    /// 0 to 1.
+    /// What all rates are multiplied with when this part of the steps after the warm-up is over,
+    /// from 0 to 1.
     fn factor(&self, _passed: f64) -> f64 {
         1.0
     }
@@ -83,8 +83,8 @@ pub trait Policy: Debug + Send + Sync {
     fn other_validation(&self, _state: &mut State) -> Result<()> {
         Ok(())
     }
-    /// Where its own keys have set the rate that `epoch` is trained with: the key, and the value that
-    /// makes it `rate` instead.
+    /// Where its own keys have set the rate that `epoch` is trained with: the key, and the value
+    /// that makes it `rate` instead.
     fn slower(&self, _epoch: u32, _rate: f64) -> Option<(&'static str, toml::Value)> {
         None
     }
@@ -272,8 +272,8 @@ impl Schedule {
         self.policy.color_noise(epoch)
     }
 
-    /// What makes the rate of `epoch` this `rate`, for a run that goes on before or inside it: a key
-    /// of the config and its value in TOML.
+    /// What makes the rate of `epoch` this `rate`, for a run that goes on before or inside it: a
+    /// key of the config and its value in TOML.
     pub fn slower(&self, epoch: u32, rate: f64) -> (String, String) {
         match self.policy.slower(epoch, rate) {
             Some((key, value)) => (format!("schedule.{key}"), value.to_string()),

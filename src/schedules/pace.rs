@@ -1,5 +1,5 @@
-//! The rates of one step: what the state says, which changes from epoch to epoch, times what changes
-//! from step to step (warm-up, a polynomial) and with the batch.
+//! The rates of one step: what the state says, which changes from epoch to epoch, times what
+//! changes from step to step (warm-up, a polynomial) and with the batch.
 //!
 //! - `schedule.rate_batch = B` is the linear scaling rule (Krizhevsky, "One weird trick", 2014; Goyal
 //!   et al., "Accurate, Large Minibatch SGD", 2017, section 2.1): all rates are those of a batch of

@@ -118,8 +118,8 @@ impl fmt::Display for Diverged {
 
 impl std::error::Error for Diverged {}
 
-/// The error of a `run` of `schedule` that has diverged, standing at `state`: `seen`, and what to do
-/// about it.
+/// The error of a `run` of `schedule` that has diverged, standing at `state`: `seen`, and what to
+/// do about it.
 pub fn diverged(
     seen: &str,
     run: &RunFolder,
@@ -187,8 +187,8 @@ impl Recent {
         }
     }
 
-    /// The same at the end of a run whose steps are fewer: of its last epoch alone, since a loss may
-    /// begin high and fall.
+    /// The same at the end of a run whose steps are fewer: of its last epoch alone, since a loss
+    /// may begin high and fall.
     pub fn check_end(&self, run: &RunFolder, config: &Config, state: &TrainingState) -> Result<()> {
         let (ends, steps) = (state.epoch == config.train.epochs, state.batches as usize);
         let few = self.steps.len() < OVER && self.looks_diverged();

@@ -48,7 +48,8 @@ impl Gpus {
     }
 }
 
-/// Directly and through the host, in every precision, one device and two; evaluation and prediction.
+/// Directly and through the host, in every precision, one device and two; evaluation and
+/// prediction.
 #[test]
 fn nothing_races() {
     let Some(gpus) = Gpus::new("engine::nothing_races") else { return };
@@ -69,9 +70,9 @@ fn nothing_races() {
     gpus.ok("eval direct/best.safetensors --ten-crop --device cuda:0,1", &[]);
 }
 
-/// Of each wait of one stream for another, and of all that come behind each other, what the stand-in
-/// wrote down: the race there would be without. Where the work behind it comes after all the same,
-/// the wait is not among them. How many there are that keep races away.
+/// Of each wait of one stream for another, and of all that come behind each other, what the
+/// stand-in wrote down: the race there would be without. Where the work behind it comes after all
+/// the same, the wait is not among them. How many there are that keep races away.
 ///
 /// Those that a pass begins with, for the copies of the pass before, are for nothing where what
 /// arrives in this pass comes after them anyway: which ones, the network decides. And where towers

@@ -47,8 +47,8 @@ fn add_one(
     let _ = queued;
 }
 
-/// Runs `body(true)`, of which the stand-in has to say `words`, and `body(false)`, of which it has to
-/// say nothing; each in a process of its own with these switches.
+/// Runs `body(true)`, of which the stand-in has to say `words`, and `body(false)`, of which it has
+/// to say nothing; each in a process of its own with these switches.
 #[track_caller]
 fn planted(test: &str, switches: &[(&str, &str)], words: &[&str], body: fn(bool)) {
     for fault in ["1", "0"] {

@@ -89,7 +89,8 @@ fn parts_that_overlap() {
     });
 }
 
-/// What the host has waited for, work that it queues later comes after: for an event, a stream, all.
+/// What the host has waited for, work that it queues later comes after: for an event, a stream,
+/// all.
 #[test]
 fn the_host_waits() {
     let words = ["kernel add_one (on stream 3 of device 0)", "kernel add_one (on stream 1"];
@@ -153,7 +154,8 @@ fn the_host_changes_what_a_copy_reads() {
         let device = device(0);
         let [x, _] = buffers(&device);
         let mut values = device.pinned::<f32>(64).unwrap();
-        // SAFETY: `values` live until the device is waited for below; that they change is the fault.
+        // SAFETY: `values` live until the device is waited for below; that they change is the
+        // fault.
         unsafe { upload(&device.upload, &values, &x) };
         if !fault {
             device.upload.wait().unwrap();

@@ -1,6 +1,6 @@
 //! The stand-in for driver and NVRTC catches what it is for (planted faults), and the host layer
-//! for GPUs does what it says: streams, links and cache; `missing.rs`: a sentence for everything that
-//! can be missing.
+//! for GPUs does what it says: streams, links and cache; `missing.rs`: a sentence for everything
+//! that can be missing.
 
 mod missing;
 #[path = "../standin/mod.rs"]

@@ -1,6 +1,6 @@
-//! The built program under `mpirun`: several processes train and evaluate one network, end together,
-//! and refuse what does not go together. Open MPI, MPICH and PyPI's `mpich` are used where they are
-//! (`.ci/mpi` installs them); where there is none the tests say so and pass.
+//! The built program under `mpirun`: several processes train and evaluate one network, end
+//! together, and refuse what does not go together. Open MPI, MPICH and PyPI's `mpich` are used
+//! where they are (`.ci/mpi` installs them); where there is none the tests say so and pass.
 
 #![cfg(unix)]
 

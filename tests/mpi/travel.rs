@@ -1,5 +1,5 @@
-//! Gradients that travel while others are computed: without `train.parts`, on a network so large that
-//! they go in several pieces.
+//! Gradients that travel while others are computed: without `train.parts`, on a network so large
+//! that they go in several pieces.
 
 use super::launchers::{self, Running, send};
 use super::{close, fails, ok};

@@ -2,9 +2,9 @@
 // and of blocks, which nothing orders. Sees every access of a kernel that is compiled with
 // -fsanitize=thread, and hands on which bytes the launch as a whole read and wrote.
 //
-// Of each few bytes it keeps who wrote them last and two who read them since. Two are enough: of two
-// that are of different blocks, or of different warps between the same barriers, at least one is out
-// of order with whoever writes next.
+// Of each few bytes it keeps who wrote them last and two who read them since. Two are enough: of
+// two that are of different blocks, or of different warps between the same barriers, at least one
+// is out of order with whoever writes next.
 #pragma once
 #include "memory.hpp"
 #include <algorithm>

@@ -1,6 +1,7 @@
-// The stand-in for libcuda.so.1: capture and graphs. What is queued on a stream that captures, and on
-// streams that wait for events recorded there, is kept as calls; a graph's launch makes those calls
-// again on the same streams, so that their order is as strict as it was written and no stricter.
+// The stand-in for libcuda.so.1: capture and graphs. What is queued on a stream that captures, and
+// on streams that wait for events recorded there, is kept as calls; a graph's launch makes those
+// calls again on the same streams, so that their order is as strict as it was written and no
+// stricter.
 #include "driver.hpp"
 
 using namespace standin;

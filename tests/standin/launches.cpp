@@ -62,8 +62,8 @@ struct Function {
     unsigned most_shared = 48 << 10;  // that a launch may ask for
 };
 
-/// A GPU that stops answering. The lock stays taken: so do calls of a driver that waits for one. Who
-/// has not given up by then never will.
+/// A GPU that stops answering. The lock stays taken: so do calls of a driver that waits for one.
+/// Who has not given up by then never will.
 void hang(const char* kernel) {
     static long launches = 0;
     if (strcmp(text_setting("STANDIN_HANG", ""), kernel)) return;

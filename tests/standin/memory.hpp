@@ -30,8 +30,8 @@ struct Memory {
     size_t used[16] = {};
     std::vector<char*> lent;  // buffers of other devices that are open, too
 
-    /// What a buffer takes of a device's memory: large ones whole pieces of 2 MiB. (Small ones share
-    /// such pieces on a GPU; here they take what they are.)
+    /// What a buffer takes of a device's memory: large ones whole pieces of 2 MiB. (Small ones
+    /// share such pieces on a GPU; here they take what they are.)
     static size_t taken(size_t bytes) {
         constexpr size_t PIECE = 2 << 20;
         return bytes < PIECE / 2 ? bytes : (bytes + PIECE - 1) / PIECE * PIECE;

@@ -1,4 +1,5 @@
-// The stand-in for libcuda.so.1: races between copies, launches and the host as sentences (races.hpp).
+// The stand-in for libcuda.so.1: races between copies, launches and the host as sentences
+// (races.hpp).
 #include "driver.hpp"
 
 namespace standin {

@@ -1,5 +1,5 @@
-// Who wrote and who read every byte last, in segments, and whether the next one who does comes after
-// them by the clocks (order.hpp).
+// Who wrote and who read every byte last, in segments, and whether the next one who does comes
+// after them by the clocks (order.hpp).
 #pragma once
 #include "order.hpp"
 #include <algorithm>

@@ -1,7 +1,7 @@
 // The stand-in for libcuda.so.1: what each wait of a program is for (STANDIN_WAITS). The calls are
-// gone through again without it. Where the work behind it comes after all the same, because the host
-// or another wait sees to that, it is not told of; else there has to be a race, or the wait was for
-// nothing.
+// gone through again without it. Where the work behind it comes after all the same, because the
+// host or another wait sees to that, it is not told of; else there has to be a race, or the wait
+// was for nothing.
 #include "races.hpp"
 
 namespace standin {
@@ -30,8 +30,8 @@ std::string Races::without(const std::vector<size_t>& left_out, uint32_t before,
     return "";
 }
 
-/// One line of JSON for each wait of a stream for another; and where several come behind each other,
-/// one for all of them.
+/// One line of JSON for each wait of a stream for another; and where several come behind each
+/// other, one for all of them.
 void Races::write_waits(const char* path) const {
     FILE* file = fopen(path, "w");
     if (!file) return;

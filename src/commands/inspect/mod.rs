@@ -40,8 +40,8 @@ pub struct Args {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
-    /// Add what a training step is on one GPU of so many multiprocessors (108: an A100): the kernels
-    /// of each layer, the memory that they read and write, and how much of it is needed.
+    /// Add what a training step is on one GPU of so many multiprocessors (108: an A100): the
+    /// kernels of each layer, the memory that they read and write, and how much of it is needed.
     #[arg(long, value_name = "MULTIPROCESSORS", num_args = 0..=1, default_missing_value = "108",
         value_parser = clap::value_parser!(u32).range(1..=4096))]
     gpu: Option<u32>,

@@ -68,8 +68,8 @@ pub struct Args {
     /// Leave these layers as they are, such as conv1,conv2; short for --set train.freeze=[...].
     #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
     freeze: Vec<String>,
-    /// Go on with the run of --run, or with the newest. What --set says counts first, then --config,
-    /// then the folder's config.toml, then the checkpoint.
+    /// Go on with the run of --run, or with the newest. What --set says counts first, then
+    /// --config, then the folder's config.toml, then the checkpoint.
     #[arg(long)]
     resume: bool,
     /// Train as one of several processes though no launcher is known: MPI says how many there are.

@@ -106,8 +106,8 @@ pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
     }
 }
 
-/// The GPUs of this rank: two where there is one for each tower of all ranks here, else one; without
-/// any that can be used the CPU.
+/// The GPUs of this rank: two where there is one for each tower of all ranks here, else one;
+/// without any that can be used the CPU.
 fn own_gpus(team: &Team, towers: usize) -> Result<Choice> {
     let Ok(count) = device_count() else { return Ok(Choice::Cpu) };
     let neighbours = team.neighbours();

@@ -1,5 +1,5 @@
-//! A step whose gradients are those of several processes: each part of a layer sends its own as soon
-//! as it has them, the last layer first, and goes on with the layers below.
+//! A step whose gradients are those of several processes: each part of a layer sends its own as
+//! soon as it has them, the last layer first, and goes on with the layers below.
 
 use super::Cpu;
 use crate::data::form::CropView;

@@ -2,8 +2,8 @@
 //! (2017), algorithm 1. The rate of a layer's weights is multiplied with λ = η·‖w‖ / (‖g‖ + β·‖w‖),
 //! so that before rate and momentum a step is η of the weights' length whatever the gradient's: the
 //! decay β·w is part of that step, as in the paper. A layer is one on all its towers. Weights or
-//! gradients that are all zero have λ = 1, or training could not begin. Biases go on by the rate as it
-//! is, without λ.
+//! gradients that are all zero have λ = 1, or training could not begin. Biases go on by the rate as
+//! it is, without λ.
 
 use super::parameters::{BLOCK, Parameters};
 use crate::layers::Rule;

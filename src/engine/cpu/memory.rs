@@ -102,8 +102,8 @@ mod tests {
         let mut plan = Plan::new(&config, 25, Mode::Training, &[0], Classes::Any).unwrap();
         let before = bytes(&plan, &[], 25);
         plan.pieces = Pieces { all: 8, own: 4, waiting: 2, gradients: true };
-        // Three more parts' images, three batches of them; 1,204 parameters, twice; and the weights'
-        // gradient where the layer could do without.
+        // Three more parts' images, three batches of them; 1,204 parameters, twice; and the
+        // weights' gradient where the layer could do without.
         let Role::Learn(learn) = plan.layers[0].parts[0].layer.role() else { panic!() };
         let gradient = if learn.update_at_once().is_some() { 1200 } else { 0 };
         let more = 3 * 3 * 25 * 300 + 2 * 1204 + gradient;

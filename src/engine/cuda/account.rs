@@ -1,4 +1,5 @@
-//! What a step on GPUs consists of, without one: every launch and the memory that it reads and writes.
+//! What a step on GPUs consists of, without one: every launch and the memory that it reads and
+//! writes.
 
 use super::layout::Layout;
 use crate::gpu::launch::Launch;
@@ -32,8 +33,8 @@ pub struct Work<'a> {
     pub launch: &'a Launch,
 }
 
-/// Every launch of one step of a full batch, as the workers queue them: in training with the update,
-/// in evaluation the forward pass.
+/// Every launch of one step of a full batch, as the workers queue them: in training with the
+/// update, in evaluation the forward pass.
 pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     let training = plan.mode == Mode::Training;
     let batch = |launch| Work { layer: 0, purpose: Purpose::Batch, launch };
@@ -53,8 +54,8 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     all
 }
 
-/// Whether the weights of a part are updated as their gradient comes into being: where the loss is on
-/// the same device.
+/// Whether the weights of a part are updated as their gradient comes into being: where the loss is
+/// on the same device.
 fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
     plan.data.len() == 1 && layout.parts[layer][part].launches.updates()
 }

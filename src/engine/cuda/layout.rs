@@ -112,7 +112,8 @@ impl Layout {
         Ok(Layout { images, buffers, fusions, masked, inputs, parts, scratch })
     }
 
-    /// What is kept of a forward pass: the probabilities and what they are made of, with their bytes.
+    /// What is kept of a forward pass: the probabilities and what they are made of, with their
+    /// bytes.
     pub fn kept(&self, plan: &Plan) -> [(BufferId, usize); 2] {
         [plan.probabilities(), plan.logits()].map(|id| {
             let stored = self.buffers[id];

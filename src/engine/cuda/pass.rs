@@ -74,8 +74,8 @@ impl<'a> Pass<'a> {
 
     /// Queues all `tasks`. The lanes meet at both ends, and around copies from one tower to
     /// another: those read what the other lane has written, and the gradients that they read are
-    /// written again soon. Of such copies one after the other, what other GPUs wait for comes first,
-    /// so that both ways are under way at once.
+    /// written again soon. Of such copies one after the other, what other GPUs wait for comes
+    /// first, so that both ways are under way at once.
     pub fn run(&mut self, tasks: &[Task]) -> Result<()> {
         let (lanes, device) = (&self.network.lanes[self.d], &self.network.devices[self.d]);
         let several = !self.spans.are_taken();

@@ -1,5 +1,5 @@
-//! A batch on its way to the GPUs: images as bytes, from the pinned memory into which the loader wrote
-//! them, other input as floats.
+//! A batch on its way to the GPUs: images as bytes, from the pinned memory into which the loader
+//! wrote them, other input as floats.
 
 use super::Cuda;
 use crate::data::form::CropView;

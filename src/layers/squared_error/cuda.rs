@@ -52,9 +52,9 @@ impl Launches for SquaredErrorLaunches {
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
         let count = call.run.batch;
-        // SAFETY: x, the network's input, y and dx hold IMAGES times VALUES values (the plan refuses
-        // a network whose input has another size), the saved bytes a float an image. Without
-        // TRAINING the kernel writes no gradient.
+        // SAFETY: x, the network's input, y and dx hold IMAGES times VALUES values (the plan
+        // refuses a network whose input has another size), the saved bytes a float an image.
+        // Without TRAINING the kernel writes no gradient.
         unsafe {
             self.error.run(call.stream, |a| {
                 let a = a.buffer(call.x).buffer(call.input).word(count as u32);

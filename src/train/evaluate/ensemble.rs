@@ -1,4 +1,5 @@
-//! Several networks over the same images, their softmax outputs averaged (paper section 6, Table 2).
+//! Several networks over the same images, their softmax outputs averaged (paper section 6, Table
+//! 2).
 
 use super::views::{begin, log_mean, views, views_of};
 use crate::data::loader::{Batch, Crops, Loader};
@@ -31,7 +32,8 @@ impl Answers {
 }
 
 /// Networks and the loaders that feed them: all see the same images in the same order, and those
-/// that crop and centre them alike read the same batches, so that an image is decoded once for them.
+/// that crop and centre them alike read the same batches, so that an image is decoded once for
+/// them.
 pub struct Ensemble<'a> {
     networks: Vec<Member<'a>>,
     turns: Turns,

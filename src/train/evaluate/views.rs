@@ -111,8 +111,8 @@ impl OfCrops {
     }
 }
 
-/// ln p(label) of each crop of the pass, `ago` before the last, that has made `probabilities` [crops,
-/// classes]; what a probability has lost comes from what softmax has read.
+/// ln p(label) of each crop of the pass, `ago` before the last, that has made `probabilities`
+/// [crops, classes]; what a probability has lost comes from what softmax has read.
 fn label_logs(
     engine: &dyn Engine,
     ago: usize,

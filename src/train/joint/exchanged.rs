@@ -1,5 +1,6 @@
 //! A step of several ranks, each with one part of the batch: they agree on the loss, then gradients
-//! travel while those of lower layers are computed, and each layer is updated once its own are there.
+//! travel while those of lower layers are computed, and each layer is updated once its own are
+//! there.
 
 use super::{Joint, Update};
 use crate::data::loader::Batch;

@@ -1,11 +1,11 @@
 //! How long a step of several ranks takes, foretold: the trainer's tasks in their order, as events.
 //!
-//! What is assumed: a rank computes so many images a second, whatever its share, and a task's part of
-//! that is its part of the multiply-adds. One connection a rank, both ways at once, carries what is
-//! sent in the order in which it is sent. A sum over N ranks takes each 2·(N − 1)/N of its bytes, which
-//! is the least there can be, and 2·⌈log₂ N⌉ times the latency (reduce-scatter and all-gather by
-//! halves). Updates are part of what a rank computes; adding up, and what the network's own code takes
-//! of the processor, are not counted.
+//! What is assumed: a rank computes so many images a second, whatever its share, and a task's part
+//! of that is its part of the multiply-adds. One connection a rank, both ways at once, carries what
+//! is sent in the order in which it is sent. A sum over N ranks takes each 2·(N − 1)/N of its
+//! bytes, which is the least there can be, and 2·⌈log₂ N⌉ times the latency (reduce-scatter and
+//! all-gather by halves). Updates are part of what a rank computes; adding up, and what the
+//! network's own code takes of the processor, are not counted.
 
 use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::mpi::{SMALL, TRANSFER};

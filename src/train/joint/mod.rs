@@ -1,12 +1,13 @@
 //! One batch computed in parts: by several ranks, one after the other, or both.
 //!
-//! A batch of B images is cut by their places in it: into `train.parts` = P parts, or, where P is 1,
-//! into as many as there are ranks N. A rank has P / N parts that follow one another. What is random
-//! of an image depends on its place in the batch, so that parts are what one process would compute.
+//! A batch of B images is cut by their places in it: into `train.parts` = P parts, or, where P is
+//! 1, into as many as there are ranks N. A rank has P / N parts that follow one another. What is
+//! random of an image depends on its place in the batch, so that parts are what one process would
+//! compute.
 //!
-//! With P > 1 gradients are joined by a tree over the parts ([`sums`]), whoever has computed them, so
-//! that every N gives the same bits. With P = 1 the library adds them up in its own order, while the
-//! gradients of lower layers are still computed ([`mod@exchanged`]).
+//! With P > 1 gradients are joined by a tree over the parts ([`sums`]), whoever has computed them,
+//! so that every N gives the same bits. With P = 1 the library adds them up in its own order, while
+//! the gradients of lower layers are still computed ([`mod@exchanged`]).
 
 mod agreement;
 mod exchanged;

@@ -1,8 +1,8 @@
-//! Sums of parts' gradients, joined two by two as a tree says, so that they are added up in the same
-//! order however many ranks compute them.
+//! Sums of parts' gradients, joined two by two as a tree says, so that they are added up in the
+//! same order however many ranks compute them.
 //!
-//! The sum of parts a to b is called after a. The engine's own memory holds the last one; the others
-//! wait beside it, at most as many as the tree is deep.
+//! The sum of parts a to b is called after a. The engine's own memory holds the last one; the
+//! others wait beside it, at most as many as the tree is deep.
 
 use crate::engine::{EachGradient, Engine};
 use crate::machine::memory::zeros;

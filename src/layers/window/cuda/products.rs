@@ -1,4 +1,5 @@
-//! Each product of one layer: its shape, how it is shared out, and what its kernels are compiled with.
+//! Each product of one layer: its shape, how it is shared out, and what its kernels are compiled
+//! with.
 
 use super::Step;
 use crate::gpu::compile::Constant;
