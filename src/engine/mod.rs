@@ -196,10 +196,21 @@ pub trait Engine: Send {
         momentum: f32,
         rates: &[Option<Rates>],
     ) -> Result<Tally> {
-        let tally = self.gradients(run, images, labels)?;
-        if tally.loss.is_finite() {
-            self.update(momentum, rates)?;
-        }
-        Ok(tally)
+        in_two(self, run, (images, labels), momentum, rates)
     }
+}
+
+/// [`Engine::step`] as [`Engine::gradients`] and [`Engine::update`].
+fn in_two<E: Engine + ?Sized>(
+    engine: &mut E,
+    run: &Run,
+    (images, labels): (CropView<'_>, &[u32]),
+    momentum: f32,
+    rates: &[Option<Rates>],
+) -> Result<Tally> {
+    let tally = engine.gradients(run, images, labels)?;
+    if tally.loss.is_finite() {
+        engine.update(momentum, rates)?;
+    }
+    Ok(tally)
 }

@@ -24,7 +24,7 @@ mod worker;
 use crate::data::form::{Bytes, CropView, Form};
 use crate::engine::batch::check_labels;
 use crate::engine::tensors::{self, pair, pair_mut};
-use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor};
+use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor, in_two};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
@@ -271,11 +271,7 @@ impl Engine for Cuda {
     ) -> Result<Tally> {
         // The loss is on one device; and times are taken of each thing by itself.
         if self.network.devices.len() > 1 || self.profiled {
-            let tally = self.gradients(run, images, labels)?;
-            if tally.loss.is_finite() {
-                self.update(momentum, rates)?;
-            }
-            return Ok(tally);
+            return in_two(self, run, (images, labels), momentum, rates);
         }
         check_labels(&self.network.plan, run, labels)?;
         let update = Update { momentum, rates: rates.to_vec() };
