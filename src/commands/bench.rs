@@ -139,7 +139,10 @@ impl Bench {
             return self.steps(steps, training, true);
         }
         let seconds = self.steps(steps, training, false)?;
-        self.steps(steps, training, true)?;
+        // The report has layers' times of training alone.
+        if training {
+            self.steps(steps, training, true)?;
+        }
         Ok(seconds)
     }
 

@@ -63,8 +63,13 @@ pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Res
 }
 
 impl Row {
+    /// Column by column.
+    fn bytes(&self) -> [usize; 5] {
+        [self.forward, self.input, self.weights, self.copies, self.update]
+    }
+
     fn all(&self) -> usize {
-        self.forward + self.input + self.weights + self.copies + self.update
+        self.bytes().iter().sum()
     }
 }
 
@@ -85,11 +90,9 @@ impl OneGpu {
             let counts = [name.to_string(), launches.to_string()];
             counts.into_iter().chain(bytes.map(megabytes)).collect::<Vec<_>>()
         };
-        let of = |r: &Row| [r.forward, r.input, r.weights, r.copies, r.update];
-        rows.extend(self.rows.iter().map(|r| line(&r.layer, r.launches, of(r))));
-        let totals: [fn(&Row) -> usize; 5] =
-            [|r| r.forward, |r| r.input, |r| r.weights, |r| r.copies, |r| r.update];
-        rows.push(line("total", self.sum(|r| r.launches), totals.map(|of| self.sum(of))));
+        rows.extend(self.rows.iter().map(|r| line(&r.layer, r.launches, r.bytes())));
+        let totals = [0, 1, 2, 3, 4].map(|i| self.rows.iter().map(|r| r.bytes()[i]).sum());
+        rows.push(line("total", self.sum(|r| r.launches), totals));
         format!(
             "\n\nA training step on one GPU of {} multiprocessors, products in {}: kernels, and the\n\
              megabytes of its memory that they read and write, each buffer once:\n{}\n\n\

@@ -94,7 +94,6 @@ mod tests {
         rate = 0.1\n[[layer]]\nname = \"fc\"\nkind = \"fc\"\noutputs = 4\n[[layer]]\n\
         name = \"softmax\"\nkind = \"softmax\"\n";
 
-    /// Per image four times 300 inputs, 4 outputs, 4 probabilities, 4 gradients of scores.
     /// Eight passes of 25 images make a batch of 200; of the three levels of the tree two wait.
     #[test]
     fn passes_that_make_a_batch_need_their_images_and_gradients() {
@@ -114,6 +113,7 @@ mod tests {
         assert!((1..200).contains(&too_large.fits));
     }
 
+    /// Per image four times 300 inputs, 4 outputs, 4 probabilities, 4 gradients of scores.
     #[test]
     fn need_against_supply() {
         let config = Config::parse(NETWORK, &[], "test").unwrap();

@@ -10,7 +10,6 @@ use crate::gpu::device::{Device, STREAMS};
 use crate::gpu::stream::Event;
 use crate::network::{Plan, PlannedLayer};
 use anyhow::Result;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Lanes of a GPU: half of its streams for kernels, the other half is behind them.
@@ -51,14 +50,13 @@ impl Lanes {
     /// As [`Lanes::meet`], and after what is behind the lanes for which `behind` says that
     /// something is.
     pub fn end(&self, device: &Device, behind: &[bool; STREAMS]) -> Result<()> {
-        let busy = (LANES..STREAMS).filter(|&index| behind[index]);
-        busy.into_iter().try_for_each(|index| self.gather(device, index..index + 1))?;
+        self.gather(device, (LANES..STREAMS).filter(|&index| behind[index]))?;
         self.meet(device)
     }
 
     /// The first lane waits for other streams.
-    fn gather(&self, device: &Device, streams: Range<usize>) -> Result<()> {
-        streams.into_iter().try_for_each(|index| {
+    fn gather(&self, device: &Device, mut streams: impl Iterator<Item = usize>) -> Result<()> {
+        streams.try_for_each(|index| {
             device.kernels(index).record(&self.here[index])?;
             device.compute.wait_for(&self.here[index])
         })

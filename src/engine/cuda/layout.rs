@@ -40,6 +40,13 @@ pub struct Stored {
     pub values: usize,
 }
 
+impl Stored {
+    /// Bytes of a batch of so many images.
+    pub fn bytes(self, images: usize) -> usize {
+        images * self.values * self.format.bytes()
+    }
+}
+
 /// What one layer needs on one tower.
 pub struct PartLayout {
     /// Its kernels.
@@ -115,10 +122,7 @@ impl Layout {
     /// What is kept of a forward pass: the probabilities and what they are made of, with their
     /// bytes.
     pub fn kept(&self, plan: &Plan) -> [(BufferId, usize); 2] {
-        [plan.probabilities(), plan.logits()].map(|id| {
-            let stored = self.buffers[id];
-            (id, stored.values * self.images * stored.format.bytes())
-        })
+        [plan.probabilities(), plan.logits()].map(|id| (id, self.buffers[id].bytes(self.images)))
     }
 
     /// Bytes that each device needs, buffer by buffer as a driver takes them.
@@ -130,7 +134,7 @@ impl Layout {
             streams.iter().for_each(|values| take(device, values * float));
         }
         for (buffer, stored) in plan.buffers.iter().zip(&self.buffers) {
-            take(buffer.device, stored.values * self.images * stored.format.bytes());
+            take(buffer.device, stored.bytes(self.images));
         }
         for device in 0..plan.data.len() {
             let (values, colour_len) = (plan.input.len(), 2 * plan.input.channels);

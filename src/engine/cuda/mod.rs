@@ -242,7 +242,7 @@ impl Engine for Cuda {
             bail!("a pass that is over is asked for; this is an error in the program");
         }
         let (network, stored) = (&self.network, self.network.layout.buffers[buffer]);
-        let mut bytes = vec![0; images * stored.values * stored.format.bytes()];
+        let mut bytes = vec![0; stored.bytes(images)];
         network.kept[slot].read(network.last(), buffer, &mut bytes)?;
         Ok(stored.format.decode(&bytes))
     }

@@ -62,9 +62,8 @@ impl Network {
         super::load(&plan, &devices, &layout)?;
         let images = layout.images;
         let training = plan.mode == Mode::Training;
-        let buffer = |(b, stored): (&BufferPlan, &Stored)| {
-            devices[b.device].buffer(stored.values * images * stored.format.bytes())
-        };
+        let buffer =
+            |(b, stored): (&BufferPlan, &Stored)| devices[b.device].buffer(stored.bytes(images));
         let buffers = plan.buffers.iter().zip(&layout.buffers);
         let buffers = buffers.map(buffer).collect::<Result<_>>()?;
         let inputs = devices.iter().map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
@@ -127,7 +126,7 @@ impl Network {
     /// What is in a buffer for the first `images` of the batch. Waits for all work queued so far.
     pub fn read(&self, buffer: BufferId, images: usize) -> Result<Vec<f32>> {
         let (stored, own) = (self.layout.buffers[buffer], &self.buffers[buffer]);
-        let mut bytes = vec![0; images * stored.values * stored.format.bytes()];
+        let mut bytes = vec![0; stored.bytes(images)];
         self.devices[self.plan.buffers[buffer].device].compute.read(own, &mut bytes)?;
         Ok(stored.format.decode(&bytes))
     }

@@ -53,9 +53,9 @@ pub struct Pass<'a> {
 }
 
 impl Network {
-    /// A tower's lane; while times are taken all are one.
-    pub(super) fn stream(&self, tower: usize, spans: &Spans) -> &Stream {
-        let index = if spans.are_taken() { 0 } else { stream(&self.plan, tower, false) };
+    /// A tower's lane or what is `behind` it; while times are taken all are one.
+    pub(super) fn stream(&self, tower: usize, behind: bool, spans: &Spans) -> &Stream {
+        let index = if spans.are_taken() { 0 } else { stream(&self.plan, tower, behind) };
         self.devices[self.of(tower)].kernels(index)
     }
 
@@ -118,10 +118,8 @@ impl<'a> Pass<'a> {
         let (network, step) = (self.network, self.step);
         let part = &network.plan.layers[layer].parts[index];
         let buffer = |id: usize| &network.buffers[id];
-        let several = !self.spans.are_taken();
-        let at = if several { stream(&network.plan, part.tower, behind) } else { 0 };
         Call {
-            stream: network.devices[part.device].kernels(at),
+            stream: network.stream(part.tower, behind, self.spans),
             run: &step.run,
             x: buffer(part.x),
             y: buffer(part.y),
@@ -213,7 +211,7 @@ impl<'a> Pass<'a> {
 
     /// A tower's lane is about to write a gradient, which work behind it may still read.
     fn free(&mut self, id: BufferId, tower: usize) -> Result<()> {
-        let lane = self.network.stream(tower, self.spans);
+        let lane = self.network.stream(tower, false, self.spans);
         for (_, done) in self.read.extract_if(.., |(read, _)| *read == id) {
             lane.wait_for(done)?;
         }
@@ -267,7 +265,7 @@ impl<'a> Pass<'a> {
         let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
         let (device, y) = (&network.devices[d], &network.buffers[source.y]);
         let work = &network.layout.parts[layer][index].sources[from].join;
-        let (x, stream) = (&network.buffers[part.x], network.stream(part.tower, self.spans));
+        let (x, stream) = (&network.buffers[part.x], network.stream(part.tower, false, self.spans));
         match &network.crossings.of[layer][index][from] {
             None if part.device == d => {
                 self.spans.time(device, layer, Direction::Copies, || copy(stream, work, y, x))
@@ -297,7 +295,8 @@ impl<'a> Pass<'a> {
             self.free(id, under.tower)?;
         }
         let dy = &network.buffers[id];
-        let (device, stream) = (&network.devices[d], network.stream(under.tower, self.spans));
+        let (device, stream) =
+            (&network.devices[d], network.stream(under.tower, false, self.spans));
         for (index, part) in parts.iter().enumerate() {
             let dx = &network.buffers[part.dx.context("split only where gradients go on")?];
             let launches = &network.layout.parts[layer][index].sources[below];

@@ -118,7 +118,7 @@ impl Network {
                 let parameters = self.parameters[layer][index].as_ref();
                 let Some(parameters) = parameters.filter(|_| part.device == d) else { continue };
                 let launches = &self.layout.parts[layer][index].updates;
-                let stream = self.stream(part.tower, spans);
+                let stream = self.stream(part.tower, false, spans);
                 let rules = rates.rules(constants.momentum);
                 spans.time(device, layer, Direction::Update, || {
                     update(stream, parameters, launches, rules, None)
