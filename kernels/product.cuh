@@ -1,5 +1,5 @@
 // The tiled matrix product that convolutions, locally connected and fully connected layers share:
-// in f32 and TF32 (product32.cuh) or in bfloat16 (product16.cuh).
+// in f32 (product32.cuh), or on tensor cores in TF32 or bfloat16 (product_tensor.cuh).
 //
 // A kernel describes its factors by sources, one for the lines and one for the columns of the
 // product: `line(i)` prepares what belongs to line or column i, `base(k)` what belongs to a tile
@@ -27,8 +27,8 @@ struct Found {
     bool exists;
 };
 
-#if BF16
-#include "product16.cuh"
+#if TILE_TENSOR
+#include "product_tensor.cuh"
 #else
 #include "product32.cuh"
 #endif

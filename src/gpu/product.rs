@@ -40,17 +40,18 @@ pub struct Tile {
     /// share of the fastest, as measured.
     efficiency: usize,
     precision: Precision,
-    /// Buffers in shared memory (`kernels/product16.cuh`; the other has always two).
+    /// Buffers in shared memory (`kernels/product_tensor.cuh`; the other has always two).
     stages: usize,
 }
 
-const fn tensor(
+const fn tf32(
     warps: (usize, usize),
     thread: (usize, usize),
+    stages: usize,
     resident: usize,
     efficiency: usize,
 ) -> Tile {
-    Tile { warps, thread, depth: 16, resident, efficiency, precision: Precision::Tf32, stages: 2 }
+    Tile { warps, thread, depth: 16, resident, efficiency, precision: Precision::Tf32, stages }
 }
 
 const fn bf16(
@@ -83,15 +84,15 @@ pub const TILES: [Tile; 26] = [
     tile((4, 1), (8, 8), 8, 3, 80),   // 256 x 32
     tile((1, 4), (4, 4), 8, 6, 60),   // 32 x 64
     tile((1, 1), (4, 4), 8, 12, 50),  // 32 x 16
-    tensor((2, 2), (8, 16), 2, 90),   // 128 x 128
-    tensor((2, 4), (8, 8), 2, 88),    // 128 x 128
-    tensor((2, 2), (8, 12), 2, 88),   // 128 x 96
-    tensor((4, 2), (4, 12), 2, 84),   // 128 x 96
-    tensor((2, 2), (8, 8), 3, 84),    // 128 x 64
-    tensor((4, 1), (8, 12), 2, 80),   // 256 x 48
-    tensor((2, 1), (8, 12), 4, 80),   // 128 x 48
-    tensor((2, 2), (4, 8), 4, 70),    // 64 x 64
-    tensor((1, 1), (4, 4), 12, 40),   // 32 x 16
+    tf32((2, 2), (8, 16), 4, 2, 82),  // 128 x 128
+    tf32((2, 4), (8, 8), 4, 2, 50),   // 128 x 128
+    tf32((2, 2), (8, 12), 4, 2, 82),  // 128 x 96
+    tf32((2, 2), (8, 8), 4, 3, 47),   // 128 x 64
+    tf32((4, 1), (8, 16), 3, 2, 76),  // 256 x 64
+    tf32((4, 1), (8, 12), 3, 2, 60),  // 256 x 48
+    tf32((2, 1), (8, 12), 4, 4, 56),  // 128 x 48
+    tf32((2, 2), (4, 8), 4, 5, 43),   // 64 x 64
+    tf32((1, 1), (4, 4), 3, 12, 20),  // 32 x 16
     bf16((2, 2), (8, 16), 4, 2, 82),  // 128 x 128
     bf16((2, 4), (8, 8), 4, 2, 50),   // 128 x 128
     bf16((2, 2), (8, 12), 4, 2, 82),  // 128 x 96
@@ -115,12 +116,13 @@ impl Tile {
     }
     /// Bytes of shared memory that a launch has to ask for; 0 where the kernel declares its own.
     fn shared(self) -> usize {
-        if self.precision != Precision::Bf16 {
+        if self.precision == Precision::F32 {
             return 0;
         }
-        // Rows of a factor are 8 values longer than what they hold, whichever way they run.
-        let side = |span: usize| (span * (self.depth + 8)).max(self.depth * (span + 8));
-        2 * self.stages * (side(self.lines()) + side(self.columns()))
+        // Rows of a factor are longer than what they hold: by a pack along k, across by 8 values.
+        let (pack, bytes) = (self.precision.pack(), self.precision.format().bytes());
+        let side = |span: usize| (span * (self.depth + pack)).max(self.depth * (span + 8));
+        bytes * self.stages * (side(self.lines()) + side(self.columns()))
     }
     /// What it computes in.
     pub fn precision(self) -> Precision {
@@ -133,7 +135,7 @@ impl Tile {
     /// Whether the registers suffice, by ptxas: lines that are read value by value need four times
     /// as many to know where they are.
     fn finds_room(self, wide: bool) -> bool {
-        wide || self.precision == Precision::Bf16
+        wide || self.precision != Precision::F32
             || (self.thread.0 * self.thread.1 <= 64 && self.threads() <= 128)
     }
 }
@@ -190,7 +192,8 @@ impl Tiling {
         // In bfloat16 as fits the times of all ways on an H200 best (`benches/tiles.rs`): 1.64 ms
         // for one tower's products, where each one's fastest way makes 1.62.
         let (moving, warps, start) = match self.tile.precision {
-            Precision::F32 | Precision::Tf32 => (50.0, 4.0, 0),
+            Precision::F32 => (50.0, 4.0, 0),
+            Precision::Tf32 => (850.0, 6.0, 96),
             Precision::Bf16 => (1700.0, 6.0, 192),
         };
         let sums = self.tile.lines() * self.tile.columns() * (self.split_depth + start);
@@ -212,7 +215,7 @@ impl Tiling {
             ("TILE_THREAD_M", self.tile.thread.0),
             ("TILE_THREAD_N", self.tile.thread.1),
             ("TILE_DEPTH", self.tile.depth),
-            ("TILE_TENSOR", usize::from(self.tile.precision == Precision::Tf32)),
+            ("TILE_TENSOR", usize::from(self.tile.precision != Precision::F32)),
             ("SPLITS", self.splits),
             ("SPLIT_K", self.split_depth),
         ]
@@ -221,9 +224,9 @@ impl Tiling {
         if self.grid.0 > self.line_blocks {
             all.push(("LINE_BLOCKS", self.line_blocks.to_string()));
         }
-        if self.tile.precision == Precision::Bf16 {
+        if self.tile.precision != Precision::F32 {
+            all.extend(self.tile.precision.format().constant());
             let more = [
-                ("BF16", 1),
                 ("TILE_STAGES", self.tile.stages),
                 ("TILE_SHARED", self.shared()),
                 ("TILE_BLOCKS", if self.tile.threads() > 128 { 1 } else { 2 }),
