@@ -33,6 +33,16 @@ struct Found {
 #include "product32.cuh"
 #endif
 
+// Which lines a block is for, and which of what is repeated (groups, places of a local layer, parts
+// of a sum). A grid ends at 65,535 blocks along z; more than that stand in x, LINE_BLOCKS to each.
+#ifdef LINE_BLOCKS
+__device__ __forceinline__ int block_of_lines() { return blockIdx.x % LINE_BLOCKS; }
+__device__ __forceinline__ int repetition() { return blockIdx.x / LINE_BLOCKS; }
+#else
+__device__ __forceinline__ int block_of_lines() { return blockIdx.x; }
+__device__ __forceinline__ int repetition() { return blockIdx.z; }
+#endif
+
 // Where the lines of a result lie: COUNT of them, every STEP values from `first` on.
 template <int COUNT, int STEP> struct Lines {
     size_t first;

@@ -12,9 +12,18 @@
 constexpr int LINES = TILE_WARPS_M * 8 * TILE_THREAD_M;
 constexpr int COLUMNS = TILE_WARPS_N * 4 * TILE_THREAD_N;
 constexpr int THREADS = TILE_WARPS_M * TILE_WARPS_N * 32;
-constexpr int DEPTH = TILE_DEPTH;
-// That must find room on a multiprocessor.
-constexpr int BLOCKS = THREADS >= 256 ? 2 : 1;
+// Of 256 threads two blocks must find room on a multiprocessor, with 128 registers each. For
+// compute capability 10.0 and later ptxas spills some of them (12.0: 8 to 48 bytes in 8 of the
+// paper's 10 such products), so there it is one block; with NVRTC 13.5 a few for older GPUs, too,
+// but not where half as much of k is on its way to shared memory.
+constexpr bool FULL = THREADS >= 256;
+#if __CUDA_ARCH__ >= 1000
+constexpr int BLOCKS = 1, DEPTH = TILE_DEPTH;
+#elif __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1303
+constexpr int BLOCKS = FULL ? 2 : 1, DEPTH = FULL ? TILE_DEPTH / 2 : TILE_DEPTH;
+#else
+constexpr int BLOCKS = FULL ? 2 : 1, DEPTH = TILE_DEPTH;
+#endif
 static_assert(DEPTH % 8 == 0 && TILE_THREAD_M % 4 == 0 && TILE_THREAD_N % 4 == 0, "tile");
 
 __device__ __forceinline__ float4 read4(const float* p, Found f) {

@@ -147,7 +147,12 @@ pub struct Tiling {
     pub splits: usize,
     split_depth: usize,
     grid: (usize, usize, usize),
+    /// Blocks along the lines.
+    line_blocks: usize,
 }
+
+/// Blocks of a grid along z, on every GPU; what is repeated more often stands along x.
+const MOST_ALONG_Z: usize = 65_535;
 
 impl Tiling {
     /// The cheapest way by a simple model: the time of the last multiprocessor to finish, in
@@ -171,12 +176,14 @@ impl Tiling {
     pub fn new(product: ProductShape, tile: Tile, splits: usize) -> Tiling {
         let split_depth = product.depth.div_ceil(splits).next_multiple_of(tile.depth);
         let splits = product.depth.div_ceil(split_depth).max(1);
-        let grid = (
-            product.lines.div_ceil(tile.lines()),
-            product.columns.div_ceil(tile.columns()),
-            product.count * splits,
-        );
-        Tiling { tile, splits, split_depth, grid }
+        let lines = product.lines.div_ceil(tile.lines());
+        let columns = product.columns.div_ceil(tile.columns());
+        let repeated = product.count * splits;
+        let grid = match repeated {
+            ..=MOST_ALONG_Z => (lines, columns, repeated),
+            _ => (lines * repeated, columns, 1),
+        };
+        Tiling { tile, splits, split_depth, grid, line_blocks: lines }
     }
 
     fn cost(&self, product: ProductShape, multiprocessors: usize) -> f64 {
@@ -215,6 +222,9 @@ impl Tiling {
         ]
         .map(|(name, value)| (name, value.to_string()))
         .to_vec();
+        if self.grid.0 > self.line_blocks {
+            all.push(("LINE_BLOCKS", self.line_blocks.to_string()));
+        }
         if self.tile.precision != Precision::F32 {
             all.extend(self.tile.precision.format().constant());
             let more = [
@@ -245,5 +255,33 @@ impl Tiling {
     /// Threads of a block.
     pub fn block(&self) -> (usize, usize, usize) {
         (self.tile.threads(), 1, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_grid_has_no_room_for_along_z_stands_along_x() {
+        let product = |count| ProductShape {
+            lines: 100,
+            columns: 70,
+            depth: 9,
+            count,
+            wide: false,
+            may_split: false,
+            precision: Precision::F32,
+        };
+        let of = |count| {
+            let plan = Tiling::choose(product(count), 108);
+            let all = plan.constants().into_iter();
+            let blocks: Vec<_> = all.filter(|(name, _)| *name == "LINE_BLOCKS").collect();
+            (plan.grid(), blocks)
+        };
+        let ((lines, columns, z), none) = of(65_535);
+        assert_eq!((z, none), (65_535, vec![]));
+        let lines_each = vec![("LINE_BLOCKS", lines.to_string())];
+        assert_eq!(of(65_536), ((lines * 65_536, columns, 1), lines_each));
     }
 }

@@ -7,6 +7,7 @@ mod fused;
 mod lars;
 mod memory;
 mod parameters;
+mod rounded;
 mod tasks;
 
 use super::batch::{check_images, check_labels};
@@ -22,6 +23,7 @@ use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
 use anyhow::{Result, bail};
 use memory::FEW;
 use parameters::Parameters;
+use rounded::Rounded;
 use std::time::Instant;
 
 /// A network in main memory.
@@ -44,6 +46,7 @@ pub struct Cpu {
     at_once: Vec<Option<Rule>>,
     /// One a layer, while times are taken.
     times: Vec<LayerTime>,
+    rounded: Rounded,
 }
 
 impl Cpu {
@@ -55,9 +58,11 @@ impl Cpu {
     pub fn new(plan: Plan) -> Result<Cpu> {
         let training = plan.mode == Mode::Training;
         let own = |part: &Part| Parameters::new(part.layer.parameters(), training);
+        let rounded = Rounded::new(&plan);
         let fusions = match plan.mode {
             // Every layer by itself, so that what each makes can be seen.
             Mode::Explanation => Vec::new(),
+            _ if rounded.is_on() => Vec::new(),
             Mode::Training | Mode::Evaluation => plan.fusions(),
         };
         memory::check(&plan, &fusions)?;
@@ -80,6 +85,7 @@ impl Cpu {
             whole: 0,
             at_once: Vec::new(),
             times: Vec::new(),
+            rounded,
             plan,
         })
     }
@@ -90,7 +96,9 @@ impl Cpu {
         };
         let values = self.plan.input.len();
         check_images(&self.plan, run, &[("values", images.len(), values)])?;
-        self.buffers[self.plan.data[0]][..images.len()].copy_from_slice(images);
+        let data = self.plan.data[0];
+        self.buffers[data][..images.len()].copy_from_slice(images);
+        self.round(data);
         Ok(())
     }
 

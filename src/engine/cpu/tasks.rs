@@ -21,6 +21,7 @@ impl Cpu {
     pub(super) fn run(&mut self, task: Task, run: &Run, labels: &[u32]) {
         let begun = Instant::now();
         self.carry_out(task, run, labels);
+        self.round_task(task);
         match task {
             Task::Forward { layer, .. } => self.spent(layer, begun, |t| &mut t.forward),
             Task::Join { layer, .. } | Task::Split { layer, .. } => {
@@ -56,7 +57,7 @@ impl Cpu {
                     &self.parameters[layer][index];
                 match (adopted, learn.forward_few()) {
                     (Some(weight), Some(few)) => few.forward_few(run, &mut y, x, weight, bias),
-                    _ => learn.forward(run, &mut y, x, weight, bias),
+                    _ => learn.forward(run, &mut y, x, &self.rounded.weights(weight), bias),
                 }
             }
             Role::Pointwise(pointwise) => {
@@ -86,7 +87,7 @@ impl Cpu {
             Role::Learn(learn) => {
                 let own = &mut self.parameters[layer][index];
                 if let Some(dx) = &mut dx {
-                    learn.backward_input(run, dx, dy, &own.value[0]);
+                    learn.backward_input(run, dx, dy, &self.rounded.weights(&own.value[0]));
                 }
                 if self.plan.mode != Mode::Explanation && self.plan.layers[layer].learns() {
                     let begun = Instant::now();
