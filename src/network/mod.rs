@@ -3,10 +3,12 @@
 mod build;
 mod fusion;
 mod gradients;
+mod hybrid;
 mod plan;
 mod tasks;
 
 pub use fusion::{Fusion, Pass, WithRelu};
+pub use hybrid::{Gathered, Halves, Share, Source};
 pub use plan::{
     BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer,
     TensorPlan,
