@@ -121,6 +121,14 @@ impl Halves {
     }
 }
 
+impl Halves {
+    /// Bytes of both, as [`Plan::memory_bytes`] counts them, in one process.
+    pub fn memory_bytes(&self) -> Vec<u64> {
+        let halves = [&self.below, &self.above].map(|half| half.memory_bytes()[0]);
+        vec![halves[0].saturating_add(halves[1])]
+    }
+}
+
 impl Plan {
     /// Whether the layer of that index reads what all processes' neurons in the one below make.
     pub fn gathered(&self, layer: usize) -> Option<Gathered> {
