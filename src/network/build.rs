@@ -117,7 +117,7 @@ impl Plan {
             buffers: Vec::new(),
             data: Vec::new(),
             pieces: Pieces::ONE,
-            share: Share::WHOLE,
+            share: None,
         };
         for device in 0..=devices.iter().copied().max().unwrap_or(0) {
             let id = plan.buffer("data".into(), device, input.len());
@@ -177,7 +177,7 @@ impl Plan {
         whole: &Config,
         classes: Classes,
     ) -> Result<Vec<Output>> {
-        let standing = standing(config, below, self.devices.len(), self.layers.is_empty())?;
+        let standing = self.standing(config, below)?;
         let total = config.settings.outputs().map(|outputs| match outputs {
             Outputs::Count(count) => count,
             Outputs::Classes => {
@@ -188,7 +188,8 @@ impl Plan {
         let (mut parts, mut above) = (Vec::new(), Vec::new());
         for (index, &tower) in standing.lives_on.iter().enumerate() {
             let reading = self.reading(config, tower, below, &standing)?;
-            let (channels, all_channels) = channels(total, (index, self.share), &standing, &reading);
+            let (channels, all_channels) =
+                channels(total, (index, self.share), &standing, &reading);
             let input = reading.shape;
             let place = Place {
                 name: &config.name,
@@ -219,6 +220,13 @@ impl Plan {
         Ok(above)
     }
 
+    /// Where a layer lives, and whether it reads all towers there. Processes that have a share of
+    /// its neurons each have one tower.
+    fn standing(&self, config: &LayerConfig, below: &[Output]) -> Result<Standing> {
+        let chosen = config.tower.filter(|_| self.share.is_none());
+        standing(config, chosen, below, self.devices.len(), self.layers.is_empty())
+    }
+
     /// What a layer reads on `tower`.
     fn reading<'a>(
         &mut self,
@@ -229,7 +237,7 @@ impl Plan {
     ) -> Result<Reading<'a>> {
         let own = below.iter().find(|b| b.tower == tower);
         if let Some(own) = own.filter(|own| own.channels.len() < own.all_channels)
-            && self.share != Share::WHOLE
+            && self.share.is_some()
             && config.kind.family != Family::Plain
         {
             // What it reads is gathered from all processes.
@@ -329,15 +337,16 @@ pub(super) fn image(config: &Config) -> Shape {
     }
 }
 
-/// Where a layer lives by its config and its kind. `first`: it reads the input batch, which every
-/// tower has.
+/// Where a layer lives by its kind and what its config says of that, `chosen`. `first`: it reads the
+/// input batch, which every tower has.
 fn standing(
     config: &LayerConfig,
+    chosen: Option<usize>,
     below: &[Output],
     towers: usize,
     first: bool,
 ) -> Result<Standing> {
-    if let Some(tower) = config.tower.filter(|&t| t >= towers) {
+    if let Some(tower) = chosen.filter(|&t| t >= towers) {
         return Err(config_error!("tower = {tower}, but towers = {towers} and they count from 0"));
     }
     let family = config.kind.family;
@@ -350,7 +359,7 @@ fn standing(
         Family::Loss => true,
         Family::Plain => false,
     };
-    let lives_on: Vec<usize> = match (config.tower, family) {
+    let lives_on: Vec<usize> = match (chosen, family) {
         (Some(tower), _) => vec![tower],
         (None, Family::Learns(_)) => (0..towers).collect(),
         (None, Family::Loss) => vec![0],
@@ -371,13 +380,15 @@ fn standing(
 /// their input's.
 fn channels(
     total: Option<usize>,
-    (index, share): (usize, Share),
+    (index, share): (usize, Option<Share>),
     standing: &Standing,
     reading: &Reading<'_>,
 ) -> (Range<usize>, usize) {
     let count = standing.lives_on.len();
+    if let Some((share, all)) = share.zip(total) {
+        return (share.of(all), all);
+    }
     match (total, reading.below) {
-        (Some(n), _) if share != Share::WHOLE => (share.of(n), n),
         // An uneven rest goes to the last tower, as in the 2012 code.
         (Some(n), _) => (n * index / count..n * (index + 1) / count, n),
         (None, Some(own)) if !standing.reads_all => (own.channels.clone(), own.all_channels),

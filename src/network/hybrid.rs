@@ -26,9 +26,6 @@ pub struct Share {
 }
 
 impl Share {
-    /// One process has all.
-    pub const WHOLE: Share = Share { rank: 0, ranks: 1 };
-
     /// Its part of `all` neurons, or of the images of a batch of `all`.
     pub fn of(self, all: usize) -> Range<usize> {
         all * self.rank / self.ranks..all * (self.rank + 1) / self.ranks
@@ -81,11 +78,11 @@ pub struct Halves {
 }
 
 impl Halves {
-    /// Those for training batches of `config.train.batch` images.
+    /// Those for training `batch` images at each step, those of all processes.
     ///
     /// # Errors
     /// If the network cannot be divided in this way among so many processes.
-    pub fn new(config: &Config, share: Share, classes: Classes) -> Result<Halves> {
+    pub fn new(config: &Config, batch: usize, share: Share, classes: Classes) -> Result<Halves> {
         let classes = match config.data.classes.map_or(classes, Classes::Known) {
             Classes::Any => Classes::Known(Classes::ASSUMED.max(share.ranks)),
             known => known,
@@ -99,7 +96,7 @@ impl Halves {
         let (lower, upper) = config.layers.split_at(first);
         check_inputs(upper)?;
         check_neurons(upper, share.ranks, classes)?;
-        let at_once = config.train.batch.div_ceil(share.ranks);
+        let at_once = batch.div_ceil(share.ranks);
         let towers = vec![0; config.towers];
         let mut below = Plan::empty(config, at_once, Mode::Training, &towers, image(config));
         let outputs = below.add_all(config, lower, classes)?;
@@ -108,16 +105,16 @@ impl Halves {
             below.plan_gradients(false);
         }
         let (sources, input) = sources(&below, &outputs);
-        let batch = at_once * share.ranks;
-        let mut above = Plan::empty(config, batch, Mode::Training, &[0], input);
-        above.share = share;
+        let room = at_once * share.ranks;
+        let mut above = Plan::empty(config, room, Mode::Training, &[0], input);
+        above.share = Some(share);
         // Nothing is loaded for it.
         above.pieces.own = 0;
         above.add_all(config, upper, classes)?;
         above.classes = above.layers.last().map_or(0, |layer| layer.output().len());
         check_layers(&above, &config.layers[first].name)?;
         above.plan_gradients(learns);
-        Ok(Halves { below, above, share, batch: config.train.batch, sources })
+        Ok(Halves { below, above, share, batch, sources })
     }
 }
 
@@ -134,7 +131,7 @@ impl Plan {
     pub fn gathered(&self, layer: usize) -> Option<Gathered> {
         let below = &self.layers[layer.checked_sub(1)?].parts[0];
         let part = &self.layers[layer].parts[0];
-        let apart = self.share != Share::WHOLE && part.x != below.y;
+        let apart = self.share.is_some() && part.x != below.y;
         let alike = matches!(part.layer.role(), Role::Loss(_));
         let takes = alike || matches!(part.layer.role(), Role::Learn(_));
         (apart && takes).then(|| Gathered {
@@ -165,17 +162,17 @@ fn sources(below: &Plan, outputs: &[Output]) -> (Vec<Source>, Shape) {
     (sources, Shape { channels: first, ..outputs[0].shape })
 }
 
-/// Refuses layers that read or live on one tower.
+/// Refuses layers that read one tower.
 fn check_inputs(upper: &[LayerConfig]) -> Result<()> {
     let one = |layer: &&LayerConfig| {
         let input = layer.weights.as_ref().and_then(|weights| weights.input);
-        layer.tower.is_some() || input.is_some_and(|input| input != Input::AllTowers)
+        input.is_some_and(|input| input != Input::AllTowers)
     };
     upper.iter().find(one).map_or(Ok(()), |layer| {
         Err(config_error!(
-            "layer {}: it lives on or reads one tower, and with train.distribute = \"hybrid\" the \
-             neurons of fully connected layers are divided among processes, not towers: leave its \
-             keys tower and input out, or say distribute = \"data\"",
+            "layer {}: it reads its own tower only, and with train.distribute = \"hybrid\" the \
+             neurons of fully connected layers are divided among processes, not towers: say input = \
+             \"all-towers\" there, or distribute = \"data\"",
             layer.name
         ))
     })

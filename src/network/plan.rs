@@ -37,9 +37,8 @@ pub struct Plan {
     pub data: Vec<BufferId>,
     /// Where training takes more memory than one pass of `batch` images.
     pub pieces: Pieces,
-    /// Which of the neurons of its layers it has; all of them, but in the upper of
-    /// [`Halves`](super::Halves).
-    pub share: Share,
+    /// Of the upper of [`Halves`](super::Halves): which of the neurons of its layers it has.
+    pub share: Option<Share>,
 }
 
 /// A batch that goes through the network in several passes, by one process or several, and what a

@@ -21,7 +21,7 @@ pub(super) fn check(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Resul
 /// written to the disk, the parameters of all.
 pub(super) fn check_halves(plan: &Plan, below: &Plan, above: &Plan, saves: bool) -> Result<()> {
     let Some(supply) = supply() else { return Ok(()) };
-    let ranks = above.share.ranks;
+    let ranks = above.batch / below.batch;
     let saved = if saves { saved(plan) } else { 0 };
     // What travels, and room for what comes.
     let wide = above.layers.iter().map(|layer| layer.parts[0].input.len()).max().unwrap_or(0);

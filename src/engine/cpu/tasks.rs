@@ -11,7 +11,12 @@ use std::time::Instant;
 
 impl Cpu {
     /// Adds the time since `begun` to one of the layer's.
-    pub(super) fn spent(&mut self, layer: usize, begun: Instant, on: impl Fn(&mut LayerTime) -> &mut f64) {
+    pub(super) fn spent(
+        &mut self,
+        layer: usize,
+        begun: Instant,
+        on: impl Fn(&mut LayerTime) -> &mut f64,
+    ) {
         if let Some(times) = self.times.get_mut(layer) {
             *on(times) += begun.elapsed().as_secs_f64();
         }

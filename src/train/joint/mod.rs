@@ -19,8 +19,8 @@ use crate::config_error;
 use crate::data::loader::Batch;
 use crate::engine::{Engine, Rates};
 use crate::interrupt::Interrupt;
-use crate::layers::{Classes, Run};
 use crate::layers::softmax::Tally;
+use crate::layers::{Classes, Run};
 use crate::mpi::{Team, Travelling};
 use crate::network::{Halves, Pieces, Share};
 use agreement::Agreed;
@@ -107,7 +107,7 @@ impl Joint {
     /// If the network cannot be divided in this way.
     pub fn halves(&self, config: &Config, classes: Classes) -> Result<Option<Halves>> {
         let share = Share { rank: self.team.rank(), ranks: self.team.size() };
-        self.hybrid.then(|| Halves::new(config, share, classes)).transpose()
+        self.hybrid.then(|| Halves::new(config, self.batch, share, classes)).transpose()
     }
 
     /// Whether a checkpoint is to be written after the next step, by rank 0's clock; told to all

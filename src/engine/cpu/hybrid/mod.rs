@@ -190,8 +190,10 @@ impl Engine for Hybrid {
     }
 
     fn gradients(&mut self, _: &Run, _: CropView<'_>, _: &[u32]) -> Result<Tally> {
-        bail!("processes with a share of a network each make steps only; this is an error in the \
-               program")
+        bail!(
+            "processes with a share of a network each make steps only; this is an error in the \
+               program"
+        )
     }
 
     fn exchanged_step(
@@ -205,7 +207,9 @@ impl Engine for Hybrid {
     }
 
     fn update(&mut self, _: f32, _: &[Option<Rates>]) -> Result<()> {
-        bail!("processes with a share of a network each make steps only; this is an error in the \
-               program")
+        bail!(
+            "processes with a share of a network each make steps only; this is an error in the \
+               program"
+        )
     }
 }
