@@ -159,8 +159,9 @@ fn fully_connected_layers_send_activations_only() {
     assert_eq!(row["bytes_sent"], 4 * parameters);
     let activations = 64 + 2 * 64 * 9216 + 128 * (4 * 2048 + 500);
     assert_eq!(row["hybrid"]["bytes_sent"], 4 * (parameters - connected + activations));
-    let memory = |row: &serde_json::Value| row["memory_bytes"].as_f64().unwrap();
-    assert!(memory(&row["hybrid"]) < 0.7 * memory(row), "{row}");
+    // Half of the weights, gradients and momenta, less what all images take there.
+    let memory = |row: &serde_json::Value| row["memory_bytes"].as_u64().unwrap();
+    assert!(memory(row) - memory(&row["hybrid"]) > 5 * connected, "{row}");
     let table = world
         .ok(&format!("inspect {config} --ranks 2000 --images-per-rank 4 --set data.classes=1000"));
     assert!(table.contains("not with 1024 ranks: layer fc8: its 1000 neurons"), "{table}");
