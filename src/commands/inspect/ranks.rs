@@ -173,7 +173,7 @@ impl Row {
         if let Some((step, machines)) = numbers.step.as_ref().zip(machines) {
             let (images, scaling) = self.speed(step, machines);
             cells.push(format!("{:.1}", 1e3 * step.seconds));
-            cells.push(format!("{:.1}", 1e3 * step.exposed));
+            cells.push(format!("{:.1}", 1e3 * step.exposed.max(0.0)));
             cells.push(format!("{images:.0}"));
             cells.push(format!("{:.0} %", 100.0 * scaling));
         }

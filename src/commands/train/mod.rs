@@ -42,7 +42,8 @@ use std::time::Instant;
 ///
 /// Under mpirun, mpiexec or srun all processes train one network: train.batch is the batch of all
 /// together, rank 0 writes the folder. With train.parts = P any number of processes that divides P
-/// gives the same bits.
+/// gives the same bits. With train.distribute=hybrid the gradients of fully connected layers, most
+/// of all, do not travel: each process has its share of their neurons.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -84,7 +85,8 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   alexnet train --config configs/demo.toml
   alexnet train --resume --set schedule.rate=0.001
-  mpirun -n 4 alexnet train --config configs/demo.toml --set train.parts=4";
+  mpirun -n 4 alexnet train --config configs/demo.toml --set train.parts=4
+  mpirun -n 4 alexnet train --config configs/demo.toml --set train.distribute=hybrid";
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(mut args: Args, team: Team) -> Result<()> {
