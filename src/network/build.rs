@@ -1,8 +1,8 @@
 //! From a config to a [`Plan`]: shapes, towers, joins and buffers, layer by layer. Errors in a
 //! network are found here, before anything is read or allocated.
 
-use super::hybrid::Share;
 use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer};
+use super::share::Share;
 use crate::config::{Config, LayerConfig};
 use crate::config_error;
 use crate::layers::{Classes, Family, Input, Layer, Outputs, Place, Role, Shape, check_values};

@@ -5,12 +5,14 @@ mod fusion;
 mod gradients;
 mod hybrid;
 mod plan;
+mod share;
 mod tasks;
 
 pub use fusion::{Fusion, Pass, WithRelu};
-pub use hybrid::{Gathered, Halves, Share, Source};
+pub use hybrid::{Gathered, Halves, Source};
 pub use plan::{
     BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer,
     TensorPlan,
 };
+pub use share::Share;
 pub use tasks::Task;

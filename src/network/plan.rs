@@ -2,7 +2,7 @@
 //! crosses between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested
 //! without a device.
 
-use super::hybrid::Share;
+use super::share::Share;
 use crate::gpu::precision::{Precision, Wanted};
 use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
