@@ -2,6 +2,7 @@
 //! crosses between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested
 //! without a device.
 
+use super::share::Share;
 use crate::gpu::precision::{Precision, Wanted};
 use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub data: Vec<BufferId>,
     /// Where training takes more memory than one pass of `batch` images.
     pub pieces: Pieces,
+    /// Of the upper of [`Halves`](super::Halves): which of the neurons of its layers it has.
+    pub share: Option<Share>,
 }
 
 /// A batch that goes through the network in several passes, by one process or several, and what a

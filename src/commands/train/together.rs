@@ -2,7 +2,7 @@
 //! and from rank 0 where the run stands. Each is a round; for one process alone nothing is done.
 
 use super::Args;
-use crate::config::{Change, Config, Optimizer, changes};
+use crate::config::{Change, Config, Distribute, Optimizer, changes};
 use crate::config_error;
 use crate::data::statistics::Statistics;
 use crate::engine::{Choice, Engine, Slot};
@@ -86,17 +86,22 @@ fn same_settings(team: &Team, (rank, other): (usize, &Told), first: &Told) -> Re
 /// If a GPU was named for what the CPU alone does; if there are fewer GPUs than processes.
 pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
     let lars = config.train.optimizer == Optimizer::Lars;
-    if config.train.parts == 1 && !lars {
+    let hybrid = team.is_several() && config.train.distribute == Distribute::Hybrid;
+    if config.train.parts == 1 && !lars && !hybrid {
         return match choice {
             Choice::Auto if team.is_several() => own_gpus(team, config.towers),
             choice => Ok(choice.clone()),
         };
     }
-    let what = if lars { "train.optimizer = \"lars\"" } else { "train.parts above 1" };
+    let what = match (lars, hybrid) {
+        (true, _) => "train.optimizer = \"lars\"",
+        (_, true) => "train.distribute = \"hybrid\", which is not there for GPUs yet,",
+        (false, false) => "train.parts above 1",
+    };
     match choice {
         Choice::Auto | Choice::Cpu => {
-            if lars && choice == &Choice::Auto && team.leads() {
-                note!("train.optimizer = \"lars\" is computed on the CPU");
+            if (lars || hybrid) && choice == &Choice::Auto && team.leads() {
+                note!("{} is computed on the CPU", what.trim_end_matches(','));
             }
             Ok(Choice::Cpu)
         }
@@ -160,31 +165,35 @@ struct Stand {
     mean: Vec<f32>,
     components: Vec<f32>,
     deviations: Vec<f32>,
+    saved: bool,
 }
 
 /// All ranks take rank 0's state, its mean image and colours, and the name of its run's folder.
+/// Whether what it begins with is `saved` there already.
 pub fn stand(
     team: &Team,
     state: &mut TrainingState,
     run: &mut RunFolder,
     facts: &mut DataFacts,
-) -> Result<()> {
+    saved: bool,
+) -> Result<bool> {
     if !team.is_several() {
-        return Ok(());
+        return Ok(saved);
     }
     let Statistics { mean, components, deviations } = facts.statistics.clone();
-    let mine = Stand { state: state.clone(), run: run.0.clone(), mean, components, deviations };
+    let (of, folder) = (state.clone(), run.0.clone());
+    let mine = Stand { state: of, run: folder, mean, components, deviations, saved };
     // Only rank 0's is used.
     let mine = if team.leads() { serde_json::to_vec(&mine)? } else { Vec::new() };
     let answer = team.round("where the run stands", mine, |mut said| Ok(said.swap_remove(0)))?;
     let stand: Stand = serde_json::from_slice(&answer)?;
-    let Stand { mean, components, deviations, .. } = stand;
+    let Stand { mean, components, deviations, saved, .. } = stand;
     facts.statistics = Statistics { mean, components, deviations };
     (*state, run.0) = (stand.state, stand.run);
-    Ok(())
+    Ok(saved)
 }
 
-/// All ranks take rank 0's parameters and momenta.
+/// All ranks take rank 0's parameters and momenta, or their shares of them.
 pub fn parameters(team: &Team, engine: &mut dyn Engine) -> Result<()> {
     if !team.is_several() {
         return Ok(());
@@ -194,9 +203,12 @@ pub fn parameters(team: &Team, engine: &mut dyn Engine) -> Result<()> {
         for tensor in 0..engine.plan().tensors().len() {
             let mut values = engine.read(slot, tensor)?.values;
             team.spread(&mut values)?;
-            engine.write(slot, tensor, &values)?;
+            if !team.leads() {
+                engine.write(slot, tensor, &values)?;
+            }
         }
     }
+    engine.handed_out();
     Ok(())
 }
 

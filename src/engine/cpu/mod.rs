@@ -4,6 +4,7 @@
 mod exchanged;
 mod explain;
 mod fused;
+mod hybrid;
 mod lars;
 mod memory;
 mod parameters;
@@ -21,6 +22,7 @@ use crate::layers::{Role, Rule, Run};
 use crate::machine::memory::zeros;
 use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
 use anyhow::{Result, bail};
+pub use hybrid::Hybrid;
 use memory::FEW;
 use parameters::Parameters;
 use rounded::Rounded;
@@ -56,16 +58,16 @@ impl Cpu {
     /// [`TooLarge`](crate::errors::TooLarge) where there is less memory than that, before any is
     /// taken.
     pub fn new(plan: Plan) -> Result<Cpu> {
+        memory::check(&plan, &fusions(&plan))?;
+        Cpu::unchecked(plan)
+    }
+
+    /// As [`Cpu::new`], without asking how much memory there is.
+    fn unchecked(plan: Plan) -> Result<Cpu> {
         let training = plan.mode == Mode::Training;
         let own = |part: &Part| Parameters::new(part.layer.parameters(), training);
         let rounded = Rounded::new(&plan);
-        let fusions = match plan.mode {
-            // Every layer by itself, so that what each makes can be seen.
-            Mode::Explanation => Vec::new(),
-            _ if rounded.is_on() => Vec::new(),
-            Mode::Training | Mode::Evaluation => plan.fusions(),
-        };
-        memory::check(&plan, &fusions)?;
+        let fusions = fusions(&plan);
         let images = fused::sizes(&plan, &fusions).into_iter();
         Ok(Cpu {
             forward: plan.forward(&fusions),
@@ -107,14 +109,19 @@ impl Cpu {
         check_labels(&self.plan, run, labels)?;
         self.whole = run.batch;
         self.forward(run, images)?;
+        Ok(self.tally(run, labels))
+    }
+
+    /// What the last forward pass came to.
+    fn tally(&self, run: &Run, labels: &[u32]) -> Tally {
         let values = run.batch * self.plan.classes;
         let [output, logits] = [self.plan.probabilities(), self.plan.logits()];
         let output = &self.buffers[output][..values];
         let end = &self.plan.layers[self.plan.layers.len() - 1].parts[0];
         if let Role::Reconstruction(loss) = end.layer.role() {
-            return Ok(loss.tally(run, output, &self.buffers[self.plan.data[end.device]]));
+            return loss.tally(run, output, &self.buffers[self.plan.data[end.device]]);
         }
-        Ok(tally(output, &self.buffers[logits][..values], labels))
+        tally(output, &self.buffers[logits][..values], labels)
     }
 
     fn backward(&mut self, run: &Run, labels: &[u32]) {
@@ -139,6 +146,25 @@ impl Cpu {
         if let Some(times) = self.times.get_mut(layer) {
             times.update += begun.elapsed().as_secs_f64();
         }
+    }
+}
+
+/// The rules for each layer's weights that may be applied as their gradient comes into being.
+fn rules_at_once(momentum: f32, rates: &[Option<Rates>]) -> Vec<Option<Rule>> {
+    // A trust ratio asks for the whole gradient first.
+    let of = |rates: &Option<Rates>| {
+        rates.filter(|r| r.trust.is_none()).and_then(|r| r.rules(momentum)[0])
+    };
+    rates.iter().map(of).collect()
+}
+
+/// The passes of several layers that are made at once.
+fn fusions(plan: &Plan) -> Vec<Fusion<NormalisedPooling>> {
+    match plan.mode {
+        // Every layer by itself, so that what each makes can be seen.
+        Mode::Explanation => Vec::new(),
+        _ if Rounded::new(plan).is_on() => Vec::new(),
+        Mode::Training | Mode::Evaluation => plan.fusions(),
     }
 }
 
@@ -287,11 +313,7 @@ impl Engine for Cpu {
     ) -> Result<Tally> {
         let tally = self.loss(run, images, labels)?;
         if tally.loss.is_finite() {
-            // A trust ratio asks for the whole gradient first.
-            let rules = |rates: &Option<Rates>| {
-                rates.filter(|r| r.trust.is_none()).and_then(|r| r.rules(momentum)[0])
-            };
-            self.at_once = rates.iter().map(rules).collect();
+            self.at_once = rules_at_once(momentum, rates);
             self.backward(run, labels);
             let updated = self.update(momentum, rates);
             self.at_once.clear();
