@@ -1,5 +1,6 @@
 //! `alexnet train`: a new run, or an old one taken further.
 
+mod connect;
 mod data;
 mod init;
 mod other_data;
@@ -132,7 +133,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     });
     let mut state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
     let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
-    let engine = place.engine(plan)?;
+    let mut engine = place.engine(plan)?;
 
     let (mut run, _lock, checkpoint) = match old {
         None if leads => {
@@ -145,6 +146,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     together::stand(&team, &mut state, &mut run, &mut facts)?;
     greet(&config, &size, &place, count, &run);
     together::greet(&team);
+    connect::gpus(&team, engine.as_mut())?;
     let last = run.last();
     let trainer = Trainer {
         config: &config,

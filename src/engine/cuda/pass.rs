@@ -8,6 +8,7 @@ use super::lanes::{Behind, stream};
 use super::layout::PartLayout;
 use super::network::Network;
 use super::profile::{Direction, Spans};
+use super::sums::Sums;
 use crate::engine::Rates;
 use crate::gpu::device::STREAMS;
 use crate::gpu::launch::Launch;
@@ -31,6 +32,10 @@ pub struct Step {
     /// Each layer is updated as soon as its gradients are there, if the loss is a number: on the
     /// device that has the loss.
     pub update: Option<Arc<Update>>,
+    /// Images of the batch that the loss is the mean of: those of all processes.
+    pub whole: usize,
+    /// Gradients are added up over processes.
+    pub sums: Option<Arc<Sums>>,
 }
 
 /// The constants of one update.
@@ -38,6 +43,8 @@ pub struct Update {
     pub momentum: f32,
     /// One entry a layer.
     pub rates: Vec<Option<Rates>>,
+    /// What the gradients are added up by, where they are those of several processes.
+    pub sums: Option<Arc<Sums>>,
 }
 
 /// One device's share of a pass, as it is being queued.
@@ -121,6 +128,7 @@ impl<'a> Pass<'a> {
         Call {
             stream: network.stream(part.tower, behind, self.spans),
             run: &step.run,
+            whole: step.whole,
             x: buffer(part.x),
             y: buffer(part.y),
             dy: part.dy.map(buffer),
@@ -166,7 +174,8 @@ impl<'a> Pass<'a> {
                 // In the lane, with the scratch space of what is else behind it.
                 let call = self.call(layer, index, true);
                 self.spans
-                    .time(device, layer, Direction::Weights, || launches.backward_weights(&call))
+                    .time(device, layer, Direction::Weights, || launches.backward_weights(&call))?;
+                self.send(layer, index, &call)
             }
             None => Ok(()),
         }
@@ -184,6 +193,7 @@ impl<'a> Pass<'a> {
         let rates = constants.and_then(|c| c.rates[layer]);
         let (Some(constants), Some(rates)) = (constants, rates) else {
             launches.backward_weights(&behind)?;
+            self.send(layer, index, &behind)?;
             return self.dy_is_read(part, events, behind.stream);
         };
         let (mut rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
@@ -200,6 +210,14 @@ impl<'a> Pass<'a> {
             behind.stream.wait_for(&events.passed)?;
         }
         update(behind.stream, parameters, updates, rules, Some(loss))
+    }
+
+    /// Gradients that `call` has queued, on their way to the sums of all processes.
+    fn send(&self, layer: usize, index: usize, call: &Call<'_>) -> Result<()> {
+        match (&self.step.sums, call.parameters) {
+            (Some(sums), Some(own)) => sums.send((layer, index, self.d), call.stream, own),
+            _ => Ok(()),
+        }
     }
 
     /// The gradient at a part's output may be written again after what `stream` has queued so far.

@@ -44,12 +44,14 @@ impl Network {
         if Arc::ptr_eq(device, self.last()) {
             self.come_to(step)?;
         }
-        if step.backward {
-            self.whole(d, &mut graphs.backward, spans, |spans| {
+        match step.backward {
+            false => Ok(()),
+            // NCCL's work is queued as it is.
+            true if step.sums.is_some() => Pass::new(self, d, step, spans).run(&self.backward),
+            true => self.whole(d, &mut graphs.backward, spans, |spans| {
                 Pass::new(self, d, step, spans).run(&self.backward)
-            })?;
+            }),
         }
-        Ok(())
     }
 
     /// What a forward pass has come to, on the device with the loss: on its way to the host, or
@@ -104,6 +106,9 @@ impl Network {
         spans: &mut Spans,
         graphs: &mut Graphs,
     ) -> Result<()> {
+        if constants.sums.is_some() {
+            return self.updates(d, constants, spans);
+        }
         self.whole(d, &mut graphs.update, spans, |spans| self.updates(d, constants, spans))
     }
 
@@ -113,12 +118,15 @@ impl Network {
             self.lanes[d].meet(device)?;
         }
         for (layer, rates) in constants.rates.iter().enumerate() {
-            let Some(rates) = rates else { continue };
-            for (index, part) in self.plan.layers[layer].parts.iter().enumerate() {
-                let parameters = self.parameters[layer][index].as_ref();
-                let Some(parameters) = parameters.filter(|_| part.device == d) else { continue };
-                let launches = &self.layout.parts[layer][index].updates;
+            let planned = &self.plan.layers[layer];
+            for (index, part) in planned.parts.iter().enumerate().filter(|(_, p)| p.device == d) {
                 let stream = self.stream(part.tower, false, spans);
+                if let Some(sums) = constants.sums.as_ref().filter(|_| planned.learns()) {
+                    sums.wait_for(layer, index, stream)?;
+                }
+                let parameters = self.parameters[layer][index].as_ref();
+                let (Some(rates), Some(parameters)) = (rates, parameters) else { continue };
+                let launches = &self.layout.parts[layer][index].updates;
                 let rules = rates.rules(constants.momentum);
                 spans.time(device, layer, Direction::Update, || {
                     update(stream, parameters, launches, rules, None)
