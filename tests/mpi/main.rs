@@ -15,6 +15,7 @@ mod evaluation;
 mod gpus;
 mod launchers;
 mod libraries;
+mod nccl;
 mod refusals;
 mod signals;
 mod travel;

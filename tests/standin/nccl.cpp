@@ -6,7 +6,7 @@
 // for those of all and adds them up in the order of ranks. Streams are lazy, and whoever waits holds
 // the driver's lock; so before it waits it sees to it that the other communicators of its process
 // have handed over as many sums: of two ranks that wait for each other one would have done more.
-//   STANDIN_NCCL_INIT=n     connecting fails with this code; STANDIN_NCCL_INIT_RANK=r, on rank r
+//   STANDIN_NCCL_INIT=n     connecting fails with this code
 //   STANDIN_NCCL_SUM=n      the n-th sum of a process fails
 //   STANDIN_NCCL_LOST=n     no sum is handed over from the n-th on: the others wait
 #include <algorithm>
@@ -155,8 +155,7 @@ API ncclGetUniqueId(Id* id) {
     return mkdir(id->text, 0777) ? SYSTEM_ERROR : SUCCESS;
 }
 API ncclCommInitRank(Communicator** out, int size, Id id, int rank) {
-    int code = setting("STANDIN_NCCL_INIT", 0);
-    if (code && setting("STANDIN_NCCL_INIT_RANK", rank) == rank) return code;
+    if (int code = setting("STANDIN_NCCL_INIT", 0)) return code;
     auto* own = new Communicator{id.text, rank, size, nullptr, {}, -1};
     if (!write_file(file(*own, "here", rank), "", 0)) return SYSTEM_ERROR;
     for (int other = 0; other < size; other++) {
