@@ -2,7 +2,7 @@
 //! network are found here, before anything is read or allocated.
 
 use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer};
-use crate::config::{Config, LayerConfig};
+use crate::config::{Config, LayerConfig, Optimizer};
 use crate::config_error;
 use crate::layers::{Classes, Family, Input, Layer, Outputs, Place, Role, Shape, check_values};
 use anyhow::{Context, Result};
@@ -101,6 +101,7 @@ impl Plan {
             buffers: Vec::new(),
             data: Vec::new(),
             pieces: Pieces::ONE,
+            lars: mode == Mode::Training && config.train.optimizer == Optimizer::Lars,
         };
         for device in 0..=devices.iter().copied().max().unwrap_or(0) {
             let id = plan.buffer("data".into(), device, input.len());

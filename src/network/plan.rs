@@ -36,6 +36,8 @@ pub struct Plan {
     pub data: Vec<BufferId>,
     /// Where training takes more memory than one pass of `batch` images.
     pub pieces: Pieces,
+    /// Training scales each layer's rate by the lengths of its weights and their gradient.
+    pub lars: bool,
 }
 
 /// A batch that goes through the network in several passes, by one process or several, and what a

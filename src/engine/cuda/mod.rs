@@ -12,8 +12,10 @@ mod crossing;
 mod fits;
 mod kept;
 mod lanes;
+mod lars;
 pub mod layout;
 mod network;
+pub mod norms;
 mod pass;
 mod profile;
 mod signal;
@@ -60,6 +62,7 @@ pub struct Cuda {
     host: Host,
     network: Arc<Network>,
     steps: u64,
+    updates: u64,
     /// Images of the last pass.
     last_batch: usize,
     /// Of the passes in [`Network::kept`]: the number and the images.
@@ -111,6 +114,7 @@ impl Cuda {
             host,
             network,
             steps: 0,
+            updates: 0,
             last_batch: 0,
             passes,
             profiled: false,
@@ -150,6 +154,12 @@ impl Cuda {
         let sent = self.network.devices.iter().map(|d| d.upload.wait()).collect::<Vec<_>>();
         queued?;
         sent.into_iter().collect()
+    }
+
+    /// The number of an update that is about to be queued by itself.
+    fn count_update(&mut self) -> u64 {
+        self.updates += 1;
+        self.updates
     }
 
     /// What the last pass came to, as soon as its loss is there.
@@ -325,18 +335,20 @@ impl Engine for Cuda {
         momentum: f32,
         rates: &[Option<Rates>],
     ) -> Result<Tally> {
-        // The loss is on one device; and times are taken of each thing by itself.
-        if self.network.devices.len() > 1 || self.profiled {
+        // The loss is on one device, times are taken of each thing by itself, and layer-wise rates
+        // are known when the whole gradient is.
+        if self.network.devices.len() > 1 || self.profiled || self.network.lars.is_some() {
             return in_two(self, run, (images, labels), momentum, rates);
         }
         check_labels(&self.network.plan, run, labels)?;
-        let update = Some(Update { momentum, rates: rates.to_vec(), sums: None });
+        let update = Some(Update { momentum, rates: rates.to_vec(), number: 0, sums: None });
         self.pass(run, images, Some(labels), Besides { update, whole: None })?;
         self.tally(run.batch)
     }
 
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
-        let constants = Update { momentum, rates: rates.to_vec(), sums: None };
+        let (rates, number) = (rates.to_vec(), self.count_update());
+        let constants = Update { momentum, rates, number, sums: None };
         self.order(Order::Update(Arc::new(constants))).map(|_| ())
     }
 }

@@ -43,6 +43,8 @@ pub struct Update {
     pub momentum: f32,
     /// One entry a layer.
     pub rates: Vec<Option<Rates>>,
+    /// Counts the updates that are queued by themselves.
+    pub number: u64,
     /// What the gradients are added up by, where they are those of several processes.
     pub sums: Option<Arc<Sums>>,
 }
@@ -209,7 +211,7 @@ impl<'a> Pass<'a> {
             self.dy_is_read(part, events, behind.stream)?;
             behind.stream.wait_for(&events.passed)?;
         }
-        update(behind.stream, parameters, updates, rules, Some(loss))
+        update(behind.stream, parameters, updates, rules, (Some(loss), None))
     }
 
     /// Gradients that `call` has queued, on their way to the sums of all processes.
@@ -350,13 +352,14 @@ fn copy(stream: &Stream, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> R
     unsafe { work.run(stream, |a| a.buffer(from).buffer(to)) }
 }
 
-/// The update of a layer's weights and biases by these rules, if the first of `loss` is a number.
+/// The update of a layer's weights and biases by these rules, if the first of `loss` is a number;
+/// where there are some, with the rate and the decay in `scaled` for the weights.
 pub(super) fn update(
     stream: &Stream,
     parameters: &ParameterBuffers,
     launches: &[Launch],
     rules: [Option<Rule>; 2],
-    loss: Option<&Buffer<f32>>,
+    (loss, scaled): (Option<&Buffer<f32>>, Option<&Buffer<f32>>),
 ) -> Result<()> {
     let ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v), factors } =
         parameters
@@ -367,11 +370,12 @@ pub(super) fn update(
         let Some(Rule { momentum, decay, rate }) = rule else { continue };
         let (w, v, g) = (&value[index], &v[index], &gradient[index]);
         // SAFETY: the work's constants are the number of values of all three, and how the factors
-        // lie; there is at least one total.
+        // lie; there is at least one total, and two values are scaled.
         unsafe {
             launches[index].run(stream, |a| {
                 let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);
-                a.optional(factors.as_ref().filter(|_| index == 0)).optional(loss)
+                let a = a.optional(factors.as_ref().filter(|_| index == 0)).optional(loss);
+                a.optional(scaled.filter(|_| index == 0))
             })?;
         }
     }

@@ -1,10 +1,14 @@
 //! One pass of a batch and the update as work on a GPU's streams.
 
+use super::lars::Lars;
 use super::network::Network;
 use super::pass::{Pass, Step, Update, update};
 use super::profile::{Direction, Spans};
+use crate::engine::Rates;
 use crate::gpu::graph::Graph;
-use anyhow::Result;
+use crate::gpu::stream::Stream;
+use crate::network::Part;
+use anyhow::{Context, Result};
 use std::sync::Arc;
 
 /// The passes of one device as wholes.
@@ -114,25 +118,92 @@ impl Network {
 
     fn updates(&self, d: usize, constants: &Update, spans: &mut Spans) -> Result<()> {
         let device = &self.devices[d];
+        if let Some(lars) = &self.lars {
+            lars.begin(d, &device.compute)?;
+        }
         if !spans.are_taken() {
             self.lanes[d].meet(device)?;
         }
-        for (layer, rates) in constants.rates.iter().enumerate() {
-            let planned = &self.plan.layers[layer];
-            for (index, part) in planned.parts.iter().enumerate().filter(|(_, p)| p.device == d) {
-                let stream = self.stream(part.tower, false, spans);
-                if let Some(sums) = constants.sums.as_ref().filter(|_| planned.learns()) {
-                    sums.wait_for(layer, index, stream)?;
-                }
-                let parameters = self.parameters[layer][index].as_ref();
-                let (Some(rates), Some(parameters)) = (rates, parameters) else { continue };
-                let launches = &self.layout.parts[layer][index].updates;
-                let rules = rates.rules(constants.momentum);
+        if let Some(lars) = &self.lars {
+            self.lengths(d, lars, constants, spans)?;
+        }
+        self.each_own(d, |layer, index, part| {
+            let stream = self.stream(part.tower, false, spans);
+            if self.lars.is_none() {
+                self.wait_for_sums(constants, (layer, index), stream)?;
+            }
+            let parameters = self.parameters[layer][index].as_ref();
+            let (Some(rates), Some(parameters)) = (constants.rates[layer], parameters) else {
+                return Ok(());
+            };
+            let launches = &self.layout.parts[layer][index].updates;
+            let rules = rates.rules(constants.momentum);
+            spans.time(device, layer, Direction::Update, || {
+                let scaled = rates.trust.zip(rules[0]).map(|asked| {
+                    let lars = self.lars.as_ref().context("layer-wise rates were not planned")?;
+                    lars.scale(&self.plan, (layer, index), &self.layout, stream, asked)
+                });
+                update(stream, parameters, launches, rules, (None, scaled.transpose()?))
+            })
+        })?;
+        if !spans.are_taken() {
+            self.lanes[d].meet(device)?;
+        }
+        self.lars.as_ref().map_or(Ok(()), |lars| lars.end(d, &device.compute))
+    }
+
+    /// Queues the sums that layer-wise rates are made of, of all layers' parts on device `d`, and
+    /// sees to it that what comes after them finds the other device's, too.
+    fn lengths(&self, d: usize, lars: &Lars, constants: &Update, spans: &mut Spans) -> Result<()> {
+        let device = &self.devices[d];
+        let is_asked = |rates: &Option<Rates>| rates.is_some_and(|rates| rates.trust.is_some());
+        self.each_own(d, |layer, index, part| {
+            let stream = self.stream(part.tower, false, spans);
+            self.wait_for_sums(constants, (layer, index), stream)?;
+            let own = self.parameters[layer][index].as_ref();
+            let norms = self.layout.parts[layer][index].norms.as_ref();
+            let own = own.zip(norms).filter(|_| is_asked(&constants.rates[layer]));
+            own.map_or(Ok(()), |(own, norms)| {
                 spans.time(device, layer, Direction::Update, || {
-                    update(stream, parameters, launches, rules, None)
-                })?;
+                    lars.add_up((layer, index, d), norms, stream, own)
+                })
+            })
+        })?;
+        if !constants.rates.iter().any(is_asked) {
+            return Ok(());
+        }
+        let meet = || if spans.are_taken() { Ok(()) } else { self.lanes[d].meet(device) };
+        meet()?;
+        if lars.exchange(d, &device.compute, &self.board, constants.number)? {
+            meet()?;
+        }
+        Ok(())
+    }
+
+    /// `stream` finds the gradients of a part that are those of all processes.
+    fn wait_for_sums(
+        &self,
+        constants: &Update,
+        (layer, index): (usize, usize),
+        stream: &Stream,
+    ) -> Result<()> {
+        match constants.sums.as_ref().filter(|_| self.plan.layers[layer].learns()) {
+            Some(sums) => sums.wait_for(layer, index, stream),
+            None => Ok(()),
+        }
+    }
+
+    /// Each part of a layer on device `d`.
+    fn each_own(
+        &self,
+        d: usize,
+        mut each: impl FnMut(usize, usize, &Part) -> Result<()>,
+    ) -> Result<()> {
+        for (layer, planned) in self.plan.layers.iter().enumerate() {
+            for (index, part) in planned.parts.iter().enumerate().filter(|(_, p)| p.device == d) {
+                each(layer, index, part)?;
             }
         }
-        if spans.are_taken() { Ok(()) } else { self.lanes[d].meet(device) }
+        Ok(())
     }
 }

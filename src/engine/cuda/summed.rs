@@ -38,7 +38,8 @@ impl Cuda {
             exchange.begins();
         }
         let rates = if counts { rates.to_vec() } else { vec![None; rates.len()] };
-        let update = Update { momentum, rates, sums: Some(sums.clone()) };
+        let number = self.count_update();
+        let update = Update { momentum, rates, number, sums: Some(sums.clone()) };
         self.order(Order::Update(Arc::new(update)))?;
         Ok(tally)
     }
