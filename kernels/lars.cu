@@ -11,7 +11,7 @@
 //   scaled [2]: the rate times the ratio, the decay times the ratio; 1 for lengths of 0
 //   Grid: one block of 256.
 
-// The sum of all threads' values, in a fixed order, for thread 0.
+// For thread 0 the sum of all threads' values, in a fixed order.
 __device__ __forceinline__ double in_order(double value, double* shared) {
     int t = threadIdx.x;
     __syncthreads();  // the last use of `shared` is over
@@ -20,7 +20,7 @@ __device__ __forceinline__ double in_order(double value, double* shared) {
         __syncthreads();
         if (t < half) shared[t] += shared[t + half];
     }
-    return shared[0];
+    return shared[t];
 }
 
 extern "C" __global__ void __launch_bounds__(256)
