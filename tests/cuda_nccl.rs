@@ -190,6 +190,37 @@ fn nothing_races_with_sums() {
     }
 }
 
+/// Gradients are handed over behind the kernels that make them, and updates wait for their sums:
+/// without these waits the watch would see a race.
+#[test]
+fn sums_are_waited_for_and_wait() {
+    let test = "sums_are_waited_for_and_wait";
+    if standin::skipped_on_gpu(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("waits.json");
+    let more = [&standin::RACES[..], &[("STANDIN_WAITS", file.to_str().unwrap())]].concat();
+    with_nccl(test, &more, || {
+        let mut engine = engine(&[0, 0], &[0], "f32");
+        connect(&mut engine, &nccl().unwrap());
+        steps(&mut engine, true);
+    });
+    // In the process that has the stand-in the file is written at its end.
+    let Ok(text) = std::fs::read_to_string(&file) else { return };
+    let both = [("handing over a sum", "kernel "), ("kernel update", "a sum of all ranks")];
+    for (before, behind) in both {
+        let start = format!("{{\"before\":\"{before}");
+        let behind = format!("\"behind\":\"{behind}");
+        let seen = |line: &&str| {
+            line.starts_with(&start) && line.contains(&behind) && line.contains("race: ")
+        };
+        let count = text.lines().filter(seen).count();
+        // Two towers' layers with weights, and three steps.
+        assert!(count >= 2 * 4 * STEPS as usize, "{count} waits of {before} for {behind}");
+    }
+}
+
 /// The built program, which asks for it by a variable.
 #[test]
 fn the_program_trains_by_nccl_alone() {

@@ -148,6 +148,8 @@ pub(super) fn folders(packages: &[&str]) -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = variable("VIRTUAL_ENV").into_iter().collect();
     roots.extend(variable("CONDA_PREFIX"));
     roots.extend(variable("HOME").map(|home| home.join(".local")));
+    // Where a distribution's own Python has what root installs.
+    roots.push(PathBuf::from("/usr/local"));
     // The root of whatever Python is on the path: its `bin`'s parent.
     roots.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).filter_map(
         |bin| bin.join("python3").exists().then(|| bin.parent().map(Path::to_path_buf)).flatten(),

@@ -79,6 +79,21 @@ fn sums_by_nccl_are_one_process_but_for_rounding() {
     close(&world.path(&last("on-2")), &world.path(&last("through")));
 }
 
+/// Layer-wise rates are made of the whole batch's gradient, on one GPU a process and on two.
+#[test]
+fn layerwise_rates_are_those_of_the_whole_batch() {
+    let Some(ranks) = Ranks::new(5) else { return };
+    let train = "train --config net.toml --set train.batch=15 --set train.epochs=2 --set \
+                 train.optimizer=lars --set schedule.rate=0.5 --set schedule.bias_rate=0.005";
+    ranks.world.ok(&format!("{train} --run whole"));
+    for gpus in ["2", "4"] {
+        let said = ranks.ok(&format!("{train} --run on-{gpus}"), gpus, &[]);
+        assert!(said.contains("added up by NCCL"), "{said}");
+        let last = |run: &str| ranks.world.path(&format!("{run}/last.safetensors"));
+        close(&last(&format!("on-{gpus}")), &last("whole"));
+    }
+}
+
 /// Without NCCL, or where it does not connect them, all go through main memory, with its
 /// bits; where it is demanded, that is an error.
 #[test]

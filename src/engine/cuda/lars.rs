@@ -1,5 +1,5 @@
 //! Layer-wise rates on GPUs (`train.optimizer = "lars"`, kernels/lars.cu; the formula and its source
-//! are in [`crate::engine::cpu`]). A layer is one on all its towers: where these are on two GPUs,
+//! are in `engine/cpu/lars.rs`). A layer is one on all its towers: where these are on two GPUs,
 //! each is given the other's sums of squares, and both come to the same rates.
 
 use super::layout::Layout;

@@ -127,7 +127,7 @@ impl Network {
         if let Some(lars) = &self.lars {
             self.lengths(d, lars, constants, spans)?;
         }
-        self.each_own(d, |layer, index, part| {
+        self.each_own(d, constants, |layer, index, part| {
             let stream = self.stream(part.tower, false, spans);
             if self.lars.is_none() {
                 self.wait_for_sums(constants, (layer, index), stream)?;
@@ -157,7 +157,7 @@ impl Network {
     fn lengths(&self, d: usize, lars: &Lars, constants: &Update, spans: &mut Spans) -> Result<()> {
         let device = &self.devices[d];
         let is_asked = |rates: &Option<Rates>| rates.is_some_and(|rates| rates.trust.is_some());
-        self.each_own(d, |layer, index, part| {
+        self.each_own(d, constants, |layer, index, part| {
             let stream = self.stream(part.tower, false, spans);
             self.wait_for_sums(constants, (layer, index), stream)?;
             let own = self.parameters[layer][index].as_ref();
@@ -193,13 +193,17 @@ impl Network {
         }
     }
 
-    /// Each part of a layer on device `d`.
+    /// Each part of a layer on device `d`; the last layer first where it is its sum that comes first.
     fn each_own(
         &self,
         d: usize,
+        constants: &Update,
         mut each: impl FnMut(usize, usize, &Part) -> Result<()>,
     ) -> Result<()> {
-        for (layer, planned) in self.plan.layers.iter().enumerate() {
+        let last = self.plan.layers.len() - 1;
+        for at in 0..=last {
+            let layer = if constants.sums.is_some() { last - at } else { at };
+            let planned = &self.plan.layers[layer];
             for (index, part) in planned.parts.iter().enumerate().filter(|(_, p)| p.device == d) {
                 each(layer, index, part)?;
             }
