@@ -236,10 +236,11 @@ fn the_program_trains_by_nccl_alone() {
     world.photos("photos/val", ["down", "level", "slant"], 3);
     world.write("net.toml", NETWORK);
     world.ok("prepare image-folder photos --out set --size 16");
-    for (run, asked) in [("without", "0"), ("by-nccl", "1")] {
+    for (run, asked) in [("without", "0"), ("by-nccl", "1"), ("by-nccl --profile", "1")] {
         let train = format!(
             "train --config net.toml --set train.batch=15 --set train.epochs=2 --device cuda:0 \
-             --run {run}"
+             --run {}",
+            run.replace("nccl --", "nccl-timed --")
         );
         let mut command = world.command(&train);
         let output = command.envs(environment.clone()).env("ALEXNET_NCCL", asked).output().unwrap();
@@ -252,4 +253,5 @@ fn the_program_trains_by_nccl_alone() {
     }
     let last = |run: &str| world.bytes(&format!("{run}/last.safetensors"));
     assert!(last("by-nccl") == last("without"));
+    assert!(last("by-nccl-timed") == last("without"));
 }

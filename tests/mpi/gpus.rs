@@ -1,5 +1,5 @@
 //! Several processes, each on GPUs of its own, on the stand-in for them: gradients go through main
-//! memory and MPI, so that they are one process but for rounding.
+//! memory and MPI (`nccl.rs`: by NCCL), so that they are one process but for rounding.
 
 use super::launchers::{self, Running};
 use super::{close, standin};
@@ -26,7 +26,7 @@ fn processes_on_gpus_are_one_but_for_rounding() {
     for gpus in ["2", "4"] {
         let mut variables: Vec<(&str, &str)> =
             environment.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-        variables.push(("STANDIN_DEVICES", gpus));
+        variables.extend([("STANDIN_DEVICES", gpus), ("ALEXNET_NCCL", "0")]);
         let run = format!("on-{gpus}");
         let args = format!("{TRAIN} --run {run}");
         let (code, said) = Running::start_with(&world, &launcher, 2, &args, &variables).end();

@@ -1,4 +1,7 @@
 //! A step whose gradients are added up over several processes on the GPUs themselves.
+//!
+//! Once all have told their losses all have queued their sums: from then on a GPU waits for other
+//! GPUs alone, not for what their hosts have to do first, and waits for it are as long as ever.
 
 use super::pass::Update;
 use super::sums::Sums;
