@@ -215,6 +215,7 @@ fn on_gpu(case: &Case, layer: &dyn Layer, data: &Data, device: &Device) -> Resul
     let call = Call {
         stream: &device.compute,
         run: &case.run(),
+        whole: case.run().batch,
         x: &x,
         y: &y,
         dy: Some(&dy),

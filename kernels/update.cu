@@ -3,6 +3,7 @@
 //   w values, v their momenta, g their gradients: [COUNT]
 //   factors  with BF16 the weights once more, real, as the products read them: rows of REAL_C
 //            channels of OUT_C kernels each become rows of IN_C channels; what that adds stays 0
+//   scaled   if there are any: the rate and the decay in place of the arguments
 //   loss     if there is one and it is no number, or not finite, nothing changes
 //
 // `round_off` makes the factors of weights that came from elsewhere. Grid: COUNT / PER / 256.
@@ -43,10 +44,12 @@ __device__ __forceinline__ void store(float* p, const float (&v)[PER]) {
 
 extern "C" __global__ void __launch_bounds__(256)
 update(float* __restrict__ w, float* __restrict__ v, const float* __restrict__ g, float momentum,
-       float decay, float rate, bfloat16* __restrict__ factors, const float* __restrict__ loss) {
+       float decay, float rate, bfloat16* __restrict__ factors, const float* __restrict__ loss,
+       const float* __restrict__ scaled) {
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
     if (!counts(loss)) return;
+    if (scaled) rate = scaled[0], decay = scaled[1];
     float value[PER], speed[PER], slope[PER];
     load(w + i, value);
     load(v + i, speed);

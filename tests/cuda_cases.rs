@@ -175,6 +175,7 @@ fn on_device(
     let call = Call {
         stream: &device.compute,
         run: &run,
+        whole: run.batch,
         x: &x,
         y: if in_place { &x } else { &y },
         dy: Some(&dy),

@@ -13,7 +13,7 @@
 mod paper;
 mod standin;
 
-use alexnet::config::{Config, Optimizer};
+use alexnet::config::Config;
 use alexnet::engine::cuda::layout::Layout;
 use alexnet::gpu::compile::{Compiler, Constant};
 use alexnet::gpu::device::Device;
@@ -218,11 +218,9 @@ fn shipped(
             continue;
         }
         let config = Config::read(&file, &[]).unwrap();
-        if config.train.optimizer == Optimizer::Lars {
-            continue; // on CPUs only
-        }
         for devices in [[0, 1], [0, 0]].map(|d| d[..config.towers].to_vec()) {
-            let (batch, mode) = (config.train.batch, Mode::Training);
+            // A large batch is that of many processes together.
+            let (batch, mode) = (config.train.batch / config.train.parts, Mode::Training);
             let mut plan = Plan::new(&config, batch, mode, &devices, Classes::Any).unwrap();
             let precisions = match paper {
                 true => vec![Precision::F32, Precision::Tf32, Precision::Bf16],

@@ -15,6 +15,7 @@ pub mod maps;
 pub mod model;
 pub mod neighbours;
 mod outputs;
+mod own_gpus;
 pub mod plot;
 pub mod predict;
 pub mod prepare;

@@ -45,7 +45,8 @@ impl Model {
         let batch = batch.unwrap_or(config.train.batch);
         let place = device.resolve(config.towers)?;
         // Where there is no driver, nobody expects anything but the CPU.
-        if *device == Choice::Auto && library::driver_version().is_ok() {
+        let chosen = matches!(device, Choice::Cpu | Choice::Cuda(_));
+        if !chosen && library::driver_version().is_ok() {
             note!("computing {}", place.words);
         }
         let known = Classes::Known(checkpoint.facts.classes.len());

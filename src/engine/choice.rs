@@ -23,13 +23,20 @@ pub enum Choice {
     /// GPUs by number: one for all towers, or one a tower. The same number twice gives each tower a
     /// worker and streams of its own on one GPU, a rehearsal of two.
     Cuda(Vec<usize>),
+    /// As [`Choice::Auto`] for one of several processes that share the machine's GPUs.
+    Share {
+        /// Its place among them.
+        place: usize,
+        /// How many there are, no more than GPUs.
+        of: usize,
+    },
 }
 
 /// As it is written on the command line.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Choice::Auto => f.write_str("auto"),
+            Choice::Auto | Choice::Share { .. } => f.write_str("auto"),
             Choice::Cpu => f.write_str("cpu"),
             Choice::Cuda(devices) => {
                 let numbers: Vec<String> = devices.iter().map(usize::to_string).collect();
@@ -92,6 +99,7 @@ impl Choice {
                 Ok(Placement::cuda(towers, gpus, &names, why))
             }
             Choice::Auto => Ok(automatic(towers)),
+            Choice::Share { place, of } => share(*place, *of, towers),
         }
     }
 }
@@ -120,6 +128,14 @@ fn automatic(towers: usize) -> Placement {
         };
         Placement::cpu(towers, &why)
     })
+}
+
+/// Two GPUs where there is one for each tower of all processes here, else one; where they cannot be
+/// used the CPU.
+fn share(place: usize, of: usize, towers: usize) -> Result<Placement> {
+    let each = if towers == 2 && library::device_count()? >= 2 * of { 2 } else { 1 };
+    let gpus = Choice::Cuda((each * place..each * (place + 1)).collect());
+    gpus.resolve(towers).or_else(|_| Choice::Cpu.resolve(towers))
 }
 
 /// Whether these GPUs, driver and compiler serve; the GPUs' names.

@@ -16,7 +16,7 @@ pub trait Exchange {
     /// # Errors
     /// What has ended another process, or keeps it from answering. Nothing has been sent yet.
     fn agree(&mut self, tally: Tally) -> Result<Tally>;
-    /// From now on parameters change.
+    /// From now on parameters change; the first [`Exchange::receive`] says so, too.
     fn updates(&mut self);
     /// So long others were waited for otherwise than in [`Exchange::receive`].
     fn waited(&mut self, time: Duration);

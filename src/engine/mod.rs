@@ -14,10 +14,12 @@ pub use exchange::Exchange;
 
 use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
+use crate::gpu::nccl::{Id, Nccl};
 use crate::layers::softmax::Tally;
 use crate::layers::{Rule, Run};
 use crate::network::{BufferId, Plan};
 use anyhow::{Result, bail};
+use std::sync::Arc;
 
 /// Values with a shape, row by row, as the outside world sees them.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,7 +180,7 @@ pub trait Engine: Send {
     }
     /// [`Engine::part_gradients`] of this process's share of a batch, perhaps no image, and the
     /// update with the sum of all processes' gradients. They travel while others are computed, if
-    /// they are in main memory; else once all are there. The tally is the whole batch's; one whose
+    /// they are in main memory or added up by NCCL; else once all are there. The tally is the whole batch's; one whose
     /// loss is no number updates nothing.
     ///
     /// # Errors
@@ -191,6 +193,25 @@ pub trait Engine: Send {
         exchange: &mut dyn Exchange,
     ) -> Result<Tally> {
         exchange::through_main_memory(self, run, batch, update, exchange)
+    }
+    /// GPUs that it computes on; 0: the CPU.
+    fn gpus(&self) -> usize {
+        0
+    }
+    /// From now on [`Engine::exchanged_step`] adds up gradients on the GPUs, by NCCL: `ids` of the
+    /// communicators, one a GPU, and this process's rank and how many there are. All processes call
+    /// this at the same time.
+    ///
+    /// # Errors
+    /// Those of the library; then everything is as it was.
+    fn connect(&mut self, _nccl: &Arc<Nccl>, _ids: &[Id], _place: (usize, usize)) -> Result<()> {
+        bail!("gradients in main memory are not added up by NCCL")
+    }
+    /// The reverse of [`Engine::connect`].
+    fn disconnect(&mut self) {}
+    /// Whether gradients are added up by NCCL.
+    fn is_connected(&self) -> bool {
+        false
     }
     /// Calls `each` with the last gradients of all parameters that learn, piece by piece in an
     /// order of the engine's own, to be read and changed before [`Engine::update`].

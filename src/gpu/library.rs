@@ -1,8 +1,8 @@
-//! Where the NVIDIA driver and NVRTC are.
+//! Where the NVIDIA driver and the libraries of CUDA are.
 //!
 //! The driver comes through the loader path, as it does for every CUDA program. NVRTC is part of
 //! the CUDA toolkit and may be in many places: the loader path, `CUDA_HOME`, the usual install
-//! folders, or Python's `nvidia` packages (`pip install nvidia-cuda-nvrtc-cu12`).
+//! folders, or Python's `nvidia` packages (`pip install nvidia-cuda-nvrtc-cu12`). So may NCCL.
 
 use super::driver_error;
 use anyhow::Result;
@@ -31,7 +31,7 @@ impl fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 /// A [`Missing`] as an error.
-fn missing(what: impl Into<String>, way_out: impl Into<String>) -> anyhow::Error {
+pub(super) fn missing(what: impl Into<String>, way_out: impl Into<String>) -> anyhow::Error {
     Missing { what: what.into(), way_out: way_out.into() }.into()
 }
 
@@ -106,7 +106,7 @@ pub(super) fn capabilities() -> Vec<(i32, i32)> {
 pub(super) fn open_nvrtcs(driver_version: i32) -> Result<Vec<Library>> {
     let mut majors = [13, 12];
     majors.sort_by_key(|&major| (major > driver_version / 1000, -major));
-    let folders = folders();
+    let folders = folders(&["cuda_nvrtc", "cu13", "cu12"]);
     let open = |major: &i32| {
         let name = format!("libnvrtc.so.{major}");
         let files = folders.iter().map(|folder| folder.join(&name)).filter(|f| f.exists());
@@ -130,8 +130,9 @@ pub(super) fn open_nvrtcs(driver_version: i32) -> Result<Vec<Library>> {
     ))
 }
 
-/// The folders outside of the loader path that may hold NVRTC.
-fn folders() -> Vec<PathBuf> {
+/// The folders outside of the loader path that may hold a library of CUDA's, which Python has in one
+/// of these `packages`.
+pub(super) fn folders(packages: &[&str]) -> Vec<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let mut toolkits: Vec<PathBuf> = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CONDA_PREFIX"]
         .into_iter()
@@ -147,15 +148,17 @@ fn folders() -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = variable("VIRTUAL_ENV").into_iter().collect();
     roots.extend(variable("CONDA_PREFIX"));
     roots.extend(variable("HOME").map(|home| home.join(".local")));
+    // Where a distribution's own Python has what root installs.
+    roots.push(PathBuf::from("/usr/local"));
     // The root of whatever Python is on the path: its `bin`'s parent.
     roots.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).filter_map(
         |bin| bin.join("python3").exists().then(|| bin.parent().map(Path::to_path_buf)).flatten(),
     ));
     for root in roots {
         for python in children(&root.join("lib"), "python3") {
-            for packages in ["site-packages", "dist-packages"] {
-                for package in ["cuda_nvrtc", "cu13", "cu12"] {
-                    found.push(python.join(packages).join("nvidia").join(package).join("lib"));
+            for site in ["site-packages", "dist-packages"] {
+                for package in packages {
+                    found.push(python.join(site).join("nvidia").join(package).join("lib"));
                 }
             }
         }

@@ -8,6 +8,7 @@
 //! - [`device`]: a GPU, its three streams, its memory and kernels.
 //! - [`launch`]: kernels with their constants and grid, as they are launched again and again.
 //! - [`link`]: copies from one GPU to another, directly or through the host.
+//! - [`nccl`]: sums over the GPUs of several processes.
 //! - [`product`]: tiles and splits for the matrix product in `kernels/product.cuh`.
 //! - [`survey`]: what there is on this machine, and what is missing.
 //! - [`watch`]: a GPU that stops answering.
@@ -24,6 +25,7 @@ pub mod launch;
 pub mod library;
 pub mod link;
 pub mod memory;
+pub mod nccl;
 pub mod precision;
 pub mod product;
 pub mod stream;

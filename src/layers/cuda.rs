@@ -144,6 +144,8 @@ pub struct Call<'a> {
     pub stream: &'a Stream,
     /// The batch, and what its random numbers depend on.
     pub run: &'a Run,
+    /// Images that the loss is the mean of: those of all processes that share the batch.
+    pub whole: usize,
     /// The input.
     pub x: &'a Buffer<u8>,
     /// The output; the same as `x` for a layer that works in place.

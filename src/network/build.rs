@@ -3,7 +3,7 @@
 
 use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer};
 use super::share::Share;
-use crate::config::{Config, LayerConfig};
+use crate::config::{Config, LayerConfig, Optimizer};
 use crate::config_error;
 use crate::layers::{Classes, Family, Input, Layer, Outputs, Place, Role, Shape, check_values};
 use anyhow::{Context, Result};
@@ -118,6 +118,7 @@ impl Plan {
             data: Vec::new(),
             pieces: Pieces::ONE,
             share: None,
+            lars: mode == Mode::Training && config.train.optimizer == Optimizer::Lars,
         };
         for device in 0..=devices.iter().copied().max().unwrap_or(0) {
             let id = plan.buffer("data".into(), device, input.len());

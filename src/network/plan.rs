@@ -39,6 +39,8 @@ pub struct Plan {
     pub pieces: Pieces,
     /// Of the upper of [`Halves`](super::Halves): which of the neurons of its layers it has.
     pub share: Option<Share>,
+    /// Training scales each layer's rate by the lengths of its weights and their gradient.
+    pub lars: bool,
 }
 
 /// A batch that goes through the network in several passes, by one process or several, and what a

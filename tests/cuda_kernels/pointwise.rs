@@ -91,7 +91,7 @@ fn update_agrees_in_every_bit() {
             let loss = device.buffer_of(&[loss]).unwrap();
             launch(&device, kernel, each(len), |a| {
                 let a = a.buffer(&w_gpu).buffer(&v_gpu).buffer(&g_gpu);
-                a.float(momentum).float(decay).float(rate).nothing().buffer(&loss)
+                a.float(momentum).float(decay).float(rate).nothing().buffer(&loss).nothing()
             });
         };
         for loss in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

@@ -16,6 +16,7 @@ mod gpus;
 mod hybrid;
 mod launchers;
 mod libraries;
+mod nccl;
 mod refusals;
 mod signals;
 mod travel;

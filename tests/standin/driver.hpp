@@ -22,7 +22,8 @@
 //   STANDIN_TIMELINE=file    nothing is run; the calls are written there (timeline.hpp)
 //
 // This header is what its parts share: settings, counters, streams and how queued work is run. The
-// calls of the API are in devices.cpp, copies.cpp, launches.cpp, streams.cpp and graphs.cpp.
+// calls of the API are in devices.cpp, copies.cpp, launches.cpp, streams.cpp and graphs.cpp; what
+// nccl.cpp asks for is in collectives.cpp.
 #pragma once
 #include "memory.hpp"
 #include "races.hpp"

@@ -1,5 +1,5 @@
-//! Runs a test on the stand-in for driver (`driver.hpp` and the files it names) and NVRTC
-//! (`nvrtc.cpp`), or, with `ALEXNET_TEST_GPU=1`, on this machine's own driver and GPU.
+//! Runs a test on the stand-in for driver (`driver.hpp` and the files it names), NVRTC (`nvrtc.cpp`)
+//! and, where it asks for it, NCCL (`nccl.cpp`), or, with `ALEXNET_TEST_GPU=1`, on this machine's own driver and GPU.
 //!
 //! On a GPU a test that plants a fault, counts, or asks for a machine of another kind says that it
 //! was skipped. Where there is one GPU it plays both parts of two: each tower has a worker, streams
@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 const CHILD: &str = "STANDIN_CHILD";
 
 /// The stand-in's libraries and the files and constants that each is compiled from.
-const LIBRARIES: [(&str, &[&str]); 3] = [
+const LIBRARIES: [(&str, &[&str]); 4] = [
     (
         "libcuda.so.1",
         &[
@@ -28,10 +28,13 @@ const LIBRARIES: [(&str, &[&str]); 3] = [
             "graphs.cpp",
             "races.cpp",
             "waits.cpp",
+            "collectives.cpp",
         ],
     ),
     ("libnvrtc.so.12", &["nvrtc.cpp"]),
     ("libnvrtc.so.13", &["nvrtc.cpp", "-DMAJOR=13"]),
+    // In a folder of its own: not every machine has it.
+    ("nccl/libnccl.so.2", &["nccl.cpp"]),
 ];
 
 /// Where the tests build the stand-in.
@@ -61,6 +64,7 @@ fn build_now() -> Option<PathBuf> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("standin");
     let folder = folder();
     std::fs::create_dir_all(folder.join("cache")).unwrap();
+    std::fs::create_dir_all(folder.join("nccl")).unwrap();
     // Test binaries may run side by side: one builds, the others wait.
     let lock = std::fs::File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();
@@ -74,7 +78,7 @@ fn build_now() -> Option<PathBuf> {
         let temporary = folder.join(format!("{library}.new"));
         let output = Command::new(&compiler)
             .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-Wl,-z,nodelete"])
-            .arg(format!("-Wl,-soname,{library}"))
+            .arg(format!("-Wl,-soname,{}", library.trim_start_matches("nccl/")))
             .arg(format!("-DSTANDIN_FOLDER=\"{}\"", sources.display()))
             .arg(format!("-DSTANDIN_COMPILER=\"{compiler}\""))
             .arg("-o")
@@ -127,6 +131,14 @@ fn environment(folder: &Path) -> Vec<(String, String)> {
         // However long a kernel takes here, it is no GPU that has stopped answering.
         ("ALEXNET_GPU_WAIT".into(), "0".into()),
     ]
+}
+
+/// The library path with which the stand-in for NCCL is found, too; on a GPU this process's own.
+pub fn path_with_nccl() -> Option<String> {
+    if on_gpu() {
+        return Some(std::env::var("LD_LIBRARY_PATH").unwrap_or_default());
+    }
+    build().map(|folder| format!("{0}:{0}/nccl", folder.display()))
 }
 
 /// Runs `body` on the stand-in with these switches, in a process of its own; panics if that fails.

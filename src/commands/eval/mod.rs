@@ -6,7 +6,7 @@ mod show;
 mod weights;
 
 use super::model::{self, Model};
-use super::{outputs, print};
+use super::{outputs, own_gpus, print};
 use crate::config_error;
 use crate::data::dataset::{Class, Dataset, Split};
 use crate::data::loader::{Crops, Images, Loader};
@@ -102,7 +102,8 @@ impl Args {
 /// Opens checkpoints and data, evaluates, prints.
 pub fn run(args: Args, team: Team) -> Result<()> {
     weights::check(&args, args.checkpoints.len().max(1))?;
-    let mut models = model::open(&args.checkpoints, &args.device, None)?;
+    let device = own_gpus::choose(&team, &args.device)?;
+    let mut models = model::open(&args.checkpoints, &device, None)?;
     let paths: Vec<PathBuf> = models.iter().map(|model| model.checkpoint.path.clone()).collect();
     let dataset = open_data(args.data.as_deref(), &models[0], &paths[0])?;
     for model in &models {

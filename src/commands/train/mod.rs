@@ -1,5 +1,6 @@
 //! `alexnet train`: a new run, or an old one taken further.
 
+mod connect;
 mod data;
 mod init;
 mod other_data;
@@ -138,7 +139,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     let mut state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
     let bytes = halves.as_ref().map_or_else(|| plan.memory_bytes(), Halves::memory_bytes);
     let size = Size { parameters: plan.parameters(), bytes: bytes.iter().sum() };
-    let engine = match halves {
+    let mut engine = match halves {
         Some(halves) => Box::new(Hybrid::new(plan, halves, team)?),
         None => place.engine(plan)?,
     };
@@ -155,6 +156,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     let saved = together::stand(&team, &mut state, &mut run, &mut facts, saved)?;
     greet(&config, &size, &place, count, &run);
     together::greet(&team);
+    connect::gpus(&team, engine.as_mut())?;
     let trainer = Trainer {
         config: &config,
         facts,

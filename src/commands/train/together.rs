@@ -2,11 +2,11 @@
 //! and from rank 0 where the run stands. Each is a round; for one process alone nothing is done.
 
 use super::Args;
-use crate::config::{Change, Config, Distribute, Optimizer, changes};
+use crate::commands::own_gpus;
+use crate::config::{Change, Config, Distribute, changes};
 use crate::config_error;
 use crate::data::statistics::Statistics;
 use crate::engine::{Choice, Engine, Slot};
-use crate::gpu::library::device_count;
 use crate::mpi::{self, Team};
 use crate::note;
 use crate::train::checkpoint::{DataFacts, TrainingState};
@@ -85,51 +85,27 @@ fn same_settings(team: &Team, (rank, other): (usize, &Told), first: &Told) -> Re
 /// # Errors
 /// If a GPU was named for what the CPU alone does; if there are fewer GPUs than processes.
 pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
-    let lars = config.train.optimizer == Optimizer::Lars;
     let hybrid = team.is_several() && config.train.distribute == Distribute::Hybrid;
-    if config.train.parts == 1 && !lars && !hybrid {
-        return match choice {
-            Choice::Auto if team.is_several() => own_gpus(team, config.towers),
-            choice => Ok(choice.clone()),
-        };
+    if config.train.parts == 1 && !hybrid {
+        return own_gpus::choose(team, choice);
     }
-    let what = match (lars, hybrid) {
-        (true, _) => "train.optimizer = \"lars\"",
-        (_, true) => "train.distribute = \"hybrid\", which is not there for GPUs yet,",
-        (false, false) => "train.parts above 1",
+    let what = match hybrid {
+        true => "train.distribute = \"hybrid\", which is not there for GPUs yet,",
+        false => "train.parts above 1",
     };
     match choice {
-        Choice::Auto | Choice::Cpu => {
-            if (lars || hybrid) && choice == &Choice::Auto && team.leads() {
+        Choice::Auto if hybrid => {
+            if team.leads() {
                 note!("{} is computed on the CPU", what.trim_end_matches(','));
             }
             Ok(Choice::Cpu)
         }
         Choice::Cuda(_) => Err(config_error!(
-            "--device {choice}: with {what} training computes on CPUs; leave the option out"
+            "--device {choice}: with train.parts above 1 training computes on CPUs; leave the \
+             option out"
         )),
+        _ => Ok(Choice::Cpu),
     }
-}
-
-/// The GPUs of this rank: two where there is one for each tower of all ranks here, else one;
-/// without any that can be used the CPU.
-fn own_gpus(team: &Team, towers: usize) -> Result<Choice> {
-    let Ok(count) = device_count() else { return Ok(Choice::Cpu) };
-    let neighbours = team.neighbours();
-    let mine = team.members()[team.rank()].process;
-    let place = neighbours.iter().position(|member| member.process == mine).unwrap_or(0);
-    if count < neighbours.len() {
-        return Err(config_error!(
-            "{} processes on {} and {count} {}: start as many as there are GPUs, or compute with \
-             --device cpu",
-            neighbours.len(),
-            team.members()[team.rank()].host,
-            if count == 1 { "GPU" } else { "GPUs" }
-        ));
-    }
-    let each = if towers == 2 && count >= 2 * neighbours.len() { 2 } else { 1 };
-    let gpus = Choice::Cuda((each * place..each * (place + 1)).collect());
-    Ok(if gpus.resolve(towers).is_ok() { gpus } else { Choice::Cpu })
 }
 
 /// Opens the data set by `open`, which may make it first: rank 0, then the first rank of each other

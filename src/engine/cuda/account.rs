@@ -2,6 +2,7 @@
 //! writes.
 
 use super::layout::Layout;
+use super::norms::Norms;
 use crate::gpu::launch::Launch;
 use crate::layers::cuda::When;
 use crate::network::{Mode, Plan, Task};
@@ -48,7 +49,9 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
         for part in 0..planned.parts.len() {
             let updates = layout.parts[layer][part].updates.iter();
             let updates = updates.skip(at_once(plan, layout, layer, part).into());
-            all.extend(updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
+            let norms = layout.parts[layer][part].norms.iter().flat_map(Norms::launches);
+            let all_updates = norms.chain(updates);
+            all.extend(all_updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
         }
     }
     all
@@ -57,7 +60,7 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
 /// Whether the weights of a part are updated as their gradient comes into being: where the loss is
 /// on the same device.
 fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
-    plan.data.len() == 1 && layout.parts[layer][part].launches.updates()
+    plan.data.len() == 1 && !plan.lars && layout.parts[layer][part].launches.updates()
 }
 
 fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'a>>) {

@@ -2,6 +2,7 @@
 
 use super::kept;
 use super::lanes::stream;
+use super::norms::{self, Norms};
 use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
@@ -55,6 +56,8 @@ pub struct PartLayout {
     pub sources: Vec<SourceLayout>,
     /// The update of weights and biases.
     pub updates: Vec<Launch>,
+    /// Of a layer whose rate depends on the lengths of its weights and their gradient.
+    pub norms: Option<Norms>,
     /// The weights as products read them, where those are others: their bytes, and what makes them.
     pub factors: Option<(usize, Launch)>,
 }
@@ -110,6 +113,7 @@ impl Layout {
                     sources: sources(plan, index, part, &context),
                     updates: if training { updates(part, factors) } else { Vec::new() },
                     factors: factors.map(|f| rounded(part, f)),
+                    norms: (plan.lars && layer.learns()).then(|| Norms::new(sizes(part)[0])),
                 });
             }
             parts.push(of_layer);
@@ -165,6 +169,7 @@ impl Layout {
                 }
             }
         }
+        norms::bytes(plan).into_iter().for_each(|(device, one)| bytes[device] += taken(one));
         bytes
     }
 
@@ -176,6 +181,7 @@ impl Layout {
                 let mut add = |device, work| all.push((device, work));
                 layout.launches.launches().into_iter().for_each(|(_, w)| add(part.device, w));
                 layout.updates.iter().for_each(|w| add(part.device, w));
+                layout.norms.iter().flat_map(Norms::launches).for_each(|w| add(part.device, w));
                 layout.factors.iter().for_each(|(_, w)| add(part.device, w));
                 let joined = part.join.iter().flat_map(|j| &j.from);
                 for (from, source) in joined.zip(&layout.sources) {

@@ -5,30 +5,37 @@
 //! on that GPU's streams ([`lanes`]), each pass as a whole ([`step`]); this thread hands over
 //! batches, as bytes in pinned memory that go to the GPUs from where the loader wrote them, and
 //! reads the loss. It waits for nothing else of a step: while the GPUs are still at its backward
-//! pass and update, the next batch comes in on the upload streams.
+//! pass and update, the next batch comes in on the upload streams. Of several processes that share a
+//! batch NCCL adds up the gradients ([`sums`], [`summed`]); layer-wise rates are in [`lars`].
 
 pub mod account;
 mod crossing;
 mod fits;
 mod kept;
 mod lanes;
+mod lars;
 pub mod layout;
 mod network;
+pub mod norms;
 mod pass;
 mod profile;
 mod signal;
 mod step;
+mod summed;
+mod sums;
 mod upload;
 mod worker;
 
 use crate::data::form::{Bytes, CropView, Form};
 use crate::engine::batch::check_labels;
+use crate::engine::exchange::through_main_memory;
 use crate::engine::tensors::{self, pair, pair_mut};
-use crate::engine::{Engine, LayerTime, Rates, Slot, Tensor, in_two};
+use crate::engine::{Engine, Exchange, LayerTime, Rates, Slot, Tensor, in_two};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
 use crate::gpu::library;
 use crate::gpu::memory::Buffer;
+use crate::gpu::nccl::{Id, Nccl};
 use crate::gpu::precision::Wanted;
 use crate::gpu::watch::{ending, watched};
 use crate::layers::Run;
@@ -45,6 +52,7 @@ use signal::GaveUp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
+use sums::Sums;
 use upload::Host;
 use worker::{Order, Worker};
 
@@ -55,12 +63,23 @@ pub struct Cuda {
     host: Host,
     network: Arc<Network>,
     steps: u64,
+    updates: u64,
     /// Images of the last pass.
     last_batch: usize,
     /// Of the passes in [`Network::kept`]: the number and the images.
     passes: [(u64, usize); kept::PASSES],
     /// Times are taken.
     profiled: bool,
+    /// How gradients of several processes are added up here.
+    sums: Option<Arc<Sums>>,
+}
+
+/// What a pass does besides gradients.
+#[derive(Default)]
+struct Besides {
+    update: Option<Update>,
+    /// Gradients are added up over the processes that share a batch of so many images.
+    whole: Option<usize>,
 }
 
 impl Cuda {
@@ -91,7 +110,17 @@ impl Cuda {
             .map(|d| Worker::start(network.clone(), d))
             .collect::<Result<Vec<_>>>()?;
         let passes = Default::default();
-        Ok(Cuda { workers, host, network, steps: 0, last_batch: 0, passes, profiled: false })
+        Ok(Cuda {
+            workers,
+            host,
+            network,
+            steps: 0,
+            updates: 0,
+            last_batch: 0,
+            passes,
+            profiled: false,
+            sums: None,
+        })
     }
 
     /// Gives each worker an order and waits until all have queued it; the GPUs may not be done.
@@ -111,19 +140,27 @@ impl Cuda {
         run: &Run,
         images: CropView<'_>,
         labels: Option<&[u32]>,
-        update: Option<Update>,
+        besides: Besides,
     ) -> Result<()> {
         let queued = self.upload(run, images, labels).and_then(|()| {
             self.steps += 1;
             self.last_batch = run.batch;
             let (backward, floats) = (labels.is_some(), matches!(images, CropView::Floats(_)));
-            let update = update.map(Arc::new);
-            let step = Step { run: *run, number: self.steps, backward, floats, update };
+            let update = besides.update.map(Arc::new);
+            let sums = self.sums.clone().filter(|_| besides.whole.is_some());
+            let (number, whole) = (self.steps, besides.whole.unwrap_or(run.batch));
+            let step = Step { run: *run, number, backward, floats, update, whole, sums };
             self.order(Order::Step(step))
         });
         let sent = self.network.devices.iter().map(|d| d.upload.wait()).collect::<Vec<_>>();
         queued?;
         sent.into_iter().collect()
+    }
+
+    /// The number of an update that is about to be queued by itself.
+    fn count_update(&mut self) -> u64 {
+        self.updates += 1;
+        self.updates
     }
 
     /// What the last pass came to, as soon as its loss is there.
@@ -225,7 +262,7 @@ impl Engine for Cuda {
     }
 
     fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
-        self.pass(run, images, None, None)?;
+        self.pass(run, images, None, Besides::default())?;
         self.passes[self.steps as usize % kept::PASSES] = (self.steps, run.batch);
         Ok(())
     }
@@ -257,8 +294,38 @@ impl Engine for Cuda {
 
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.network.plan, run, labels)?;
-        self.pass(run, images, Some(labels), None)?;
+        self.pass(run, images, Some(labels), Besides::default())?;
         self.tally(run.batch)
+    }
+
+    fn gpus(&self) -> usize {
+        self.network.devices.len()
+    }
+
+    fn connect(&mut self, nccl: &Arc<Nccl>, ids: &[Id], place: (usize, usize)) -> Result<()> {
+        self.sums = Some(Arc::new(Sums::connect(&self.network, nccl, ids, place)?));
+        Ok(())
+    }
+
+    fn disconnect(&mut self) {
+        self.sums = None;
+    }
+
+    fn is_connected(&self) -> bool {
+        self.sums.is_some()
+    }
+
+    fn exchanged_step(
+        &mut self,
+        run: &Run,
+        batch: (CropView<'_>, &[u32], usize),
+        update: (f32, &[Option<Rates>]),
+        exchange: &mut dyn Exchange,
+    ) -> Result<Tally> {
+        match self.sums.clone() {
+            Some(sums) => self.summed(run, batch, update, (&sums, exchange)),
+            None => through_main_memory(self, run, batch, update, exchange),
+        }
     }
 
     fn step(
@@ -269,18 +336,20 @@ impl Engine for Cuda {
         momentum: f32,
         rates: &[Option<Rates>],
     ) -> Result<Tally> {
-        // The loss is on one device; and times are taken of each thing by itself.
-        if self.network.devices.len() > 1 || self.profiled {
+        // The loss is on one device, times are taken of each thing by itself, and layer-wise rates
+        // are known when the whole gradient is.
+        if self.network.devices.len() > 1 || self.profiled || self.network.lars.is_some() {
             return in_two(self, run, (images, labels), momentum, rates);
         }
         check_labels(&self.network.plan, run, labels)?;
-        let update = Update { momentum, rates: rates.to_vec() };
-        self.pass(run, images, Some(labels), Some(update))?;
+        let update = Some(Update { momentum, rates: rates.to_vec(), number: 0, sums: None });
+        self.pass(run, images, Some(labels), Besides { update, whole: None })?;
         self.tally(run.batch)
     }
 
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
-        let constants = Update { momentum, rates: rates.to_vec() };
+        let (rates, number) = (rates.to_vec(), self.count_update());
+        let constants = Update { momentum, rates, number, sums: None };
         self.order(Order::Update(Arc::new(constants))).map(|_| ())
     }
 }
@@ -288,6 +357,10 @@ impl Engine for Cuda {
 impl Drop for Cuda {
     fn drop(&mut self) {
         watched(self.network.devices[0].index, || self.workers.clear());
+        // After an error sums may wait for others without end.
+        if self.network.board.has_failed() {
+            self.sums = None;
+        }
         // The loss is on its way to pinned memory; an error has been told already.
         for device in &self.network.devices {
             let _ = device.wait();

@@ -3,6 +3,7 @@
 use super::crossing::Crossings;
 use super::kept::{self, Kept};
 use super::lanes::{Behind, Lanes};
+use super::lars::Lars;
 use super::layout::{Layout, Stored, sizes};
 use super::signal::Board;
 use crate::gpu::device::Device;
@@ -35,6 +36,8 @@ pub struct Network {
     /// `[layer][part]`
     pub parameters: Vec<Vec<Option<ParameterBuffers>>>,
     pub crossings: Crossings,
+    /// Where layers have rates of their own.
+    pub lars: Option<Lars>,
     pub loss: Loss,
     /// What the last forward passes came to, by their numbers.
     pub kept: Vec<Kept>,
@@ -91,6 +94,7 @@ impl Network {
         }
         let board = Board::default();
         let crossings = Crossings::new(&plan, &devices, &layout, &board)?;
+        let lars = Lars::new(&plan, &devices, &board)?;
         let last = &devices[plan.layers.last().context("a plan without layers")?.parts[0].device];
         let kept = (0..kept::PASSES)
             .map(|_| Kept::new(layout.kept(&plan), last))
@@ -114,6 +118,7 @@ impl Network {
             saved,
             parameters,
             crossings,
+            lars,
         })
     }
 

@@ -8,6 +8,7 @@ use super::lanes::{Behind, stream};
 use super::layout::PartLayout;
 use super::network::Network;
 use super::profile::{Direction, Spans};
+use super::sums::Sums;
 use crate::engine::Rates;
 use crate::gpu::device::STREAMS;
 use crate::gpu::launch::Launch;
@@ -31,6 +32,10 @@ pub struct Step {
     /// Each layer is updated as soon as its gradients are there, if the loss is a number: on the
     /// device that has the loss.
     pub update: Option<Arc<Update>>,
+    /// Images of the batch that the loss is the mean of: those of all processes.
+    pub whole: usize,
+    /// Gradients are added up over processes.
+    pub sums: Option<Arc<Sums>>,
 }
 
 /// The constants of one update.
@@ -38,6 +43,10 @@ pub struct Update {
     pub momentum: f32,
     /// One entry a layer.
     pub rates: Vec<Option<Rates>>,
+    /// Counts the updates that are queued by themselves.
+    pub number: u64,
+    /// What the gradients are added up by, where they are those of several processes.
+    pub sums: Option<Arc<Sums>>,
 }
 
 /// One device's share of a pass, as it is being queued.
@@ -121,6 +130,7 @@ impl<'a> Pass<'a> {
         Call {
             stream: network.stream(part.tower, behind, self.spans),
             run: &step.run,
+            whole: step.whole,
             x: buffer(part.x),
             y: buffer(part.y),
             dy: part.dy.map(buffer),
@@ -166,7 +176,8 @@ impl<'a> Pass<'a> {
                 // In the lane, with the scratch space of what is else behind it.
                 let call = self.call(layer, index, true);
                 self.spans
-                    .time(device, layer, Direction::Weights, || launches.backward_weights(&call))
+                    .time(device, layer, Direction::Weights, || launches.backward_weights(&call))?;
+                self.send(layer, index, &call)
             }
             None => Ok(()),
         }
@@ -184,6 +195,7 @@ impl<'a> Pass<'a> {
         let rates = constants.and_then(|c| c.rates[layer]);
         let (Some(constants), Some(rates)) = (constants, rates) else {
             launches.backward_weights(&behind)?;
+            self.send(layer, index, &behind)?;
             return self.dy_is_read(part, events, behind.stream);
         };
         let (mut rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
@@ -199,7 +211,15 @@ impl<'a> Pass<'a> {
             self.dy_is_read(part, events, behind.stream)?;
             behind.stream.wait_for(&events.passed)?;
         }
-        update(behind.stream, parameters, updates, rules, Some(loss))
+        update(behind.stream, parameters, updates, rules, (Some(loss), None))
+    }
+
+    /// Gradients that `call` has queued, on their way to the sums of all processes.
+    fn send(&self, layer: usize, index: usize, call: &Call<'_>) -> Result<()> {
+        match (&self.step.sums, call.parameters) {
+            (Some(sums), Some(own)) => sums.send((layer, index, self.d), call.stream, own),
+            _ => Ok(()),
+        }
     }
 
     /// The gradient at a part's output may be written again after what `stream` has queued so far.
@@ -332,13 +352,14 @@ fn copy(stream: &Stream, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> R
     unsafe { work.run(stream, |a| a.buffer(from).buffer(to)) }
 }
 
-/// The update of a layer's weights and biases by these rules, if the first of `loss` is a number.
+/// The update of a layer's weights and biases by these rules, if the first of `loss` is a number;
+/// where there are some, with the rate and the decay in `scaled` for the weights.
 pub(super) fn update(
     stream: &Stream,
     parameters: &ParameterBuffers,
     launches: &[Launch],
     rules: [Option<Rule>; 2],
-    loss: Option<&Buffer<f32>>,
+    (loss, scaled): (Option<&Buffer<f32>>, Option<&Buffer<f32>>),
 ) -> Result<()> {
     let ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v), factors } =
         parameters
@@ -349,11 +370,12 @@ pub(super) fn update(
         let Some(Rule { momentum, decay, rate }) = rule else { continue };
         let (w, v, g) = (&value[index], &v[index], &gradient[index]);
         // SAFETY: the work's constants are the number of values of all three, and how the factors
-        // lie; there is at least one total.
+        // lie; there is at least one total, and two values are scaled.
         unsafe {
             launches[index].run(stream, |a| {
                 let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);
-                a.optional(factors.as_ref().filter(|_| index == 0)).optional(loss)
+                let a = a.optional(factors.as_ref().filter(|_| index == 0)).optional(loss);
+                a.optional(scaled.filter(|_| index == 0))
             })?;
         }
     }

@@ -44,6 +44,11 @@ impl Board {
         self.changed.notify_all();
     }
 
+    /// Whether a worker has failed.
+    pub fn has_failed(&self) -> bool {
+        self.state().failed
+    }
+
     /// A signal that work on `device` gives once a step.
     pub fn signal(&self, device: &Device) -> Result<Signal> {
         let mut state = self.state();

@@ -1,10 +1,14 @@
 //! One pass of a batch and the update as work on a GPU's streams.
 
+use super::lars::Lars;
 use super::network::Network;
 use super::pass::{Pass, Step, Update, update};
 use super::profile::{Direction, Spans};
+use crate::engine::Rates;
 use crate::gpu::graph::Graph;
-use anyhow::Result;
+use crate::gpu::stream::Stream;
+use crate::network::Part;
+use anyhow::{Context, Result};
 use std::sync::Arc;
 
 /// The passes of one device as wholes.
@@ -44,12 +48,14 @@ impl Network {
         if Arc::ptr_eq(device, self.last()) {
             self.come_to(step)?;
         }
-        if step.backward {
-            self.whole(d, &mut graphs.backward, spans, |spans| {
+        match step.backward {
+            false => Ok(()),
+            // NCCL's work is queued as it is.
+            true if step.sums.is_some() => Pass::new(self, d, step, spans).run(&self.backward),
+            true => self.whole(d, &mut graphs.backward, spans, |spans| {
                 Pass::new(self, d, step, spans).run(&self.backward)
-            })?;
+            }),
         }
-        Ok(())
     }
 
     /// What a forward pass has come to, on the device with the loss: on its way to the host, or
@@ -104,27 +110,104 @@ impl Network {
         spans: &mut Spans,
         graphs: &mut Graphs,
     ) -> Result<()> {
+        if constants.sums.is_some() {
+            return self.updates(d, constants, spans);
+        }
         self.whole(d, &mut graphs.update, spans, |spans| self.updates(d, constants, spans))
     }
 
     fn updates(&self, d: usize, constants: &Update, spans: &mut Spans) -> Result<()> {
         let device = &self.devices[d];
+        if let Some(lars) = &self.lars {
+            lars.begin(d, &device.compute)?;
+        }
         if !spans.are_taken() {
             self.lanes[d].meet(device)?;
         }
-        for (layer, rates) in constants.rates.iter().enumerate() {
-            let Some(rates) = rates else { continue };
-            for (index, part) in self.plan.layers[layer].parts.iter().enumerate() {
-                let parameters = self.parameters[layer][index].as_ref();
-                let Some(parameters) = parameters.filter(|_| part.device == d) else { continue };
-                let launches = &self.layout.parts[layer][index].updates;
-                let stream = self.stream(part.tower, false, spans);
-                let rules = rates.rules(constants.momentum);
+        if let Some(lars) = &self.lars {
+            self.lengths(d, lars, constants, spans)?;
+        }
+        self.each_own(d, constants, |layer, index, part| {
+            let stream = self.stream(part.tower, false, spans);
+            if self.lars.is_none() {
+                self.wait_for_sums(constants, (layer, index), stream)?;
+            }
+            let parameters = self.parameters[layer][index].as_ref();
+            let (Some(rates), Some(parameters)) = (constants.rates[layer], parameters) else {
+                return Ok(());
+            };
+            let launches = &self.layout.parts[layer][index].updates;
+            let rules = rates.rules(constants.momentum);
+            spans.time(device, layer, Direction::Update, || {
+                let scaled = rates.trust.zip(rules[0]).map(|asked| {
+                    let lars = self.lars.as_ref().context("layer-wise rates were not planned")?;
+                    lars.scale(&self.plan, (layer, index), &self.layout, stream, asked)
+                });
+                update(stream, parameters, launches, rules, (None, scaled.transpose()?))
+            })
+        })?;
+        if !spans.are_taken() {
+            self.lanes[d].meet(device)?;
+        }
+        self.lars.as_ref().map_or(Ok(()), |lars| lars.end(d, &device.compute))
+    }
+
+    /// Queues the sums that layer-wise rates are made of, of all layers' parts on device `d`, and
+    /// sees to it that what comes after them finds the other device's, too.
+    fn lengths(&self, d: usize, lars: &Lars, constants: &Update, spans: &mut Spans) -> Result<()> {
+        let device = &self.devices[d];
+        let is_asked = |rates: &Option<Rates>| rates.is_some_and(|rates| rates.trust.is_some());
+        self.each_own(d, constants, |layer, index, part| {
+            let stream = self.stream(part.tower, false, spans);
+            self.wait_for_sums(constants, (layer, index), stream)?;
+            let own = self.parameters[layer][index].as_ref();
+            let norms = self.layout.parts[layer][index].norms.as_ref();
+            let own = own.zip(norms).filter(|_| is_asked(&constants.rates[layer]));
+            own.map_or(Ok(()), |(own, norms)| {
                 spans.time(device, layer, Direction::Update, || {
-                    update(stream, parameters, launches, rules, None)
-                })?;
+                    lars.add_up((layer, index, d), norms, stream, own)
+                })
+            })
+        })?;
+        if !constants.rates.iter().any(is_asked) {
+            return Ok(());
+        }
+        let meet = || if spans.are_taken() { Ok(()) } else { self.lanes[d].meet(device) };
+        meet()?;
+        if lars.exchange(d, &device.compute, &self.board, constants.number)? {
+            meet()?;
+        }
+        Ok(())
+    }
+
+    /// `stream` finds the gradients of a part that are those of all processes.
+    fn wait_for_sums(
+        &self,
+        constants: &Update,
+        (layer, index): (usize, usize),
+        stream: &Stream,
+    ) -> Result<()> {
+        match constants.sums.as_ref().filter(|_| self.plan.layers[layer].learns()) {
+            Some(sums) => sums.wait_for(layer, index, stream),
+            None => Ok(()),
+        }
+    }
+
+    /// Each part of a layer on device `d`; the last layer first where it is its sum that comes first.
+    fn each_own(
+        &self,
+        d: usize,
+        constants: &Update,
+        mut each: impl FnMut(usize, usize, &Part) -> Result<()>,
+    ) -> Result<()> {
+        let last = self.plan.layers.len() - 1;
+        for at in 0..=last {
+            let layer = if constants.sums.is_some() { last - at } else { at };
+            let planned = &self.plan.layers[layer];
+            for (index, part) in planned.parts.iter().enumerate().filter(|(_, p)| p.device == d) {
+                each(layer, index, part)?;
             }
         }
-        if spans.are_taken() { Ok(()) } else { self.lanes[d].meet(device) }
+        Ok(())
     }
 }

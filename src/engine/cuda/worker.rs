@@ -4,6 +4,7 @@ use super::network::Network;
 use super::pass::{Step, Update};
 use super::profile::Spans;
 use super::step::Graphs;
+use super::sums::Sums;
 use crate::engine::LayerTime;
 use anyhow::{Context, Result, anyhow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,8 @@ use std::thread::JoinHandle;
 pub enum Order {
     Step(Step),
     Update(Arc<Update>),
+    /// A step of a batch of which this process has no image.
+    Nothing(Arc<Sums>),
     /// Take times from now on.
     Profile,
     /// Hand the times back.
@@ -98,6 +101,7 @@ fn carry_out(
         Order::Update(constants) => {
             network.update(d, &constants, spans, graphs).with_context(on_gpu)?;
         }
+        Order::Nothing(sums) => network.add_nothing(d, &sums).with_context(on_gpu)?,
         Order::Profile => spans.begin(network.plan.layers.len()),
         Order::Times => return spans.read(),
     }

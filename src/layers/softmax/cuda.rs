@@ -64,7 +64,7 @@ impl Launches for SoftmaxLaunches {
                     Some(loss) => a.buffer(&loss.labels),
                     None => a.nothing(),
                 };
-                let a = a.word(count as u32).float(count as f32).buffer(call.y);
+                let a = a.word(count as u32).float(call.whole as f32).buffer(call.y);
                 // In a network for training always there; without labels it becomes 0.
                 let a = match call.dx {
                     Some(dx) => a.buffer(dx),

@@ -27,14 +27,14 @@ impl Joint {
         let run = Run { batch: mine.len(), first_image: places.start as u32, ..*run };
         let images = batch.images.view().slice(mine.clone(), engine.plan().input.len());
         let travelling = match self.travelling.take() {
-            Some(travelling) => travelling,
-            None => self.team.travelling()?.context("one process alone exchanges nothing")?,
+            None if !engine.is_connected() => self.team.travelling()?,
+            travelling => travelling,
         };
         let mut ranks = Ranks { joint: &mut *self, interrupt, updates: Some(updates), travelling };
         let batch = (images, &batch.labels[mine], batch.whole);
         let tally = engine.exchanged_step(&run, batch, update, &mut ranks);
         let Ranks { travelling, .. } = ranks;
-        self.travelling = Some(travelling);
+        self.travelling = travelling;
         tally
     }
 
@@ -54,7 +54,14 @@ struct Ranks<'a, F> {
     interrupt: &'a Interrupt,
     /// To be called when the first gradient is there to update with.
     updates: Option<F>,
-    travelling: Travelling,
+    /// None: gradients go another way.
+    travelling: Option<Travelling>,
+}
+
+impl<F> Ranks<'_, F> {
+    fn travelling(&mut self) -> Result<&mut Travelling> {
+        self.travelling.as_mut().context("one process alone exchanges nothing")
+    }
 }
 
 impl<F: FnOnce()> Exchange for Ranks<'_, F> {
@@ -66,11 +73,15 @@ impl<F: FnOnce()> Exchange for Ranks<'_, F> {
     }
 
     fn send(&mut self, key: usize, gradient: Vec<f32>) {
-        self.travelling.send(key, gradient);
+        if let Some(travelling) = &mut self.travelling {
+            travelling.send(key, gradient);
+        }
     }
 
     fn flush(&mut self) {
-        self.travelling.flush();
+        if let Some(travelling) = &mut self.travelling {
+            travelling.flush();
+        }
     }
 
     fn updates(&mut self) {
@@ -80,11 +91,13 @@ impl<F: FnOnce()> Exchange for Ranks<'_, F> {
     }
 
     fn waited(&mut self, time: Duration) {
-        self.travelling.add_wait(time);
+        if let Some(travelling) = &mut self.travelling {
+            travelling.add_wait(time);
+        }
     }
 
     fn receive(&mut self, key: usize) -> Result<Vec<f32>> {
-        let gradient = self.travelling.receive(key)?;
+        let gradient = self.travelling()?.receive(key)?;
         self.updates();
         Ok(gradient)
     }

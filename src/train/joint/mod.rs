@@ -6,8 +6,9 @@
 //! compute.
 //!
 //! With P > 1 gradients are joined by a tree over the parts ([`sums`]), whoever has computed them,
-//! so that every N gives the same bits. With P = 1 the library adds them up in its own order, while
-//! the gradients of lower layers are still computed ([`mod@exchanged`]).
+//! so that every N gives the same bits. With P = 1 the library adds them up in its own order, MPI in
+//! main memory or NCCL on GPUs, while the gradients of lower layers are still computed
+//! ([`mod@exchanged`]).
 
 mod agreement;
 mod exchanged;
@@ -197,7 +198,7 @@ impl Joint {
         interrupt: &Interrupt,
         updates: impl FnOnce(),
     ) -> Result<Tally> {
-        if self.pieces() == 1 {
+        if self.pieces() == 1 && !engine.is_connected() {
             updates();
             return engine.step(run, batch.images.view(), &batch.labels, momentum, rates);
         }
