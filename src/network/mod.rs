@@ -6,7 +6,7 @@ mod gradients;
 mod plan;
 mod tasks;
 
-pub use fusion::{Fusion, Pass, WithRelu};
+pub use fusion::{Fusion, OnGpu, Pass};
 pub use plan::{
     BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer,
     TensorPlan,

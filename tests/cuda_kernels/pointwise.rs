@@ -1,6 +1,8 @@
 //! What is done element by element: activation functions, dropout, the update.
 
 use super::{constants, device, each, launch, near, noise, read, standin};
+use alexnet::gpu::format::Format;
+use alexnet::gpu::memory::Buffer;
 use alexnet::kernel_source;
 
 #[test]
@@ -47,7 +49,7 @@ fn dropout_keeps_what_the_cpu_keeps() {
         let mut all = constants(&[
             ("IMAGES", images),
             ("PIXELS", pixels),
-            ("C", c),
+            ("CHANNELS", c),
             ("JOINED_C", joined),
             ("CHANNEL", channel),
         ]);
@@ -75,6 +77,59 @@ fn dropout_keeps_what_the_cpu_keeps() {
         // In evaluation all are kept.
         launch(&device, kernel("scale"), each(len), |a| a.buffer(&x_gpu).float(0.5).buffer(&y));
         assert_eq!(read(&device, &y), x.iter().map(|x| x * 0.5).collect::<Vec<_>>());
+    });
+}
+
+/// Above a ReLU in the same memory: the bits of dropout's backward pass and then the ReLU's, for
+/// those that the ReLU let through and dropout dropped, too.
+#[test]
+fn dropout_and_relu_go_back_in_one() {
+    standin::run("pointwise::dropout_and_relu_go_back_in_one", &[], || {
+        let device = device(0);
+        for format in [Format::Float, Format::Bf16] {
+            for channels in [16, 5] {
+                let (images, pixels) = (3, 4);
+                let len = images * pixels * channels;
+                let mut all = constants(&[
+                    ("IMAGES", images),
+                    ("PIXELS", pixels),
+                    ("CHANNELS", channels),
+                    ("JOINED_C", 2 * channels),
+                    ("CHANNEL", channels),
+                ]);
+                all.extend(format.constant());
+                let count = [constants(&[("COUNT", len)]), Vec::from_iter(format.constant())];
+                let count = count.concat();
+                all.push(("PURPOSE", "33620054u".into()));
+                let upload = |v: &[f32]| device.buffer_of(&format.encode(v)).unwrap();
+                let relu: Vec<f32> = noise(len, 1).iter().map(|v| v.max(0.0)).collect();
+                let (relu, dy) = (upload(&relu), upload(&noise(len, 2)));
+                let [y, both, dx] = [(); 3].map(|()| upload(&vec![9.0; len]));
+                let kernel = |name| (kernel_source!("dropout.cu"), &all[..], name);
+                let dropout = |from: &Buffer<u8>, to: &Buffer<u8>| {
+                    launch(&device, kernel("dropout"), each(len), |a| {
+                        let a = a.buffer(from).word(1 << 30).word(7).word(0).word(1).word(0);
+                        a.float(4.0 / 3.0).buffer(to)
+                    });
+                };
+                dropout(&relu, &y);
+                dropout(&dy, &dx);
+                let relu_backward = (kernel_source!("activation.cu"), &count[..], "relu_backward");
+                launch(&device, relu_backward, each(len), |a| a.buffer(&y).buffer(&dx).buffer(&dx));
+                launch(&device, kernel("dropout_relu_backward"), each(len), |a| {
+                    a.buffer(&y).buffer(&dy).float(4.0 / 3.0).buffer(&both)
+                });
+                let read = |buffer: &Buffer<u8>| {
+                    let mut bytes = vec![0; buffer.len()];
+                    device.compute.read(buffer, &mut bytes).unwrap();
+                    bytes
+                };
+                assert_eq!(read(&both), read(&dx), "{format:?}, {channels} channels");
+                let [relu, dx] = [&relu, &both].map(|b| format.decode(&read(b)));
+                let goes = relu.iter().zip(&dx).filter(|(r, d)| **r > 0.0 && **d == 0.0).count();
+                assert!(goes > len / 20, "{goes} of {len} are dropped above 0");
+            }
+        }
     });
 }
 

@@ -2,15 +2,16 @@
 
 use super::kept;
 use super::lanes::stream;
+use super::places::{Places, places};
 use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::taken;
 use crate::kernel_source;
-use crate::layers::cuda::{Factors, LaunchContext, Launches};
+use crate::layers::cuda::{Elsewhere, Factors, LaunchContext, Launches};
 use crate::layers::pool::Kernel;
 use crate::layers::{Role, Shape, Stage};
-use crate::network::{BufferId, BufferPlan, Fusion, Mode, Part, Plan, PlannedLayer, WithRelu};
+use crate::network::{BufferId, BufferPlan, Fusion, Mode, OnGpu, Part, Pass, Plan, PlannedLayer};
 use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
@@ -19,8 +20,10 @@ pub struct Layout {
     pub images: usize,
     /// How each of the plan's buffers is stored.
     pub buffers: Vec<Stored>,
-    /// Layers with weights that apply the ReLU above them.
-    pub fusions: Vec<Fusion<WithRelu>>,
+    /// Passes in the place of several layers'.
+    pub fusions: Vec<Fusion<OnGpu>>,
+    /// What each layer's pass reads and writes: `[layer][part]`.
+    pub places: Vec<Vec<Places>>,
     /// For each layer, whether it is a ReLU whose backward pass the layer above does.
     pub masked: Vec<bool>,
     /// For each device, the next batch's crops to its input.
@@ -79,27 +82,36 @@ impl Layout {
         if most >= 1 << 31 {
             bail!("a batch of {images} is too large for a GPU's 32-bit addresses within a layer");
         }
-        let fusions = plan.fusions::<WithRelu>();
+        let fusions = plan.fusions::<OnGpu>();
         let masked: Vec<bool> = (0..plan.layers.len()).map(|l| is_masked(plan, l)).collect();
         let stored_channels = stored_channels(plan);
-        let buffers = stored(plan, stored_channels);
+        let buffers = stored(plan, stored_channels, &fusions);
         let mut scratch = vec![[0; STREAMS]; plan.data.len()];
         let mut parts = Vec::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             let mut of_layer = Vec::new();
             for (number, part) in layer.parts.iter().enumerate() {
                 let float = |id: usize| buffers[id].format != plan.precision.format();
+                let pass = fusions.iter().find(|f| f.covers(index, number));
+                let pass = pass.filter(|f| f.at == index || f.pass.goes_back());
                 let context = LaunchContext {
                     precision: plan.precision,
-                    relu: fusions.iter().any(|f| f.at == index && f.part == number),
+                    relu: matches!(pass, Some(Fusion { pass: OnGpu::WithRelu, .. })),
                     mask: index > 0 && masked[index - 1],
                     float_input: float(part.x),
                     float_output: float(part.y),
                     stored_channels: stored_channels.filter(|_| plan.data.contains(&part.x)),
                     ..LaunchContext::new(images, multiprocessors[part.device], training)
                 };
-                let launches =
-                    part.layer.cuda(&context).with_context(|| format!("layer {}", layer.name))?;
+                let launches = match pass {
+                    Some(Fusion { pass: OnGpu::NormalisedPooling(both), at, .. }) => {
+                        if *at == index { both.cuda(&context) } else { Box::new(Elsewhere) }
+                    }
+                    _ => part
+                        .layer
+                        .cuda(&context)
+                        .with_context(|| format!("layer {}", layer.name))?,
+                };
                 for behind in [false, true] {
                     let most = &mut scratch[part.device][stream(plan, part.tower, behind)];
                     *most = launches.scratch(behind).max(*most);
@@ -116,7 +128,8 @@ impl Layout {
         }
         let input = |_| input(plan, images, stored_channels);
         let inputs = plan.data.iter().map(input).collect();
-        Ok(Layout { images, buffers, fusions, masked, inputs, parts, scratch })
+        let places = places(plan, &fusions);
+        Ok(Layout { images, buffers, fusions, places, masked, inputs, parts, scratch })
     }
 
     /// What is kept of a forward pass: the probabilities and what they are made of, with their
@@ -201,14 +214,22 @@ fn stored_channels(plan: &Plan) -> Option<usize> {
 }
 
 /// The buffers in the plan's precision; but what the loss reads of a layer with weights, and what
-/// it makes of it, are f32.
-fn stored(plan: &Plan, channels: Option<usize>) -> Vec<Stored> {
+/// it makes of it, are f32. What passes hand on within themselves is not there.
+fn stored(plan: &Plan, channels: Option<usize>, fusions: &[Fusion<OnGpu>]) -> Vec<Stored> {
     let format = plan.precision.format();
     let stored = |buffer: &BufferPlan| Stored { format, values: buffer.values };
     let mut all: Vec<Stored> = plan.buffers.iter().map(stored).collect();
     if let Some(channels) = channels {
         let values = plan.input.pixels() * channels;
         plan.data.iter().for_each(|&id| all[id].values = values);
+    }
+    for fusion in fusions.iter().filter(|f| f.pass.goes_back()) {
+        fusion.between(plan).for_each(|id| all[id].values = 0);
+        if let (_, Part { dy: Some(dy), dx: Some(dx), .. }) = fusion.ends(plan) {
+            // They change places below.
+            let most = all[*dy].values.max(all[*dx].values);
+            (all[*dy].values, all[*dx].values) = (most, most);
+        }
     }
     all[plan.probabilities()].format = Format::Float;
     // Not where it is joined from several towers: copies are in one format.
@@ -229,6 +250,8 @@ fn is_masked(plan: &Plan, layer: usize) -> bool {
     let does = |part: &Part| match (part.layer.stage(), part.layer.role()) {
         (Some(Stage::Normalise(_)), _) | (_, Role::Learn(_)) => true,
         (Some(Stage::Pool(pool)), _) => pool.kernel == Kernel::Max,
+        // The factor of what is kept is at least 1, so it is above 0 where the ReLU's output is.
+        (Some(Stage::Drop(_)), _) => part.x == part.y,
         _ => false,
     };
     let reads = |part: &Part, relu: &Part| {
@@ -266,7 +289,8 @@ fn sources(plan: &Plan, layer: usize, part: &Part, context: &LaunchContext) -> V
             let n = from.channels.len();
             let crosses = plan.devices[from.tower] != part.device;
             let work = |name, of: usize, first| {
-                let all = [("PIXELS", pixels), ("C", n), ("JOINED_C", of), ("CHANNEL", first)];
+                let all =
+                    [("PIXELS", pixels), ("CHANNELS", n), ("JOINED_C", of), ("CHANNEL", first)];
                 let widths = [n, of, first].map(|width| context.pack_of(width));
                 let pack = widths.into_iter().min().unwrap_or(1);
                 let all = context.constants(&all);

@@ -15,6 +15,7 @@ mod lanes;
 pub mod layout;
 mod network;
 mod pass;
+mod places;
 mod profile;
 mod signal;
 mod step;

@@ -59,11 +59,18 @@ impl Network {
         self.devices[self.of(tower)].kernels(index)
     }
 
-    /// One of the parts that a joined layer reads.
-    fn source(&self, layer: usize, below: usize) -> &Part {
+    /// One of the parts that a joined layer reads, and the gradient at its output.
+    fn source(&self, layer: usize, below: usize) -> (&Part, Option<BufferId>) {
         let join = self.plan.layers[layer].parts[0].join.as_ref();
         let source = &join.expect("only joined layers are split").from[below];
-        &self.plan.layers[layer - 1].parts[source.part]
+        let under = &self.plan.layers[layer - 1].parts[source.part];
+        (under, self.layout.places[layer - 1][source.part].dy)
+    }
+
+    /// The gradient at the joined input of a part.
+    fn joined(&self, layer: usize, index: usize) -> Result<&Buffer<u8>> {
+        let dx = self.layout.places[layer][index].dx;
+        Ok(&self.buffers[dx.context("split only where gradients go on")?])
     }
 }
 
@@ -117,14 +124,15 @@ impl<'a> Pass<'a> {
     fn call(&self, layer: usize, index: usize, behind: bool) -> Call<'a> {
         let (network, step) = (self.network, self.step);
         let part = &network.plan.layers[layer].parts[index];
+        let places = &network.layout.places[layer][index];
         let buffer = |id: usize| &network.buffers[id];
         Call {
             stream: network.stream(part.tower, behind, self.spans),
             run: &step.run,
-            x: buffer(part.x),
-            y: buffer(part.y),
-            dy: part.dy.map(buffer),
-            dx: part.dx.map(buffer),
+            x: buffer(places.x),
+            y: buffer(places.y),
+            dy: places.dy.map(buffer),
+            dx: places.dx.map(buffer),
             parameters: network.parameters[layer][index].as_ref(),
             scratch: &network.scratch[part.device][stream(&network.plan, part.tower, behind)],
             saved: &network.saved[layer][index],
@@ -156,7 +164,7 @@ impl<'a> Pass<'a> {
             call.stream.record(&behind.ready)?;
         }
         // First what the layers below wait for.
-        if let Some(dx) = part.dx {
+        if let Some(dx) = network.layout.places[layer][index].dx {
             self.free(dx, part.tower)?;
             self.spans.time(device, layer, Direction::Input, || launches.backward_input(&call))?;
         }
@@ -184,7 +192,7 @@ impl<'a> Pass<'a> {
         let rates = constants.and_then(|c| c.rates[layer]);
         let (Some(constants), Some(rates)) = (constants, rates) else {
             launches.backward_weights(&behind)?;
-            return self.dy_is_read(part, events, behind.stream);
+            return self.dy_is_read(layer, index, events, behind.stream);
         };
         let (mut rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
         let parameters = behind.parameters.context("a layer learns nothing")?;
@@ -193,19 +201,26 @@ impl<'a> Pass<'a> {
             behind.stream.wait_for(&events.passed)?;
             launches.backward_update(&behind, rule, loss)?;
             rules[0] = None;
-            self.dy_is_read(part, events, behind.stream)?;
+            self.dy_is_read(layer, index, events, behind.stream)?;
         } else {
             launches.backward_weights(&behind)?;
-            self.dy_is_read(part, events, behind.stream)?;
+            self.dy_is_read(layer, index, events, behind.stream)?;
             behind.stream.wait_for(&events.passed)?;
         }
         update(behind.stream, parameters, updates, rules, Some(loss))
     }
 
     /// The gradient at a part's output may be written again after what `stream` has queued so far.
-    fn dy_is_read(&mut self, part: &Part, events: &'a Behind, stream: &Stream) -> Result<()> {
+    fn dy_is_read(
+        &mut self,
+        layer: usize,
+        index: usize,
+        events: &'a Behind,
+        stream: &Stream,
+    ) -> Result<()> {
         stream.record(&events.done)?;
-        self.read.extend(part.dy.map(|dy| (dy, &events.done)));
+        let dy = self.network.layout.places[layer][index].dy;
+        self.read.extend(dy.map(|dy| (dy, &events.done)));
         Ok(())
     }
 
@@ -237,15 +252,14 @@ impl<'a> Pass<'a> {
             Task::Split { layer, below } => {
                 let parts = network.plan.layers[layer].parts.iter().enumerate();
                 // As in `split`: nothing below wants it.
-                if network.source(layer, below).dy.is_none() {
+                if network.source(layer, below).1.is_none() {
                     return Ok(());
                 }
-                for (index, part) in parts.filter(|(_, part)| part.device == d) {
+                for (index, _) in parts.filter(|(_, part)| part.device == d) {
                     let crossing = network.crossings.of[layer][index][below].as_ref();
                     let Some(crossing) = crossing else { continue };
                     let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
-                    let dx = part.dx.context("split only where gradients go on")?;
-                    let dx = &network.buffers[dx];
+                    let dx = network.joined(layer, index)?;
                     let take = &network.layout.parts[layer][index].sources[below].take;
                     self.spans.time(device, layer, Direction::Copies, || {
                         copy(&device.compute, take, dx, &crossing.there)
@@ -289,8 +303,8 @@ impl<'a> Pass<'a> {
     fn split(&mut self, layer: usize, below: usize) -> Result<()> {
         let (network, d) = (self.network, self.d);
         let parts = &network.plan.layers[layer].parts;
-        let under = network.source(layer, below);
-        let Some(id) = under.dy else { return Ok(()) };
+        let (under, dy) = network.source(layer, below);
+        let Some(id) = dy else { return Ok(()) };
         if under.device == d {
             self.free(id, under.tower)?;
         }
@@ -298,7 +312,7 @@ impl<'a> Pass<'a> {
         let (device, stream) =
             (&network.devices[d], network.stream(under.tower, false, self.spans));
         for (index, part) in parts.iter().enumerate() {
-            let dx = &network.buffers[part.dx.context("split only where gradients go on")?];
+            let dx = network.joined(layer, index)?;
             let launches = &network.layout.parts[layer][index].sources[below];
             let Some(crossing) = &network.crossings.of[layer][index][below] else {
                 if part.device == d {
