@@ -137,28 +137,55 @@ fn dropout_and_relu_go_back_in_one() {
 fn update_agrees_in_every_bit() {
     standin::run("pointwise::update_agrees_in_every_bit", &[], || {
         let device = device(0);
-        let len = 1000;
-        let (w, v, g) = (noise(len, 1), noise(len, 2), noise(len, 3));
-        let (momentum, decay, rate) = (0.9f32, 0.0005 * 0.01f32, 0.01f32);
-        let [w_gpu, v_gpu, g_gpu] = [&w, &v, &g].map(|x| device.buffer_of(x).unwrap());
-        let kernel = (kernel_source!("update.cu"), &constants(&[("COUNT", len)])[..], "update");
-        let update = |loss: f32| {
-            let loss = device.buffer_of(&[loss]).unwrap();
-            launch(&device, kernel, each(len), |a| {
-                let a = a.buffer(&w_gpu).buffer(&v_gpu).buffer(&g_gpu);
-                a.float(momentum).float(decay).float(rate).nothing().buffer(&loss)
-            });
-        };
-        for loss in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            update(loss);
-            assert_eq!(read(&device, &w_gpu), w, "loss {loss}");
-            assert_eq!(read(&device, &v_gpu), v, "loss {loss}");
+        // Weights and biases, in packs and not; and biases alone.
+        for sizes in [[1000, 30], [1001, 28], [0, 300]] {
+            let blocks = sizes.map(|n: usize| (n / if n % 4 == 0 { 4 } else { 1 }).div_ceil(256));
+            let grid = ((blocks[0] + blocks[1], 1, 1), (256, 1, 1));
+            let rules = [[0.9f32, 0.0005 * 0.01, 0.01], [0.8, 0.0001, 0.02]];
+            let host: Vec<[Vec<f32>; 3]> =
+                sizes.iter().map(|&n| [1, 2, 3].map(|seed| noise(n, seed + n as u32))).collect();
+            let gpu: Vec<_> = host
+                .iter()
+                .map(|all| all.each_ref().map(|v| device.buffer_of(v).unwrap()))
+                .collect();
+            let out_c = ("OUT_C", sizes[0].max(1));
+            let all =
+                [("COUNT", sizes[0]), ("BIASES", sizes[1]), out_c, ("REAL_C", 1), ("IN_C", 1)];
+            let all = constants(&all);
+            // `which` of the two have a rule.
+            let update = |loss: f32, which: [bool; 2]| {
+                let loss = device.buffer_of(&[loss]).unwrap();
+                launch(&device, (kernel_source!("update.cu"), &all, "update"), grid, |mut a| {
+                    for ((own, rule), given) in gpu.iter().zip(rules).zip(which) {
+                        for buffer in own {
+                            a = a.optional(given.then_some(buffer));
+                        }
+                        a = rule.into_iter().fold(a, |a, number| a.float(number));
+                    }
+                    a.nothing().buffer(&loss)
+                });
+            };
+            let check = |changed: [bool; 2], what: &str| {
+                for (i, [w, v, g]) in host.iter().enumerate() {
+                    let [momentum, decay, rate] = rules[i];
+                    let step = |j: usize| (momentum * v[j] - decay * w[j]) - rate * g[j];
+                    let want_v: Vec<f32> =
+                        (0..w.len()).map(|j| if changed[i] { step(j) } else { v[j] }).collect();
+                    let want_w: Vec<f32> = (0..w.len())
+                        .map(|j| if changed[i] { w[j] + want_v[j] } else { w[j] })
+                        .collect();
+                    assert_eq!(read(&device, &gpu[i][0]), want_w, "{what}, {sizes:?}, w {i}");
+                    assert_eq!(read(&device, &gpu[i][1]), want_v, "{what}, {sizes:?}, v {i}");
+                }
+            };
+            for loss in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                update(loss, [true; 2]);
+                check([false; 2], &format!("loss {loss}"));
+            }
+            update(1.5, [false, true]);
+            check([false, true], "biases");
+            update(1.5, [true, false]);
+            check([true; 2], "weights, too");
         }
-        update(1.5);
-        let want_v: Vec<f32> =
-            (0..len).map(|i| (momentum * v[i] - decay * w[i]) - rate * g[i]).collect();
-        let want_w: Vec<f32> = (0..len).map(|i| w[i] + want_v[i]).collect();
-        assert_eq!(read(&device, &v_gpu), want_v);
-        assert_eq!(read(&device, &w_gpu), want_w);
     });
 }

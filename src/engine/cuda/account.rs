@@ -46,9 +46,9 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     }
     for (layer, planned) in plan.layers.iter().enumerate().filter(|(_, l)| training && l.learns()) {
         for part in 0..planned.parts.len() {
-            let updates = layout.parts[layer][part].updates.iter();
-            let updates = updates.skip(at_once(plan, layout, layer, part).into());
-            all.extend(updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
+            let which = usize::from(at_once(plan, layout, layer, part));
+            let launch = &layout.parts[layer][part].updates[which];
+            all.push(Work { layer, purpose: Purpose::Update, launch });
         }
     }
     all
@@ -68,7 +68,8 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
     };
     match task {
         Task::Join { layer, part, from } => {
-            add(layer, Purpose::Copies, &layout.parts[layer][part].sources[from].join);
+            let join = layout.parts[layer][part].sources[from].join.iter();
+            join.for_each(|launch| add(layer, Purpose::Copies, launch));
         }
         Task::Forward { layer, part, .. } => {
             let when = match plan.mode {
@@ -96,8 +97,8 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
         Task::Split { layer, below } => {
             for part in &layout.parts[layer] {
                 let source = &part.sources[below];
-                add(layer, Purpose::Copies, &source.take);
-                source.collect.iter().for_each(|launch| add(layer, Purpose::Copies, launch));
+                let both = source.take.iter().chain(&source.collect);
+                both.for_each(|launch| add(layer, Purpose::Copies, launch));
             }
         }
     }

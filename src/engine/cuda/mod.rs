@@ -18,6 +18,7 @@ mod pass;
 mod places;
 mod profile;
 mod signal;
+mod sources;
 mod step;
 mod upload;
 mod worker;

@@ -260,9 +260,10 @@ impl<'a> Pass<'a> {
                     let Some(crossing) = crossing else { continue };
                     let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
                     let dx = network.joined(layer, index)?;
-                    let take = &network.layout.parts[layer][index].sources[below].take;
+                    let take = network.layout.parts[layer][index].sources[below].take.as_ref();
+                    let take = take.context("a gradient crosses unplanned")?;
                     self.spans.time(device, layer, Direction::Copies, || {
-                        copy(&device.compute, take, dx, &crossing.there)
+                        copy(&device.compute, take, &[dx, &crossing.there])
                     })?;
                     back.taken.give(&network.board, &device.compute, number)?;
                 }
@@ -278,11 +279,19 @@ impl<'a> Pass<'a> {
         let part = &network.plan.layers[layer].parts[index];
         let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
         let (device, y) = (&network.devices[d], &network.buffers[source.y]);
-        let work = &network.layout.parts[layer][index].sources[from].join;
+        let work = network.layout.parts[layer][index].sources[from].join.as_ref();
+        // None: another makes all of the input.
+        let Some(work) = work else { return Ok(()) };
         let (x, stream) = (&network.buffers[part.x], network.stream(part.tower, false, self.spans));
         match &network.crossings.of[layer][index][from] {
             None if part.device == d => {
-                self.spans.time(device, layer, Direction::Copies, || copy(stream, work, y, x))
+                let sources = part.join.iter().flat_map(|join| &join.from);
+                let all = sources.map(|source| &network.buffers[source.y]);
+                let all: Vec<_> = match work.name {
+                    "join_both" => all.chain([x]).collect(),
+                    _ => vec![y, x],
+                };
+                self.spans.time(device, layer, Direction::Copies, || copy(stream, work, &all))
             }
             Some(crossing) if part.device == d => {
                 let written = crossing.written.of(&network.board, self.step.number)?;
@@ -291,7 +300,7 @@ impl<'a> Pass<'a> {
                 link.copy(y, &crossing.there, &after, &crossing.arrived)?;
                 self.spans.time(device, layer, Direction::Copies, || {
                     device.compute.wait_for(&crossing.arrived)?;
-                    copy(&device.compute, work, &crossing.there, x)?;
+                    copy(&device.compute, work, &[&crossing.there, x])?;
                     device.compute.record(&crossing.there_free)
                 })
             }
@@ -315,10 +324,15 @@ impl<'a> Pass<'a> {
             let dx = network.joined(layer, index)?;
             let launches = &network.layout.parts[layer][index].sources[below];
             let Some(crossing) = &network.crossings.of[layer][index][below] else {
-                if part.device == d {
-                    self.spans.time(device, layer, Direction::Copies, || {
-                        copy(stream, &launches.take, dx, dy)
-                    })?;
+                if let Some(take) = launches.take.as_ref().filter(|_| part.device == d) {
+                    let all: Vec<_> = match take.name {
+                        "take_both" => {
+                            vec![network.joined(layer, 0)?, network.joined(layer, 1)?, dy]
+                        }
+                        _ => vec![dx, dy],
+                    };
+                    self.spans
+                        .time(device, layer, Direction::Copies, || copy(stream, take, &all))?;
                 }
                 continue;
             };
@@ -331,7 +345,7 @@ impl<'a> Pass<'a> {
                 let collect = launches.collect.as_ref().context("a gradient crosses unplanned")?;
                 self.spans.time(device, layer, Direction::Copies, || {
                     device.compute.wait_for(&back.returned)?;
-                    copy(&device.compute, collect, &back.here, dy)?;
+                    copy(&device.compute, collect, &[&back.here, dy])?;
                     device.compute.record(&back.here_free)
                 })?;
             }
@@ -340,10 +354,11 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// A kernel of `towers.cu` from one buffer to another.
-fn copy(stream: &Stream, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
-    // SAFETY: the work's constants are the sizes that the plan gave the buffers.
-    unsafe { work.run(stream, |a| a.buffer(from).buffer(to)) }
+/// A kernel of `towers.cu` from some buffers to the last.
+fn copy(stream: &Stream, work: &Launch, buffers: &[&Buffer<u8>]) -> Result<()> {
+    // SAFETY: the work's constants are the sizes that the plan gave the buffers, which are as many
+    // as its kernel takes.
+    unsafe { work.run(stream, |a| buffers.iter().fold(a, |a, buffer| a.buffer(buffer))) }
 }
 
 /// The update of a layer's weights and biases by these rules, if the first of `loss` is a number.
@@ -359,17 +374,21 @@ pub(super) fn update(
     else {
         return Ok(());
     };
-    for (index, rule) in rules.into_iter().enumerate() {
-        let Some(Rule { momentum, decay, rate }) = rule else { continue };
-        let (w, v, g) = (&value[index], &v[index], &gradient[index]);
-        // SAFETY: the work's constants are the number of values of all three, and how the factors
-        // lie; there is at least one total.
-        unsafe {
-            launches[index].run(stream, |a| {
-                let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);
-                a.optional(factors.as_ref().filter(|_| index == 0)).optional(loss)
-            })?;
-        }
+    // The last is that of biases alone where there is one.
+    let work = if rules[0].is_some() { launches.first() } else { launches.last() };
+    let Some(work) = work.filter(|_| rules.iter().any(Option::is_some)) else { return Ok(()) };
+    // SAFETY: the work's constants are the numbers of weights and of biases, and how the factors
+    // lie; of what has no rule there is no pointer; there is at least one total.
+    unsafe {
+        work.run(stream, |mut a| {
+            for (index, rule) in rules.into_iter().enumerate() {
+                let [w, v, g] = [value, v, gradient].map(|both| rule.map(|_| &both[index]));
+                let Rule { momentum, decay, rate } =
+                    rule.unwrap_or(Rule { momentum: 0.0, decay: 0.0, rate: 0.0 });
+                a = a.optional(w).optional(v).optional(g);
+                a = a.float(momentum).float(decay).float(rate);
+            }
+            a.optional(factors.as_ref()).optional(loss)
+        })
     }
-    Ok(())
 }

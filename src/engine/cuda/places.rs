@@ -1,5 +1,6 @@
 //! Which of the plan's buffers each layer's pass on a GPU reads and writes. They are the plan's own,
-//! but where a pass stands for several layers.
+//! but where a pass stands for several layers, and where both towers are on one GPU and read one
+//! joined input.
 
 use crate::network::{BufferId, Fusion, OnGpu, Part, Pass, Plan};
 
@@ -38,7 +39,22 @@ pub fn places(plan: &Plan, fusions: &[Fusion<OnGpu>]) -> Vec<Vec<Places>> {
         all.push(of_layer);
     }
     all.reverse();
+    for (of, instead) in shared(plan) {
+        let parts = all.iter_mut().flatten().filter(|places| places.x == of);
+        parts.for_each(|places| places.x = instead);
+    }
     all
+}
+
+/// Joined inputs, each with another that stands for it: on one GPU all parts of a layer read the
+/// first one's.
+pub fn shared(plan: &Plan) -> impl Iterator<Item = (BufferId, BufferId)> + '_ {
+    let layers = plan.layers.iter().filter(|_| plan.data.len() == 1);
+    layers.flat_map(|layer| {
+        let [first, others @ ..] = &layer.parts[..] else { return Vec::new() };
+        let joined = others.iter().filter(|part| part.join.is_some());
+        joined.map(|part| (part.x, first.x)).collect()
+    })
 }
 
 /// Whether a tower's two gradients have changed places.
