@@ -1,16 +1,19 @@
 // Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a
 // function of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
 //
-//   x, y [IMAGES][PIXELS][CHANNELS], real: a tower's part of a layer with JOINED_C channels, which
-//     begins at CHANNEL
+//   x, y [IMAGES][PIXELS][CHANNELS], real: a tower's part of a layer with JOINED_C channels,
+//     which begins at CHANNEL
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
 // Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32, and then
 // multiplied by `factor`: 1 where evaluation scales. The same kernel takes the gradient back.
 // `scale` is the forward pass in evaluation: all are kept, times `factor`, the share that training
 // keeps, or 1 where training scales. x and y may be the same memory. Grid: elements / 256.
+//
+// Above a ReLU in the same memory, `dropout_relu_backward` takes the gradient through both: what is
+// there is above 0 where the ReLU's output was and it was kept. Grid: elements / PER / 256.
 #include "real.cuh"
-constexpr int COUNT = IMAGES * PIXELS * CHANNELS;
+constexpr int COUNT = IMAGES * PIXELS * CHANNELS, PER = pack_of(COUNT);
 
 __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,
                                            unsigned c3, unsigned k0, unsigned k1) {
@@ -41,4 +44,18 @@ extern "C" __global__ void __launch_bounds__(256)
 scale(const real* x, float factor, real* y) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i < COUNT) y[i] = __fmul_rn(x[i], factor);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+dropout_relu_backward(const real* y, const real* gradient, float factor, real* out) {
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+    if (i >= COUNT) return;
+    float values[PER], slopes[PER];
+    load_pack(y + i, values);
+    load_pack(gradient + i, slopes);
+#pragma unroll
+    for (int q = 0; q < PER; q++) {
+        values[q] = values[q] > 0.f ? __fmul_rn(slopes[q], factor) : 0.f;
+    }
+    store_pack(out + i, values);
 }

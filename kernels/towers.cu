@@ -1,7 +1,11 @@
 // What crosses between towers: joining their maps, and taking a tower's part back out.
 //
-// Maps are [pixel][channel], real. `part` has CHANNELS channels, `joined` JOINED_C; the part's
-// stand from CHANNEL on. Grid: PIXELS * CHANNELS / PER / 256; a thread takes PER neighbouring channels.
+// Maps are [pixel][channel], real. `part` has CHANNELS channels, `joined` JOINED_C; the part's stand
+// from CHANNEL on. Grid: PIXELS * CHANNELS / PER / 256; a thread takes PER neighbouring channels.
+//
+// Where both towers are on one GPU, `join_both` puts both side by side, `first` of CHANNELS channels
+// and `second` of the others (grid: PIXELS * JOINED_C / PER / 256), and `take_both` takes a part out
+// of the gradients that both readers send.
 #include "real.cuh"
 constexpr int PER = CHANNELS % PACK == 0 && JOINED_C % PACK == 0 && CHANNEL % PACK == 0 ? PACK : 1;
 
@@ -46,4 +50,26 @@ extern "C" __global__ void take_add(const real* __restrict__ joined, real* __res
 extern "C" __global__ void add(const real* __restrict__ other, real* __restrict__ part) {
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i < PIXELS * CHANNELS) add_to(other + i, part + i);
+}
+
+extern "C" __global__ void join_both(const real* __restrict__ first,
+                                     const real* __restrict__ second,
+                                     real* __restrict__ joined) {
+    constexpr int OTHERS = JOINED_C - CHANNELS;
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+    if (i >= PIXELS * JOINED_C) return;
+    int pixel = i / JOINED_C, c = i % JOINED_C;
+    copy(c < CHANNELS ? first + pixel * CHANNELS + c : second + pixel * OTHERS + c - CHANNELS,
+         joined + i);
+}
+
+extern "C" __global__ void take_both(const real* __restrict__ first,
+                                     const real* __restrict__ second, real* __restrict__ part) {
+    FOR_PART(i, j)
+    float values[PER], more[PER];
+    load_pack(first + j, values);
+    load_pack(second + j, more);
+#pragma unroll
+    for (int q = 0; q < PER; q++) values[q] = __fadd_rn(values[q], more[q]);
+    store_pack(part + i, values);
 }

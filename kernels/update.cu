@@ -1,20 +1,23 @@
-// The update of weights or biases (rule.cuh).
+// The update of a layer's weights and biases (rule.cuh) in one launch.
 //
-//   w values, v their momenta, g their gradients: [COUNT]
+//   w values, v their momenta, g their gradients: [COUNT]; of the biases the same: [BIASES]. Of
+//            each, a rule of its own; where w is none, it stays as it is
 //   factors  with BF16 the weights once more, real, as the products read them: rows of REAL_C
 //            channels of OUT_C kernels each become rows of IN_C channels; what that adds stays 0
-//   scaled   if there are any: the rate and the decay in place of the arguments
+//   scaled   if there are any: the weights' rate and decay in place of the arguments
 //   loss     if there is one and it is no number, or not finite, nothing changes
+//
+// Grid: COUNT / PER / 256 and then BIASES / PER / 256.
 //
 // `round_off` makes the factors of weights that came from elsewhere. Grid: COUNT / PER / 256.
 #include "real.cuh"
 #include "rule.cuh"
-#ifndef OUT_C
-#define OUT_C COUNT
-#define REAL_C 1
-#define IN_C 1
+#ifndef BIASES
+#define BIASES 0
 #endif
 constexpr int PER = COUNT % 4 == 0 && OUT_C % 4 == 0 ? 4 : 1;
+constexpr int BIAS_PER = BIASES % 4 == 0 ? 4 : 1;
+constexpr int WEIGHT_BLOCKS = (COUNT / PER + 255) / 256;
 
 __device__ __forceinline__ void write_factors(bfloat16* factors, int i, const float (&w)[PER]) {
     int row = i / OUT_C;
@@ -28,39 +31,55 @@ __device__ __forceinline__ void write_factors(bfloat16* factors, int i, const fl
     words[1] = to_bf16x2(w[2 % PER], w[3 % PER]);
 }
 
-__device__ __forceinline__ void load(const float* p, float (&v)[PER]) {
-    if (PER == 1) {
+template <int N> __device__ __forceinline__ void load(const float* p, float (&v)[N]) {
+    if (N == 1) {
         v[0] = p[0];
         return;
     }
     float4 wide = load4(p);
-    v[0] = wide.x, v[1 % PER] = wide.y, v[2 % PER] = wide.z, v[3 % PER] = wide.w;
+    v[0] = wide.x, v[1 % N] = wide.y, v[2 % N] = wide.z, v[3 % N] = wide.w;
 }
 
-__device__ __forceinline__ void store(float* p, const float (&v)[PER]) {
-    if (PER == 1) p[0] = v[0];
-    else store4(p, make_float4(v[0], v[1 % PER], v[2 % PER], v[3 % PER]));
+template <int N> __device__ __forceinline__ void store(float* p, const float (&v)[N]) {
+    if (N == 1) p[0] = v[0];
+    else store4(p, make_float4(v[0], v[1 % N], v[2 % N], v[3 % N]));
+}
+
+// The N values from w on by the rule; `value`: what they become.
+template <int N>
+__device__ __forceinline__ void apply(float* w, float* v, const float* g, Rule rule,
+                                      float (&value)[N]) {
+    float speed[N], slope[N];
+    load(w, value);
+    load(v, speed);
+    load(g, slope);
+#pragma unroll
+    for (int q = 0; q < N; q++) rule.apply(value[q], speed[q], slope[q]);
+    store(v, speed);
+    store(w, value);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
 update(float* __restrict__ w, float* __restrict__ v, const float* __restrict__ g, float momentum,
-       float decay, float rate, bfloat16* __restrict__ factors, const float* __restrict__ loss,
+       float decay, float rate, float* __restrict__ bias_w, float* __restrict__ bias_v,
+       const float* __restrict__ bias_g, float bias_momentum, float bias_decay, float bias_rate,
+       bfloat16* __restrict__ factors, const float* __restrict__ loss,
        const float* __restrict__ scaled) {
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
-    if (i >= COUNT) return;
     if (!counts(loss)) return;
-    if (scaled) rate = scaled[0], decay = scaled[1];
-    float value[PER], speed[PER], slope[PER];
-    load(w + i, value);
-    load(v + i, speed);
-    load(g + i, slope);
-#pragma unroll
-    for (int q = 0; q < PER; q++) {
-        Rule{momentum, decay, rate}.apply(value[q], speed[q], slope[q]);
+    int block = blockIdx.x;
+    if (block < WEIGHT_BLOCKS) {
+        int i = (block * 256 + threadIdx.x) * PER;
+        if (i >= COUNT || !w) return;
+        if (scaled) rate = scaled[0], decay = scaled[1];
+        float value[PER];
+        apply(w + i, v + i, g + i, {momentum, decay, rate}, value);
+        if (BF16 && factors) write_factors(factors, i, value);
+        return;
     }
-    store(v + i, speed);
-    store(w + i, value);
-    if (BF16 && factors) write_factors(factors, i, value);
+    int i = ((block - WEIGHT_BLOCKS) * 256 + threadIdx.x) * BIAS_PER;
+    if (i >= BIASES || !bias_w) return;
+    float value[BIAS_PER];
+    apply(bias_w + i, bias_v + i, bias_g + i, {bias_momentum, bias_decay, bias_rate}, value);
 }
 
 extern "C" __global__ void __launch_bounds__(256)

@@ -17,6 +17,7 @@ use alexnet::network::{Mode, Plan};
 use alexnet::random::{self, Stream};
 use anyhow::Result;
 use common::{NETWORK, World, stderr};
+use std::time::Duration;
 
 /// Images of 12 x 12 with three channels.
 const VALUES: usize = 12 * 12 * 3;
@@ -42,9 +43,10 @@ impl Exchange for Alone {
     fn receive(&mut self, _: usize) -> Result<Vec<f32>> {
         panic!("a sum comes through main memory");
     }
-    fn begins(&mut self) {
+    fn updates(&mut self) {
         self.begun = true;
     }
+    fn waited(&mut self, _: Duration) {}
 }
 
 /// The library; None, which is said: this GPU's machine has none.

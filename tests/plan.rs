@@ -3,7 +3,7 @@
 use alexnet::config::Config;
 use alexnet::layers::Classes;
 use alexnet::layers::normalised_pooling::NormalisedPooling;
-use alexnet::network::{Fusion, Mode, Plan, Task, WithRelu};
+use alexnet::network::{Fusion, Mode, OnGpu, Plan, Task};
 use std::path::Path;
 
 fn plan(name: &str, devices: &[usize]) -> Plan {
@@ -97,14 +97,18 @@ fn a_pass_takes_the_place_of_its_layers() {
     assert_eq!(done(&fusions, &plan.forward(&fusions)), parts);
     assert_eq!(done(&fusions, &plan.backward(&fusions)), parts);
 
-    // On GPUs, forward only.
-    let fusions = plan.fusions::<WithRelu>();
-    let learning = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"];
-    let pairs =
-        learning.iter().map(|name| both(&format!("{name}+relu{}", &name[name.len() - 1..])));
-    assert_eq!(names(&plan, &fusions), pairs.collect::<Vec<_>>().concat());
+    // On GPUs: layers with weights and their ReLU forward only, the others both ways.
+    let fusions = plan.fusions::<OnGpu>();
+    let passes = ["conv1+relu1", "lrn1+pool1", "conv2+relu2", "lrn2+pool2", "conv3+relu3"]
+        .into_iter()
+        .chain(["conv4+relu4", "conv5+relu5", "fc6+relu6", "fc7+relu7"]);
+    assert_eq!(names(&plan, &fusions), passes.map(both).collect::<Vec<_>>().concat());
     assert_eq!(done(&fusions, &plan.forward(&fusions)), parts);
     let backward = plan.backward(&fusions);
-    assert!(backward.iter().all(|t| !matches!(t, Task::Backward { fusion: Some(_), .. })));
+    for task in &backward {
+        if let Task::Backward { layer, fusion: Some(_), .. } = task {
+            assert!(["lrn1", "lrn2"].contains(&plan.layers[*layer].name.as_str()));
+        }
+    }
     assert_eq!(done(&fusions, &backward), parts);
 }

@@ -24,9 +24,11 @@ macro_rules! kernel_source {
 }
 
 /// What the sources include; the compiler is given all of them.
-pub const HEADERS: [KernelSource; 9] = [
+pub const HEADERS: [KernelSource; 11] = [
     kernel_source!("epilogue.cuh"),
+    kernel_source!("lrn.cuh"),
     kernel_source!("patches.cuh"),
+    kernel_source!("pool.cuh"),
     kernel_source!("product.cuh"),
     kernel_source!("product32.cuh"),
     kernel_source!("product_tensor.cuh"),

@@ -136,6 +136,21 @@ pub trait Launches: Send + Sync {
     }
 }
 
+/// Of a layer whose work another one's pass does.
+pub struct Elsewhere;
+
+impl Launches for Elsewhere {
+    fn launches(&self) -> Vec<(When, &Launch)> {
+        Vec::new()
+    }
+    fn forward(&self, _: &Call<'_>) -> Result<()> {
+        bail!("a layer that is part of another's pass is called; this is an error in the program")
+    }
+    fn backward_input(&self, call: &Call<'_>) -> Result<()> {
+        self.forward(call)
+    }
+}
+
 /// The memory of one pass through one layer; activations are [images, height, width, channels], as
 /// [`LaunchContext`] says how they are stored.
 #[derive(Clone, Copy)]

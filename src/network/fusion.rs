@@ -2,7 +2,7 @@
 //! has; the plan finds the layers for it, and the tasks ([`Plan::forward`], [`Plan::backward`])
 //! hold one for the pass in the place of the layers' own.
 
-use super::plan::{Part, Plan};
+use super::plan::{BufferId, Part, Plan};
 use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::{Role, Stage};
 use std::ops::Range;
@@ -10,7 +10,7 @@ use std::ops::Range;
 /// A pass in the place of several layers'.
 pub trait Pass: Sized {
     /// Whether backward is one pass too; else the layers go back one by one.
-    const BACKWARD: bool;
+    fn goes_back(&self) -> bool;
     /// The pass over the lowest of `stack`, one part a layer from the bottom up, each of which
     /// reads what the one below wrote; `None` if the lowest is not where one begins.
     fn over(stack: &[&Part]) -> Option<Found<Self>>;
@@ -43,6 +43,23 @@ impl<P> Fusion<P> {
     /// Whether the pass takes in that part of a layer.
     pub fn covers(&self, layer: usize, part: usize) -> bool {
         part == self.part && self.layers.contains(&layer)
+    }
+}
+
+impl<P> Fusion<P> {
+    /// The lowest and the highest part that it takes in.
+    pub fn ends<'a>(&self, plan: &'a Plan) -> (&'a Part, &'a Part) {
+        let part = |layer: usize| &plan.layers[layer].parts[self.part];
+        (part(self.layers.start), part(self.layers.end - 1))
+    }
+
+    /// What the layers hand on among themselves: their outputs but the highest's, where those are
+    /// not the lowest's input, too.
+    pub fn between<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = BufferId> + 'a {
+        let (lowest, highest) = self.ends(plan);
+        let layers = self.layers.start..self.layers.end - 1;
+        let outputs = layers.map(|layer| plan.layers[layer].parts[self.part].y);
+        outputs.filter(|&y| y != lowest.x && y != highest.y)
     }
 }
 
@@ -91,7 +108,9 @@ fn is_relu(part: &Part) -> bool {
 /// ReLU, if there is one in place, normalisation and max-pooling over the same maps; counts as
 /// normalisation. The CPU has it.
 impl Pass for NormalisedPooling {
-    const BACKWARD: bool = true;
+    fn goes_back(&self) -> bool {
+        true
+    }
 
     fn over(stack: &[&Part]) -> Option<Found<Self>> {
         let relu = is_relu(stack[0]);
@@ -107,16 +126,28 @@ impl Pass for NormalisedPooling {
     }
 }
 
-/// A layer with weights that applies the ReLU above it as it writes its output. GPUs have it.
+/// What GPUs have.
 #[derive(Debug)]
-pub struct WithRelu;
+pub enum OnGpu {
+    /// A layer with weights that applies the ReLU above it, in place, as it writes its output.
+    WithRelu,
+    /// Normalisation and max-pooling; a ReLU below is not part of it.
+    NormalisedPooling(NormalisedPooling),
+}
 
-impl Pass for WithRelu {
-    const BACKWARD: bool = false;
+impl Pass for OnGpu {
+    fn goes_back(&self) -> bool {
+        matches!(self, OnGpu::NormalisedPooling(_))
+    }
 
     fn over(stack: &[&Part]) -> Option<Found<Self>> {
-        let [learns, above, ..] = stack else { return None };
-        let suits = matches!(learns.layer.role(), Role::Learn(_)) && is_relu(above);
-        suits.then_some(Found { layers: 2, at: 0, pass: WithRelu })
+        let [lowest, above, ..] = stack else { return None };
+        if matches!(lowest.layer.role(), Role::Learn(_)) {
+            return is_relu(above).then_some(Found { layers: 2, at: 0, pass: OnGpu::WithRelu });
+        }
+        let normalised = matches!(lowest.layer.stage(), Some(Stage::Normalise(_)));
+        let Found { layers, at, pass } = NormalisedPooling::over(stack).filter(|_| normalised)?;
+        let suits = pass.suits_gpus();
+        suits.then_some(Found { layers, at, pass: OnGpu::NormalisedPooling(pass) })
     }
 }

@@ -53,8 +53,14 @@ enum Worker {
     Elsewhere,
 }
 
-fn worker<P>(fusions: &[Fusion<P>], layer: usize, part: usize) -> Worker {
-    match fusions.iter().position(|fusion| fusion.covers(layer, part)) {
+fn worker<P>(
+    fusions: &[Fusion<P>],
+    works: impl Fn(&P) -> bool,
+    layer: usize,
+    part: usize,
+) -> Worker {
+    let takes_in = |fusion: &Fusion<P>| fusion.covers(layer, part) && works(&fusion.pass);
+    match fusions.iter().position(takes_in) {
         Some(fusion) if fusions[fusion].at != layer => Worker::Elsewhere,
         fusion => Worker::Layer { fusion },
     }
@@ -71,7 +77,7 @@ impl Plan {
                 tasks.extend((0..sources).map(|from| Task::Join { layer, part, from }));
             }
             for part in 0..planned.parts.len() {
-                if let Worker::Layer { fusion } = worker(fusions, layer, part) {
+                if let Worker::Layer { fusion } = worker(fusions, |_| true, layer, part) {
                     tasks.push(Task::Forward { layer, part, fusion });
                 }
             }
@@ -79,15 +85,14 @@ impl Plan {
         tasks
     }
 
-    /// From the loss to every parameter's gradient, with `fusions` in their layers' place if the
-    /// pass goes backward. Layers below the first that learns have no work.
+    /// From the loss to every parameter's gradient, with those of `fusions` that go back in
+    /// their layers' place. Layers below the first that learns have no work.
     pub fn backward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
-        let fusions = if P::BACKWARD { fusions } else { &[] };
         let mut tasks = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate().rev() {
             let working = |p: &Part| p.dx.is_some() || planned.learns();
             for (part, _) in planned.parts.iter().enumerate().filter(|(_, p)| working(p)) {
-                if let Worker::Layer { fusion } = worker(fusions, layer, part) {
+                if let Worker::Layer { fusion } = worker(fusions, P::goes_back, layer, part) {
                     tasks.push(Task::Backward { layer, part, fusion });
                 }
             }

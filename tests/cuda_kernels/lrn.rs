@@ -19,13 +19,13 @@ impl Lrn {
         let [n, h, w, c] = self.shape;
         let mut all = constants(&[
             ("IMAGES", n),
-            ("H", h),
-            ("W", w),
-            ("C", c),
+            ("HEIGHT", h),
+            ("WIDTH", w),
+            ("CHANNELS", c),
             ("SIZE", self.size),
             ("WITHIN", self.within.into()),
         ]);
-        let numbers = [("K", self.k), ("ALPHA", self.alpha), ("BETA", self.beta)];
+        let numbers = [("OFFSET", self.k), ("ALPHA", self.alpha), ("BETA", self.beta)];
         all.extend(numbers.map(|(name, value)| (name, format!("{value:?}"))));
         all
     }

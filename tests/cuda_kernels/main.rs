@@ -3,6 +3,7 @@
 
 mod conv;
 mod lrn;
+mod lrn_pool;
 mod pointwise;
 mod pool;
 mod products;

@@ -24,7 +24,7 @@ impl Pool {
             ("IMAGES", n),
             ("IN_H", h),
             ("IN_W", w),
-            ("C", c),
+            ("CHANNELS", c),
             ("OUT_H", oh),
             ("OUT_W", ow),
             ("SIZE", self.size),

@@ -1,6 +1,7 @@
 //! Joining the maps of towers and taking them apart (`kernels/towers.cu`).
 
 use super::{constants, device, each, launch, noise, read, standin};
+use alexnet::gpu::compile::Constant;
 use alexnet::gpu::memory::Buffer;
 use alexnet::kernel_source;
 
@@ -39,5 +40,50 @@ fn joining_and_splitting_towers() {
 
         run("add", &part_gpu, &other_gpu);
         assert_eq!(read(&device, &other_gpu), part.iter().map(|v| v + v).collect::<Vec<_>>());
+    });
+}
+
+/// What one launch does for both towers on one GPU has the bits of a launch for each.
+#[test]
+fn both_towers_at_once() {
+    standin::run("towers::both_towers_at_once", &[], || {
+        let device = device(0);
+        for (pixels, first, joined) in [(13, 5, 12), (6, 8, 24)] {
+            let of = |channels: usize, channel: usize| {
+                constants(&[
+                    ("PIXELS", pixels),
+                    ("CHANNELS", channels),
+                    ("JOINED_C", joined),
+                    ("CHANNEL", channel),
+                ])
+            };
+            let others = joined - first;
+            let parts = [noise(pixels * first, 1), noise(pixels * others, 2)];
+            let parts = parts.each_ref().map(|v| device.buffer_of(v).unwrap());
+            let wholes = [3, 4].map(|seed| noise(pixels * joined, seed));
+            let wholes = wholes.each_ref().map(|v| device.buffer_of(v).unwrap());
+            let run = |name, all: &[Constant], count, buffers: &[&Buffer<f32>]| {
+                let kernel = (kernel_source!("towers.cu"), all, name);
+                launch(&device, kernel, each(count), |a| {
+                    buffers.iter().fold(a, |a, buffer| a.buffer(buffer))
+                });
+            };
+            let halves = [(of(first, 0), first), (of(others, first), others)];
+
+            let [one, two] = [(); 2].map(|()| device.buffer(pixels * joined).unwrap());
+            for (part, (all, channels)) in parts.iter().zip(&halves) {
+                run("join", all, pixels * channels, &[part, &two]);
+            }
+            run("join_both", &halves[0].0, pixels * joined, &[&parts[0], &parts[1], &one]);
+            assert_eq!(read(&device, &one), read(&device, &two));
+
+            for (all, channels) in &halves {
+                let [one, two] = [(); 2].map(|()| device.buffer(pixels * channels).unwrap());
+                run("take", all, pixels * channels, &[&wholes[0], &two]);
+                run("take_add", all, pixels * channels, &[&wholes[1], &two]);
+                run("take_both", all, pixels * channels, &[&wholes[0], &wholes[1], &one]);
+                assert_eq!(read(&device, &one), read(&device, &two));
+            }
+        }
     });
 }

@@ -224,6 +224,7 @@ pub fn variants(images: usize) -> Vec<Variant> {
     }
     all.extend(normalisation(images));
     all.extend(pooling(images));
+    all.extend(normalised_pooling(images));
     all.extend(pointwise(images));
     all.extend(loss(images));
     all.extend(copies(images));
@@ -236,18 +237,51 @@ fn normalisation(images: usize) -> Vec<Variant> {
     let maps = images * 55 * 55 * 48;
     let mut all = constants(&[
         ("IMAGES", images),
-        ("H", 55),
-        ("W", 55),
-        ("C", 48),
+        ("HEIGHT", 55),
+        ("WIDTH", 55),
+        ("CHANNELS", 48),
         ("SIZE", 5),
         ("WITHIN", 0),
     ]);
-    all.extend([("K", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")].map(|(n, v)| (n, v.into())));
+    all.extend(
+        [("OFFSET", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")].map(|(n, v)| (n, v.into())),
+    );
     let lrn = kernel_source!("lrn.cu");
     vec![
         each("lrn1 forward", ("lrn_forward", lrn), &all, maps, &[maps; 3]),
         each("lrn1 backward", ("lrn_backward", lrn), &all, maps, &[maps; 4]),
     ]
+}
+
+/// lrn1 and pool1 in one pass.
+fn normalised_pooling(images: usize) -> Vec<Variant> {
+    let (maps, out) = (images * 55 * 55 * 48, images * 27 * 27 * 48);
+    let mut all = constants(&[
+        ("IMAGES", images),
+        ("IN_H", 55),
+        ("IN_W", 55),
+        ("CHANNELS", 48),
+        ("OUT_H", 27),
+        ("OUT_W", 27),
+        ("SIZE", 3),
+        ("STRIDE", 2),
+        ("NEIGHBOURS", 5),
+        ("MASK", 1),
+    ]);
+    let numbers = [("OFFSET", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")];
+    all.extend(numbers.map(|(n, v)| (n, v.into())));
+    let of = |bf16: bool| {
+        let mut all = all.clone();
+        all.extend(bf16.then(|| ("BF16", "1".into())));
+        let label = |way: &str| format!("lrn1 and pool1 {way}{}", if bf16 { ", bf16" } else { "" });
+        let source = kernel_source!("lrn_pool.cu");
+        let (forward, backward) = (("lrn_pool_forward", source), ("lrn_pool_backward", source));
+        [
+            each(&label("forward"), forward, &all, out, &[maps, out, out]),
+            each(&label("backward"), backward, &all, maps, &[maps, out, out, maps]),
+        ]
+    };
+    [of(false), of(true)].concat()
 }
 
 /// pool1, and averages over the same windows.
@@ -257,7 +291,7 @@ fn pooling(images: usize) -> Vec<Variant> {
         ("IMAGES", images),
         ("IN_H", 55),
         ("IN_W", 55),
-        ("C", 48),
+        ("CHANNELS", 48),
         ("OUT_H", 27),
         ("OUT_W", 27),
         ("SIZE", 3),

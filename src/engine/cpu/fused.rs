@@ -3,14 +3,8 @@
 use super::Cpu;
 use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::{Map, Run};
-use crate::network::{Fusion, Part, Plan};
+use crate::network::{Fusion, Plan};
 use std::mem::take;
-
-/// The lowest and the highest part of a fusion.
-fn ends<'a>(plan: &'a Plan, fusion: &Fusion<NormalisedPooling>) -> (&'a Part, &'a Part) {
-    let part = |layer: usize| &plan.layers[layer].parts[fusion.part];
-    (part(fusion.layers.start), part(fusion.layers.end - 1))
-}
 
 /// Values an image of `plan`'s buffers with each of `fusions` in place of its layers: what they hand
 /// on among themselves is never there. A pass reads a gradient from the buffer that its own result
@@ -18,13 +12,8 @@ fn ends<'a>(plan: &'a Plan, fusion: &Fusion<NormalisedPooling>) -> (&'a Part, &'
 pub(super) fn sizes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Vec<usize> {
     let mut values: Vec<usize> = plan.buffers.iter().map(|b| b.values).collect();
     for fusion in fusions {
-        let (lowest, highest) = ends(plan, fusion);
-        for layer in fusion.layers.start..fusion.layers.end - 1 {
-            let between = plan.layers[layer].parts[fusion.part].y;
-            if between != lowest.x {
-                values[between] = 0;
-            }
-        }
+        fusion.between(plan).for_each(|buffer| values[buffer] = 0);
+        let (_, highest) = fusion.ends(plan);
         if let (Some(dy), Some(dx)) = (highest.dy, highest.dx) {
             let most = values[dy].max(values[dx]);
             (values[dy], values[dx]) = (most, most);
@@ -36,7 +25,7 @@ pub(super) fn sizes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Vec<u
 impl Cpu {
     pub(super) fn forward_fused(&mut self, fusion: usize, run: &Run) {
         let fusion = &self.fusions[fusion];
-        let (lowest, highest) = ends(&self.plan, fusion);
+        let (lowest, highest) = fusion.ends(&self.plan);
         let mut output = take(&mut self.buffers[highest.y]);
         fusion.pass.forward(run, &mut output, &self.buffers[lowest.x]);
         self.buffers[highest.y] = output;
@@ -44,7 +33,7 @@ impl Cpu {
 
     pub(super) fn backward_fused(&mut self, fusion: usize, run: &Run) {
         let fusion = &self.fusions[fusion];
-        let (lowest, highest) = ends(&self.plan, fusion);
+        let (lowest, highest) = fusion.ends(&self.plan);
         let (Some(dy), Some(between), Some(dx)) = (highest.dy, highest.dx, lowest.dx) else {
             return;
         };

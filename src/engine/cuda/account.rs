@@ -47,10 +47,10 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     }
     for (layer, planned) in plan.layers.iter().enumerate().filter(|(_, l)| training && l.learns()) {
         for part in 0..planned.parts.len() {
-            let updates = layout.parts[layer][part].updates.iter();
-            let updates = updates.skip(at_once(plan, layout, layer, part).into());
-            let norms = layout.parts[layer][part].norms.iter().flat_map(Norms::launches);
-            let all_updates = norms.chain(updates);
+            let of = &layout.parts[layer][part];
+            let update = &of.updates[usize::from(at_once(plan, layout, layer, part))];
+            let norms = of.norms.iter().flat_map(Norms::launches);
+            let all_updates = norms.chain([update]);
             all.extend(all_updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
         }
     }
@@ -71,7 +71,8 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
     };
     match task {
         Task::Join { layer, part, from } => {
-            add(layer, Purpose::Copies, &layout.parts[layer][part].sources[from].join);
+            let join = layout.parts[layer][part].sources[from].join.iter();
+            join.for_each(|launch| add(layer, Purpose::Copies, launch));
         }
         Task::Forward { layer, part, .. } => {
             let when = match plan.mode {
@@ -99,8 +100,8 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
         Task::Split { layer, below } => {
             for part in &layout.parts[layer] {
                 let source = &part.sources[below];
-                add(layer, Purpose::Copies, &source.take);
-                source.collect.iter().for_each(|launch| add(layer, Purpose::Copies, launch));
+                let both = source.take.iter().chain(&source.collect);
+                both.for_each(|launch| add(layer, Purpose::Copies, launch));
             }
         }
     }

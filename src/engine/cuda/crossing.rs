@@ -1,7 +1,8 @@
 //! What one GPU gives another: the memory on both sides of each crossing, and the links.
 
-use super::layout::{Layout, SourceLayout};
+use super::layout::Layout;
 use super::signal::{Board, Signal};
+use super::sources::SourceLayout;
 use crate::gpu::device::Device;
 use crate::gpu::link::Link;
 use crate::gpu::memory::Buffer;

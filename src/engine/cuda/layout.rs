@@ -3,15 +3,17 @@
 use super::kept;
 use super::lanes::stream;
 use super::norms::{self, Norms};
+use super::places::{Places, places, shared};
+use super::sources::{SourceLayout, sources};
 use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::taken;
 use crate::kernel_source;
-use crate::layers::cuda::{Factors, LaunchContext, Launches};
+use crate::layers::cuda::{Elsewhere, Factors, LaunchContext, Launches};
 use crate::layers::pool::Kernel;
 use crate::layers::{Role, Shape, Stage};
-use crate::network::{BufferId, BufferPlan, Fusion, Mode, Part, Plan, PlannedLayer, WithRelu};
+use crate::network::{BufferId, BufferPlan, Fusion, Mode, OnGpu, Part, Pass, Plan, PlannedLayer};
 use anyhow::{Context, Result, bail};
 
 /// One network's needs for batches of `images`.
@@ -20,8 +22,10 @@ pub struct Layout {
     pub images: usize,
     /// How each of the plan's buffers is stored.
     pub buffers: Vec<Stored>,
-    /// Layers with weights that apply the ReLU above them.
-    pub fusions: Vec<Fusion<WithRelu>>,
+    /// Passes in the place of several layers'.
+    pub fusions: Vec<Fusion<OnGpu>>,
+    /// What each layer's pass reads and writes: `[layer][part]`.
+    pub places: Vec<Vec<Places>>,
     /// For each layer, whether it is a ReLU whose backward pass the layer above does.
     pub masked: Vec<bool>,
     /// For each device, the next batch's crops to its input.
@@ -54,24 +58,13 @@ pub struct PartLayout {
     pub launches: Box<dyn Launches>,
     /// Where its input is joined: for each source.
     pub sources: Vec<SourceLayout>,
-    /// The update of weights and biases.
+    /// The update of weights and biases, and that of the biases alone where the weights may be
+    /// updated as their gradient comes into being.
     pub updates: Vec<Launch>,
     /// Of a layer whose rate depends on the lengths of its weights and their gradient.
     pub norms: Option<Norms>,
     /// The weights as products read them, where those are others: their bytes, and what makes them.
     pub factors: Option<(usize, Launch)>,
-}
-
-/// What moves one tower's channels into a joined input and their gradient back.
-pub struct SourceLayout {
-    /// Into the joined input.
-    pub join: Launch,
-    /// Out of the joined input's gradient: written, or added to what is there.
-    pub take: Launch,
-    /// Where the source is on another GPU: from what came back to the gradient there.
-    pub collect: Option<Launch>,
-    /// Bytes that cross, each way; 0 on one GPU.
-    pub crossing: usize,
 }
 
 impl Layout {
@@ -82,36 +75,45 @@ impl Layout {
         if most >= 1 << 31 {
             bail!("a batch of {images} is too large for a GPU's 32-bit addresses within a layer");
         }
-        let fusions = plan.fusions::<WithRelu>();
+        let fusions = plan.fusions::<OnGpu>();
         let masked: Vec<bool> = (0..plan.layers.len()).map(|l| is_masked(plan, l)).collect();
         let stored_channels = stored_channels(plan);
-        let buffers = stored(plan, stored_channels);
+        let buffers = stored(plan, stored_channels, &fusions);
         let mut scratch = vec![[0; STREAMS]; plan.data.len()];
         let mut parts = Vec::new();
         for (index, layer) in plan.layers.iter().enumerate() {
             let mut of_layer = Vec::new();
             for (number, part) in layer.parts.iter().enumerate() {
                 let float = |id: usize| buffers[id].format != plan.precision.format();
+                let pass = fusions.iter().find(|f| f.covers(index, number));
+                let pass = pass.filter(|f| f.at == index || f.pass.goes_back());
                 let context = LaunchContext {
                     precision: plan.precision,
-                    relu: fusions.iter().any(|f| f.at == index && f.part == number),
+                    relu: matches!(pass, Some(Fusion { pass: OnGpu::WithRelu, .. })),
                     mask: index > 0 && masked[index - 1],
                     float_input: float(part.x),
                     float_output: float(part.y),
                     stored_channels: stored_channels.filter(|_| plan.data.contains(&part.x)),
                     ..LaunchContext::new(images, multiprocessors[part.device], training)
                 };
-                let launches =
-                    part.layer.cuda(&context).with_context(|| format!("layer {}", layer.name))?;
+                let launches = match pass {
+                    Some(Fusion { pass: OnGpu::NormalisedPooling(both), at, .. }) => {
+                        if *at == index { both.cuda(&context) } else { Box::new(Elsewhere) }
+                    }
+                    _ => part
+                        .layer
+                        .cuda(&context)
+                        .with_context(|| format!("layer {}", layer.name))?,
+                };
                 for behind in [false, true] {
                     let most = &mut scratch[part.device][stream(plan, part.tower, behind)];
                     *most = launches.scratch(behind).max(*most);
                 }
-                let factors = launches.factors();
+                let (factors, at_once) = (launches.factors(), launches.updates());
                 of_layer.push(PartLayout {
                     launches,
-                    sources: sources(plan, index, part, &context),
-                    updates: if training { updates(part, factors) } else { Vec::new() },
+                    sources: sources(plan, index, number, &context),
+                    updates: if training { updates(part, factors, at_once) } else { Vec::new() },
                     factors: factors.map(|f| rounded(part, f)),
                     norms: (plan.lars && layer.learns()).then(|| Norms::new(sizes(part)[0])),
                 });
@@ -120,7 +122,8 @@ impl Layout {
         }
         let input = |_| input(plan, images, stored_channels);
         let inputs = plan.data.iter().map(input).collect();
-        Ok(Layout { images, buffers, fusions, masked, inputs, parts, scratch })
+        let places = places(plan, &fusions);
+        Ok(Layout { images, buffers, fusions, places, masked, inputs, parts, scratch })
     }
 
     /// What is kept of a forward pass: the probabilities and what they are made of, with their
@@ -185,9 +188,9 @@ impl Layout {
                 layout.factors.iter().for_each(|(_, w)| add(part.device, w));
                 let joined = part.join.iter().flat_map(|j| &j.from);
                 for (from, source) in joined.zip(&layout.sources) {
-                    add(part.device, &source.join);
+                    source.join.iter().for_each(|w| add(part.device, w));
                     if part.dx.is_some() {
-                        add(part.device, &source.take);
+                        source.take.iter().for_each(|w| add(part.device, w));
                     }
                     source.collect.iter().for_each(|w| add(plan.devices[from.tower], w));
                 }
@@ -207,14 +210,24 @@ fn stored_channels(plan: &Plan) -> Option<usize> {
 }
 
 /// The buffers in the plan's precision; but what the loss reads of a layer with weights, and what
-/// it makes of it, are f32.
-fn stored(plan: &Plan, channels: Option<usize>) -> Vec<Stored> {
+/// it makes of it, are f32. What passes hand on within themselves is not there,
+/// nor a joined input that another stands for.
+fn stored(plan: &Plan, channels: Option<usize>, fusions: &[Fusion<OnGpu>]) -> Vec<Stored> {
     let format = plan.precision.format();
     let stored = |buffer: &BufferPlan| Stored { format, values: buffer.values };
     let mut all: Vec<Stored> = plan.buffers.iter().map(stored).collect();
     if let Some(channels) = channels {
         let values = plan.input.pixels() * channels;
         plan.data.iter().for_each(|&id| all[id].values = values);
+    }
+    shared(plan).for_each(|(of, _)| all[of].values = 0);
+    for fusion in fusions.iter().filter(|f| f.pass.goes_back()) {
+        fusion.between(plan).for_each(|id| all[id].values = 0);
+        if let (_, Part { dy: Some(dy), dx: Some(dx), .. }) = fusion.ends(plan) {
+            // They change places below.
+            let most = all[*dy].values.max(all[*dx].values);
+            (all[*dy].values, all[*dx].values) = (most, most);
+        }
     }
     all[plan.probabilities()].format = Format::Float;
     // Not where it is joined from several towers: copies are in one format.
@@ -235,6 +248,8 @@ fn is_masked(plan: &Plan, layer: usize) -> bool {
     let does = |part: &Part| match (part.layer.stage(), part.layer.role()) {
         (Some(Stage::Normalise(_)), _) | (_, Role::Learn(_)) => true,
         (Some(Stage::Pool(pool)), _) => pool.kernel == Kernel::Max,
+        // The factor of what is kept is at least 1, so it is above 0 where the ReLU's output is.
+        (Some(Stage::Drop(_)), _) => part.x == part.y,
         _ => false,
     };
     let reads = |part: &Part, relu: &Part| {
@@ -262,67 +277,45 @@ pub fn sizes(part: &Part) -> [usize; 2] {
     part.layer.parameters().map_or([0; 2], |shapes| shapes.sizes())
 }
 
-fn sources(plan: &Plan, layer: usize, part: &Part, context: &LaunchContext) -> Vec<SourceLayout> {
-    let (all, pixels) = (part.input.channels, part.input.pixels() * context.images);
-    let index = plan.layers[layer].parts.iter().position(|p| p.tower == part.tower);
-    let is_first = index == Some(0);
-    let joined = part.join.iter().flat_map(|join| &join.from);
-    joined
-        .map(|from| {
-            let n = from.channels.len();
-            let crosses = plan.devices[from.tower] != part.device;
-            let work = |name, of: usize, first| {
-                let all =
-                    [("PIXELS", pixels), ("CHANNELS", n), ("JOINED_C", of), ("CHANNEL", first)];
-                let widths = [n, of, first].map(|width| context.pack_of(width));
-                let pack = widths.into_iter().min().unwrap_or(1);
-                let all = context.constants(&all);
-                let buffers = if matches!(name, "take_add" | "add") { 3 } else { 2 };
-                Launch::each(kernel_source!("towers.cu"), all, name, pixels * n / pack)
-                    .moving(buffers * context.bytes(pixels * n))
-            };
-            let first = from.channels.start;
-            let take = if is_first || crosses { "take" } else { "take_add" };
-            let collect = crosses && part.dx.is_some();
-            SourceLayout {
-                join: work("join", all, first),
-                take: work(take, all, first),
-                collect: collect.then(|| match is_first {
-                    true => work("take", n, 0),
-                    false => work("add", n, 0),
-                }),
-                crossing: if crosses { pixels * n * plan.precision.format().bytes() } else { 0 },
-            }
-        })
-        .collect()
-}
-
-/// The update of `count` values, the weights of a layer whose products read `factors` or others.
-fn update(name: &'static str, count: usize, factors: Option<Factors>) -> Launch {
+/// A kernel of `update.cu` over so many weights, of a layer whose products read `factors` or the
+/// weights, and biases.
+fn update(name: &'static str, [weights, biases]: [usize; 2], factors: Option<Factors>) -> Launch {
     let Factors { columns, channels, stored } =
-        factors.unwrap_or(Factors { columns: count, channels: 1, stored: 1 });
-    let mut all =
-        constants(&[("COUNT", count), ("OUT_C", columns), ("REAL_C", channels), ("IN_C", stored)]);
+        factors.unwrap_or(Factors { columns: weights.max(1), channels: 1, stored: 1 });
+    let mut all = constants(&[
+        ("COUNT", weights),
+        ("BIASES", biases),
+        ("OUT_C", columns),
+        ("REAL_C", channels),
+        ("IN_C", stored),
+    ]);
     all.extend(factors.and_then(|_| Format::Bf16.constant()));
-    let each = if [count, columns].iter().all(|n| n.is_multiple_of(4)) { 4 } else { 1 };
+    let pack = |multiples: [usize; 2]| {
+        if multiples.iter().all(|n| n.is_multiple_of(4)) { 4 } else { 1 }
+    };
+    let blocks = |count: usize, each: usize| (count / each).div_ceil(256);
+    let grid = blocks(weights, pack([weights, columns])) + blocks(biases, pack([biases; 2]));
     // Weights and momenta are read and written, gradients read.
-    let rounded = factors.map_or(0, |f| count / f.channels * f.stored * Format::Bf16.bytes());
+    let rounded = factors.map_or(0, |f| weights / f.channels * f.stored * Format::Bf16.bytes());
     let floats = if name == "update" { 5 } else { 1 };
-    let moves = floats * count * size_of::<f32>() + rounded;
-    Launch::each(kernel_source!("update.cu"), all, name, count / each).moving(moves)
+    let moves = floats * (weights + biases) * size_of::<f32>() + rounded;
+    Launch::new(kernel_source!("update.cu"), all, name, (grid, 1, 1), (256, 1, 1)).moving(moves)
 }
 
-fn updates(part: &Part, factors: Option<Factors>) -> Vec<Launch> {
+/// The update of a layer's weights and biases; and that of the biases alone, where there is another
+/// way for the weights (`at_once`).
+fn updates(part: &Part, factors: Option<Factors>, at_once: bool) -> Vec<Launch> {
     if !matches!(part.layer.role(), Role::Learn(_)) {
         return Vec::new();
     }
-    let [weights, biases] = sizes(part);
-    vec![update("update", weights, factors), update("update", biases, None)]
+    let sizes @ [_, biases] = sizes(part);
+    let alone = at_once.then(|| update("update", [0, biases], None));
+    [update("update", sizes, factors)].into_iter().chain(alone).collect()
 }
 
 /// The bytes of a layer's factors, and what makes them of its weights.
 fn rounded(part: &Part, factors: Factors) -> (usize, Launch) {
     let [weights, _] = sizes(part);
     let values = weights / factors.channels * factors.stored;
-    (values * Format::Bf16.bytes(), update("round_off", weights, Some(factors)))
+    (values * Format::Bf16.bytes(), update("round_off", [weights, 0], Some(factors)))
 }

@@ -68,11 +68,18 @@ impl Network {
         self.devices[self.of(tower)].kernels(index)
     }
 
-    /// One of the parts that a joined layer reads.
-    fn source(&self, layer: usize, below: usize) -> &Part {
+    /// One of the parts that a joined layer reads, and the gradient at its output.
+    fn source(&self, layer: usize, below: usize) -> (&Part, Option<BufferId>) {
         let join = self.plan.layers[layer].parts[0].join.as_ref();
         let source = &join.expect("only joined layers are split").from[below];
-        &self.plan.layers[layer - 1].parts[source.part]
+        let under = &self.plan.layers[layer - 1].parts[source.part];
+        (under, self.layout.places[layer - 1][source.part].dy)
+    }
+
+    /// The gradient at the joined input of a part.
+    fn joined(&self, layer: usize, index: usize) -> Result<&Buffer<u8>> {
+        let dx = self.layout.places[layer][index].dx;
+        Ok(&self.buffers[dx.context("split only where gradients go on")?])
     }
 }
 
@@ -126,15 +133,16 @@ impl<'a> Pass<'a> {
     fn call(&self, layer: usize, index: usize, behind: bool) -> Call<'a> {
         let (network, step) = (self.network, self.step);
         let part = &network.plan.layers[layer].parts[index];
+        let places = &network.layout.places[layer][index];
         let buffer = |id: usize| &network.buffers[id];
         Call {
             stream: network.stream(part.tower, behind, self.spans),
             run: &step.run,
             whole: step.whole,
-            x: buffer(part.x),
-            y: buffer(part.y),
-            dy: part.dy.map(buffer),
-            dx: part.dx.map(buffer),
+            x: buffer(places.x),
+            y: buffer(places.y),
+            dy: places.dy.map(buffer),
+            dx: places.dx.map(buffer),
             parameters: network.parameters[layer][index].as_ref(),
             scratch: &network.scratch[part.device][stream(&network.plan, part.tower, behind)],
             saved: &network.saved[layer][index],
@@ -166,7 +174,7 @@ impl<'a> Pass<'a> {
             call.stream.record(&behind.ready)?;
         }
         // First what the layers below wait for.
-        if let Some(dx) = part.dx {
+        if let Some(dx) = network.layout.places[layer][index].dx {
             self.free(dx, part.tower)?;
             self.spans.time(device, layer, Direction::Input, || launches.backward_input(&call))?;
         }
@@ -196,7 +204,7 @@ impl<'a> Pass<'a> {
         let (Some(constants), Some(rates)) = (constants, rates) else {
             launches.backward_weights(&behind)?;
             self.send(layer, index, &behind)?;
-            return self.dy_is_read(part, events, behind.stream);
+            return self.dy_is_read(layer, index, events, behind.stream);
         };
         let (mut rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
         let parameters = behind.parameters.context("a layer learns nothing")?;
@@ -205,10 +213,10 @@ impl<'a> Pass<'a> {
             behind.stream.wait_for(&events.passed)?;
             launches.backward_update(&behind, rule, loss)?;
             rules[0] = None;
-            self.dy_is_read(part, events, behind.stream)?;
+            self.dy_is_read(layer, index, events, behind.stream)?;
         } else {
             launches.backward_weights(&behind)?;
-            self.dy_is_read(part, events, behind.stream)?;
+            self.dy_is_read(layer, index, events, behind.stream)?;
             behind.stream.wait_for(&events.passed)?;
         }
         update(behind.stream, parameters, updates, rules, (Some(loss), None))
@@ -223,9 +231,16 @@ impl<'a> Pass<'a> {
     }
 
     /// The gradient at a part's output may be written again after what `stream` has queued so far.
-    fn dy_is_read(&mut self, part: &Part, events: &'a Behind, stream: &Stream) -> Result<()> {
+    fn dy_is_read(
+        &mut self,
+        layer: usize,
+        index: usize,
+        events: &'a Behind,
+        stream: &Stream,
+    ) -> Result<()> {
         stream.record(&events.done)?;
-        self.read.extend(part.dy.map(|dy| (dy, &events.done)));
+        let dy = self.network.layout.places[layer][index].dy;
+        self.read.extend(dy.map(|dy| (dy, &events.done)));
         Ok(())
     }
 
@@ -257,18 +272,18 @@ impl<'a> Pass<'a> {
             Task::Split { layer, below } => {
                 let parts = network.plan.layers[layer].parts.iter().enumerate();
                 // As in `split`: nothing below wants it.
-                if network.source(layer, below).dy.is_none() {
+                if network.source(layer, below).1.is_none() {
                     return Ok(());
                 }
-                for (index, part) in parts.filter(|(_, part)| part.device == d) {
+                for (index, _) in parts.filter(|(_, part)| part.device == d) {
                     let crossing = network.crossings.of[layer][index][below].as_ref();
                     let Some(crossing) = crossing else { continue };
                     let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
-                    let dx = part.dx.context("split only where gradients go on")?;
-                    let dx = &network.buffers[dx];
-                    let take = &network.layout.parts[layer][index].sources[below].take;
+                    let dx = network.joined(layer, index)?;
+                    let take = network.layout.parts[layer][index].sources[below].take.as_ref();
+                    let take = take.context("a gradient crosses unplanned")?;
                     self.spans.time(device, layer, Direction::Copies, || {
-                        copy(&device.compute, take, dx, &crossing.there)
+                        copy(&device.compute, take, &[dx, &crossing.there])
                     })?;
                     back.taken.give(&network.board, &device.compute, number)?;
                 }
@@ -284,11 +299,19 @@ impl<'a> Pass<'a> {
         let part = &network.plan.layers[layer].parts[index];
         let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
         let (device, y) = (&network.devices[d], &network.buffers[source.y]);
-        let work = &network.layout.parts[layer][index].sources[from].join;
+        let work = network.layout.parts[layer][index].sources[from].join.as_ref();
+        // None: another makes all of the input.
+        let Some(work) = work else { return Ok(()) };
         let (x, stream) = (&network.buffers[part.x], network.stream(part.tower, false, self.spans));
         match &network.crossings.of[layer][index][from] {
             None if part.device == d => {
-                self.spans.time(device, layer, Direction::Copies, || copy(stream, work, y, x))
+                let sources = part.join.iter().flat_map(|join| &join.from);
+                let all = sources.map(|source| &network.buffers[source.y]);
+                let all: Vec<_> = match work.name {
+                    "join_both" => all.chain([x]).collect(),
+                    _ => vec![y, x],
+                };
+                self.spans.time(device, layer, Direction::Copies, || copy(stream, work, &all))
             }
             Some(crossing) if part.device == d => {
                 let written = crossing.written.of(&network.board, self.step.number)?;
@@ -297,7 +320,7 @@ impl<'a> Pass<'a> {
                 link.copy(y, &crossing.there, &after, &crossing.arrived)?;
                 self.spans.time(device, layer, Direction::Copies, || {
                     device.compute.wait_for(&crossing.arrived)?;
-                    copy(&device.compute, work, &crossing.there, x)?;
+                    copy(&device.compute, work, &[&crossing.there, x])?;
                     device.compute.record(&crossing.there_free)
                 })
             }
@@ -309,8 +332,8 @@ impl<'a> Pass<'a> {
     fn split(&mut self, layer: usize, below: usize) -> Result<()> {
         let (network, d) = (self.network, self.d);
         let parts = &network.plan.layers[layer].parts;
-        let under = network.source(layer, below);
-        let Some(id) = under.dy else { return Ok(()) };
+        let (under, dy) = network.source(layer, below);
+        let Some(id) = dy else { return Ok(()) };
         if under.device == d {
             self.free(id, under.tower)?;
         }
@@ -318,13 +341,18 @@ impl<'a> Pass<'a> {
         let (device, stream) =
             (&network.devices[d], network.stream(under.tower, false, self.spans));
         for (index, part) in parts.iter().enumerate() {
-            let dx = &network.buffers[part.dx.context("split only where gradients go on")?];
+            let dx = network.joined(layer, index)?;
             let launches = &network.layout.parts[layer][index].sources[below];
             let Some(crossing) = &network.crossings.of[layer][index][below] else {
-                if part.device == d {
-                    self.spans.time(device, layer, Direction::Copies, || {
-                        copy(stream, &launches.take, dx, dy)
-                    })?;
+                if let Some(take) = launches.take.as_ref().filter(|_| part.device == d) {
+                    let all: Vec<_> = match take.name {
+                        "take_both" => {
+                            vec![network.joined(layer, 0)?, network.joined(layer, 1)?, dy]
+                        }
+                        _ => vec![dx, dy],
+                    };
+                    self.spans
+                        .time(device, layer, Direction::Copies, || copy(stream, take, &all))?;
                 }
                 continue;
             };
@@ -337,7 +365,7 @@ impl<'a> Pass<'a> {
                 let collect = launches.collect.as_ref().context("a gradient crosses unplanned")?;
                 self.spans.time(device, layer, Direction::Copies, || {
                     device.compute.wait_for(&back.returned)?;
-                    copy(&device.compute, collect, &back.here, dy)?;
+                    copy(&device.compute, collect, &[&back.here, dy])?;
                     device.compute.record(&back.here_free)
                 })?;
             }
@@ -346,10 +374,11 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// A kernel of `towers.cu` from one buffer to another.
-fn copy(stream: &Stream, work: &Launch, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
-    // SAFETY: the work's constants are the sizes that the plan gave the buffers.
-    unsafe { work.run(stream, |a| a.buffer(from).buffer(to)) }
+/// A kernel of `towers.cu` from some buffers to the last.
+fn copy(stream: &Stream, work: &Launch, buffers: &[&Buffer<u8>]) -> Result<()> {
+    // SAFETY: the work's constants are the sizes that the plan gave the buffers, which are as many
+    // as its kernel takes.
+    unsafe { work.run(stream, |a| buffers.iter().fold(a, |a, buffer| a.buffer(buffer))) }
 }
 
 /// The update of a layer's weights and biases by these rules, if the first of `loss` is a number;
@@ -366,18 +395,22 @@ pub(super) fn update(
     else {
         return Ok(());
     };
-    for (index, rule) in rules.into_iter().enumerate() {
-        let Some(Rule { momentum, decay, rate }) = rule else { continue };
-        let (w, v, g) = (&value[index], &v[index], &gradient[index]);
-        // SAFETY: the work's constants are the number of values of all three, and how the factors
-        // lie; there is at least one total, and two values are scaled.
-        unsafe {
-            launches[index].run(stream, |a| {
-                let a = a.buffer(w).buffer(v).buffer(g).float(momentum).float(decay).float(rate);
-                let a = a.optional(factors.as_ref().filter(|_| index == 0)).optional(loss);
-                a.optional(scaled.filter(|_| index == 0))
-            })?;
-        }
+    // The last is that of biases alone where there is one.
+    let work = if rules[0].is_some() { launches.first() } else { launches.last() };
+    let Some(work) = work.filter(|_| rules.iter().any(Option::is_some)) else { return Ok(()) };
+    // SAFETY: the work's constants are the numbers of weights and of biases, and how the factors
+    // lie; of what has no rule there is no pointer; there is at least one total,
+    // and two values are scaled.
+    unsafe {
+        work.run(stream, |mut a| {
+            for (index, rule) in rules.into_iter().enumerate() {
+                let [w, v, g] = [value, v, gradient].map(|both| rule.map(|_| &both[index]));
+                let Rule { momentum, decay, rate } =
+                    rule.unwrap_or(Rule { momentum: 0.0, decay: 0.0, rate: 0.0 });
+                a = a.optional(w).optional(v).optional(g);
+                a = a.float(momentum).float(decay).float(rate);
+            }
+            a.optional(factors.as_ref()).optional(loss).optional(scaled)
+        })
     }
-    Ok(())
 }

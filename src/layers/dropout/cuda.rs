@@ -1,4 +1,5 @@
-//! Dropout on a GPU (`kernels/dropout.cu`): the same masks as on the CPU, made anew in each pass.
+//! Dropout on a GPU (`kernels/dropout.cu`): the same masks as on the CPU, made anew in each pass;
+//! but above a ReLU in place, whose backward pass it then does too, the output says what was kept.
 
 use super::Dropout;
 use crate::gpu::launch::Launch;
@@ -20,7 +21,13 @@ impl Dropout {
         ]);
         all.push(("PURPOSE", format!("{}u", Purpose::Dropout(&self.name).word())));
         let (source, moves) = (kernel_source!("dropout.cu"), 2 * context.bytes(count));
+        let with_relu = || {
+            let threads = count / context.pack_of(count);
+            let work = Launch::each(source, all.clone(), "dropout_relu_backward", threads);
+            work.moving(3 * context.bytes(count))
+        };
         DropoutLaunches {
+            with_relu: context.mask.then(with_relu),
             mask: Launch::each(source, all.clone(), "dropout", count).moving(moves),
             scale: Launch::each(source, all, "scale", count).moving(moves),
             threshold: self.threshold(),
@@ -32,6 +39,8 @@ impl Dropout {
 pub(super) struct DropoutLaunches {
     mask: Launch,
     scale: Launch,
+    /// The backward pass, where it is a ReLU's too.
+    with_relu: Option<Launch>,
     threshold: u32,
     factors: (f32, f32),
 }
@@ -55,7 +64,8 @@ impl DropoutLaunches {
 impl Launches for DropoutLaunches {
     fn launches(&self) -> Vec<(When, &Launch)> {
         use When::{Evaluation, Forward, Input};
-        vec![(Forward, &self.mask), (Evaluation, &self.scale), (Input, &self.mask)]
+        let backward = self.with_relu.as_ref().unwrap_or(&self.mask);
+        vec![(Forward, &self.mask), (Evaluation, &self.scale), (Input, backward)]
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {
@@ -70,6 +80,11 @@ impl Launches for DropoutLaunches {
     }
 
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
-        self.mask(call, call.dy()?, call.dx()?)
+        let (dy, dx) = (call.dy()?, call.dx()?);
+        let Some(work) = &self.with_relu else { return self.mask(call, dy, dx) };
+        // SAFETY: `dropout_relu_backward` reads y and dy and writes dx, all of the layer's size.
+        unsafe {
+            work.run(call.stream, |a| a.buffer(call.y).buffer(dy).float(self.factors.0).buffer(dx))
+        }
     }
 }

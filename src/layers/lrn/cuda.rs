@@ -13,14 +13,14 @@ impl Lrn {
         let within = self.region == Region::WithinMap;
         let mut all = context.constants(&[
             ("IMAGES", context.images),
-            ("H", self.shape.height),
-            ("W", self.shape.width),
-            ("C", self.shape.channels),
+            ("HEIGHT", self.shape.height),
+            ("WIDTH", self.shape.width),
+            ("CHANNELS", self.shape.channels),
             ("SIZE", self.n),
             ("WITHIN", within.into()),
             ("MASK", context.mask.into()),
         ]);
-        let numbers = [("K", self.k), ("ALPHA", self.alpha), ("BETA", self.beta)];
+        let numbers = [("OFFSET", self.k), ("ALPHA", self.alpha), ("BETA", self.beta)];
         all.extend(numbers.map(|(name, value)| (name, format!("{value:?}"))));
         let source = kernel_source!("lrn.cu");
         let threads = if within { count } else { count / context.pack_of(self.shape.channels) };

@@ -8,6 +8,7 @@
 //! pass normalises again.
 
 mod backward;
+mod cuda;
 mod forward;
 
 use super::activation::cpu::{rectified, rectified_gradient};

@@ -20,7 +20,7 @@ impl Pool {
             ("IMAGES", context.images),
             ("IN_H", self.input.height),
             ("IN_W", self.input.width),
-            ("C", self.input.channels),
+            ("CHANNELS", self.input.channels),
             ("OUT_H", self.output.height),
             ("OUT_W", self.output.width),
             ("SIZE", self.size),

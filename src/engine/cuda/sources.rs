@@ -1,0 +1,70 @@
+//! What puts the inputs of layers that read all towers together, and takes their gradients apart.
+
+use crate::gpu::launch::Launch;
+use crate::kernel_source;
+use crate::layers::cuda::LaunchContext;
+use crate::network::Plan;
+
+/// What moves one tower's channels into a joined input and their gradient back. Where there is one
+/// GPU, all parts of the layer read one joined input, which one launch of the first part makes of
+/// all sources; and one launch of the first part for each source adds up all parts' gradients.
+pub struct SourceLayout {
+    /// Into the joined input.
+    pub join: Option<Launch>,
+    /// Out of the joined input's gradient: written, or added to what is there.
+    pub take: Option<Launch>,
+    /// Where the source is on another GPU: from what came back to the gradient there.
+    pub collect: Option<Launch>,
+    /// Bytes that cross, each way; 0 on one GPU.
+    pub crossing: usize,
+}
+
+/// Of each source of a part, by its index, of a layer.
+pub fn sources(
+    plan: &Plan,
+    layer: usize,
+    index: usize,
+    context: &LaunchContext,
+) -> Vec<SourceLayout> {
+    let parts = &plan.layers[layer].parts;
+    let part = &parts[index];
+    let (all, pixels) = (part.input.channels, part.input.pixels() * context.images);
+    let (is_first, alone) = (index == 0, plan.data.len() == 1);
+    let from: Vec<_> = part.join.iter().flat_map(|join| &join.from).collect();
+    let source = |number: usize| {
+        let n = from[number].channels.len();
+        let crosses = plan.devices[from[number].tower] != part.device;
+        // `name` for n channels that begin at `first` of `of`; `moves`: buffers of n channels.
+        let work = |name, of: usize, first, moves: usize| {
+            let widths = [n, of, first].map(|width| context.pack_of(width));
+            let pack = widths.into_iter().min().unwrap_or(1);
+            let constants = context.constants(&[
+                ("PIXELS", pixels),
+                ("CHANNELS", n),
+                ("JOINED_C", of),
+                ("CHANNEL", first),
+            ]);
+            let values = pixels * if name == "join_both" { of } else { n };
+            Launch::each(kernel_source!("towers.cu"), constants, name, values / pack)
+                .moving(moves * context.bytes(values))
+        };
+        let first = from[number].channels.start;
+        let join = match (alone, from.len()) {
+            (true, 2) => (is_first && number == 0).then(|| work("join_both", all, 0, 2)),
+            (true, _) => is_first.then(|| work("join", all, first, 2)),
+            (false, _) => Some(work("join", all, first, 2)),
+        };
+        let take = match (alone, parts.len()) {
+            (true, 2) => is_first.then(|| work("take_both", all, first, 3)),
+            _ if is_first || crosses => Some(work("take", all, first, 2)),
+            _ => Some(work("take_add", all, first, 3)),
+        };
+        let collect = (crosses && part.dx.is_some()).then(|| match is_first {
+            true => work("take", n, 0, 2),
+            false => work("add", n, 0, 3),
+        });
+        let crossing = if crosses { pixels * n * plan.precision.format().bytes() } else { 0 };
+        SourceLayout { join, take, collect, crossing }
+    };
+    (0..from.len()).map(source).collect()
+}
