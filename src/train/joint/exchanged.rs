@@ -73,19 +73,19 @@ impl<F: FnOnce()> Exchange for Ranks<'_, F> {
         self.travelling.flush();
     }
 
-    fn updates(&mut self) {
-        if let Some(updates) = self.updates.take() {
-            updates();
-        }
-    }
-
     fn waited(&mut self, time: Duration) {
         self.travelling.add_wait(time);
     }
 
     fn receive(&mut self, key: usize) -> Result<Vec<f32>> {
         let gradient = self.travelling.receive(key)?;
-        self.updates();
+        self.begins();
         Ok(gradient)
+    }
+
+    fn begins(&mut self) {
+        if let Some(updates) = self.updates.take() {
+            updates();
+        }
     }
 }

@@ -75,7 +75,7 @@ impl Hybrid {
         if !tally.loss.is_finite() {
             return Ok(tally);
         }
-        exchange.updates();
+        exchange.begins();
         let (lower, upper) = rates.split_at(self.below.plan.layers.len());
         self.above.whole = whole;
         self.above.at_once = rules_at_once(momentum, upper);
