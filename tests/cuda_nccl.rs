@@ -43,7 +43,7 @@ impl Exchange for Alone {
     fn receive(&mut self, _: usize) -> Result<Vec<f32>> {
         panic!("a sum comes through main memory");
     }
-    fn updates(&mut self) {
+    fn begins(&mut self) {
         self.begun = true;
     }
     fn waited(&mut self, _: Duration) {}

@@ -5,7 +5,8 @@
 `--batch` is the batch of all processes together. Prints one JSON object: images a second of training from the median
 time of the steps after the warm-up, the same without exchanging gradients (`no_sync`), and the difference in
 milliseconds: the exchange that is not hidden behind the backward pass. Data is random and made beforehand. Gradients
-travel as DDP's users have it, in buckets of 25 MB.
+travel as DDP's users have it, in buckets of 25 MB. On several machines GLOO_SOCKET_IFNAME names the interface between
+them: gloo else takes that of the machine's name, which may lead elsewhere, and waits. `network.py` does all of it.
 """
 
 import argparse

@@ -198,7 +198,8 @@ def measure(options, network, folder):
                        "--run", run]
             said = together(options, network, folder, command)
             seconds = step_seconds(folder / run, batch)
-            waited = next(line.split(": ")[1].split()[0] for line in said.splitlines() if "waited for the other" in line)
+            line = next(line for line in said.splitlines() if "waited for the other" in line)
+            waited = line.split(": ")[1].split()[0]
             ms, foretold = 1e3 * seconds, 1e3 * predicted["step_seconds"]
             print(f"| {gbit:g} | {way} | {ms:.0f} | {foretold:.0f} | {ms / foretold:.2f} | {batch / seconds:.1f} | "
                   f"{waited} | {1e3 * predicted['exposed_seconds']:.0f} |", flush=True)

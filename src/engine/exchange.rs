@@ -16,8 +16,6 @@ pub trait Exchange {
     /// # Errors
     /// What has ended another process, or keeps it from answering. Nothing has been sent yet.
     fn agree(&mut self, tally: Tally) -> Result<Tally>;
-    /// From now on parameters change; the first [`Exchange::receive`] says so, too.
-    fn updates(&mut self);
     /// So long others were waited for otherwise than in [`Exchange::receive`].
     fn waited(&mut self, time: Duration);
     /// A gradient that is complete here, on its way from now on.
@@ -29,6 +27,8 @@ pub trait Exchange {
     /// # Errors
     /// As [`Exchange::agree`]; the gradients are lost.
     fn receive(&mut self, key: usize) -> Result<Vec<f32>>;
+    /// Parameters are about to change; the first [`Exchange::receive`] says so, too.
+    fn begins(&mut self);
 }
 
 /// [`Engine::exchanged_step`] of an engine whose gradients are not in main memory: once all are

@@ -8,9 +8,10 @@
 //!
 //! What ranks do together is done through a [`Team`]: rounds, in which every rank says something to
 //! rank 0 and hears its answer, sums of gradients, which may be under way while others are still
-//! computed (`travel`), and numbers of which each rank has a share (`gather`). Every wait has a bound and says for whom it waits (`link`); a thread
-//! watches over the ranks of the same machine (`watch`), so that one that was killed ends the
-//! others. There is no transport here but the library's.
+//! computed (`travel`), and numbers of which each rank has a share (`gather`). Every wait has a
+//! bound and says for whom it waits (`link`); a thread watches over the ranks of the same machine
+//! (`watch`), so that one that was killed ends the others. There is no transport here but the
+//! library's.
 
 mod abi;
 mod find;

@@ -266,6 +266,32 @@ fn training_that_diverges_is_told_once() {
     assert!(world.text("wild/diverged.txt").contains("diverged"));
 }
 
+/// A rank that is stopped is waited for with a bound, by name, whatever all are at.
+#[test]
+fn a_wait_has_a_bound() {
+    let Some(launcher) = launchers::any() else { return };
+    let world = world();
+    let args = format!("{TRAIN} --config deep.toml {HYBRID} --set train.epochs=1000 --run bound");
+    for round in 0..3 {
+        let _ = std::fs::remove_dir_all(world.path("bound"));
+        let variables = [("ALEXNET_MPI_WAIT", "2")];
+        let mut running = Running::start_with(&world, &launcher, 2, &args, &variables);
+        running.wait_until("trains", |_| {
+            std::fs::read_to_string(world.path("bound/metrics.jsonl"))
+                .is_ok_and(|text| text.lines().count() > 3 + round)
+        });
+        let said = running.said();
+        let process = said.split("rank 1: process ").nth(1).unwrap().split(' ').next().unwrap();
+        send(process.parse().unwrap(), libc::SIGSTOP);
+        running.wait_until("gives up", |running| running.said().contains("has not answered for"));
+        running.wait_until("ends", |running| running.ranks().len() < 2);
+        let said = running.kill();
+        let line = said.lines().find(|line| line.contains("has not answered for")).unwrap();
+        assert!(line.contains("error: ") && line.contains("rank 1 on "), "{said}");
+        world.ok("inspect bound/last.safetensors");
+    }
+}
+
 /// What cannot be divided so is refused in one sentence, before anything is written.
 #[test]
 fn refusals() {

@@ -84,12 +84,6 @@ impl<F: FnOnce()> Exchange for Ranks<'_, F> {
         }
     }
 
-    fn updates(&mut self) {
-        if let Some(updates) = self.updates.take() {
-            updates();
-        }
-    }
-
     fn waited(&mut self, time: Duration) {
         if let Some(travelling) = &mut self.travelling {
             travelling.add_wait(time);
@@ -98,7 +92,13 @@ impl<F: FnOnce()> Exchange for Ranks<'_, F> {
 
     fn receive(&mut self, key: usize) -> Result<Vec<f32>> {
         let gradient = self.travelling()?.receive(key)?;
-        self.updates();
+        self.begins();
         Ok(gradient)
+    }
+
+    fn begins(&mut self) {
+        if let Some(updates) = self.updates.take() {
+            updates();
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! The passes of a network that processes share, and what goes between them:
 //!
-//! | when | what | bytes from each of N to every other one, batch B |
+//! | when | what | bytes, from each of N to each, batch B |
 //! | --- | --- | --- |
-//! | forward, below the first fc layer | its input, of this process's images | 4·B/N·values |
-//! | forward, below each further one and the loss | the outputs of this process's neurons | 4·B·neurons/N |
-//! | backward, at the same places but the loss | parts of the sums of that process's gradients | as many |
+//! | forward, below the first fc layer | its input, of own images | 4·B/N·values |
+//! | forward, below each other one and the loss | outputs of own neurons | 4·B·neurons/N |
+//! | backward, there again, but for the loss | parts of sums of the other's gradients | as many |
 //! | backward, below the first fc layer | the weights' gradients, as without shares | |
 //!
 //! The loss needs nothing backward: every process has all scores and all labels, which travel with
@@ -75,7 +75,7 @@ impl Hybrid {
         if !tally.loss.is_finite() {
             return Ok(tally);
         }
-        exchange.updates();
+        exchange.begins();
         let (lower, upper) = rates.split_at(self.below.plan.layers.len());
         self.above.whole = whole;
         self.above.at_once = rules_at_once(momentum, upper);
