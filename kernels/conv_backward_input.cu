@@ -11,7 +11,8 @@
 //   out       like x, with respect to the input; with SPLITS > 1, that many parts, float and
 //             without MASK
 //
-// Grid: x lines / LINES, y (IN_C / GROUPS) / COLUMNS, z (LOCAL ? IN_H * IN_W : SPLITS) * GROUPS.
+// Grid: x lines / LINES, y (IN_C / GROUPS) / COLUMNS, z (LOCAL ? IN_H * IN_W : SPLITS) * GROUPS;
+// more than 65,535 of those stand in x, behind the lines (product.cuh).
 #include "product.cuh"
 #include "patches.cuh"
 
@@ -85,9 +86,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_backward_input(const real* __restrict__ gradient, const real* __restrict__ weights,
                     const real* __restrict__ x, Output* __restrict__ out) {
     SHARED_MEMORY(shared);
-    int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
+    int group = repetition() % GROUPS, part = repetition() / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
-    int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
+    int first_line = block_of_lines() * LINES, first_column = blockIdx.y * COLUMNS;
     Left left{gradient, group * GROUP_OUT, place};
     Right right{weights, group * GROUP_OUT, place};
     Sums sums;

@@ -32,14 +32,14 @@ conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradie
             float value[UNDERWAY][TOGETHER], speed[UNDERWAY][TOGETHER];
 #pragma unroll
             for (int i = 0; i < UNDERWAY; i++) {
-                int m = blockIdx.x * LINES + Sums::group_line(first + i);
+                int m = block_of_lines() * LINES + Sums::group_line(first + i);
                 if (!lines.exists(m)) continue;
                 load_together(w + lines.at(m) + n, value[i]);
                 load_together(v + lines.at(m) + n, speed[i]);
             }
 #pragma unroll
             for (int i = 0; i < UNDERWAY; i++) {
-                int m = blockIdx.x * LINES + Sums::group_line(first + i);
+                int m = block_of_lines() * LINES + Sums::group_line(first + i);
                 if (!lines.exists(m)) continue;
                 size_t at = lines.at(m) + n;
 #pragma unroll

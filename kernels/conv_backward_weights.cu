@@ -10,6 +10,6 @@ conv_backward_weights(const real* __restrict__ x, const real* __restrict__ gradi
     SHARED_MEMORY(shared);
     Sums sums;
     Weights lines = sum(x, gradient, shared, sums);
-    write_sums<GROUP_OUT, WIDE_OUT>(sums, blockIdx.x * LINES, blockIdx.y * COLUMNS, out, lines,
-                                    [](int) { return Plain(); });
+    write_sums<GROUP_OUT, WIDE_OUT>(sums, block_of_lines() * LINES, blockIdx.y * COLUMNS, out,
+                                    lines, [](int) { return Plain(); });
 }

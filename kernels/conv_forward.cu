@@ -12,7 +12,8 @@
 //            such parts, float, each the sum over its share of k without bias and ReLU, for
 //            reduce_splits to add up
 //
-// Grid: x lines / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
+// Grid: x lines / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS;
+// more than 65,535 of those stand in x, behind the lines (product.cuh).
 #include "epilogue.cuh"
 #include "product.cuh"
 #include "patches.cuh"
@@ -89,9 +90,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_forward(const real* __restrict__ x, const real* __restrict__ weights,
              const float* __restrict__ bias, Output* __restrict__ y) {
     SHARED_MEMORY(shared);
-    int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
+    int group = repetition() % GROUPS, part = repetition() / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
-    int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
+    int first_line = block_of_lines() * LINES, first_column = blockIdx.y * COLUMNS;
     Left left{x, group * GROUP_IN, place};
     Right right{weights + place * WEIGHT_ROWS * OUT_C + group * GROUP_OUT};
     Sums sums;

@@ -1,7 +1,7 @@
 // Dropout (paper section 4.2): a neuron's output is kept or set to 0, by a number that is a
 // function of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
 //
-//   x, y [IMAGES][PIXELS][C], real: a tower's part of a layer with JOINED_C channels, which
+//   x, y [IMAGES][PIXELS][CHANNELS], real: a tower's part of a layer with JOINED_C channels, which
 //     begins at CHANNEL
 //
 // Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
@@ -10,7 +10,7 @@
 // `scale` is the forward pass in evaluation: all are kept, times `factor`, the share that training
 // keeps, or 1 where training scales. x and y may be the same memory. Grid: elements / 256.
 #include "real.cuh"
-constexpr int COUNT = IMAGES * PIXELS * C;
+constexpr int COUNT = IMAGES * PIXELS * CHANNELS;
 
 __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned c1, unsigned c2,
                                            unsigned c3, unsigned k0, unsigned k1) {
@@ -30,7 +30,8 @@ dropout(const real* x, unsigned threshold, unsigned seed_low, unsigned seed_high
         unsigned step, unsigned first_image, float factor, real* y) {
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i >= COUNT) return;
-    unsigned neuron = i / C % PIXELS * JOINED_C + CHANNEL + i % C, image = i / C / PIXELS;
+    unsigned neuron = i / CHANNELS % PIXELS * JOINED_C + CHANNEL + i % CHANNELS;
+    unsigned image = i / CHANNELS / PIXELS;
     unsigned random = philox(neuron % 4, neuron / 4, first_image + image, step, PURPOSE, seed_low,
                              seed_high);
     y[i] = random >= threshold ? __fmul_rn(x[i], factor) : 0.f;

@@ -1,5 +1,5 @@
 // The tiled matrix product that convolutions, locally connected and fully connected layers share:
-// in f32 and TF32 (product32.cuh) or in bfloat16 (product16.cuh).
+// in f32 (product32.cuh), or on tensor cores in TF32 or bfloat16 (product_tensor.cuh).
 //
 // A kernel describes its factors by sources, one for the lines and one for the columns of the
 // product: `line(i)` prepares what belongs to line or column i, `base(k)` what belongs to a tile
@@ -27,10 +27,20 @@ struct Found {
     bool exists;
 };
 
-#if BF16
-#include "product16.cuh"
+#if TILE_TENSOR
+#include "product_tensor.cuh"
 #else
 #include "product32.cuh"
+#endif
+
+// Which lines a block is for, and which of what is repeated (groups, places of a local layer, parts
+// of a sum). A grid ends at 65,535 blocks along z; more than that stand in x, LINE_BLOCKS to each.
+#ifdef LINE_BLOCKS
+__device__ __forceinline__ int block_of_lines() { return blockIdx.x % LINE_BLOCKS; }
+__device__ __forceinline__ int repetition() { return blockIdx.x / LINE_BLOCKS; }
+#else
+__device__ __forceinline__ int block_of_lines() { return blockIdx.x; }
+__device__ __forceinline__ int repetition() { return blockIdx.z; }
 #endif
 
 // Where the lines of a result lie: COUNT of them, every STEP values from `first` on.

@@ -5,21 +5,25 @@
 // through shared memory, DEPTH values of k at a time, in two buffers: while one is multiplied, the
 // next is on its way from global memory into registers. Every sum runs over k in rising order.
 //
-// With TENSOR = 1 the factors are rounded to TF32 (10 bits behind the point) on their way into
-// shared memory, and tensor cores multiply them, 8 values of k at a time, with sums in f32
-// (tensor.cuh); all else is the same.
-//
 // The host chooses the tile (src/gpu/product.rs) and gives it as constants.
 #pragma once
-#include "tensor.cuh"
+#include "real.cuh"
 
 constexpr int LINES = TILE_WARPS_M * 8 * TILE_THREAD_M;
 constexpr int COLUMNS = TILE_WARPS_N * 4 * TILE_THREAD_N;
 constexpr int THREADS = TILE_WARPS_M * TILE_WARPS_N * 32;
-constexpr int DEPTH = TILE_DEPTH;
-constexpr bool TENSOR = TILE_TENSOR;
-// That must find room on a multiprocessor.
-constexpr int BLOCKS = THREADS >= 256 ? (TENSOR ? 1 : 2) : 1;
+// Of 256 threads two blocks must find room on a multiprocessor, with 128 registers each. For
+// compute capability 10.0 and later ptxas spills some of them (12.0: 8 to 48 bytes in 8 of the
+// paper's 10 such products), so there it is one block; with NVRTC 13.5 a few for older GPUs, too,
+// but not where half as much of k is on its way to shared memory.
+constexpr bool FULL = THREADS >= 256;
+#if __CUDA_ARCH__ >= 1000
+constexpr int BLOCKS = 1, DEPTH = TILE_DEPTH;
+#elif __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1303
+constexpr int BLOCKS = FULL ? 2 : 1, DEPTH = FULL ? TILE_DEPTH / 2 : TILE_DEPTH;
+#else
+constexpr int BLOCKS = FULL ? 2 : 1, DEPTH = TILE_DEPTH;
+#endif
 static_assert(DEPTH % 8 == 0 && TILE_THREAD_M % 4 == 0 && TILE_THREAD_N % 4 == 0, "tile");
 
 __device__ __forceinline__ float4 read4(const float* p, Found f) {
@@ -32,9 +36,7 @@ __device__ __forceinline__ float4 read4(const float* p, Found f) {
 template <class Source, int SPAN> struct Tile {
     // Transposing stores meet different banks if rows are 4 more than a multiple of 8 apart; others
     // if rows follow each other without a gap, or 8 lanes never cross from one row into the next.
-    // What tensor cores take comes from 4 rows at once, which are 8 banks apart.
-    static constexpr int PITCH = TENSOR ? SPAN + (40 - SPAN % 32) % 32
-                                        : SPAN + (Source::ALONG_K || SPAN % 32 == 0 ? 4 : 0);
+    static constexpr int PITCH = SPAN + (Source::ALONG_K || SPAN % 32 == 0 ? 4 : 0);
     static constexpr bool WIDE = Source::WIDE;
     static constexpr int UNITS = DEPTH * SPAN / (WIDE ? 4 : 1);
     static constexpr int COUNT = (UNITS + THREADS - 1) / THREADS;  // units of one thread
@@ -89,9 +91,6 @@ template <class Source, int SPAN> struct Tile {
         }
     }
 
-    // As the products take it.
-    static __device__ __forceinline__ float taken(float v) { return TENSOR ? to_tf32(v) : v; }
-
     __device__ __forceinline__ void store(float* shared) const {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
@@ -99,11 +98,10 @@ template <class Source, int SPAN> struct Tile {
             if (!EXACT && unit >= UNITS) break;
             float* to = shared + k_of(i) * PITCH + line_of(unit);
             if (!WIDE) {
-                to[0] = taken(single[i]);
+                to[0] = single[i];
                 continue;
             }
-            float4 v = make_float4(taken(wide[i].x), taken(wide[i].y), taken(wide[i].z),
-                                   taken(wide[i].w));
+            float4 v = wide[i];
             if (Source::ALONG_K) {
                 to[0] = v.x;
                 to[PITCH] = v.y;
@@ -122,13 +120,11 @@ struct Sums {
 
     static __device__ __forceinline__ int line(int i) {
         int warp = threadIdx.x / 32 / TILE_WARPS_N;
-        int lane = TENSOR ? threadIdx.x % 32 / 4 : threadIdx.x % 8;
-        return warp * 8 * TILE_THREAD_M + i / 4 * 32 + lane * 4 + i % 4;
+        return warp * 8 * TILE_THREAD_M + i / 4 * 32 + threadIdx.x % 8 * 4 + i % 4;
     }
     static __device__ __forceinline__ int column(int j) {
         int warp = threadIdx.x / 32 % TILE_WARPS_N;
-        int lane = TENSOR ? threadIdx.x % 4 : threadIdx.x % 32 / 8;
-        return warp * 4 * TILE_THREAD_N + j / 4 * 16 + lane * 4 + j % 4;
+        return warp * 4 * TILE_THREAD_N + j / 4 * 16 + threadIdx.x % 32 / 8 * 4 + j % 4;
     }
 
     // The same as groups of TOGETHER neighbouring columns: DOWN lines of ACROSS groups.
@@ -137,44 +133,6 @@ struct Sums {
     static __device__ __forceinline__ int group_column(int j) { return column(4 * j); }
     __device__ __forceinline__ const float* group(int i, int j) const { return &at[i][4 * j]; }
 };
-
-// By tensor cores. An instruction takes 16 lines and 8 columns; which of the tile's they are is
-// free, and chosen so that a thread reads 4 neighbouring lines (for two instructions) and 2
-// neighbouring columns (for two) at a time, and ends up with 4 x 4 neighbouring sums, as without
-// tensor cores.
-template <int PITCH_M, int PITCH_N>
-__device__ __forceinline__ void multiply_tensor(const float* left, const float* right, Sums& sums) {
-    int k_lane = threadIdx.x % 4, lane = threadIdx.x % 32 / 4;
-    int warp_m = threadIdx.x / 32 / TILE_WARPS_N, warp_n = threadIdx.x / 32 % TILE_WARPS_N;
-    const float* from_left = left + k_lane * PITCH_M + warp_m * 8 * TILE_THREAD_M + lane * 4;
-    const float* from_right = right + k_lane * PITCH_N + warp_n * 4 * TILE_THREAD_N + lane * 2;
-#pragma unroll
-    for (int k = 0; k < DEPTH; k += 8) {
-        float b[2][TILE_THREAD_N / 2];  // [which half of k][column]
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-#pragma unroll
-            for (int j = 0; j < TILE_THREAD_N / 2; j += 2) {
-                float2 v = load2(from_right + (k + 4 * half) * PITCH_N + j * 8);
-                b[half][j] = v.x, b[half][j + 1] = v.y;
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < TILE_THREAD_M; i += 4) {
-            float4 low = load4(from_left + k * PITCH_M + i * 8);
-            float4 high = load4(from_left + (k + 4) * PITCH_M + i * 8);
-#pragma unroll
-            for (int j = 0; j < TILE_THREAD_N / 2; j++) {
-                int n = j / 2 * 4 + j % 2;  // the first of the two columns, which are 2 apart
-                float(*at)[TILE_THREAD_N] = sums.at + i;
-                multiply_add_tf32(at[0][n], at[0][n + 2], at[1][n], at[1][n + 2], low.x, low.y,
-                                  high.x, high.y, b[0][j], b[1][j]);
-                multiply_add_tf32(at[2][n], at[2][n + 2], at[3][n], at[3][n + 2], low.z, low.w,
-                                  high.z, high.w, b[0][j], b[1][j]);
-            }
-        }
-    }
-}
 
 template <int PITCH_M, int PITCH_N>
 __device__ __forceinline__ void multiply(const float* left, const float* right, Sums& sums) {
@@ -237,8 +195,7 @@ __device__ __forceinline__ void product(const Left& left_source, int first_line,
         }
         const float* now_left = shared_left + now * LEFT_FLOATS;
         const float* now_right = shared_right + now * RIGHT_FLOATS;
-        if (TENSOR) multiply_tensor<LeftTile::PITCH, RightTile::PITCH>(now_left, now_right, sums);
-        else multiply<LeftTile::PITCH, RightTile::PITCH>(now_left, now_right, sums);
+        multiply<LeftTile::PITCH, RightTile::PITCH>(now_left, now_right, sums);
         now ^= 1;
         if (more) {
             left.store(shared_left + now * LEFT_FLOATS);
@@ -248,7 +205,7 @@ __device__ __forceinline__ void product(const Left& left_source, int first_line,
     }
 }
 
-constexpr int GAP = TENSOR ? 28 : 4;  // at most, between the rows of a tile
+constexpr int GAP = 4;  // at most, between the rows of a tile
 constexpr int SHARED_FLOATS = 2 * DEPTH * (LINES + GAP + COLUMNS + GAP);
 
 using Shared = float;

@@ -3,12 +3,13 @@
 // beside the thread. (PTX ISA: "Matrix fragments for mma.m16n8k8" and "m16n8k16", "ldmatrix",
 // "cp.async".)
 //
-// Of lane 4 r + q, an m16n8k8 product in TF32 takes the left factor's (line, k) low0 (r, q), low1
-// (r + 8, q), high0 (r, q + 4), high1 (r + 8, q + 4) and the right one's (k, column) b0 (q, r), b1
+// Of lane 4 r + q, an m16n8k8 product in TF32 takes the left factor's (line, k) a[0] (r, q), a[1]
+// (r + 8, q), a[2] (r, q + 4), a[3] (r + 8, q + 4) and the right one's (k, column) b0 (q, r), b1
 // (q + 4, r). m16n8k16 in bfloat16 takes two neighbours of k in each word: a[0] (r, 2 q), a[1] (r +
 // 8, 2 q), a[2] (r, 2 q + 8), a[3] (r + 8, 2 q + 8); b0 (2 q, r), b1 (2 q + 8, r). The sums' (line,
 // column) are c0 (r, 2 q), c1 (r, 2 q + 1), c2 (r + 8, 2 q), c3 (r + 8, 2 q + 1), in f32.
 #pragma once
+#include "real.cuh"
 
 #ifdef STANDIN
 using standin::commit_copies;
@@ -26,14 +27,12 @@ __device__ __forceinline__ float to_tf32(float value) {
     return __uint_as_float(bits);
 }
 
-__device__ __forceinline__ void multiply_add_tf32(float& c0, float& c1, float& c2, float& c3,
-                                                  float low0, float low1, float high0, float high1,
-                                                  float b0, float b1) {
+__device__ __forceinline__ void multiply_add_tf32(float (&c)[4], const unsigned (&a)[4],
+                                                  unsigned b0, unsigned b1) {
     asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3)
-        : "r"(__float_as_uint(low0)), "r"(__float_as_uint(low1)), "r"(__float_as_uint(high0)),
-          "r"(__float_as_uint(high1)), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 __device__ __forceinline__ void multiply_add_bf16(float (&c)[4], const unsigned (&a)[4],

@@ -1,14 +1,14 @@
 // What crosses between towers: joining their maps, and taking a tower's part back out.
 //
-// Maps are [pixel][channel], real. `part` has C channels, `joined` JOINED_C; the part's stand from
-// CHANNEL on. Grid: PIXELS * C / PER / 256; a thread takes PER neighbouring channels.
+// Maps are [pixel][channel], real. `part` has CHANNELS channels, `joined` JOINED_C; the part's
+// stand from CHANNEL on. Grid: PIXELS * CHANNELS / PER / 256; a thread takes PER neighbouring channels.
 #include "real.cuh"
-constexpr int PER = C % PACK == 0 && JOINED_C % PACK == 0 && CHANNEL % PACK == 0 ? PACK : 1;
+constexpr int PER = CHANNELS % PACK == 0 && JOINED_C % PACK == 0 && CHANNEL % PACK == 0 ? PACK : 1;
 
 #define FOR_PART(i, j) \
     int i = (blockIdx.x * 256 + threadIdx.x) * PER; \
-    if (i >= PIXELS * C) return; \
-    int j = i / C * JOINED_C + CHANNEL + i % C;
+    if (i >= PIXELS * CHANNELS) return; \
+    int j = i / CHANNELS * JOINED_C + CHANNEL + i % CHANNELS;
 
 __device__ __forceinline__ void copy(const real* from, real* to) {
     float values[PER];
@@ -45,5 +45,5 @@ extern "C" __global__ void take_add(const real* __restrict__ joined, real* __res
 // part = part + other
 extern "C" __global__ void add(const real* __restrict__ other, real* __restrict__ part) {
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
-    if (i < PIXELS * C) add_to(other + i, part + i);
+    if (i < PIXELS * CHANNELS) add_to(other + i, part + i);
 }

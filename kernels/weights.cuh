@@ -6,7 +6,8 @@
 //   x         [IMAGES][IN_H][IN_W][IN_C]
 //   gradient  [IMAGES][OUT_H][OUT_W][OUT_C], with respect to the output
 //
-// Grid: x Input::K / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS.
+// Grid: x Input::K / LINES, y (OUT_C / GROUPS) / COLUMNS, z (LOCAL ? places : SPLITS) * GROUPS;
+// more than 65,535 of those stand in x, behind the lines (product.cuh).
 #pragma once
 #include "product.cuh"
 #include "patches.cuh"
@@ -71,9 +72,9 @@ struct Weights {
 // The sums of this block.
 __device__ __forceinline__ Weights sum(const real* x, const real* gradient, void* shared,
                                        Sums& sums) {
-    int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
+    int group = repetition() % GROUPS, part = repetition() / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
-    int first_line = blockIdx.x * LINES, first_column = blockIdx.y * COLUMNS;
+    int first_line = block_of_lines() * LINES, first_column = blockIdx.y * COLUMNS;
     Left left{x, group * GROUP_IN, place};
     Right right{gradient + place * OUT_C + group * GROUP_OUT};
     int begin = split * SPLIT_K;

@@ -74,7 +74,8 @@ fn the_kernel_gives_the_cpus_bits() {
             let CropView::Bytes { pixels, colours } = given.view() else { panic!("not bytes") };
             // Room for two images more than there are.
             let (images, values) = (17, a.geometry.crop_len());
-            let all = [("IMAGES", images + 2), ("H", 19), ("W", 19), ("C", channels)];
+            let all =
+                [("IMAGES", images + 2), ("HEIGHT", 19), ("WIDTH", 19), ("CHANNELS", channels)];
             let all = all.map(|(name, value)| (name, value.to_string()));
             let kernel = device.kernel(kernel_source!("input.cu"), &all, "input").unwrap();
             let crops = device.buffer_of(pixels).unwrap();

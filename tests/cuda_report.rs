@@ -1,11 +1,13 @@
 //! Paper evidence on the kernels where there is no GPU: what the real compiler makes of them.
 //!
-//! Compiles every kernel of the paper's network (one of two towers, batch 128) with the NVRTC that
-//! the program itself would find, for five architectures, refuses spills, and prints a table from
-//! the disassembly. It needs NVRTC, nvdisasm and cuobjdump, for instance from Python's packages:
+//! Compiles with the NVRTC that the program itself would find and refuses spills: the kernels of the
+//! paper's network (one of two towers, batch 128), with a table from the disassembly, and those of
+//! the shipped configs for eight kinds of GPU, with NVRTC 12 and 13. It needs both, nvdisasm and
+//! cuobjdump, for instance from Python's packages:
 //!
 //!     python3 -m venv cuda && . cuda/bin/activate
-//!     pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump
+//!     pip install nvidia-cuda-nvrtc-cu12 nvidia-cuda-nvrtc
+//!     pip install nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump
 //!     cargo test --release --test cuda_report -- --include-ignored --nocapture
 
 mod paper;
@@ -26,7 +28,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-const ARCHITECTURES: [(i32, i32); 5] = [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0)];
+/// The GPUs that kernels are compiled for, with the multiprocessors of one of each kind, on which
+/// tiles depend.
+const GPUS: [((i32, i32), usize); 8] = [
+    ((7, 0), 80),
+    ((7, 5), 68),
+    ((8, 0), 108),
+    ((8, 6), 82),
+    ((8, 9), 128),
+    ((9, 0), 132),
+    ((10, 0), 148),
+    ((12, 0), 170),
+];
+
+/// For what each compiler makes all shipped configs; for the others it is the paper's network.
+const ALL: [(i32, (i32, i32)); 2] = [(12, (8, 0)), (13, (9, 0))];
+
+/// NVRTC of this major version.
+fn compiler(major: i32) -> Compiler {
+    let found = Compiler::new(major * 1000, None).unwrap();
+    assert_eq!(found.version.0, major, "NVRTC {major} is not installed");
+    found
+}
 
 /// A tool of the CUDA toolkit from the path, CUDA_HOME, or the active Python environment.
 fn tool(name: &str) -> PathBuf {
@@ -144,7 +167,7 @@ fn warps(facts: &Facts, asked: usize, threads: usize) -> usize {
 #[test]
 #[ignore = "needs NVRTC and nvdisasm; prints the table of the kernels"]
 fn every_kernel_compiles_without_spills() {
-    let compiler = Compiler::new(12090, None).unwrap();
+    let compiler = compiler(12);
     let (major, minor) = compiler.version;
     println!(
         "NVRTC {major}.{minor}; table for compute capability 8.0, batch 128, one of two towers"
@@ -178,31 +201,20 @@ fn every_kernel_compiles_without_spills() {
             warps(&facts, variant.shared, variant.threads())
         );
     }
-    for capability in ARCHITECTURES.into_iter().filter(|&c| c != (8, 0)) {
-        let its = all.iter().filter(|v| capability >= (8, 0) || !v.on_tensor_cores());
-        let registers: Vec<usize> = its.map(|v| report(v, capability).registers).collect();
-        println!(
-            "compute capability {capability:?}: {} kernels, no spills, at most {} registers",
-            registers.len(),
-            registers.iter().max().unwrap()
-        );
-    }
 }
 
-/// Multiprocessors of a GPU of each architecture: tiles depend on them.
-const MULTIPROCESSORS: [((i32, i32), usize); 5] =
-    [((7, 5), 68), ((8, 0), 108), ((8, 6), 82), ((8, 9), 128), ((9, 0), 132)];
-
 /// Every kernel that training with a shipped config would launch, on two GPUs and on one, with its
-/// key: in f32 and in what `auto` is.
+/// key: in f32 and in what `auto` is. `all`: not only the paper's network, but that in every
+/// precision.
 fn shipped(
-    capability: (i32, i32),
-    multiprocessors: usize,
+    (capability, multiprocessors): ((i32, i32), usize),
+    all: bool,
 ) -> HashMap<String, (KernelSource, Vec<Constant>)> {
-    let mut all = HashMap::new();
+    let mut found = HashMap::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if file.extension().is_none_or(|e| e != "toml") {
+        let paper = file.ends_with("ilsvrc2010.toml");
+        if file.extension().is_none_or(|e| e != "toml") || !(all || paper) {
             continue;
         }
         let config = Config::read(&file, &[]).unwrap();
@@ -210,47 +222,84 @@ fn shipped(
             // A large batch is that of many processes together.
             let (batch, mode) = (config.train.batch / config.train.parts, Mode::Training);
             let mut plan = Plan::new(&config, batch, mode, &devices, Classes::Any).unwrap();
-            // The other capabilities' kernels in bfloat16 are the same sources.
-            let auto = [(8, 0), (9, 0)].contains(&capability).then(|| Wanted::Auto.on(capability));
-            for precision in [Some(plan.precision), auto].into_iter().flatten() {
+            let precisions = match paper {
+                true => vec![Precision::F32, Precision::Tf32, Precision::Bf16],
+                false => vec![plan.precision, Wanted::Auto.on(capability)],
+            };
+            for precision in precisions.into_iter().filter(|p| capability >= p.needs()) {
                 plan.precision = precision;
                 let each = vec![multiprocessors; plan.data.len()];
                 let layout = Layout::new(&plan, plan.batch, &each).unwrap();
                 for (_, launch) in layout.launches(&plan) {
                     let key = format!("{} {:?}", launch.source.name, launch.constants);
-                    all.insert(key, (launch.source, launch.constants.clone()));
+                    found.insert(key, (launch.source, launch.constants.clone()));
                 }
             }
         }
     }
-    all
+    found
+}
+
+/// Compiles a source; for each of its kernels the registers, and a line about what it spills.
+fn compiled(
+    compiler: &Compiler,
+    (source, constants): &(KernelSource, Vec<Constant>),
+    capability: (i32, i32),
+) -> (usize, Vec<String>) {
+    let code = compiler.code(*source, constants, capability).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), code).unwrap();
+    let output =
+        Command::new(tool("cuobjdump")).arg("-res-usage").arg(file.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let usage: Vec<&str> = text.lines().filter(|l| l.contains("STACK:")).collect();
+    assert!(output.status.success() && !usage.is_empty(), "{}: {text}", source.name);
+    let registers = |line: &str| -> usize {
+        let (_, rest) = line.split_once("REG:").unwrap();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let spills = |line: &&&str| !(line.contains("STACK:0 ") && line.contains("LOCAL:0 "));
+    let spilling = usage.iter().filter(spills);
+    let spilling = spilling.map(|line| format!("{} {constants:?}: {line}", source.name));
+    (usage.iter().map(|line| registers(line)).max().unwrap(), spilling.collect())
 }
 
 #[test]
-#[ignore = "needs NVRTC and cuobjdump; compiles every kernel of the shipped configs"]
+#[ignore = "needs NVRTC 12 and 13 and cuobjdump; compiles the kernels of the shipped configs"]
 fn every_shipped_config_compiles_without_spills() {
-    let compiler = Compiler::new(12090, None).unwrap();
-    for (capability, multiprocessors) in MULTIPROCESSORS {
-        let all: Vec<_> = shipped(capability, multiprocessors).into_iter().collect();
-        all.par_iter().for_each(|(key, (source, constants))| {
-            let code = compiler.code(*source, constants, capability).unwrap();
-            let file = tempfile::NamedTempFile::new().unwrap();
-            std::fs::write(file.path(), code).unwrap();
-            let output = Command::new(tool("cuobjdump"))
-                .arg("-res-usage")
-                .arg(file.path())
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&output.stdout);
-            let usage: Vec<&str> = text.lines().filter(|l| l.contains("STACK:")).collect();
-            assert!(output.status.success() && !usage.is_empty(), "{key}: {text}");
-            for line in usage {
-                let none = line.contains("STACK:0 ") && line.contains("LOCAL:0 ");
-                assert!(none, "{key} spills for {capability:?}: {line}");
+    println!("| NVRTC | compute capability | configs | sources | registers at most | spills |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let mut wrong = Vec::new();
+    for major in [12, 13] {
+        let compiler = compiler(major);
+        for gpu in GPUS {
+            let (capability, _) = gpu;
+            // The newer one begins at 7.5.
+            if compiler.check(capability).is_err() {
+                assert!(major == 13 && capability == (7, 0), "{capability:?}");
+                continue;
             }
-        });
-        println!("compute capability {capability:?}: {} sources of kernels, no spills", all.len());
+            let all = ALL.contains(&(major, capability));
+            let sources: Vec<_> = shipped(gpu, all).into_values().collect();
+            let outcomes = sources.par_iter().map(|one| compiled(&compiler, one, capability));
+            let (registers, spills): (Vec<_>, Vec<_>) = outcomes.unzip();
+            let spills = spills.concat();
+            println!(
+                "| {}.{} | {}.{} | {} | {} | {} | {} |",
+                compiler.version.0,
+                compiler.version.1,
+                capability.0,
+                capability.1,
+                if all { "all" } else { "the paper's" },
+                sources.len(),
+                registers.iter().max().unwrap(),
+                if spills.is_empty() { "none".into() } else { spills.len().to_string() }
+            );
+            let spills = spills.into_iter();
+            wrong.extend(spills.map(|s| format!("NVRTC {major}, {capability:?}: {s}")));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The second table, from the stand-in: how one block in the middle of each product accesses

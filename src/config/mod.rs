@@ -15,7 +15,7 @@ mod train;
 
 pub use changes::{Change, changes};
 pub use stack::Stack;
-pub use train::{Optimizer, Train};
+pub use train::{Distribute, Optimizer, Train};
 
 use crate::config_error;
 use crate::gpu::precision::GpuOptions;

@@ -14,6 +14,9 @@ pub struct Train {
     /// gradients are joined in an order of their own, whoever computes them.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub parts: usize,
+    /// How several processes share the work.
+    #[serde(default, skip_serializing_if = "Distribute::is_data")]
+    pub distribute: Distribute,
     /// Passes over the training images.
     #[serde(default = "ninety")]
     pub epochs: u32,
@@ -45,6 +48,24 @@ pub struct Train {
     /// lowest layer that learns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<String>,
+}
+
+/// How several processes share the work. One process alone does all of it either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribute {
+    /// Each has the whole network and its share of every batch's images.
+    #[default]
+    Data,
+    /// So below the first fully connected layer; from there on each has its share of every layer's
+    /// neurons for the images of all (Krizhevsky 2014).
+    Hybrid,
+}
+
+impl Distribute {
+    fn is_data(&self) -> bool {
+        *self == Distribute::Data
+    }
 }
 
 /// How far the weights go along their gradient.
@@ -97,6 +118,29 @@ impl Train {
                  multiple of it",
                 self.parts,
                 self.batch
+            ));
+        }
+        self.check_hybrid()
+    }
+
+    /// Refuses what goes with whole gradients in one place only.
+    fn check_hybrid(&self) -> Result<()> {
+        if self.distribute == Distribute::Data {
+            return Ok(());
+        }
+        if self.parts > 1 {
+            return Err(config_error!(
+                "train.parts = {}: with train.distribute = \"hybrid\" the gradients of fully \
+                 connected layers never travel, so that no tree over parts joins them; leave parts \
+                 at 1, or say distribute = \"data\"",
+                self.parts
+            ));
+        }
+        if self.optimizer == Optimizer::Lars {
+            return Err(config_error!(
+                "train.optimizer = \"lars\": it asks for the length of a layer's whole gradient, \
+                 and with train.distribute = \"hybrid\" no process has that of a fully connected \
+                 layer; say optimizer = \"sgd\", or distribute = \"data\""
             ));
         }
         Ok(())

@@ -6,6 +6,7 @@ use crate::data::form::CropView;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use anyhow::Result;
+use std::time::Duration;
 
 /// The other processes, as an engine sees them in one step. Gradients are sent in the same order by
 /// all of them, each with a key of its own.
@@ -15,6 +16,10 @@ pub trait Exchange {
     /// # Errors
     /// What has ended another process, or keeps it from answering. Nothing has been sent yet.
     fn agree(&mut self, tally: Tally) -> Result<Tally>;
+    /// From now on parameters change.
+    fn updates(&mut self);
+    /// So long others were waited for otherwise than in [`Exchange::receive`].
+    fn waited(&mut self, time: Duration);
     /// A gradient that is complete here, on its way from now on.
     fn send(&mut self, key: usize, gradient: Vec<f32>);
     /// All are on their way.
@@ -24,8 +29,6 @@ pub trait Exchange {
     /// # Errors
     /// As [`Exchange::agree`]; the gradients are lost.
     fn receive(&mut self, key: usize) -> Result<Vec<f32>>;
-    /// Parameters are about to change; the first [`Exchange::receive`] says so, too.
-    fn begins(&mut self);
 }
 
 /// [`Engine::exchanged_step`] of an engine whose gradients are not in main memory: once all are

@@ -109,6 +109,18 @@ pub trait Engine: Send {
     /// As [`Engine::read`], into memory that is there already: fresh pages cost as much as the
     /// copy.
     fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor>;
+    /// Whether each of several processes has a part of this parameter only. Then what is read is
+    /// that part, zeros in the others' place.
+    fn is_shared(&self, _tensor: usize) -> bool {
+        false
+    }
+    /// As [`Engine::read_into`]; of a parameter that is shared rank 0 gets all, and all ranks must
+    /// call this for the same ones in the same order.
+    fn collect_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
+        self.read_into(slot, tensor, memory)
+    }
+    /// All ranks have been given what was written on rank 0.
+    fn handed_out(&mut self) {}
     /// Writes one parameter, all towers joined.
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()>;
     /// Takes a parameter's values, all towers joined, to compute with them where they lie in a
@@ -122,6 +134,11 @@ pub trait Engine: Send {
     /// `images`, run.batch crops, to class probabilities [run.batch, classes]. When it returns,
     /// nothing reads `images` any more.
     fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()>;
+    /// In the place of [`Engine::forward`], where other processes have images and this one has
+    /// none.
+    fn sit_out(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The probabilities of the last forward pass [run.batch, classes].
     fn probabilities(&self) -> Result<Vec<f32>>;
     /// What the last pass has left in one of the plan's buffers [run.batch, values]; empty where a

@@ -8,20 +8,38 @@ use super::stream::Event;
 use anyhow::{Result, bail};
 use cudarc::driver::sys::{CUdevice, CUresult};
 use cudarc::driver::{DeviceRepr, result, sys};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The way from one GPU to another.
 pub struct Link {
     from: Arc<Device>,
     to: Arc<Device>,
+    /// Bytes that a copy has at most.
+    most: usize,
     host: Option<Detour>,
 }
 
-/// The way through the host: from the GPU into pinned memory and from there to the other GPU.
+/// The way through the host: from the GPU into pinned memory and from there to the other GPU, in
+/// pieces, so that one goes up while the next comes down.
 struct Detour {
+    pieces: [Piece; 2],
+}
+
+/// Pinned memory for one piece of a copy.
+struct Piece {
     staging: Pinned<u8>,
-    filled: Event,  // on `from`: staging holds the data
+    filled: Event,  // on `from`: staging holds the piece
     emptied: Event, // on `to`: staging may be written again
+}
+
+/// Bytes of a piece: of a copy a quarter, within these bounds. Each takes some 10 µs to queue, in
+/// which 12 GB/s move 128 KiB.
+const PIECE: (usize, usize) = (256 << 10, 1 << 20);
+
+/// Bytes of the pieces of a copy of so many.
+fn piece_of(bytes: usize) -> usize {
+    bytes.div_ceil(4).clamp(PIECE.0, PIECE.1)
 }
 
 /// Whether GPU `from` can use the memory of GPU `to`.
@@ -40,15 +58,16 @@ impl Link {
     /// tried with one copy; if any of that fails, whatever the driver's reason, the way leads
     /// through the host. A GPU that plays both parts has access to itself.
     pub fn open(from: &Arc<Device>, to: &Arc<Device>, most: usize) -> Result<Link> {
-        let mut link = Link { from: from.clone(), to: to.clone(), host: None };
+        let mut link = Link { from: from.clone(), to: to.clone(), most, host: None };
         let peers = || peer_access(from, to).is_ok_and(|can| can && enable(from, to));
         let reachable = from.index == to.index || peers();
         if !(reachable && link.works().unwrap_or(false)) {
-            link.host = Some(Detour {
-                staging: from.pinned(most)?,
-                filled: from.event(false)?,
-                emptied: to.event(false)?,
-            });
+            let piece = || {
+                let (filled, emptied) = (from.event(false)?, to.event(false)?);
+                let staging = from.pinned(piece_of(most).min(most))?;
+                Ok::<_, anyhow::Error>(Piece { staging, filled, emptied })
+            };
+            link.host = Some(Detour { pieces: [piece()?, piece()?] });
         }
         Ok(link)
     }
@@ -74,8 +93,7 @@ impl Link {
     ) -> Result<()> {
         let len = source.bytes();
         let right = source.device() == self.from.index && target.device() == self.to.index;
-        let staged = self.host.as_ref().map_or(len, |h| h.staging.len());
-        if !right || target.bytes() < len || staged < len {
+        if !right || target.bytes() < len || self.most < len {
             bail!(
                 "a copy of {len} bytes from GPU {} to {} on GPU {} does not fit the link; this is \
                  an error in the program",
@@ -91,34 +109,51 @@ impl Link {
             self.copy_directly(source, target)?;
             return self.from.peer.record(done);
         };
+        let piece = piece_of(len);
+        let pieces = (0..len).step_by(piece).map(|start| start..(start + piece).min(len));
+        for (range, piece) in pieces.zip(host.pieces.iter().cycle()) {
+            self.copy_piece(piece, source, target, range)?;
+        }
+        self.to.peer.record(done)
+    }
+
+    /// Queues the copy of these bytes of `source` to the same place in `target` through `piece`.
+    fn copy_piece<T: DeviceRepr>(
+        &self,
+        piece: &Piece,
+        source: &Buffer<T>,
+        target: &Buffer<T>,
+        range: Range<usize>,
+    ) -> Result<()> {
         let (out, back) = (&self.from.peer, &self.to.peer);
-        out.wait_for(&host.emptied)?;
+        let (len, start) = (range.len(), range.start as u64);
+        out.wait_for(&piece.emptied)?;
         let copy = || {
             self.from.context().bind_to_thread()?;
-            let staging = host.staging.as_ptr().cast_mut();
-            // SAFETY: staging holds at least `len` bytes (checked above) and lives as long as the
-            // link. The host never looks at them, so nothing else is borrowed while this slice
-            // lives.
+            let staging = piece.staging.as_ptr().cast_mut();
+            // SAFETY: staging holds the largest piece of a copy as long as the link allows, and
+            // lives as long as the link. The host never looks at it, so nothing else is borrowed
+            // while this slice lives.
             let staging = unsafe { std::slice::from_raw_parts_mut(staging, len) };
-            // SAFETY: the source holds `len` bytes; before this copy the stream waits for the last
-            // one out of staging, and giving back pinned memory waits for copies that are under
-            // way.
-            unsafe { result::memcpy_dtoh_async(staging, source.pointer(), out.raw().cu_stream()) }
+            let from = source.pointer() + start;
+            // SAFETY: the range lies within the source; before this copy the stream waits for the
+            // last one out of staging, and giving back pinned memory waits for copies that are
+            // under way.
+            unsafe { result::memcpy_dtoh_async(staging, from, out.raw().cu_stream()) }
         };
         copy().map_err(|e| driver_error(e, "copying between GPUs through the host"))?;
-        out.record(&host.filled)?;
-        back.wait_for(&host.filled)?;
+        out.record(&piece.filled)?;
+        back.wait_for(&piece.filled)?;
         let copy = || {
             self.to.context().bind_to_thread()?;
-            let staged = &host.staging[..len];
-            // SAFETY: the target is as long (checked above), on the stream's GPU; staging lives as
-            // long as the link, and the next copy into it waits for `emptied`, recorded behind this
-            // one.
-            unsafe { result::memcpy_htod_async(target.pointer(), staged, back.raw().cu_stream()) }
+            let (staged, to) = (&piece.staging[..len], target.pointer() + start);
+            // SAFETY: the target is as long as the source (checked by the caller), on the stream's
+            // GPU; staging lives as long as the link, and the next copy into it waits for
+            // `emptied`, recorded behind this one.
+            unsafe { result::memcpy_htod_async(to, staged, back.raw().cu_stream()) }
         };
         copy().map_err(|e| driver_error(e, "copying between GPUs through the host"))?;
-        back.record(&host.emptied)?;
-        back.record(done)
+        back.record(&piece.emptied)
     }
 
     fn copy_directly<T: DeviceRepr>(&self, source: &Buffer<T>, target: &Buffer<T>) -> Result<()> {

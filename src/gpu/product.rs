@@ -36,21 +36,21 @@ pub struct Tile {
     depth: usize,
     /// Blocks that find room on a multiprocessor, from ptxas's register counts.
     resident: usize,
-    /// Multiply-adds in 100 instructions, roughly: what smaller tiles lose in loads. In bfloat16 a
-    /// share of the fastest, as measured.
+    /// How fast its sums come, as a share of the fastest tile's, as measured.
     efficiency: usize,
     precision: Precision,
-    /// Buffers in shared memory (`kernels/product16.cuh`; the other has always two).
+    /// Buffers in shared memory (`kernels/product_tensor.cuh`; the other has always two).
     stages: usize,
 }
 
-const fn tensor(
+const fn tf32(
     warps: (usize, usize),
     thread: (usize, usize),
+    stages: usize,
     resident: usize,
     efficiency: usize,
 ) -> Tile {
-    Tile { warps, thread, depth: 16, resident, efficiency, precision: Precision::Tf32, stages: 2 }
+    Tile { warps, thread, depth: 16, resident, efficiency, precision: Precision::Tf32, stages }
 }
 
 const fn bf16(
@@ -75,32 +75,32 @@ const fn tile(
 
 /// The tiles to choose from.
 pub const TILES: [Tile; 26] = [
-    tile((2, 4), (8, 8), 16, 2, 88),  // 128 x 128
-    tile((2, 2), (8, 12), 16, 2, 88), // 128 x 96
-    tile((2, 2), (8, 8), 16, 3, 86),  // 128 x 64
-    tile((3, 1), (8, 12), 16, 2, 80), // 192 x 48
-    tile((2, 1), (8, 12), 16, 4, 82), // 128 x 48
-    tile((4, 1), (8, 8), 8, 3, 80),   // 256 x 32
-    tile((1, 4), (4, 4), 8, 6, 60),   // 32 x 64
-    tile((1, 1), (4, 4), 8, 12, 50),  // 32 x 16
-    tensor((2, 2), (8, 16), 2, 90),   // 128 x 128
-    tensor((2, 4), (8, 8), 2, 88),    // 128 x 128
-    tensor((2, 2), (8, 12), 2, 88),   // 128 x 96
-    tensor((4, 2), (4, 12), 2, 84),   // 128 x 96
-    tensor((2, 2), (8, 8), 3, 84),    // 128 x 64
-    tensor((4, 1), (8, 12), 2, 80),   // 256 x 48
-    tensor((2, 1), (8, 12), 4, 80),   // 128 x 48
-    tensor((2, 2), (4, 8), 4, 70),    // 64 x 64
-    tensor((1, 1), (4, 4), 12, 40),   // 32 x 16
-    bf16((2, 2), (8, 16), 4, 2, 82),  // 128 x 128
-    bf16((2, 4), (8, 8), 4, 2, 50),   // 128 x 128
-    bf16((2, 2), (8, 12), 4, 2, 82),  // 128 x 96
-    bf16((2, 2), (8, 8), 4, 3, 47),   // 128 x 64
-    bf16((4, 1), (8, 16), 3, 2, 76),  // 256 x 64
-    bf16((4, 1), (8, 12), 3, 2, 60),  // 256 x 48
-    bf16((2, 1), (8, 12), 4, 4, 56),  // 128 x 48
-    bf16((2, 2), (4, 8), 4, 5, 43),   // 64 x 64
-    bf16((1, 1), (4, 4), 3, 12, 20),  // 32 x 16
+    tile((2, 4), (8, 8), 16, 2, 88),   // 128 x 128
+    tile((2, 2), (8, 12), 16, 2, 100), // 128 x 96
+    tile((2, 2), (8, 8), 16, 3, 86),   // 128 x 64
+    tile((3, 1), (8, 12), 16, 2, 80),  // 192 x 48
+    tile((2, 1), (8, 12), 16, 4, 94),  // 128 x 48
+    tile((4, 1), (8, 8), 8, 3, 59),    // 256 x 32
+    tile((1, 4), (4, 4), 8, 6, 54),    // 32 x 64
+    tile((1, 1), (4, 4), 8, 12, 38),   // 32 x 16
+    tf32((2, 2), (8, 16), 4, 2, 100),  // 128 x 128
+    tf32((2, 4), (8, 8), 4, 2, 62),    // 128 x 128
+    tf32((2, 2), (8, 12), 4, 2, 85),   // 128 x 96
+    tf32((2, 2), (8, 8), 4, 3, 68),    // 128 x 64
+    tf32((4, 1), (8, 16), 3, 2, 91),   // 256 x 64
+    tf32((4, 1), (8, 12), 3, 2, 57),   // 256 x 48
+    tf32((2, 1), (8, 12), 4, 4, 65),   // 128 x 48
+    tf32((2, 2), (4, 8), 4, 5, 46),    // 64 x 64
+    tf32((1, 1), (4, 4), 3, 12, 20),   // 32 x 16
+    bf16((2, 2), (8, 16), 4, 2, 82),   // 128 x 128
+    bf16((2, 4), (8, 8), 4, 2, 50),    // 128 x 128
+    bf16((2, 2), (8, 12), 4, 2, 82),   // 128 x 96
+    bf16((2, 2), (8, 8), 4, 3, 47),    // 128 x 64
+    bf16((4, 1), (8, 16), 3, 2, 76),   // 256 x 64
+    bf16((4, 1), (8, 12), 3, 2, 60),   // 256 x 48
+    bf16((2, 1), (8, 12), 4, 4, 56),   // 128 x 48
+    bf16((2, 2), (4, 8), 4, 5, 43),    // 64 x 64
+    bf16((1, 1), (4, 4), 3, 12, 20),   // 32 x 16
 ];
 
 impl Tile {
@@ -115,12 +115,13 @@ impl Tile {
     }
     /// Bytes of shared memory that a launch has to ask for; 0 where the kernel declares its own.
     fn shared(self) -> usize {
-        if self.precision != Precision::Bf16 {
+        if self.precision == Precision::F32 {
             return 0;
         }
-        // Rows of a factor are 8 values longer than what they hold, whichever way they run.
-        let side = |span: usize| (span * (self.depth + 8)).max(self.depth * (span + 8));
-        2 * self.stages * (side(self.lines()) + side(self.columns()))
+        // Rows of a factor are longer than what they hold: by a pack along k, across by 8 values.
+        let (pack, bytes) = (self.precision.pack(), self.precision.format().bytes());
+        let side = |span: usize| (span * (self.depth + pack)).max(self.depth * (span + 8));
+        bytes * self.stages * (side(self.lines()) + side(self.columns()))
     }
     /// What it computes in.
     pub fn precision(self) -> Precision {
@@ -133,7 +134,7 @@ impl Tile {
     /// Whether the registers suffice, by ptxas: lines that are read value by value need four times
     /// as many to know where they are.
     fn finds_room(self, wide: bool) -> bool {
-        wide || self.precision == Precision::Bf16
+        wide || self.precision != Precision::F32
             || (self.thread.0 * self.thread.1 <= 64 && self.threads() <= 128)
     }
 }
@@ -146,7 +147,12 @@ pub struct Tiling {
     pub splits: usize,
     split_depth: usize,
     grid: (usize, usize, usize),
+    /// Blocks along the lines.
+    line_blocks: usize,
 }
+
+/// Blocks of a grid along z, on every GPU; what is repeated more often stands along x.
+const MOST_ALONG_Z: usize = 65_535;
 
 impl Tiling {
     /// The cheapest way by a simple model: the time of the last multiprocessor to finish, in
@@ -170,20 +176,25 @@ impl Tiling {
     pub fn new(product: ProductShape, tile: Tile, splits: usize) -> Tiling {
         let split_depth = product.depth.div_ceil(splits).next_multiple_of(tile.depth);
         let splits = product.depth.div_ceil(split_depth).max(1);
-        let grid = (
-            product.lines.div_ceil(tile.lines()),
-            product.columns.div_ceil(tile.columns()),
-            product.count * splits,
-        );
-        Tiling { tile, splits, split_depth, grid }
+        let lines = product.lines.div_ceil(tile.lines());
+        let columns = product.columns.div_ceil(tile.columns());
+        let repeated = product.count * splits;
+        let grid = match repeated {
+            ..=MOST_ALONG_Z => (lines, columns, repeated),
+            _ => (lines * repeated, columns, 1),
+        };
+        Tiling { tile, splits, split_depth, grid, line_blocks: lines }
     }
 
     fn cost(&self, product: ProductShape, multiprocessors: usize) -> f64 {
         let blocks = self.grid.0 * self.grid.1 * self.grid.2;
-        // In bfloat16 as fits the times of all ways on an H200 best (`benches/tiles.rs`): 1.64 ms
-        // for one tower's products, where each one's fastest way makes 1.62.
+        // As fits the times of all ways on an H200 best (`benches/tiles.rs`), without conv1's
+        // weights, whose ways were tried with too few parts: for one tower's products 7.55 ms in
+        // f32, 2.85 in TF32 and 1.64 in bfloat16, where each one's fastest way makes 7.19, 2.79
+        // and 1.62.
         let (moving, warps, start) = match self.tile.precision {
-            Precision::F32 | Precision::Tf32 => (50.0, 4.0, 0),
+            Precision::F32 => (50.0, 10.0, 32),
+            Precision::Tf32 => (700.0, 10.0, 0),
             Precision::Bf16 => (1700.0, 6.0, 192),
         };
         let sums = self.tile.lines() * self.tile.columns() * (self.split_depth + start);
@@ -205,15 +216,18 @@ impl Tiling {
             ("TILE_THREAD_M", self.tile.thread.0),
             ("TILE_THREAD_N", self.tile.thread.1),
             ("TILE_DEPTH", self.tile.depth),
-            ("TILE_TENSOR", usize::from(self.tile.precision == Precision::Tf32)),
+            ("TILE_TENSOR", usize::from(self.tile.precision != Precision::F32)),
             ("SPLITS", self.splits),
             ("SPLIT_K", self.split_depth),
         ]
         .map(|(name, value)| (name, value.to_string()))
         .to_vec();
-        if self.tile.precision == Precision::Bf16 {
+        if self.grid.0 > self.line_blocks {
+            all.push(("LINE_BLOCKS", self.line_blocks.to_string()));
+        }
+        if self.tile.precision != Precision::F32 {
+            all.extend(self.tile.precision.format().constant());
             let more = [
-                ("BF16", 1),
                 ("TILE_STAGES", self.tile.stages),
                 ("TILE_SHARED", self.shared()),
                 ("TILE_BLOCKS", if self.tile.threads() > 128 { 1 } else { 2 }),
@@ -241,5 +255,33 @@ impl Tiling {
     /// Threads of a block.
     pub fn block(&self) -> (usize, usize, usize) {
         (self.tile.threads(), 1, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_grid_has_no_room_for_along_z_stands_along_x() {
+        let product = |count| ProductShape {
+            lines: 100,
+            columns: 70,
+            depth: 9,
+            count,
+            wide: false,
+            may_split: false,
+            precision: Precision::F32,
+        };
+        let of = |count| {
+            let plan = Tiling::choose(product(count), 108);
+            let all = plan.constants().into_iter();
+            let blocks: Vec<_> = all.filter(|(name, _)| *name == "LINE_BLOCKS").collect();
+            (plan.grid(), blocks)
+        };
+        let ((lines, columns, z), none) = of(65_535);
+        assert_eq!((z, none), (65_535, vec![]));
+        let lines_each = vec![("LINE_BLOCKS", lines.to_string())];
+        assert_eq!(of(65_536), ((lines * 65_536, columns, 1), lines_each));
     }
 }

@@ -103,6 +103,7 @@ mod tests {
             [
                 "batch",
                 "parts",
+                "distribute",
                 "epochs",
                 "momentum",
                 "weight_decay",

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// So long nothing is said of a wait; then after twice as long, and so on.
@@ -33,6 +33,14 @@ pub(super) struct For {
     /// None: all ranks together.
     pub rank: Option<usize>,
     pub what: &'static str,
+}
+
+/// Numbers for one rank, and as many as there is room for from another one.
+pub(super) struct Swap<'a> {
+    pub theirs: &'a [f32],
+    pub to: usize,
+    pub ours: &'a mut [f32],
+    pub from: usize,
 }
 
 /// How long something has been looked at that does not come to its end.
@@ -68,6 +76,10 @@ pub(super) struct Link {
     /// Of rank 0: which have said that they have ended.
     pub ended: RefCell<Vec<bool>>,
     bound: Duration,
+    /// Bytes of numbers that this rank has sent to one other.
+    sent: AtomicU64,
+    /// Bytes of numbers that the library has added up over all ranks.
+    summed: AtomicU64,
     /// Where pieces are received. It stays as long as the process, whatever comes late.
     incoming: RefCell<Vec<f32>>,
 }
@@ -90,6 +102,8 @@ impl Link {
             closed: AtomicBool::new(false),
             ended: RefCell::new(vec![false; size]),
             bound: asked.map_or(BOUND, Duration::from_secs),
+            sent: AtomicU64::new(0),
+            summed: AtomicU64::new(0),
             incoming: RefCell::default(),
         }
     }
@@ -280,6 +294,7 @@ impl Link {
     /// Both must stay where they are, and be left alone, until that is over or the process ends.
     pub unsafe fn begin_sum(&self, from: &[f32], to: &mut [f32], of: For) -> Result<Request> {
         self.check()?;
+        self.summed.fetch_add(size_of_val(from) as u64, Ordering::Relaxed);
         // SAFETY: the caller keeps the memory until the transfer is over, or as long as the
         // process.
         self.begun(unsafe { self.calls.sum(from.as_ptr(), to.as_mut_ptr(), to.len()) }, of)
@@ -299,6 +314,7 @@ impl Link {
     ) -> Result<[Request; 2]> {
         self.check()?;
         let rank = of.rank.expect("exchanged with one");
+        self.sent.fetch_add(size_of_val(theirs) as u64, Ordering::Relaxed);
         let (theirs, ours): (&[u8], &mut [u8]) =
             (bytemuck::cast_slice(theirs), bytemuck::cast_slice_mut(ours));
         // SAFETY: the caller keeps the memory until the transfer is over, or as long as the
@@ -308,6 +324,38 @@ impl Link {
         // SAFETY: as above.
         let sent = unsafe { self.calls.send(theirs.as_ptr(), theirs.len(), rank, tag) };
         Ok([received, self.begun(sent, of)?])
+    }
+
+    /// Sends and receives numbers, pair by pair, all under way at once.
+    pub fn swap(&self, swaps: Vec<Swap<'_>>, tag: i32, what: &'static str) -> Result<()> {
+        self.check()?;
+        let mut requests = Vec::new();
+        for Swap { theirs, to, ours, from } in swaps {
+            self.sent.fetch_add(size_of_val(theirs) as u64, Ordering::Relaxed);
+            let of = For { rank: Some(from), what };
+            for piece in bytemuck::cast_slice_mut::<f32, u8>(ours).chunks_mut(PIECE) {
+                // SAFETY: the borrow lasts until all are over; where that comes to no end, the
+                // process makes no further call, without which nothing comes in.
+                let begun =
+                    unsafe { self.calls.receive(piece.as_mut_ptr(), piece.len(), from, tag) };
+                requests.push((self.begun(begun, of)?, of));
+            }
+            let of = For { rank: Some(to), what };
+            for piece in bytemuck::cast_slice::<f32, u8>(theirs).chunks(PIECE) {
+                // SAFETY: as above.
+                let begun = unsafe { self.calls.send(piece.as_ptr(), piece.len(), to, tag) };
+                requests.push((self.begun(begun, of)?, of));
+            }
+        }
+        requests.into_iter().try_for_each(|(mut request, of)| self.wait(&mut request, of))
+    }
+
+    /// Bytes of numbers that this rank has sent so far; of sums that the library has made, the
+    /// least that it can be, 2·(N − 1)/N of what is added up.
+    pub fn bytes_sent(&self) -> u64 {
+        let ranks = self.size as u64;
+        let summed = self.summed.load(Ordering::Relaxed);
+        self.sent.load(Ordering::Relaxed) + 2 * summed * (ranks - 1) / ranks
     }
 
     /// A call of all ranks for each piece of `values`, all under way at once.

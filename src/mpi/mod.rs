@@ -7,13 +7,14 @@
 //! `abi` has a table for each.
 //!
 //! What ranks do together is done through a [`Team`]: rounds, in which every rank says something to
-//! rank 0 and hears its answer, and sums of gradients, which may be under way while others are
-//! still computed (`travel`). Every wait has a bound and says for whom it waits (`link`); a thread
+//! rank 0 and hears its answer, sums of gradients, which may be under way while others are still
+//! computed (`travel`), and numbers of which each rank has a share (`gather`). Every wait has a bound and says for whom it waits (`link`); a thread
 //! watches over the ranks of the same machine (`watch`), so that one that was killed ends the
 //! others. There is no transport here but the library's.
 
 mod abi;
 mod find;
+mod gather;
 mod join;
 mod launcher;
 mod library;

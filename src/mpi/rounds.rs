@@ -46,6 +46,8 @@ enum Message {
     Say(Vec<u8>),
     /// A rank has ended; from rank 0: all are to end, for this reason.
     Ended(Outcome),
+    /// A rank cannot go on, for this reason, but is there for what all still do together.
+    Failed(Outcome),
     /// From rank 0: all is done.
     Close,
 }
@@ -59,6 +61,9 @@ impl Message {
                 (1, serde_json::to_vec(outcome).expect("an outcome is plain data"))
             }
             Message::Close => (2, Vec::new()),
+            Message::Failed(outcome) => {
+                (3, serde_json::to_vec(outcome).expect("an outcome is plain data"))
+            }
         };
         [&[kind], &body[..]].concat()
     }
@@ -68,6 +73,7 @@ impl Message {
             Some((0, body)) => Ok(Message::Say(body.to_vec())),
             Some((1, body)) => Ok(Message::Ended(serde_json::from_slice(body)?)),
             Some((2, _)) => Ok(Message::Close),
+            Some((3, body)) => Ok(Message::Failed(serde_json::from_slice(body)?)),
             _ => bail!("a message that no rank of this version sends"),
         }
     }
@@ -112,16 +118,7 @@ impl Team {
     ) -> Result<Vec<u8>> {
         let Some(link) = self.link() else { return join(vec![mine]) };
         if self.rank() > 0 {
-            let of = For { rank: Some(0), what };
-            link.say(&Message::Say(mine), of)?;
-            return match link.hear(of)? {
-                Message::Say(answer) => Ok(answer),
-                Message::Ended(Outcome { sentence, code }) => {
-                    let sentence = sentence.unwrap_or_else(|| "the run has ended".into());
-                    Err(OfRank { sentence, code }.into())
-                }
-                Message::Close => bail!("rank 0 has ended before this rank"),
-            };
+            return self.tell(link, &Message::Say(mine), what);
         }
         let mut said = vec![mine];
         let mut ended = None;
@@ -130,6 +127,9 @@ impl Team {
                 Message::Say(body) => said.push(body),
                 Message::Ended(outcome) => {
                     link.ended.borrow_mut()[rank] = true;
+                    ended.get_or_insert_with(|| self.of_rank(rank, outcome));
+                }
+                Message::Failed(outcome) => {
                     ended.get_or_insert_with(|| self.of_rank(rank, outcome));
                 }
                 Message::Close => bail!("{} ends what rank 0 should", link.name(rank)),
@@ -144,6 +144,35 @@ impl Team {
             link.say(&message, For { rank: Some(rank), what })?;
         }
         answer
+    }
+
+    /// Says `mine` to rank 0; its answer.
+    fn tell(&self, link: &Link, mine: &Message, what: &'static str) -> Result<Vec<u8>> {
+        let of = For { rank: Some(0), what };
+        link.say(mine, of)?;
+        match link.hear(of)? {
+            Message::Say(answer) => Ok(answer),
+            Message::Ended(Outcome { sentence, code }) => {
+                let sentence = sentence.unwrap_or_else(|| "the run has ended".into());
+                Err(OfRank { sentence, code }.into())
+            }
+            Message::Failed(_) | Message::Close => bail!("rank 0 has ended before this rank"),
+        }
+    }
+
+    /// Says in the place of the next round that this rank cannot go on, for the reason `error`, but
+    /// is there for what all still do together: for all others that round fails with it.
+    pub fn fail(&self, error: &Error) {
+        let what = "what ended the run";
+        let Some(link) = self.link().filter(|link| !link.is_broken()) else { return };
+        let mine = Outcome::of_error(error);
+        // What fails now fails again at the end.
+        let _ = match self.leads() {
+            true => self.round(what, Vec::new(), |_| {
+                Err(OfRank { sentence: sentence(error), code: mine.code }.into())
+            }),
+            false => self.tell(link, &Message::Failed(mine), what),
+        };
     }
 
     /// The error of `rank`, which has ended before the others.

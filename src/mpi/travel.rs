@@ -153,6 +153,11 @@ impl Travelling {
         Ok(values)
     }
 
+    /// So long something else was waited for.
+    pub fn add_wait(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
     /// How long sums have been waited for since this was last asked.
     pub fn waited(&mut self) -> Duration {
         take(&mut self.waited)

@@ -2,6 +2,7 @@
 //! network are found here, before anything is read or allocated.
 
 use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer};
+use super::share::Share;
 use crate::config::{Config, LayerConfig, Optimizer};
 use crate::config_error;
 use crate::layers::{Classes, Family, Input, Layer, Outputs, Place, Role, Shape, check_values};
@@ -10,11 +11,14 @@ use std::ops::Range;
 
 /// What a layer leaves on one tower for the next one.
 #[derive(Clone, Debug)]
-struct Output {
-    tower: usize,
-    shape: Shape,
-    channels: Range<usize>,
-    buffer: BufferId,
+pub(super) struct Output {
+    pub tower: usize,
+    pub shape: Shape,
+    /// Of the layer's channels on all towers, and of all processes.
+    pub channels: Range<usize>,
+    /// How many these are.
+    all_channels: usize,
+    pub buffer: BufferId,
     /// Whether the next layer may change it in place: false for the input batch.
     own: bool,
 }
@@ -51,42 +55,54 @@ impl Plan {
     ) -> Result<Plan> {
         assert_eq!(devices.len(), config.towers, "a device for each tower");
         let classes = config.data.classes.map_or(classes, Classes::Known);
-        let mut plan = Plan::empty(config, batch, mode, devices);
-        let mut below: Vec<Output> = (0..config.towers)
-            .map(|tower| Output {
-                tower,
-                shape: plan.input,
-                channels: 0..plan.input.channels,
-                buffer: plan.data[devices[tower]],
-                own: false,
-            })
-            .collect();
-        for layer in &config.layers {
-            if plan.layers.last().is_some_and(|l| l.kind.family == Family::Loss) {
-                return Err(config_error!(
-                    "layer {}: nothing can follow {}",
-                    layer.name,
-                    plan.layers[plan.layers.len() - 1].kind.name
-                ));
-            }
-            below = plan
-                .add(layer, &below, config, classes)
-                .with_context(|| format!("layer {}", layer.name))?;
-        }
+        let mut plan = Plan::empty(config, batch, mode, devices, image(config));
+        plan.add_all(config, &config.layers, classes)?;
         plan.check_end(classes)?;
         if mode != Mode::Evaluation {
-            plan.plan_gradients();
+            plan.plan_gradients(mode == Mode::Explanation);
         }
         Ok(plan)
     }
 
-    /// A plan without layers: the input batch on each device.
-    fn empty(config: &Config, batch: usize, mode: Mode, devices: &[usize]) -> Plan {
-        let input = Shape {
-            height: config.data.crop,
-            width: config.data.crop,
-            channels: config.data.channels.unwrap_or(3),
+    /// Adds `layers` of `config` on top of the input; what the last one leaves.
+    pub(super) fn add_all(
+        &mut self,
+        config: &Config,
+        layers: &[LayerConfig],
+        classes: Classes,
+    ) -> Result<Vec<Output>> {
+        let data = |(tower, &device): (usize, &usize)| Output {
+            tower,
+            shape: self.input,
+            channels: 0..self.input.channels,
+            all_channels: self.input.channels,
+            buffer: self.data[device],
+            own: false,
         };
+        let mut below: Vec<Output> = self.devices.iter().enumerate().map(data).collect();
+        for layer in layers {
+            if self.layers.last().is_some_and(|l| l.kind.family == Family::Loss) {
+                return Err(config_error!(
+                    "layer {}: nothing can follow {}",
+                    layer.name,
+                    self.layers[self.layers.len() - 1].kind.name
+                ));
+            }
+            below = self
+                .add(layer, &below, config, classes)
+                .with_context(|| format!("layer {}", layer.name))?;
+        }
+        Ok(below)
+    }
+
+    /// A plan without layers: the input batch on each device.
+    pub(super) fn empty(
+        config: &Config,
+        batch: usize,
+        mode: Mode,
+        devices: &[usize],
+        input: Shape,
+    ) -> Plan {
         let mut plan = Plan {
             batch,
             mode,
@@ -102,6 +118,7 @@ impl Plan {
             data: Vec::new(),
             pieces: Pieces::ONE,
             lars: mode == Mode::Training && config.train.optimizer == Optimizer::Lars,
+            share: None,
         };
         for device in 0..=devices.iter().copied().max().unwrap_or(0) {
             let id = plan.buffer("data".into(), device, input.len());
@@ -161,7 +178,7 @@ impl Plan {
         whole: &Config,
         classes: Classes,
     ) -> Result<Vec<Output>> {
-        let standing = standing(config, below, whole.towers, self.layers.is_empty())?;
+        let standing = self.standing(config, below)?;
         let total = config.settings.outputs().map(|outputs| match outputs {
             Outputs::Count(count) => count,
             Outputs::Classes => {
@@ -172,7 +189,8 @@ impl Plan {
         let (mut parts, mut above) = (Vec::new(), Vec::new());
         for (index, &tower) in standing.lives_on.iter().enumerate() {
             let reading = self.reading(config, tower, below, &standing)?;
-            let (channels, all_channels) = channels(total, index, &standing, &reading, below);
+            let (channels, all_channels) =
+                channels(total, (index, self.share), &standing, &reading);
             let input = reading.shape;
             let place = Place {
                 name: &config.name,
@@ -186,6 +204,7 @@ impl Plan {
                 tower,
                 shape: part.layer.output(),
                 channels,
+                all_channels,
                 buffer: part.y,
                 own: true,
             });
@@ -202,6 +221,13 @@ impl Plan {
         Ok(above)
     }
 
+    /// Where a layer lives, and whether it reads all towers there. Processes that have a share of
+    /// its neurons each have one tower.
+    fn standing(&self, config: &LayerConfig, below: &[Output]) -> Result<Standing> {
+        let chosen = config.tower.filter(|_| self.share.is_none());
+        standing(config, chosen, below, self.devices.len(), self.layers.is_empty())
+    }
+
     /// What a layer reads on `tower`.
     fn reading<'a>(
         &mut self,
@@ -211,6 +237,16 @@ impl Plan {
         standing: &Standing,
     ) -> Result<Reading<'a>> {
         let own = below.iter().find(|b| b.tower == tower);
+        if let Some(own) = own.filter(|own| own.channels.len() < own.all_channels)
+            && self.share.is_some()
+            && config.kind.family != Family::Plain
+        {
+            // What it reads is gathered from all processes.
+            let shape = Shape { channels: own.all_channels, ..own.shape };
+            let device = self.devices[tower];
+            let x = self.buffer(format!("{}.input", config.name), device, shape.len());
+            return Ok(Reading { shape, x, join: None, below: None });
+        }
         if standing.reads_all {
             let (shape, x, join) = self.join(&config.name, tower, below, &standing.lives_on);
             return Ok(Reading { shape, x, join, below: own });
@@ -293,15 +329,25 @@ impl Plan {
     }
 }
 
-/// Where a layer lives by its config and its kind. `first`: it reads the input batch, which every
-/// tower has.
+/// One image as the network sees it.
+pub(super) fn image(config: &Config) -> Shape {
+    Shape {
+        height: config.data.crop,
+        width: config.data.crop,
+        channels: config.data.channels.unwrap_or(3),
+    }
+}
+
+/// Where a layer lives by its kind and what its config says of that, `chosen`. `first`: it reads the
+/// input batch, which every tower has.
 fn standing(
     config: &LayerConfig,
+    chosen: Option<usize>,
     below: &[Output],
     towers: usize,
     first: bool,
 ) -> Result<Standing> {
-    if let Some(tower) = config.tower.filter(|&t| t >= towers) {
+    if let Some(tower) = chosen.filter(|&t| t >= towers) {
         return Err(config_error!("tower = {tower}, but towers = {towers} and they count from 0"));
     }
     let family = config.kind.family;
@@ -314,7 +360,7 @@ fn standing(
         Family::Loss => true,
         Family::Plain => false,
     };
-    let lives_on: Vec<usize> = match (config.tower, family) {
+    let lives_on: Vec<usize> = match (chosen, family) {
         (Some(tower), _) => vec![tower],
         (None, Family::Learns(_)) => (0..towers).collect(),
         (None, Family::Loss) => vec![0],
@@ -330,22 +376,23 @@ fn standing(
     Ok(Standing { lives_on, reads_all })
 }
 
-/// The channels of part number `index`, and how many there are over all towers. `total`: output
-/// channels over all towers, of kinds that do not keep their input's.
+/// The channels of part number `index` in a process with that `share` of neurons, and how many
+/// there are over all towers. `total`: output channels over all towers, of kinds that do not keep
+/// their input's.
 fn channels(
     total: Option<usize>,
-    index: usize,
+    (index, share): (usize, Option<Share>),
     standing: &Standing,
     reading: &Reading<'_>,
-    below: &[Output],
 ) -> (Range<usize>, usize) {
     let count = standing.lives_on.len();
+    if let Some((share, all)) = share.zip(total) {
+        return (share.of(all), all);
+    }
     match (total, reading.below) {
         // An uneven rest goes to the last tower, as in the 2012 code.
         (Some(n), _) => (n * index / count..n * (index + 1) / count, n),
-        (None, Some(own)) if !standing.reads_all => {
-            (own.channels.clone(), below.iter().map(|b| b.channels.end).max().unwrap_or(0))
-        }
+        (None, Some(own)) if !standing.reads_all => (own.channels.clone(), own.all_channels),
         (None, _) => (0..reading.shape.channels, reading.shape.channels),
     }
 }

@@ -1,29 +1,28 @@
 //! Where the gradients of activations lie.
 
-use super::plan::{BufferId, Mode, Plan};
+use super::plan::{BufferId, Plan};
 use crate::layers::Role;
 
 impl Plan {
     /// Gradients of activations live only from one layer's backward pass to the next one's, so two
-    /// buffers a tower take turns.
-    pub(super) fn plan_gradients(&mut self) {
+    /// buffers a tower take turns. `to_input`: the gradient at the plan's own input is wanted, too.
+    pub(super) fn plan_gradients(&mut self, to_input: bool) {
         let towers = self.devices.len();
         // Which of a tower's two buffers holds the gradient at the current layer's output.
         let mut current = vec![0; towers];
         let mut need = vec![[0usize; 2]; towers];
         let mut slots: Vec<Vec<(Option<usize>, Option<usize>)>> = Vec::new();
         let lowest = self.layers.iter().position(|l| l.learns()).unwrap_or(0);
-        let to_image = self.mode == Mode::Explanation;
         for (index, layer) in self.layers.iter().enumerate().rev() {
             let mut of_layer = Vec::new();
             let mut used = vec![None; towers];
             for part in &layer.parts {
                 let role = part.layer.role();
                 let ends = matches!(role, Role::Loss(_) | Role::Reconstruction(_));
-                let has_dy = (to_image || index >= lowest) && !ends;
+                let has_dy = (to_input || index >= lowest) && !ends;
                 let dy = has_dy.then_some(current[part.tower]);
                 let dx = match role {
-                    _ if index <= lowest && !to_image => None,
+                    _ if index <= lowest && !to_input => None,
                     Role::Pointwise(_) => dy,
                     _ => Some(1 - current[part.tower]),
                 };
@@ -38,7 +37,8 @@ impl Plan {
                 used[part.tower] = dx;
                 of_layer.push((dy, dx));
             }
-            let joins = layer.parts.iter().any(|p| p.join.is_some());
+            let joins =
+                layer.parts.iter().any(|p| p.join.is_some()) || self.gathered(index).is_some();
             for tower in 0..towers {
                 if let Some(slot) = used[tower] {
                     // After a join, the sum over the towers goes to the buffer that is not being

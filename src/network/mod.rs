@@ -3,12 +3,16 @@
 mod build;
 mod fusion;
 mod gradients;
+mod hybrid;
 mod plan;
+mod share;
 mod tasks;
 
 pub use fusion::{Fusion, Pass, WithRelu};
+pub use hybrid::{Gathered, Halves, Source};
 pub use plan::{
     BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer,
     TensorPlan,
 };
+pub use share::Share;
 pub use tasks::Task;

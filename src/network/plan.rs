@@ -2,6 +2,7 @@
 //! crosses between towers. Nothing here runs; it can be printed (`alexnet inspect`) and tested
 //! without a device.
 
+use super::share::Share;
 use crate::gpu::precision::{Precision, Wanted};
 use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub pieces: Pieces,
     /// Training scales each layer's rate by the lengths of its weights and their gradient.
     pub lars: bool,
+    /// Of the upper of [`Halves`](super::Halves): which of the neurons of its layers it has.
+    pub share: Option<Share>,
 }
 
 /// A batch that goes through the network in several passes, by one process or several, and what a

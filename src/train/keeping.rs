@@ -1,6 +1,6 @@
 //! What a run keeps: its checkpoints, at a step's border, after an epoch, and at its end.
 
-use super::checkpoint::Snapshot;
+use super::checkpoint::{Snapshot, lend};
 use super::metrics::Line;
 use super::session::Session;
 use super::telling::{self, diverged};
@@ -75,9 +75,15 @@ impl Trainer<'_> {
 
     /// Begins to save where training stands as `paths`, where this process writes files. A copy is
     /// taken of all that a checkpoint holds, after a write under way; none of a network that can do
-    /// nothing any more.
+    /// nothing any more. Of a network that ranks share the copy is the work of all.
     fn save(&self, session: &mut Session, paths: Vec<PathBuf>) -> Result<()> {
-        let Some(files) = &mut session.files else { return Ok(()) };
+        if self.joint.is_hybrid() {
+            // All are there, or none lends anything.
+            self.joint.team().round("a checkpoint", Vec::new(), |_| Ok(Vec::new()))?;
+        }
+        let Some(files) = &mut session.files else {
+            return if self.joint.is_hybrid() { lend(self.engine.as_ref()) } else { Ok(()) };
+        };
         let (engine, old) = (self.engine.as_ref(), files.saver.spare());
         let snapshot = Snapshot::take(self.config, &self.facts, &self.state, engine, old)?;
         if let Some(tensor) = snapshot.not_finite() {

@@ -57,8 +57,8 @@ pub fn verdict(verdict: Verdict, rate: f64) {
 }
 
 /// The layers' times in the steps since the clock began, and how long other processes' gradients were
-/// `waited` for.
-pub fn profile(engine: &dyn Engine, clock: &Clock, waited: Option<Duration>) {
+/// `waited` for, with the bytes that were sent to them.
+pub fn profile(engine: &dyn Engine, clock: &Clock, others: Option<(Duration, u64)>) {
     let times = engine.times();
     let profile =
         Profile { plan: engine.plan(), times: &times, steps: clock.steps, images: clock.images };
@@ -68,9 +68,11 @@ pub fn profile(engine: &dyn Engine, clock: &Clock, waited: Option<Duration>) {
         profile.steps,
         profile.table()
     );
-    if let Some(waited) = waited {
-        let each = 1e3 * waited.as_secs_f64() / clock.steps.max(1) as f64;
+    if let Some((waited, sent)) = others {
+        let (steps, waited) = (clock.steps.max(1), 1e3 * waited.as_secs_f64());
+        let each = waited / steps as f64;
         note!("  waited for the other processes' gradients: {each:.1} ms a step");
+        note!("  sent to the other processes: {} bytes a step", sent / steps);
     }
 }
 

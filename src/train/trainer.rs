@@ -117,6 +117,9 @@ impl Trainer<'_> {
             picture(self.engine.as_ref(), 0, &mut session)?;
         }
         let end = self.epochs(&mut session);
+        if let Some(error) = end.as_ref().err().filter(|_| self.joint.is_hybrid()) {
+            self.joint.fail(error);
+        }
         let why = end.as_ref().err().and_then(|e| e.downcast_ref::<Diverged>());
         if let Some(why) = why.filter(|_| leads) {
             self.run.note_diverged(&why.to_string());
@@ -171,7 +174,14 @@ impl Trainer<'_> {
         let mut progress = self.begin_epoch();
         while let Some(batch) = batches.next()? {
             let mut unsaved = true;
+            if self.joint.is_hybrid() {
+                self.joint.announce(session.is_due(&config.train, self.state.step + 1));
+            }
             self.train_on(&batch, batches.waited(), &progress, session)?;
+            let due = match self.joint.is_hybrid() {
+                true => self.joint.take_due(),
+                false => session.is_due(&config.train, self.state.step),
+            };
             let ends_epoch = batch.last;
             batches.recycle(batch);
             self.heed(session)?;
@@ -179,8 +189,8 @@ impl Trainer<'_> {
                 progress.finish();
                 self.check_loss(session, true)?;
                 if self.profile {
-                    let waited = self.joint.waited();
-                    telling::profile(self.engine.as_ref(), &session.clock, waited);
+                    let others = self.joint.waited();
+                    telling::profile(self.engine.as_ref(), &session.clock, others);
                 }
                 unsaved = !self.end_epoch(session)?;
                 if self.state.finished {
@@ -189,7 +199,7 @@ impl Trainer<'_> {
                 if !self.wanted() {
                     progress = self.begin_epoch();
                 }
-            } else if session.is_due(&config.train, self.state.step) {
+            } else if due {
                 self.save_last(session)?;
             }
             if self.wanted() {
@@ -245,6 +255,7 @@ impl Trainer<'_> {
     fn begin_epoch(&mut self) -> Progress {
         if self.profile {
             self.engine.profile();
+            self.joint.waited();
         }
         let what = format!("epoch {}/{}", self.state.epoch, self.config.train.epochs);
         let progress = Progress::new(&what, self.images.train.len() as u64);

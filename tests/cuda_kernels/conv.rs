@@ -187,6 +187,8 @@ struct Product<'a> {
     source: KernelSource,
     name: &'static str,
     tiling: Tiling,
+    /// Places stand along x, as where there are more than fit along z.
+    along_x: bool,
 }
 
 impl Product<'_> {
@@ -202,6 +204,11 @@ impl Product<'_> {
         let (device, splits) = (self.device, self.tiling.splits);
         let mut all = self.conv.shape();
         all.extend(self.tiling.constants());
+        let mut grid = self.tiling.grid();
+        if self.along_x {
+            all.push(("LINE_BLOCKS", grid.0.to_string()));
+            grid = (grid.0 * grid.2, grid.1, 1);
+        }
         let bytes = if splits == 1 { out * format.bytes() } else { out * splits * 4 };
         let parts = device.buffer::<u8>(bytes).unwrap();
         let kernel = device.kernel(self.source, &all, self.name).unwrap();
@@ -213,7 +220,7 @@ impl Product<'_> {
         let queued = queued.buffer(&parts).with_shared(self.tiling.shared());
         // SAFETY: the callers give the kernel's inputs in its order, of the layer's sizes; `parts`
         // has room for the result or its parts.
-        unsafe { queued.on(&device.compute, self.tiling.grid(), self.tiling.block()).unwrap() };
+        unsafe { queued.on(&device.compute, grid, self.tiling.block()).unwrap() };
         let read = |buffer: &Buffer<u8>, format: Format| {
             let mut bytes = vec![0; out * format.bytes()];
             device.compute.read(buffer, &mut bytes).unwrap();
@@ -255,6 +262,38 @@ pub fn check(device: &Device, c: Conv, tile: Option<(usize, usize)>) {
 
 /// As [`check`], with factors in `precision`: the sums in f64 are of factors rounded the same way.
 pub fn check_in(precision: Precision, device: &Device, c: Conv, tile: Option<(usize, usize)>) {
+    check_way(precision, device, c, (tile, false));
+}
+
+/// As [`check_in`], with places along x.
+pub fn check_along_x(precision: Precision, device: &Device, c: Conv) {
+    check_way(precision, device, c, (None, true));
+}
+
+/// The forward pass alone, in f32.
+pub fn check_forward(device: &Device, c: Conv) {
+    let [x, w, b] =
+        [(c.inputs(), 1), (c.weights(), 2), (c.biases(), 3)].map(|(len, seed)| noise(len, seed));
+    let [forward, _, _] = c.products(Precision::F32);
+    let tiling = Tiling::choose(forward, 108);
+    let (source, name) = (kernel_source!("conv_forward.cu"), "conv_forward");
+    let product = Product { device, conv: &c, source, name, tiling, along_x: false };
+    let [x_gpu, w_gpu] =
+        [&x, &w].map(|values| device.buffer_of(&Format::Float.encode(values)).unwrap());
+    let b_gpu = device.buffer_of(&b).unwrap();
+    let inputs = [Input::Real(&x_gpu), Input::Real(&w_gpu), Input::Float(&b_gpu)];
+    let y = product.run(&inputs.each_ref(), Some(&b_gpu), c.outputs(), Format::Float);
+    let [want, ..] = c.expected([&x, &w, &b, &vec![0.0; c.outputs()]]);
+    near(&format!("forward of {c:?}"), &y, &want, 2e-6);
+}
+
+/// `way`: the tile with its splits, if a certain one is meant, and whether places are along x.
+fn check_way(
+    precision: Precision,
+    device: &Device,
+    c: Conv,
+    (tile, along_x): (Option<(usize, usize)>, bool),
+) {
     let format = precision.format();
     let rounded = |values: Vec<f32>| match precision {
         Precision::F32 => values,
@@ -272,8 +311,14 @@ pub fn check_in(precision: Precision, device: &Device, c: Conv, tile: Option<(us
         Some((tile, splits)) => Tiling::new(product, TILES[tile], if c.local { 1 } else { splits }),
         None => Tiling::choose(product, 108),
     };
-    let product =
-        |source, name, product| Product { device, conv: &c, source, name, tiling: tiling(product) };
+    let product = |source, name, product| Product {
+        device,
+        conv: &c,
+        source,
+        name,
+        tiling: tiling(product),
+        along_x,
+    };
     let [forward, input, weights] = c.products(precision);
     let y = product(kernel_source!("conv_forward.cu"), "conv_forward", forward).run(
         &[&x_gpu, &w_gpu, &Input::Float(&b_gpu)],

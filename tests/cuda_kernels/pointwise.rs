@@ -47,7 +47,7 @@ fn dropout_keeps_what_the_cpu_keeps() {
         let mut all = constants(&[
             ("IMAGES", images),
             ("PIXELS", pixels),
-            ("C", c),
+            ("CHANNELS", c),
             ("JOINED_C", joined),
             ("CHANNEL", channel),
         ]);

@@ -1,7 +1,7 @@
 //! Convolutions, locally and fully connected layers at odd shapes, with every tile, and at the
 //! paper's shapes; the gradient to their biases.
 
-use super::conv::{Conv, check, check_in};
+use super::conv::{Conv, check, check_along_x, check_forward, check_in};
 use super::{constants, device, each, launch, near, noise, read, standin};
 use alexnet::gpu::precision::Precision;
 use alexnet::kernel_source;
@@ -67,6 +67,27 @@ fn locally_connected() {
         check(&device, local(c), None);
         check_in(Precision::Tf32, &device, local(c), None);
         check_in(Precision::Bf16, &device, local(c), None);
+    });
+}
+
+/// As where there are more places than blocks along z, but few of them: with groups, and with
+/// several blocks of lines in every product.
+#[test]
+fn locally_connected_along_x() {
+    standin::run("products::locally_connected_along_x", &[("STANDIN_ORDER", "random")], || {
+        let device = device(0);
+        let c = Conv { groups: 2, ..Conv::square(40, 4, 16, 24, 3).with(1, [1, 1, 1, 1]) };
+        check_along_x(Precision::F32, &device, Conv { local: true, ..c });
+        check_along_x(Precision::Bf16, &device, Conv { local: true, relu: true, ..c });
+    });
+}
+
+/// More than the 65,535 blocks that a grid has along z.
+#[test]
+fn locally_connected_at_very_many_places() {
+    standin::run("products::locally_connected_at_very_many_places", &[], || {
+        let many = Conv { local: true, ..Conv::square(1, 257, 1, 1, 1) };
+        check_forward(&device(0), many);
     });
 }
 

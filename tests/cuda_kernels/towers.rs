@@ -11,7 +11,7 @@ fn joining_and_splitting_towers() {
         let (pixels, c, joined_c, channel) = (13, 5, 12, 4);
         let all = constants(&[
             ("PIXELS", pixels),
-            ("C", c),
+            ("CHANNELS", c),
             ("JOINED_C", joined_c),
             ("CHANNEL", channel),
         ]);

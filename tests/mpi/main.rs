@@ -13,6 +13,7 @@ mod bits;
 mod deaths;
 mod evaluation;
 mod gpus;
+mod hybrid;
 mod launchers;
 mod libraries;
 mod nccl;

@@ -294,7 +294,7 @@ fn pointwise(images: usize) -> Vec<Variant> {
     let mut dropout = constants(&[
         ("IMAGES", images),
         ("PIXELS", 1),
-        ("C", 2048),
+        ("CHANNELS", 2048),
         ("JOINED_C", 4096),
         ("CHANNEL", 2048),
     ]);
@@ -317,11 +317,21 @@ fn loss(images: usize) -> Vec<Variant> {
 
 /// What moves between towers before conv3, and the way of the crops into the network.
 fn copies(images: usize) -> Vec<Variant> {
-    let towers =
-        constants(&[("PIXELS", images * 169), ("C", 128), ("JOINED_C", 256), ("CHANNEL", 128)]);
+    let towers = constants(&[
+        ("PIXELS", images * 169),
+        ("CHANNELS", 128),
+        ("JOINED_C", 256),
+        ("CHANNEL", 128),
+    ]);
     let (part, joined) = (images * 169 * 128, images * 169 * 256);
     let source = kernel_source!("towers.cu");
-    let input = constants(&[("IMAGES", images), ("H", 224), ("W", 224), ("C", 3), ("STORED_C", 3)]);
+    let input = constants(&[
+        ("IMAGES", images),
+        ("HEIGHT", 224),
+        ("WIDTH", 224),
+        ("CHANNELS", 3),
+        ("STORED_C", 3),
+    ]);
     let (image, pixels) = (224 * 224 * 3, images * 224 * 224 * 3);
     let crops = ("input", kernel_source!("input.cu"));
     vec![

@@ -29,11 +29,12 @@ int copy_on_device(void* handle, uint64_t to, int to_device, uint64_t from, int 
     if (peer && !context_of(own).reaches[other])
         return report("a copy on device " + std::to_string(own) + " needs access to device " +
                       std::to_string(other) + ", which is not enabled", PEER_NOT_ENABLED);
-    return enqueue(handle, peer ? "a copy between devices" : "a copy on its device", {to, from}, [=] {
+    const char* name = peer ? "a copy between devices" : "a copy on its device";
+    return enqueue(handle, name, {to, from}, [=] {
         (peer ? counters.peer_copies : counters.local_copies)++;
         (peer ? counters.peer_bytes : counters.local_bytes) += bytes;
         return copy(pointer(to), to_device, pointer(from), from_device, bytes);
-    });
+    }, bytes);
 }
 
 /// "" or what other devices have queued that still needs this buffer: the driver waits for the own
@@ -115,7 +116,7 @@ API cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, void* stream
         if (int raced = access(pointer(to), bytes, true)) return raced;
         memory.open(device);
         return memset(pointer(to), value, bytes), int(SUCCESS);
-    });
+    }, bytes);
 }
 API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
     Guard guard(lock);
@@ -128,7 +129,7 @@ API cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stre
         counters.uploads++;
         counters.upload_bytes += bytes;
         return copy(pointer(to), device, static_cast<const char*>(from), -1, bytes);
-    });
+    }, bytes);
 }
 API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
     Guard guard(lock);
@@ -137,7 +138,7 @@ API cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
         counters.downloads++;
         counters.download_bytes += bytes;
         return copy(static_cast<char*>(to), -1, pointer(from), device, bytes);
-    });
+    }, bytes);
 }
 API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
     Guard guard(lock);

@@ -180,35 +180,6 @@ inline float to_tf32(float value) {
     memcpy(&value, &bits, 4);
     return value;
 }
-/// mma.sync.m16n8k8 for TF32: exact products, summed in double and rounded once (on a GPU the order
-/// within an instruction, and its rounding, are not specified). A shuffle is what all lanes of the
-/// warp have to reach: the first says that all have given their values, the second that all have
-/// taken what they need.
-inline void multiply_add_tf32(float& c0, float& c1, float& c2, float& c3, float low0, float low1,
-                              float high0, float high1, float b0, float b1) {
-    static float given[32][32][6];  // [warp][lane]; one block runs at a time
-    const Runtime& r = *standin_runtime;
-    unsigned thread = r.thread.x + r.threads.x * (r.thread.y + r.threads.y * r.thread.z);
-    auto& warp = given[thread / 32];
-    const float own[6] = {low0, low1, high0, high1, b0, b1};
-    for (unsigned i = 0; i < 6; i++) warp[lane()][i] = to_tf32(own[i]);
-    shuffle(0u, lane());
-    float* sums[2][2] = {{&c0, &c1}, {&c2, &c3}};  // [line][column]
-    for (unsigned m = 0; m < 2; m++) {
-        for (unsigned n = 0; n < 2; n++) {
-            double total = *sums[m][n];
-            for (unsigned half = 0; half < 2; half++) {
-                for (unsigned q = 0; q < 4; q++) {
-                    const float* left = warp[lane() / 4 * 4 + q];
-                    const float* right = warp[lane() % 4 * 8 + 4 * n + q];
-                    total += double(left[2 * half + m]) * right[4 + half];
-                }
-            }
-            *sums[m][n] = float(total);
-        }
-    }
-    shuffle(0u, lane());
-}
 inline unsigned bits_of(float value) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
@@ -230,6 +201,34 @@ inline unsigned to_bf16x2(float low, float high) {
 inline unsigned thread_of_block() {
     const Runtime& r = *standin_runtime;
     return r.thread.x + r.threads.x * (r.thread.y + r.threads.y * r.thread.z);
+}
+/// mma.sync.m16n8k8 for TF32: exact products, summed in double and rounded once (on a GPU the order
+/// within an instruction, and its rounding, are not specified). A shuffle is what all lanes of the
+/// warp have to reach: the first says that all have given their values, the second that all have
+/// taken what they need. A value that is not rounded to TF32 is a fault of the kernel.
+inline void multiply_add_tf32(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    static float given[32][32][6];  // [warp][lane]; one block runs at a time
+    auto& warp = given[thread_of_block() / 32];
+    const unsigned own[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    for (unsigned i = 0; i < 6; i++) {
+        if (own[i] & 0x1fff) __builtin_trap();
+        warp[lane()][i] = of_bits(own[i]);
+    }
+    shuffle(0u, lane());
+    for (unsigned m = 0; m < 2; m++) {
+        for (unsigned n = 0; n < 2; n++) {
+            double total = c[2 * m + n];
+            for (unsigned half = 0; half < 2; half++) {
+                for (unsigned q = 0; q < 4; q++) {
+                    const float* left = warp[lane() / 4 * 4 + q];
+                    const float* right = warp[(lane() % 4 * 2 + n) * 4 + q];
+                    total += double(left[2 * half + m]) * right[4 + half];
+                }
+            }
+            c[2 * m + n] = float(total);
+        }
+    }
+    shuffle(0u, lane());
 }
 /// mma.sync.m16n8k16 for bfloat16, as above.
 inline void multiply_add_bf16(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {

@@ -104,6 +104,7 @@ API cuCtxSynchronize() {
     Guard guard(lock);
     if (!current) return INVALID_CONTEXT;
     counters.host_waits++;
+    timeline.line("{\"host_waits_for\":\"device\",\"device\":%d}", current->device);
     int result = force_all(*current);
     races.call({Call::HOST_WAITS_FOR_STREAM, current->standard.number});
     for (Stream* stream : current->streams)

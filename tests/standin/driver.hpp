@@ -19,6 +19,7 @@
 //   STANDIN_RACES=1          work that nothing puts in order is an error (races.hpp)
 //   STANDIN_WAITS=file       what each wait is for is written there at the end (STANDIN_RACES)
 //   STANDIN_COUNTERS=file    counters are written there at the end
+//   STANDIN_TIMELINE=file    nothing is run; the calls are written there (timeline.hpp)
 //
 // This header is what its parts share: settings, counters, streams and how queued work is run. The
 // calls of the API are in devices.cpp, copies.cpp, launches.cpp, streams.cpp and graphs.cpp; what
@@ -26,6 +27,7 @@
 #pragma once
 #include "memory.hpp"
 #include "races.hpp"
+#include "timeline.hpp"
 #include <cstdio>
 #include <deque>
 #include <functional>
@@ -192,12 +194,24 @@ inline int enqueue(void* handle, std::function<int()> run) {
     return enqueue(stream, Queued{std::move(run), 0, {}});
 }
 
-/// Queues a copy or launch, with the addresses that it was given.
+/// Where a stream stands in its context's list, from 1.
+inline size_t place_of(const Stream* stream) {
+    auto& all = context_of(stream->device).streams;
+    return std::find(all.begin(), all.end(), stream) - all.begin() + 1;
+}
+
+/// Queues a copy of so many bytes or a launch (0), with the addresses that it was given.
 inline int enqueue(void* handle, const std::string& name, std::vector<uint64_t> addresses,
-                   std::function<int()> run) {
+                   std::function<int()> run, size_t bytes = 0) {
     Stream* stream = stream_of(handle);
     if (capture && capture->has(stream))
-        return capture->add(stream, [=] { return enqueue(handle, name, addresses, run); }, true);
+        return capture->add(stream, [=] { return enqueue(handle, name, addresses, run, bytes); },
+                            true);
+    if (timeline.on()) {
+        timeline.line("{\"work\":\"%s\",\"device\":%d,\"stream\":%zu,\"bytes\":%zu}",
+                      name.c_str(), stream->device, place_of(stream), bytes);
+        return bytes && bytes <= Timeline::MADE ? run() : int(SUCCESS);
+    }
     uint32_t work = races.work(stream->number, name);
     return enqueue(stream, Queued{std::move(run), work, std::move(addresses)});
 }

@@ -113,6 +113,13 @@ int nvrtcCompileProgram(Program* program, int count, const char* const* options)
         text += "\nstatic standin::Register register_" + name + "(\"" + name + "\", " + name + ", " +
                 most + ");";
     }
+    if (getenv("STANDIN_TIMELINE")) {
+        program->image = "stand-in constants";
+        for (int i = 0; i < count; i++) {
+            if (!strncmp(options[i], "-D", 2)) program->image += std::string(" ") + options[i];
+        }
+        return SUCCESS;
+    }
     std::string all = text + flags + read(STANDIN_FOLDER "/cuda_on_cpu.hpp");
     for (auto& header : program->headers) all += header.first + header.second;
 

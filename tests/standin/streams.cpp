@@ -48,6 +48,8 @@ API cuStreamSynchronize(void* handle) {
     if (int code = uncaptured()) return code;
     counters.host_waits++;
     Stream* stream = stream_of(handle);
+    timeline.line("{\"host_waits_for\":\"stream\",\"device\":%d,\"stream\":%zu}", stream->device,
+                  place_of(stream));
     if (stream->destroyed) return INVALID_HANDLE;
     int result = force(stream, stream->queued());
     races.call({Call::HOST_WAITS_FOR_STREAM, stream->number});
@@ -72,6 +74,11 @@ API cuEventRecord(Event* event, void* handle) {
     }
     if (event->destroyed || stream->destroyed || event->device != stream->device)
         return report("an event is recorded that is gone or of another context", INVALID_HANDLE);
+    if (timeline.on()) {
+        timeline.line("{\"record\":%zu,\"device\":%d,\"stream\":%zu}", size_t(event),
+                      stream->device, place_of(stream));
+        return event->stream = stream, SUCCESS;
+    }
     int result = enqueue(handle, [=] {
         auto now = std::chrono::steady_clock::now().time_since_epoch();
         event->time = std::chrono::duration<double, std::milli>(now).count();
@@ -97,6 +104,11 @@ API cuStreamWaitEvent(void* handle, Event* event, unsigned) {
     if (event->destroyed || stream->destroyed)
         return report("a stream that is gone waits, or for an event that is", INVALID_HANDLE);
     if (!event->stream || dropped(*stream, *event)) return SUCCESS;
+    if (timeline.on()) {
+        timeline.line("{\"wait\":%zu,\"device\":%d,\"stream\":%zu}", size_t(event),
+                      stream->device, place_of(stream));
+        return SUCCESS;
+    }
     races.call({Call::WAIT, stream->number, event->record});
     Stream* other = event->stream;
     uint64_t position = event->position;
@@ -106,6 +118,7 @@ API cuEventSynchronize(Event* event) {
     Guard guard(lock);
     if (int code = uncaptured()) return code;
     counters.host_waits++;
+    timeline.line("{\"host_waits_for\":\"event\",\"event\":%zu}", size_t(event));
     if (event->destroyed) return INVALID_HANDLE;
     return known(*event, event->stream ? force(event->stream, event->position) : int(SUCCESS));
 }

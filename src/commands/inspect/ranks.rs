@@ -1,12 +1,13 @@
 //! `inspect --ranks`: what several processes that train a network send and hold, and how long a step
-//! of theirs takes, foretold by [`forecast`].
+//! of theirs takes, foretold by [`forecast`], for both ways of `train.distribute`.
 
 use super::super::table::columns;
 use super::grouped;
 use crate::config::{Config, Train};
 use crate::config_error;
+use crate::errors::sentence;
 use crate::layers::Classes;
-use crate::network::{Mode, Plan};
+use crate::network::{Halves, Mode, Plan, Share};
 use crate::train::joint::forecast::{self, Machines, Step};
 use crate::train::joint::{Joint, check};
 use anyhow::Result;
@@ -39,6 +40,13 @@ struct Row {
     /// Images of all.
     batch: usize,
     images: usize,
+    data: Numbers,
+    /// Err: why the network cannot be divided in this way among so many.
+    hybrid: Result<Numbers, String>,
+}
+
+/// What one way of sharing the work comes to.
+struct Numbers {
     sent: u64,
     memory: u64,
     /// Where it was asked for.
@@ -111,14 +119,20 @@ fn row(
         1 => forecast::step(&plan, ranks, images, &machines),
         _ => forecast::step_in_parts(&plan, ranks, images, &machines),
     });
-    Ok(Row {
-        ranks,
-        batch: train.batch,
-        images,
+    let data = Numbers {
         sent: forecast::bytes_sent(&plan, ranks, train.parts),
         memory: plan.memory_bytes()[0].saturating_add(waiting),
         step,
-    })
+    };
+    // The last rank has as many neurons and images as any.
+    let share = Share { rank: ranks - 1, ranks };
+    let halves = Halves::new(config, train.batch, share, classes);
+    let hybrid = halves.map_err(|error| sentence(&error)).map(|halves| Numbers {
+        sent: forecast::hybrid_bytes_sent(&halves),
+        memory: halves.memory_bytes()[0],
+        step: machines.map(|machines| forecast::hybrid_step(&plan, &halves, &machines)),
+    });
+    Ok(Row { ranks, batch: train.batch, images, data, hybrid })
 }
 
 impl Row {
@@ -129,33 +143,37 @@ impl Row {
     }
 
     fn json(&self, machines: Option<&Machines>) -> Value {
-        let mut row = json!({
-            "ranks": self.ranks,
-            "images_per_rank": self.images,
-            "bytes_sent": self.sent,
-            "memory_bytes": self.memory,
-        });
-        if let Some((step, machines)) = self.step.as_ref().zip(machines) {
-            let (images, scaling) = self.speed(step, machines);
-            row["step_seconds"] = step.seconds.into();
-            row["exposed_seconds"] = step.exposed.into();
-            row["images_per_second"] = images.into();
-            row["scaling"] = scaling.into();
-        }
+        let mut row = self.numbers(&self.data, machines);
+        row["ranks"] = self.ranks.into();
+        row["images_per_rank"] = self.images.into();
+        let hybrid = self.hybrid.as_ref().ok();
+        row["hybrid"] = hybrid.map_or(Value::Null, |numbers| self.numbers(numbers, machines));
         row
     }
 
-    fn cells(&self, machines: Option<&Machines>) -> Vec<String> {
+    fn numbers(&self, numbers: &Numbers, machines: Option<&Machines>) -> Value {
+        let mut all = json!({ "bytes_sent": numbers.sent, "memory_bytes": numbers.memory });
+        if let Some((step, machines)) = numbers.step.as_ref().zip(machines) {
+            let (images, scaling) = self.speed(step, machines);
+            all["step_seconds"] = step.seconds.into();
+            all["exposed_seconds"] = step.exposed.into();
+            all["images_per_second"] = images.into();
+            all["scaling"] = scaling.into();
+        }
+        all
+    }
+
+    fn cells(&self, numbers: &Numbers, machines: Option<&Machines>) -> Vec<String> {
         let mut cells = vec![
             self.ranks.to_string(),
             self.images.to_string(),
-            grouped(self.sent),
-            format!("{:.2} GiB", self.memory as f64 / (1u64 << 30) as f64),
+            grouped(numbers.sent),
+            format!("{:.2} GiB", numbers.memory as f64 / (1u64 << 30) as f64),
         ];
-        if let Some((step, machines)) = self.step.as_ref().zip(machines) {
+        if let Some((step, machines)) = numbers.step.as_ref().zip(machines) {
             let (images, scaling) = self.speed(step, machines);
             cells.push(format!("{:.1}", 1e3 * step.seconds));
-            cells.push(format!("{:.1}", 1e3 * step.exposed));
+            cells.push(format!("{:.1}", 1e3 * step.exposed.max(0.0)));
             cells.push(format!("{images:.0}"));
             cells.push(format!("{:.0} %", 100.0 * scaling));
         }
@@ -187,8 +205,25 @@ impl Ranks {
             );
             head.extend(["step, ms", "exposed, ms", "images/s", "scaling"]);
         }
-        let mut rows = vec![head.into_iter().map(String::from).collect::<Vec<_>>()];
-        rows.extend(self.rows.iter().map(|row| row.cells(machines)));
-        text + ":\n" + &columns(&rows, 0)
+        let head = vec![head.into_iter().map(String::from).collect::<Vec<_>>()];
+        let data = self.rows.iter().map(|row| row.cells(&row.data, machines));
+        let data: Vec<_> = head.iter().cloned().chain(data).collect();
+        text += &format!(":\n{}\n\n{HYBRID}", columns(&data, 0));
+        let cells = |row: &Row| Some(row.cells(row.hybrid.as_ref().ok()?, machines));
+        let divided: Vec<_> = self.rows.iter().filter_map(cells).collect();
+        if !divided.is_empty() {
+            let rows: Vec<_> = head.into_iter().chain(divided).collect();
+            text += &format!(":\n{}", columns(&rows, 0));
+        }
+        let refused =
+            self.rows.iter().find_map(|row| Some((row.ranks, row.hybrid.as_ref().err()?)));
+        if let Some((ranks, why)) = refused {
+            text += &format!("\nnot with {ranks} ranks: {why}");
+        }
+        text
     }
 }
+
+/// Over the second table.
+const HYBRID: &str =
+    "With train.distribute = \"hybrid\", fully connected layers divided among processes";

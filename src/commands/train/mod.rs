@@ -11,12 +11,13 @@ use super::print;
 use super::same_data::same_data;
 use crate::config::Config;
 use crate::config_error;
-use crate::engine::{Choice, Placement};
+use crate::engine::cpu::Hybrid;
+use crate::engine::{Choice, Engine, Placement};
 use crate::errors::Stopped;
 use crate::interrupt::Interrupt;
 use crate::layers::{Classes, squared_error};
 use crate::mpi::Team;
-use crate::network::{Mode, Plan};
+use crate::network::{Halves, Mode, Plan};
 use crate::note;
 use crate::progress::duration;
 use crate::quoting::Typed;
@@ -42,7 +43,8 @@ use std::time::Instant;
 ///
 /// Under mpirun, mpiexec or srun all processes train one network: train.batch is the batch of all
 /// together, rank 0 writes the folder. With train.parts = P any number of processes that divides P
-/// gives the same bits.
+/// gives the same bits. With train.distribute=hybrid the gradients of fully connected layers, most
+/// of all, do not travel: each process has its share of their neurons.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -84,7 +86,8 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   alexnet train --config configs/demo.toml
   alexnet train --resume --set schedule.rate=0.001
-  mpirun -n 4 alexnet train --config configs/demo.toml --set train.parts=4";
+  mpirun -n 4 alexnet train --config configs/demo.toml --set train.parts=4
+  mpirun -n 4 alexnet train --config configs/demo.toml --set train.distribute=hybrid";
 
 /// Reads, checks, opens, and trains; every way that is wrong is found before the first step.
 pub fn run(mut args: Args, team: Team) -> Result<()> {
@@ -100,7 +103,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     let (mut config, source) = together::settings(&team, &args, read)?;
     let joint = Joint::new(team, &config.train).with_context(|| source.clone())?;
     let place = together::device(&team, &config, &args.device)?.resolve(config.towers)?;
-    check_network(&config).with_context(|| source.clone())?;
+    check_network(&config, &joint).with_context(|| source.clone())?;
     let origin = match &old {
         None if leads => Origin::open(&mut config, args.init.as_deref())?,
         _ => None,
@@ -114,6 +117,8 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     let checkpoint = old.as_ref().map(|old| &old.checkpoint);
     init::settle_mean(&config, &mut facts, origin.as_ref(), checkpoint)?;
     let plan = fitted(&config, &facts, &place, &joint).with_context(|| source.clone())?;
+    let classes = Classes::Known(facts.classes.len());
+    let halves = joint.halves(&config, classes).with_context(|| source.clone())?;
     if let Some(old) = &old {
         resume::check_network(old, &config, &plan)?;
     }
@@ -132,8 +137,12 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
         resume::state(old, &config, &facts, count as u64, &again, &args.set)
     });
     let mut state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
-    let size = Size { parameters: plan.parameters(), bytes: plan.memory_bytes().iter().sum() };
-    let mut engine = place.engine(plan)?;
+    let bytes = halves.as_ref().map_or_else(|| plan.memory_bytes(), Halves::memory_bytes);
+    let size = Size { parameters: plan.parameters(), bytes: bytes.iter().sum() };
+    let mut engine: Box<dyn Engine> = match halves {
+        Some(halves) => Box::new(Hybrid::new(plan, halves, team)?),
+        None => place.engine(plan)?,
+    };
 
     let (mut run, _lock, checkpoint) = match old {
         None if leads => {
@@ -143,11 +152,11 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
         None => (RunFolder::default(), None, None),
         Some(Old { run, checkpoint, lock }) => (run, Some(lock), Some(checkpoint)),
     };
-    together::stand(&team, &mut state, &mut run, &mut facts)?;
+    let saved = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == run.last());
+    let saved = together::stand(&team, &mut state, &mut run, &mut facts, saved)?;
     greet(&config, &size, &place, count, &run);
     together::greet(&team);
     connect::gpus(&team, engine.as_mut())?;
-    let last = run.last();
     let trainer = Trainer {
         config: &config,
         facts,
@@ -156,7 +165,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
         joint,
         run,
         state,
-        saved: checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == last),
+        saved,
         interrupt: Interrupt::listen(),
         profile: args.profile,
     };
@@ -286,9 +295,10 @@ fn train(
 }
 
 /// A network that cannot work is refused before any data is looked at.
-fn check_network(config: &Config) -> Result<()> {
+fn check_network(config: &Config, joint: &Joint) -> Result<()> {
     let devices = vec![0; config.towers];
-    Plan::new(config, 1, Mode::Training, &devices, Classes::Any).map(|_| ())
+    Plan::new(config, 1, Mode::Training, &devices, Classes::Any)?;
+    joint.halves(config, Classes::Any).map(|_| ())
 }
 
 /// The last words: where the result is and what to try with it.

@@ -3,7 +3,7 @@
 
 use super::Args;
 use crate::commands::own_gpus;
-use crate::config::{Change, Config, changes};
+use crate::config::{Change, Config, Distribute, changes};
 use crate::config_error;
 use crate::data::statistics::Statistics;
 use crate::engine::{Choice, Engine, Slot};
@@ -85,15 +85,24 @@ fn same_settings(team: &Team, (rank, other): (usize, &Told), first: &Told) -> Re
 /// # Errors
 /// If a GPU was named for what the CPU alone does; if there are fewer GPUs than processes.
 pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
-    if config.train.parts == 1 {
+    let hybrid = team.is_several() && config.train.distribute == Distribute::Hybrid;
+    if config.train.parts == 1 && !hybrid {
         return own_gpus::choose(team, choice);
     }
+    let what = match hybrid {
+        true => "train.distribute = \"hybrid\", which is not there for GPUs yet,",
+        false => "train.parts above 1",
+    };
     match choice {
         Choice::Cuda(_) => Err(config_error!(
-            "--device {choice}: with train.parts above 1 training computes on CPUs; leave the \
-             option out"
+            "--device {choice}: with {what} training computes on CPUs; leave the option out"
         )),
-        _ => Ok(Choice::Cpu),
+        _ => {
+            if hybrid && choice == &Choice::Auto && team.leads() {
+                note!("{} is computed on the CPU", what.trim_end_matches(','));
+            }
+            Ok(Choice::Cpu)
+        }
     }
 }
 
@@ -130,31 +139,35 @@ struct Stand {
     mean: Vec<f32>,
     components: Vec<f32>,
     deviations: Vec<f32>,
+    saved: bool,
 }
 
 /// All ranks take rank 0's state, its mean image and colours, and the name of its run's folder.
+/// Whether what it begins with is `saved` there already.
 pub fn stand(
     team: &Team,
     state: &mut TrainingState,
     run: &mut RunFolder,
     facts: &mut DataFacts,
-) -> Result<()> {
+    saved: bool,
+) -> Result<bool> {
     if !team.is_several() {
-        return Ok(());
+        return Ok(saved);
     }
     let Statistics { mean, components, deviations } = facts.statistics.clone();
-    let mine = Stand { state: state.clone(), run: run.0.clone(), mean, components, deviations };
+    let (of, folder) = (state.clone(), run.0.clone());
+    let mine = Stand { state: of, run: folder, mean, components, deviations, saved };
     // Only rank 0's is used.
     let mine = if team.leads() { serde_json::to_vec(&mine)? } else { Vec::new() };
     let answer = team.round("where the run stands", mine, |mut said| Ok(said.swap_remove(0)))?;
     let stand: Stand = serde_json::from_slice(&answer)?;
-    let Stand { mean, components, deviations, .. } = stand;
+    let Stand { mean, components, deviations, saved, .. } = stand;
     facts.statistics = Statistics { mean, components, deviations };
     (*state, run.0) = (stand.state, stand.run);
-    Ok(())
+    Ok(saved)
 }
 
-/// All ranks take rank 0's parameters and momenta.
+/// All ranks take rank 0's parameters and momenta, or their shares of them.
 pub fn parameters(team: &Team, engine: &mut dyn Engine) -> Result<()> {
     if !team.is_several() {
         return Ok(());
@@ -164,9 +177,12 @@ pub fn parameters(team: &Team, engine: &mut dyn Engine) -> Result<()> {
         for tensor in 0..engine.plan().tensors().len() {
             let mut values = engine.read(slot, tensor)?.values;
             team.spread(&mut values)?;
-            engine.write(slot, tensor, &values)?;
+            if !team.leads() {
+                engine.write(slot, tensor, &values)?;
+            }
         }
     }
+    engine.handed_out();
     Ok(())
 }
 

@@ -23,8 +23,7 @@ impl Cpu {
         (momentum, rates): (f32, &[Option<Rates>]),
         exchange: &mut dyn Exchange,
     ) -> Result<Tally> {
-        let has_images = run.batch > 0;
-        let mine = match has_images {
+        let mine = match run.batch > 0 {
             true => self.loss(run, images, labels)?,
             false => Tally::default(),
         };
@@ -33,6 +32,19 @@ impl Cpu {
             return Ok(tally);
         }
         self.whole = whole;
+        self.travelling(run, labels, (momentum, rates), exchange)?;
+        Ok(tally)
+    }
+
+    /// The backward pass whose gradients travel, and the updates.
+    pub(super) fn travelling(
+        &mut self,
+        run: &Run,
+        labels: &[u32],
+        (momentum, rates): (f32, &[Option<Rates>]),
+        exchange: &mut dyn Exchange,
+    ) -> Result<()> {
+        let has_images = run.batch > 0;
         let mut sent = Vec::new();
         for index in 0..self.backward.len() {
             let task = self.backward[index];
@@ -67,6 +79,6 @@ impl Cpu {
                 }
             }
         }
-        Ok(tally)
+        Ok(())
     }
 }

@@ -17,20 +17,47 @@ pub(super) fn check(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Resul
     refuse(plan, fusions, &supply).map_or(Ok(()), |too_large| Err(Error::new(too_large)))
 }
 
+/// As [`check`], of the two halves of the network of `plan`. `saves`: this process holds what is
+/// written to the disk, the parameters of all.
+pub(super) fn check_halves(plan: &Plan, below: &Plan, above: &Plan, saves: bool) -> Result<()> {
+    let Some(supply) = supply() else { return Ok(()) };
+    let ranks = above.batch / below.batch;
+    let saved = if saves { saved(plan) } else { 0 };
+    // What travels, and room for what comes.
+    let wide = above.layers.iter().map(|layer| layer.parts[0].input.len()).max().unwrap_or(0);
+    let bytes = |images: usize| {
+        let halves = [(below, images), (above, images * ranks)];
+        let values = halves.map(|(half, batch)| values(half, &super::fusions(half), batch));
+        let all = values.into_iter().chain([saved, (2 * wide * images * ranks) as u64]);
+        all.fold(0, u64::saturating_add).saturating_mul(4)
+    };
+    let too_large = too_large((below.batch, ranks), bytes, &supply);
+    too_large.map_or(Ok(()), |too_large| Err(Error::new(too_large)))
+}
+
 fn refuse(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], supply: &Supply) -> Option<TooLarge> {
-    let fits = |batch: usize| bytes(plan, fusions, batch) <= supply.free;
-    if fits(plan.batch) {
+    too_large((plan.batch, plan.pieces.all), |batch| bytes(plan, fusions, batch), supply)
+}
+
+/// Whether `batch` images at once, `passes` times, need more than there is, and how many would not;
+/// `bytes` says what so many need.
+fn too_large(
+    (batch, passes): (usize, usize),
+    bytes: impl Fn(usize) -> u64,
+    supply: &Supply,
+) -> Option<TooLarge> {
+    let fits = |batch: usize| bytes(batch) <= supply.free;
+    if fits(batch) {
         return None;
     }
-    let (mut most, mut too_many) = (0, plan.batch);
+    let (mut most, mut too_many) = (0, batch);
     while too_many - most > 1 {
         let middle = most.midpoint(too_many);
         *(if fits(middle) { &mut most } else { &mut too_many }) = middle;
     }
-    let passes = plan.pieces.all;
     Some(TooLarge {
-        batch: plan.batch * passes,
-        why: format!("the network needs {}, and {supply}", size(bytes(plan, fusions, plan.batch))),
+        batch: batch * passes,
+        why: format!("the network needs {}, and {supply}", size(bytes(batch))),
         fits: most * passes,
         none_fits: "use a smaller network or crop, or a machine with more memory",
         option: BATCH_OPTION,
@@ -45,6 +72,17 @@ const COPIES: u64 = 2;
 /// Bytes that are written to, at most, with so many images at once: what the loader makes of them,
 /// activations and gradients, parameters, scratch space.
 fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u64 {
+    let saved = if plan.mode == Mode::Training { saved(plan) } else { 0 };
+    values(plan, fusions, batch).saturating_add(saved).saturating_mul(4)
+}
+
+/// Values of what is being written to the disk: all parameters and their momenta.
+fn saved(plan: &Plan) -> u64 {
+    2 * plan.parameters()
+}
+
+/// Values as [`bytes`] counts them, but for what is being written to the disk.
+fn values(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u64 {
     let add = |sum: u64, values: u64| sum.saturating_add(values);
     let loaded = LOADED.saturating_mul((plan.pieces.own * plan.input.len()) as u64);
     let image = fused::sizes(plan, fusions).into_iter().map(|n| n as u64).fold(loaded, add);
@@ -53,17 +91,14 @@ fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u6
     let beside = match plan.mode {
         Mode::Training => {
             let largest = plan.tensors().iter().map(|tensor| tensor.len() as u64).max();
-            // What is being written to the disk: all parameters and their momenta.
-            let saved = 2 * plan.parameters();
             let waiting = (plan.pieces.waiting as u64).saturating_mul(plan.parameters());
-            let copies = (COPIES * largest.unwrap_or(0)).saturating_add(saved);
-            let copies = copies.saturating_add(waiting);
+            let copies = (COPIES * largest.unwrap_or(0)).saturating_add(waiting);
             copies.saturating_add(plan.workspace_of(0, batch) as u64)
         }
         Mode::Evaluation | Mode::Explanation => 0,
     };
     let all = [image.saturating_mul(batch as u64), own, beside];
-    all.into_iter().fold(0, add).saturating_mul(4)
+    all.into_iter().fold(0, add)
 }
 
 /// Values of a part's parameters that are used: not the weights that stay in their file, nor the

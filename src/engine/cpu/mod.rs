@@ -4,9 +4,11 @@
 mod exchanged;
 mod explain;
 mod fused;
+mod hybrid;
 mod lars;
 mod memory;
 mod parameters;
+mod rounded;
 mod tasks;
 
 use super::batch::{check_images, check_labels};
@@ -20,8 +22,10 @@ use crate::layers::{Role, Rule, Run};
 use crate::machine::memory::zeros;
 use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
 use anyhow::{Result, bail};
+pub use hybrid::Hybrid;
 use memory::FEW;
 use parameters::Parameters;
+use rounded::Rounded;
 use std::time::Instant;
 
 /// A network in main memory.
@@ -44,6 +48,7 @@ pub struct Cpu {
     at_once: Vec<Option<Rule>>,
     /// One a layer, while times are taken.
     times: Vec<LayerTime>,
+    rounded: Rounded,
 }
 
 impl Cpu {
@@ -53,14 +58,16 @@ impl Cpu {
     /// [`TooLarge`](crate::errors::TooLarge) where there is less memory than that, before any is
     /// taken.
     pub fn new(plan: Plan) -> Result<Cpu> {
+        memory::check(&plan, &fusions(&plan))?;
+        Cpu::unchecked(plan)
+    }
+
+    /// As [`Cpu::new`], without asking how much memory there is.
+    fn unchecked(plan: Plan) -> Result<Cpu> {
         let training = plan.mode == Mode::Training;
         let own = |part: &Part| Parameters::new(part.layer.parameters(), training);
-        let fusions = match plan.mode {
-            // Every layer by itself, so that what each makes can be seen.
-            Mode::Explanation => Vec::new(),
-            Mode::Training | Mode::Evaluation => plan.fusions(),
-        };
-        memory::check(&plan, &fusions)?;
+        let rounded = Rounded::new(&plan);
+        let fusions = fusions(&plan);
         let images = fused::sizes(&plan, &fusions).into_iter();
         Ok(Cpu {
             forward: plan.forward(&fusions),
@@ -80,6 +87,7 @@ impl Cpu {
             whole: 0,
             at_once: Vec::new(),
             times: Vec::new(),
+            rounded,
             plan,
         })
     }
@@ -90,7 +98,9 @@ impl Cpu {
         };
         let values = self.plan.input.len();
         check_images(&self.plan, run, &[("values", images.len(), values)])?;
-        self.buffers[self.plan.data[0]][..images.len()].copy_from_slice(images);
+        let data = self.plan.data[0];
+        self.buffers[data][..images.len()].copy_from_slice(images);
+        self.round(data);
         Ok(())
     }
 
@@ -99,14 +109,19 @@ impl Cpu {
         check_labels(&self.plan, run, labels)?;
         self.whole = run.batch;
         self.forward(run, images)?;
+        Ok(self.tally(run, labels))
+    }
+
+    /// What the last forward pass came to.
+    fn tally(&self, run: &Run, labels: &[u32]) -> Tally {
         let values = run.batch * self.plan.classes;
         let [output, logits] = [self.plan.probabilities(), self.plan.logits()];
         let output = &self.buffers[output][..values];
         let end = &self.plan.layers[self.plan.layers.len() - 1].parts[0];
         if let Role::Reconstruction(loss) = end.layer.role() {
-            return Ok(loss.tally(run, output, &self.buffers[self.plan.data[end.device]]));
+            return loss.tally(run, output, &self.buffers[self.plan.data[end.device]]);
         }
-        Ok(tally(output, &self.buffers[logits][..values], labels))
+        tally(output, &self.buffers[logits][..values], labels)
     }
 
     fn backward(&mut self, run: &Run, labels: &[u32]) {
@@ -131,6 +146,25 @@ impl Cpu {
         if let Some(times) = self.times.get_mut(layer) {
             times.update += begun.elapsed().as_secs_f64();
         }
+    }
+}
+
+/// The rules for each layer's weights that may be applied as their gradient comes into being.
+fn rules_at_once(momentum: f32, rates: &[Option<Rates>]) -> Vec<Option<Rule>> {
+    // A trust ratio asks for the whole gradient first.
+    let of = |rates: &Option<Rates>| {
+        rates.filter(|r| r.trust.is_none()).and_then(|r| r.rules(momentum)[0])
+    };
+    rates.iter().map(of).collect()
+}
+
+/// The passes of several layers that are made at once.
+fn fusions(plan: &Plan) -> Vec<Fusion<NormalisedPooling>> {
+    match plan.mode {
+        // Every layer by itself, so that what each makes can be seen.
+        Mode::Explanation => Vec::new(),
+        _ if Rounded::new(plan).is_on() => Vec::new(),
+        Mode::Training | Mode::Evaluation => plan.fusions(),
     }
 }
 
@@ -279,11 +313,7 @@ impl Engine for Cpu {
     ) -> Result<Tally> {
         let tally = self.loss(run, images, labels)?;
         if tally.loss.is_finite() {
-            // A trust ratio asks for the whole gradient first.
-            let rules = |rates: &Option<Rates>| {
-                rates.filter(|r| r.trust.is_none()).and_then(|r| r.rules(momentum)[0])
-            };
-            self.at_once = rates.iter().map(rules).collect();
+            self.at_once = rules_at_once(momentum, rates);
             self.backward(run, labels);
             let updated = self.update(momentum, rates);
             self.at_once.clear();

@@ -11,7 +11,12 @@ use std::time::Instant;
 
 impl Cpu {
     /// Adds the time since `begun` to one of the layer's.
-    fn spent(&mut self, layer: usize, begun: Instant, on: impl Fn(&mut LayerTime) -> &mut f64) {
+    pub(super) fn spent(
+        &mut self,
+        layer: usize,
+        begun: Instant,
+        on: impl Fn(&mut LayerTime) -> &mut f64,
+    ) {
         if let Some(times) = self.times.get_mut(layer) {
             *on(times) += begun.elapsed().as_secs_f64();
         }
@@ -21,6 +26,7 @@ impl Cpu {
     pub(super) fn run(&mut self, task: Task, run: &Run, labels: &[u32]) {
         let begun = Instant::now();
         self.carry_out(task, run, labels);
+        self.round_task(task);
         match task {
             Task::Forward { layer, .. } => self.spent(layer, begun, |t| &mut t.forward),
             Task::Join { layer, .. } | Task::Split { layer, .. } => {
@@ -56,7 +62,7 @@ impl Cpu {
                     &self.parameters[layer][index];
                 match (adopted, learn.forward_few()) {
                     (Some(weight), Some(few)) => few.forward_few(run, &mut y, x, weight, bias),
-                    _ => learn.forward(run, &mut y, x, weight, bias),
+                    _ => learn.forward(run, &mut y, x, &self.rounded.weights(weight), bias),
                 }
             }
             Role::Pointwise(pointwise) => {
@@ -72,7 +78,39 @@ impl Cpu {
         self.buffers[part.y] = y;
     }
 
+    /// Gradients of the weights and biases of one part, where they are wanted.
+    pub(super) fn backward_weights(&mut self, layer: usize, index: usize, run: &Run) {
+        let part = &self.plan.layers[layer].parts[index];
+        let Role::Learn(learn) = part.layer.role() else { return };
+        if self.plan.mode == Mode::Explanation || !self.plan.layers[layer].learns() {
+            return;
+        }
+        let begun = Instant::now();
+        let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
+        let rule = self.at_once.get(layer).copied().flatten();
+        let own = &mut self.parameters[layer][index];
+        own.backward(learn, run, rule, dy, &self.buffers[part.x], &mut self.workspace);
+        self.spent(layer, begun, |t| &mut t.backward_weights);
+    }
+
     fn backward_part(&mut self, layer: usize, index: usize, run: &Run, labels: &[u32]) {
+        self.backward_values(layer, index, run, labels);
+        let begun = Instant::now();
+        self.backward_weights(layer, index, run);
+        if let Some(times) = self.times.get_mut(layer) {
+            // The task's whole time is counted as the input's.
+            times.backward_input -= begun.elapsed().as_secs_f64();
+        }
+    }
+
+    /// The gradient at the input of one part, where it is wanted.
+    pub(super) fn backward_values(
+        &mut self,
+        layer: usize,
+        index: usize,
+        run: &Run,
+        labels: &[u32],
+    ) {
         let part = &self.plan.layers[layer].parts[index];
         let mut dx = part.dx.map(|id| take(&mut self.buffers[id]));
         let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
@@ -84,20 +122,9 @@ impl Cpu {
                 }
             }
             Role::Learn(learn) => {
-                let own = &mut self.parameters[layer][index];
                 if let Some(dx) = &mut dx {
-                    learn.backward_input(run, dx, dy, &own.value[0]);
-                }
-                if self.plan.mode != Mode::Explanation && self.plan.layers[layer].learns() {
-                    let begun = Instant::now();
-                    let rule = self.at_once.get(layer).copied().flatten();
-                    own.backward(learn, run, rule, dy, x, &mut self.workspace);
-                    if let Some(times) = self.times.get_mut(layer) {
-                        let seconds = begun.elapsed().as_secs_f64();
-                        times.backward_weights += seconds;
-                        // The task's whole time is counted as the input's.
-                        times.backward_input -= seconds;
-                    }
+                    let weights = self.rounded.weights(&self.parameters[layer][index].value[0]);
+                    learn.backward_input(run, dx, dy, &weights);
                 }
             }
             Role::Pointwise(pointwise) => {

@@ -248,7 +248,7 @@ fn is_masked(plan: &Plan, layer: usize) -> bool {
 fn input(plan: &Plan, images: usize, stored: Option<usize>) -> Launch {
     let Shape { height, width, channels } = plan.input;
     let stored = stored.unwrap_or(channels);
-    let all = [("IMAGES", images), ("H", height), ("W", width), ("C", channels)];
+    let all = [("IMAGES", images), ("HEIGHT", height), ("WIDTH", width), ("CHANNELS", channels)];
     let mut all = constants(&all);
     all.push(("STORED_C", stored.to_string()));
     all.extend(plan.precision.format().constant());
@@ -272,7 +272,8 @@ fn sources(plan: &Plan, layer: usize, part: &Part, context: &LaunchContext) -> V
             let n = from.channels.len();
             let crosses = plan.devices[from.tower] != part.device;
             let work = |name, of: usize, first| {
-                let all = [("PIXELS", pixels), ("C", n), ("JOINED_C", of), ("CHANNEL", first)];
+                let all =
+                    [("PIXELS", pixels), ("CHANNELS", n), ("JOINED_C", of), ("CHANNEL", first)];
                 let widths = [n, of, first].map(|width| context.pack_of(width));
                 let pack = widths.into_iter().min().unwrap_or(1);
                 let all = context.constants(&all);

@@ -14,7 +14,7 @@ impl Dropout {
         let mut all = context.constants(&[
             ("IMAGES", context.images),
             ("PIXELS", self.shape.pixels()),
-            ("C", self.shape.channels),
+            ("CHANNELS", self.shape.channels),
             ("JOINED_C", self.all_channels),
             ("CHANNEL", self.first_channel),
         ]);
@@ -40,8 +40,8 @@ impl DropoutLaunches {
     fn mask(&self, call: &Call<'_>, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
         let run = call.run;
         // SAFETY: `dropout` takes two buffers and six words between them; it reads `from` and
-        // writes `to` at IMAGES * PIXELS * C places. The callers give input and output, or their
-        // gradients, all of which the plan made that large.
+        // writes `to` at IMAGES * PIXELS * CHANNELS places. The callers give input and output, or
+        // their gradients, all of which the plan made that large.
         unsafe {
             self.mask.run(call.stream, |a| {
                 let a = a.buffer(from).word(self.threshold);

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use glance::Glance;
 pub use imported::write_imported;
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, lend};
 pub use sound::open_sound;
 
 /// The format's version, in the metadata entry `format`.

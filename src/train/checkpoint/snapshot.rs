@@ -20,7 +20,8 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Copies parameters and momenta out of `engine`, and what else belongs to them, into the
-    /// memory of `old`, an earlier snapshot of the same network, where there is one.
+    /// memory of `old`, an earlier snapshot of the same network, where there is one. Of a network
+    /// that ranks share all others must [`lend`] theirs.
     pub fn take(
         config: &Config,
         facts: &DataFacts,
@@ -43,7 +44,7 @@ impl Snapshot {
                     Some(Values::F32(floats)) => floats,
                     _ => Vec::new(),
                 };
-                let floats = engine.read_into(slot, index, memory)?.values;
+                let floats = engine.collect_into(slot, index, memory)?.values;
                 add(format!("{prefix}{}", tensor.name), &tensor.shape, floats);
             }
         }
@@ -71,6 +72,17 @@ impl Snapshot {
     pub fn write(&self, path: &Path) -> Result<()> {
         tensors::write(path, &self.metadata, &self.described, |index| Ok(&self.values[index]))
     }
+}
+
+/// Another rank's part in [`Snapshot::take`]: its shares of a network that ranks share.
+pub fn lend(engine: &dyn Engine) -> Result<()> {
+    let mut memory = Vec::new();
+    for slot in [Slot::Value, Slot::Momentum] {
+        for index in (0..engine.plan().tensors().len()).filter(|&t| engine.is_shared(t)) {
+            memory = engine.collect_into(slot, index, memory)?.values;
+        }
+    }
+    Ok(())
 }
 
 /// The entries beside the tensors.

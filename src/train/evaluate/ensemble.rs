@@ -101,6 +101,7 @@ impl Turns {
         }
         if batches.iter().all(|batch| batch.labels.is_empty()) {
             // Other ranks have all images of it.
+            networks.iter_mut().try_for_each(|(engine, _)| engine.sit_out())?;
             return Ok(Some(Answers::default()));
         }
         let ago = usize::from(self.next.as_ref().is_some_and(|next| next.begun));

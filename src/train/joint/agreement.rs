@@ -3,11 +3,12 @@
 
 use super::Joint;
 use crate::engine::{Engine, Slot};
+use crate::errors::OfRank;
 use crate::interrupt::Interrupt;
 use crate::layers::softmax::Tally;
 use crate::progress;
 use crate::train::evaluate::Exact;
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// What all have agreed on.
@@ -17,6 +18,8 @@ pub(super) struct Agreed {
     pub signal: Option<i32>,
     /// A checkpoint is wanted.
     pub save: bool,
+    /// Rank 0 finds that it is time for one.
+    pub due: bool,
 }
 
 /// What one rank says; and rank 0's answer, with the tallies of all.
@@ -24,6 +27,7 @@ pub(super) struct Agreed {
 struct Said {
     signal: Option<i32>,
     save: bool,
+    due: bool,
     tallies: Vec<Exact>,
 }
 
@@ -45,14 +49,16 @@ impl Joint {
         let said = Said {
             signal: interrupt.signal(),
             save: interrupt.take_save(),
+            due: std::mem::take(&mut self.due),
             tallies: tallies.into_iter().map(Exact::from).collect(),
         };
         let answer = self.team.round(what, serde_json::to_vec(&said)?, |said| {
-            let mut all = Said { signal: None, save: false, tallies: Vec::new() };
+            let mut all = Said { signal: None, save: false, due: false, tallies: Vec::new() };
             for said in said {
                 let said: Said = serde_json::from_slice(&said)?;
                 all.signal = all.signal.or(said.signal);
                 all.save |= said.save;
+                all.due |= said.due;
                 all.tallies.extend(said.tallies);
             }
             Ok(serde_json::to_vec(&all)?)
@@ -63,10 +69,18 @@ impl Joint {
         }
         self.agreed.signal = self.agreed.signal.or(all.signal);
         self.agreed.save |= all.save;
+        self.agreed.due |= all.due;
         Ok(all.tallies.into_iter().map(Tally::from).collect())
     }
 
-    /// Compares all ranks' parameters: each rank updates its own, with the same gradient.
+    /// Says to all ranks that this one cannot go on, unless it is another one that cannot.
+    pub fn fail(&self, error: &Error) {
+        if error.downcast_ref::<OfRank>().is_none() {
+            self.team.fail(error);
+        }
+    }
+
+    /// Compares all ranks' parameters, but for those that each has a share of: each rank updates its own, with the same gradient.
     ///
     /// # Errors
     /// If they differ, which memory or a processor that errs can do; as [`Joint::agree`].
@@ -76,7 +90,7 @@ impl Joint {
         }
         let mut sum = crc32fast::Hasher::new();
         let mut memory = Vec::new();
-        for tensor in 0..engine.plan().tensors().len() {
+        for tensor in (0..engine.plan().tensors().len()).filter(|&t| !engine.is_shared(t)) {
             memory = engine.read_into(Slot::Value, tensor, memory)?.values;
             sum.update(bytemuck::cast_slice(&memory));
         }

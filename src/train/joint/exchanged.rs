@@ -38,10 +38,13 @@ impl Joint {
         tally
     }
 
-    /// How long gradients under way have been waited for since this was last asked; None: there
-    /// have been none.
-    pub fn waited(&mut self) -> Option<Duration> {
-        self.travelling.as_mut().map(Travelling::waited)
+    /// How long gradients under way, and activations that ranks share, have been waited for since
+    /// this was last asked, and the bytes of both that this rank has sent; None: there have been
+    /// none.
+    pub fn waited(&mut self) -> Option<(Duration, u64)> {
+        let all = self.team.bytes_sent();
+        let sent = all - std::mem::replace(&mut self.sent, all);
+        self.travelling.as_mut().map(|travelling| (travelling.waited(), sent))
     }
 }
 
@@ -81,15 +84,21 @@ impl<F: FnOnce()> Exchange for Ranks<'_, F> {
         }
     }
 
-    fn receive(&mut self, key: usize) -> Result<Vec<f32>> {
-        let gradient = self.travelling()?.receive(key)?;
-        self.begins();
-        Ok(gradient)
-    }
-
-    fn begins(&mut self) {
+    fn updates(&mut self) {
         if let Some(updates) = self.updates.take() {
             updates();
         }
+    }
+
+    fn waited(&mut self, time: Duration) {
+        if let Some(travelling) = &mut self.travelling {
+            travelling.add_wait(time);
+        }
+    }
+
+    fn receive(&mut self, key: usize) -> Result<Vec<f32>> {
+        let gradient = self.travelling()?.receive(key)?;
+        self.updates();
+        Ok(gradient)
     }
 }

@@ -15,15 +15,15 @@ mod exchanged;
 pub mod forecast;
 mod sums;
 
-use crate::config::{Optimizer, Train};
+use crate::config::{Config, Distribute, Optimizer, Train};
 use crate::config_error;
 use crate::data::loader::Batch;
 use crate::engine::{Engine, Rates};
 use crate::interrupt::Interrupt;
-use crate::layers::Run;
 use crate::layers::softmax::Tally;
+use crate::layers::{Classes, Run};
 use crate::mpi::{Team, Travelling};
-use crate::network::Pieces;
+use crate::network::{Halves, Pieces, Share};
 use agreement::Agreed;
 use anyhow::Result;
 use std::ops::Range;
@@ -38,9 +38,15 @@ pub struct Joint {
     parts: usize,
     /// Updates want whole gradients first.
     lars: bool,
+    /// Each rank has a share of some layers only.
+    hybrid: bool,
+    /// On rank 0: a checkpoint is to be written after the next step.
+    due: bool,
     sums: Sums,
     /// Once it has been used.
     travelling: Option<Travelling>,
+    /// Bytes that had been sent when this was last asked.
+    sent: u64,
     agreed: Agreed,
 }
 
@@ -82,10 +88,38 @@ impl Joint {
             batch,
             parts,
             lars,
+            hybrid: team.is_several() && train.distribute == Distribute::Hybrid,
+            due: false,
             sums: Sums::default(),
             travelling: None,
+            sent: 0,
             agreed: Agreed::default(),
         })
+    }
+
+    /// Whether each rank has a share of some layers only, so that checkpoints are the work of all.
+    pub fn is_hybrid(&self) -> bool {
+        self.hybrid
+    }
+
+    /// The two halves that this rank computes of the network of `config`; None: it has all layers.
+    ///
+    /// # Errors
+    /// If the network cannot be divided in this way.
+    pub fn halves(&self, config: &Config, classes: Classes) -> Result<Option<Halves>> {
+        let share = Share { rank: self.team.rank(), ranks: self.team.size() };
+        self.hybrid.then(|| Halves::new(config, self.batch, share, classes)).transpose()
+    }
+
+    /// Whether a checkpoint is to be written after the next step, by rank 0's clock; told to all
+    /// with it.
+    pub fn announce(&mut self, due: bool) {
+        self.due = due;
+    }
+
+    /// What rank 0 has announced.
+    pub fn take_due(&mut self) -> bool {
+        std::mem::take(&mut self.agreed.due)
     }
 
     /// The ranks.

@@ -1,14 +1,17 @@
-// The tiled matrix product in bfloat16 (product.cuh): factors as they are stored, sums in f32 on
-// tensor cores.
+// The tiled matrix product on tensor cores, in bfloat16 or in TF32 (product.cuh): factors as they are
+// stored, sums in f32.
 //
 // A block computes LINES x COLUMNS sums. Its warps stand WARPS_M x WARPS_N, each with LINES /
 // WARPS_M x COLUMNS / WARPS_N sums in instructions of 16 x 8. Both factors go to shared memory by
 // asynchronous copies of 16 bytes, DEPTH values of k at a time, in STAGES buffers: while one is
 // multiplied, STAGES - 1 are on their way. A factor keeps its order on the way: rows of k for each
-// line if neighbours lie along k, rows of lines for each k if along the line, and load_matrices
-// turns the latter. Rows are an odd number of 16 bytes apart, so that 8 of them meet all banks
-// once. Every sum runs over k in rising order.
+// line if neighbours lie along k, rows of lines for each k if along the line. Every sum runs over k
+// in rising order.
 //
+// Rows of k are an odd number of 16 bytes apart, so that the 8 of a matrix that load_matrices takes
+// meet all banks once. Rows of lines it turns in bfloat16; turned words of 4 bytes it does not know,
+// so in TF32 each lane takes its own, from 4 rows that are 8 banks (or 24) apart: all banks once,
+// too. Factors in f32 are rounded to TF32 as they are taken.
 #pragma once
 #include "tensor.cuh"
 
@@ -18,14 +21,22 @@ constexpr int THREADS = TILE_WARPS_M * TILE_WARPS_N * 32;
 constexpr int DEPTH = TILE_DEPTH;
 constexpr int STAGES = TILE_STAGES;
 constexpr int BLOCKS = TILE_BLOCKS;  // that must find room on a multiprocessor
-static_assert(DEPTH % 16 == 0 && WARP_LINES % 16 == 0 && WARP_COLUMNS % 16 == 0, "tile");
+// Values of k of an instruction.
+constexpr int STEP_K = BF16 ? 16 : 8;
+static_assert(DEPTH % STEP_K == 0 && WARP_LINES % 16 == 0 && WARP_COLUMNS % 16 == 0, "tile");
+
+// A word of a factor as the instruction takes it.
+__device__ __forceinline__ unsigned taken(unsigned word) {
+    return BF16 ? word : bits_of(to_tf32(of_bits(word)));
+}
 
 // A tile of one factor in shared memory.
 template <class Source, int SPAN> struct Tile {
     static constexpr int ROW = Source::ALONG_K ? DEPTH : SPAN, ROWS = DEPTH * SPAN / ROW;
-    static constexpr int PITCH = ROW + (ROW / 8 % 2 ? 0 : 8);
+    static constexpr int ODD = ROW + (ROW / PACK % 2 ? 0 : PACK);
+    static constexpr int PITCH = Source::ALONG_K || BF16 ? ODD : SPAN + 8;
     static constexpr int VALUES = ROWS * PITCH;  // of a buffer
-    static constexpr int CHUNKS = ROW / 8;       // copies of a row
+    static constexpr int CHUNKS = ROW / PACK;    // copies of a row
     static constexpr int UNITS = ROWS * CHUNKS;
     static constexpr int COUNT = (UNITS + THREADS - 1) / THREADS;  // of one thread
     static constexpr bool EXACT = UNITS % THREADS == 0;
@@ -34,15 +45,15 @@ template <class Source, int SPAN> struct Tile {
     int first;
     typename Source::Line lines[Source::WIDE ? COUNT : 1];
 
-    // Which line (the first of 8, if they lie along it) and which k of the tile a unit is.
+    // Which line (the first of a pack, if they lie along it) and which k of the tile a unit is.
     static __device__ __forceinline__ int line_of(int unit) {
-        return Source::ALONG_K ? unit / CHUNKS : unit % CHUNKS * 8;
+        return Source::ALONG_K ? unit / CHUNKS : unit % CHUNKS * PACK;
     }
     // Of the thread's unit i: the same for all of them where rows divide the threads.
     static __device__ __forceinline__ int k_of(int i) {
-        if (Source::ALONG_K && THREADS % CHUNKS == 0) return threadIdx.x % CHUNKS * 8;
+        if (Source::ALONG_K && THREADS % CHUNKS == 0) return threadIdx.x % CHUNKS * PACK;
         int unit = threadIdx.x + i * THREADS;
-        return Source::ALONG_K ? unit % CHUNKS * 8 : unit / CHUNKS;
+        return Source::ALONG_K ? unit % CHUNKS * PACK : unit / CHUNKS;
     }
 
     __device__ __forceinline__ Tile(const Source& source, int first)
@@ -55,39 +66,53 @@ template <class Source, int SPAN> struct Tile {
     }
 
     // Begins the copies of the tile from k on.
-    __device__ __forceinline__ void load(int k, bfloat16* shared) const {
+    __device__ __forceinline__ void load(int k, real* shared) const {
         typename Source::Base base = source.base(k);
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             int unit = threadIdx.x + i * THREADS;
             if (!EXACT && unit >= UNITS) break;
-            bfloat16* to = shared + unit / CHUNKS * PITCH + unit % CHUNKS * 8;
+            real* to = shared + unit / CHUNKS * PITCH + unit % CHUNKS * PACK;
             if (Source::WIDE) {
                 Found f = source.find(lines[i], base, k_of(i));
                 copy_later(to, source.data + (f.exists ? f.at : 0), f.exists);
                 continue;
             }
 #pragma unroll 1
-            for (int q = 0; q < 8; q++) {
+            for (int q = 0; q < PACK; q++) {
                 int line = line_of(unit) + (Source::ALONG_K ? 0 : q);
                 Found f = source.find(source.line(first + line), base,
                                       k_of(i) + (Source::ALONG_K ? q : 0));
-                to[q].bits = f.exists ? source.data[f.at].bits : 0;
+                if (f.exists) to[q] = source.data[f.at];
+                else to[q] = 0.f;
             }
         }
     }
 
-    // 16 values of k and, for the left factor, 16 lines from `line` on, as multiply_add_bf16 takes
+    // STEP_K values of k and, for the left factor, 16 lines from `line` on, as the instruction takes
     // them; for the right one the columns of two instructions, each two words.
     template <bool LEFT>
-    static __device__ __forceinline__ void fragment(unsigned (&to)[4], const bfloat16* shared,
+    static __device__ __forceinline__ void fragment(unsigned (&to)[4], const real* shared,
                                                     int line, int k) {
-        int lane = threadIdx.x % 32, matrix = lane / 8;
-        line += (LEFT ? matrix % 2 : matrix / 2) * 8;
-        k += (LEFT ? matrix / 2 : matrix % 2) * 8;
-        const bfloat16* row = Source::ALONG_K ? shared + (line + lane % 8) * PITCH + k
+        constexpr int HALF = STEP_K / 2;
+        int lane = threadIdx.x % 32;
+        if (BF16 || Source::ALONG_K) {
+            int matrix = lane / 8;
+            line += (LEFT ? matrix % 2 : matrix / 2) * 8;
+            k += (LEFT ? matrix / 2 : matrix % 2) * HALF;
+            const real* row = Source::ALONG_K ? shared + (line + lane % 8) * PITCH + k
                                               : shared + (k + lane % 8) * PITCH + line;
-        load_matrices<!Source::ALONG_K>(to, row);
+            load_matrices<!Source::ALONG_K>(to, row);
+        } else {
+            const real* own = shared + (k + lane % 4) * PITCH + line + lane / 4;
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+                int lines = (LEFT ? m % 2 : m / 2) * 8, further = (LEFT ? m / 2 : m % 2) * HALF;
+                to[m] = bits_of(own[further * PITCH + lines]);
+            }
+        }
+#pragma unroll
+        for (int m = 0; m < 4; m++) to[m] = taken(to[m]);
     }
 };
 
@@ -115,11 +140,11 @@ struct Sums {
 };
 
 template <class LeftTile, class RightTile>
-__device__ __forceinline__ void multiply(const bfloat16* left, const bfloat16* right, Sums& sums) {
+__device__ __forceinline__ void multiply(const real* left, const real* right, Sums& sums) {
     int first_line = threadIdx.x / 32 / TILE_WARPS_N * WARP_LINES;
     int first_column = threadIdx.x / 32 % TILE_WARPS_N * WARP_COLUMNS;
 #pragma unroll
-    for (int k = 0; k < DEPTH; k += 16) {
+    for (int k = 0; k < DEPTH; k += STEP_K) {
         unsigned a[WARP_LINES / 16][4], b[WARP_COLUMNS / 16][4];
 #pragma unroll
         for (int i = 0; i < WARP_LINES / 16; i++) {
@@ -134,7 +159,8 @@ __device__ __forceinline__ void multiply(const bfloat16* left, const bfloat16* r
 #pragma unroll
             for (int j = 0; j < WARP_COLUMNS / 8; j++) {
                 const unsigned* words = &b[j / 2][j % 2 * 2];
-                multiply_add_bf16(sums.at[i][j], a[i], words[0], words[1]);
+                if (BF16) multiply_add_bf16(sums.at[i][j], a[i], words[0], words[1]);
+                else multiply_add_tf32(sums.at[i][j], a[i], words[0], words[1]);
             }
         }
     }
@@ -147,11 +173,12 @@ __device__ __forceinline__ void product(const Left& left_source, int first_line,
                                         int end, void* shared, Sums& sums) {
     using LeftTile = Tile<Left, LINES>;
     using RightTile = Tile<Right, COLUMNS>;
-    static_assert(2 * STAGES * (LeftTile::VALUES + RightTile::VALUES) <= TILE_SHARED, "shared");
+    constexpr int BYTES = STAGES * (LeftTile::VALUES + RightTile::VALUES) * sizeof(real);
+    static_assert(BYTES <= TILE_SHARED, "shared");
     LeftTile left(left_source, first_line);
     RightTile right(right_source, first_column);
-    bfloat16* shared_left = static_cast<bfloat16*>(shared);
-    bfloat16* shared_right = shared_left + STAGES * LeftTile::VALUES;
+    real* shared_left = static_cast<real*>(shared);
+    real* shared_right = shared_left + STAGES * LeftTile::VALUES;
 #pragma unroll
     for (int i = 0; i < WARP_LINES / 16; i++) {
 #pragma unroll
@@ -187,6 +214,13 @@ __device__ __forceinline__ void product(const Left& left_source, int first_line,
 
 // Neighbouring columns that are written at once.
 constexpr int TOGETHER = 2;
+__device__ __forceinline__ void load_together(const float* from, float (&v)[TOGETHER]) {
+    float2 both = load2(from);
+    v[0] = both.x, v[1] = both.y;
+}
+__device__ __forceinline__ void store_together(float* to, const float (&v)[TOGETHER]) {
+    *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
+}
 
 __device__ __forceinline__ void write_two(float* to, float a, float b) {
     *reinterpret_cast<float2*>(to) = make_float2(a, b);

@@ -7,9 +7,12 @@
 //! all-gather by halves). Updates are part of what a rank computes; adding up, and what the
 //! network's own code takes of the processor, are not counted.
 
+mod hybrid;
+
 use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::mpi::{SMALL, TRANSFER};
 use crate::network::{Fusion, Plan, Task};
+pub use hybrid::{hybrid_bytes_sent, hybrid_step};
 
 /// What ranks compute with, and what is between them.
 #[derive(Clone, Copy, Debug)]
@@ -33,13 +36,22 @@ pub struct Step {
 
 /// Bytes that a rank sends in a step, at most, of `ranks` that train `plan` in `parts`.
 pub fn bytes_sent(plan: &Plan, ranks: usize, parts: usize) -> u64 {
-    let all: u64 = lengths(plan).iter().flatten().map(|&n| 4 * n as u64).sum();
     match (ranks, parts) {
         (1, _) => 0,
-        (_, 1) => 2 * all * (ranks as u64 - 1) / ranks as u64,
+        (_, 1) => of_gradients(plan, ranks),
         // Up the tree, and on to others from rank 0 by a library that sends each byte on once.
-        _ => 2 * all,
+        _ => 2 * all_bytes(plan),
     }
+}
+
+/// Bytes of all gradients of weights and biases.
+fn all_bytes(plan: &Plan) -> u64 {
+    lengths(plan).iter().flatten().map(|&n| 4 * n as u64).sum()
+}
+
+/// Bytes that each of `ranks` ranks sends to add them up.
+fn of_gradients(plan: &Plan, ranks: usize) -> u64 {
+    2 * all_bytes(plan) * (ranks as u64 - 1) / ranks as u64
 }
 
 /// A step of `ranks` ranks, each with `images` images, without `train.parts`.

@@ -1,0 +1,215 @@
+//! A network of which each process has all convolutions and its share of the fully connected
+//! layers' neurons ([`Halves`]). The lower half computes this process's images of a batch, the
+//! upper one its neurons for the images of all processes; between them, and between the layers of
+//! the upper half, activations are gathered from all processes, and the sums of their gradients are
+//! scattered back ([`mod@step`]). What is read of a parameter that is shared is this process's part
+//! of it, zeros in the others' place.
+
+mod columns;
+mod step;
+
+use super::Cpu;
+use super::memory;
+use crate::data::form::{CropView, Form};
+use crate::engine::{Engine, Exchange, LayerTime, Rates, Slot, Tensor};
+use crate::layers::Run;
+use crate::layers::softmax::Tally;
+use crate::mpi::Team;
+use crate::network::{BufferId, Halves, Plan, Share, Source};
+use anyhow::{Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// One process's part of a network.
+pub struct Hybrid {
+    /// The whole network, with this process's images at once: what the outside world sees.
+    plan: Plan,
+    /// All neurons of the layers below the first fully connected one.
+    below: Cpu,
+    /// This process's neurons of the others.
+    above: Cpu,
+    share: Share,
+    /// Images of a whole batch.
+    batch: usize,
+    sources: Vec<Source>,
+    team: Team,
+    /// Values on their way, and room for those that come in.
+    wire: Vec<f32>,
+    room: Vec<f32>,
+    /// Each process's images of the last pass, among those of all.
+    images: Vec<Range<usize>>,
+    /// On rank 0, until all have it: what a new or gone on with run begins with.
+    whole: BTreeMap<(bool, usize), Vec<f32>>,
+}
+
+impl Hybrid {
+    /// Takes the memory of both halves of the network of `plan`.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub fn new(plan: Plan, halves: Halves, team: Team) -> Result<Hybrid> {
+        let Halves { mut below, above, share, batch, sources } = halves;
+        // Its gradients travel.
+        below.pieces = plan.pieces;
+        memory::check_halves(&plan, &below, &above, team.leads())?;
+        Ok(Hybrid {
+            plan,
+            below: Cpu::unchecked(below)?,
+            above: Cpu::unchecked(above)?,
+            share,
+            batch,
+            sources,
+            team,
+            wire: Vec::new(),
+            room: Vec::new(),
+            images: vec![0..0; share.ranks],
+            whole: BTreeMap::new(),
+        })
+    }
+
+    /// Parameters of the lower half; the upper one's follow.
+    fn lower(&self) -> usize {
+        self.below.plan.tensors().len()
+    }
+
+    /// The values of a parameter that each process has; `None`: all have all.
+    fn owned(&self, tensor: usize) -> Option<Vec<Range<usize>>> {
+        if tensor < self.lower() {
+            return None;
+        }
+        let of = &self.plan.tensors()[tensor];
+        let row = of.len() / of.shape[0];
+        let rows = self.share.each(of.shape[0]);
+        Some(rows.into_iter().map(|rows| rows.start * row..rows.end * row).collect())
+    }
+
+    /// This process's images among those of the last pass.
+    fn own_images(&self) -> Range<usize> {
+        self.images[self.share.rank].clone()
+    }
+
+    /// What the upper half has left of this process's images.
+    fn own_rows(&self, buffer: BufferId) -> Vec<f32> {
+        let values = self.above.plan.buffers[buffer].values;
+        let own = self.own_images();
+        self.above.buffers[buffer][own.start * values..own.end * values].to_vec()
+    }
+}
+
+impl Engine for Hybrid {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn profile(&mut self) {
+        self.below.profile();
+        self.above.profile();
+    }
+
+    fn times(&self) -> Vec<LayerTime> {
+        [self.below.times(), self.above.times()].concat()
+    }
+
+    fn read_into(&self, slot: Slot, tensor: usize, mut memory: Vec<f32>) -> Result<Tensor> {
+        let Some(owned) = self.owned(tensor) else {
+            return self.below.read_into(slot, tensor, memory);
+        };
+        let shape = self.plan.tensors()[tensor].shape.clone();
+        if let Some(values) = self.whole.get(&(slot == Slot::Momentum, tensor)) {
+            return Ok(Tensor { shape, values: values.clone() });
+        }
+        let mine = self.above.read(slot, tensor - self.lower())?.values;
+        memory.clear();
+        memory.resize(shape.iter().product(), 0.0);
+        memory[owned[self.share.rank].clone()].copy_from_slice(&mine);
+        Ok(Tensor { shape, values: memory })
+    }
+
+    fn is_shared(&self, tensor: usize) -> bool {
+        tensor >= self.lower()
+    }
+
+    fn collect_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
+        let mut all = self.read_into(slot, tensor, memory)?;
+        if let Some(owned) = self.owned(tensor) {
+            self.team.collect(&mut all.values, &owned)?;
+        }
+        Ok(all)
+    }
+
+    fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()> {
+        let Some(owned) = self.owned(tensor) else { return self.below.write(slot, tensor, values) };
+        let of = &self.plan.tensors()[tensor];
+        ensure!(values.len() == of.len(), "{} has {} values", of.name, of.len());
+        if self.team.leads() {
+            self.whole.insert((slot == Slot::Momentum, tensor), values.to_vec());
+        }
+        let lower = self.lower();
+        self.above.write(slot, tensor - lower, &values[owned[self.share.rank].clone()])
+    }
+
+    fn handed_out(&mut self) {
+        self.whole.clear();
+    }
+
+    fn form(&mut self, _: &[f32]) -> Result<Form> {
+        Ok(Form::Floats)
+    }
+
+    fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
+        self.evaluate(run, images)
+    }
+
+    fn sit_out(&mut self) -> Result<()> {
+        let nobody = Run { batch: 0, training: false, seed: 0, step: 0, first_image: 0 };
+        self.evaluate(&nobody, CropView::Floats(&[]))
+    }
+
+    fn probabilities(&self) -> Result<Vec<f32>> {
+        Ok(self.own_rows(self.above.plan.probabilities()))
+    }
+
+    fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
+        if buffer == self.plan.probabilities() {
+            return self.probabilities();
+        }
+        if buffer == self.plan.logits() {
+            return Ok(self.own_rows(self.above.plan.logits()));
+        }
+        let first = self.below.plan.layers.len();
+        for (layer, planned) in self.plan.layers.iter().enumerate() {
+            let Some(part) = planned.parts.iter().position(|part| part.y == buffer) else {
+                continue;
+            };
+            return match layer.checked_sub(first) {
+                None => self.below.left_in(self.below.plan.layers[layer].parts[part].y),
+                Some(layer) => self.above.left_in(self.above.plan.layers[layer].parts[0].y),
+            };
+        }
+        Ok(Vec::new())
+    }
+
+    fn gradients(&mut self, _: &Run, _: CropView<'_>, _: &[u32]) -> Result<Tally> {
+        bail!(
+            "processes with a share of a network each make steps only; this is an error in the \
+               program"
+        )
+    }
+
+    fn exchanged_step(
+        &mut self,
+        run: &Run,
+        batch: (CropView<'_>, &[u32], usize),
+        update: (f32, &[Option<Rates>]),
+        exchange: &mut dyn Exchange,
+    ) -> Result<Tally> {
+        self.shared_step(run, batch, update, exchange)
+    }
+
+    fn update(&mut self, _: f32, _: &[Option<Rates>]) -> Result<()> {
+        bail!(
+            "processes with a share of a network each make steps only; this is an error in the \
+               program"
+        )
+    }
+}
