@@ -9,10 +9,16 @@ use alexnet::config::Config;
 use alexnet::data::form::CropView;
 use alexnet::engine::cpu::Cpu;
 use alexnet::engine::cuda::Cuda;
+use alexnet::engine::cuda::account::{self, Purpose};
+use alexnet::engine::cuda::layout::Layout;
 use alexnet::engine::{Engine, Rates, Slot};
+use alexnet::gpu::compile::Compiler;
+use alexnet::gpu::device::Device;
+use alexnet::gpu::library::driver_version;
 use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
 use common::{World, stderr};
+use std::sync::Arc;
 
 /// Two towers that meet in fc2; weights of several blocks of sums, and of one with room to spare.
 const NETWORK: &str = "towers = 2\n[data]\ncrop = 8\nclasses = 5\n[train]\noptimizer = 'lars'\n\
@@ -186,6 +192,40 @@ fn agree(one: &mut Cuda, two: &mut Cuda) {
         assert!(after == bits(two) && after != before, "step {number}");
         before = after;
     }
+}
+
+/// What it adds to a step, and to the memory, is what was planned.
+#[test]
+fn launches_and_memory_are_those_planned() {
+    standin::only("launches_and_memory_are_those_planned", &[("STANDIN_CAPTURE", "0")], || {
+        let compiler = Arc::new(Compiler::new(driver_version().unwrap(), None).unwrap());
+        let devices = [0, 1].map(|gpu| Device::open(gpu, compiler.clone()).unwrap());
+        let free = || devices.each_ref().map(|device| device.memory().unwrap().0);
+        for towers in [[0, 0], [0, 1]] {
+            let plan = plan(&towers, "f32");
+            let gpus = &[0, 1][..plan.data.len()];
+            let layout = Layout::new(&plan, BATCH, &vec![108; gpus.len()]).unwrap();
+            let before = free();
+            let mut engine = begun(Cuda::new(plan, gpus).unwrap());
+            let after = free();
+            for (d, planned) in layout.bytes(engine.plan()).into_iter().enumerate() {
+                // A byte for each buffer that is empty.
+                let taken = before[d] - after[d];
+                assert!((planned..planned + 50).contains(&taken), "{taken}, planned {planned}");
+            }
+            let work = account::step(engine.plan(), &layout);
+            // The input comes as floats here, so no kernel makes it.
+            let planned = work.iter().filter(|work| work.purpose != Purpose::Batch).count();
+            let launches = |engine: &Cuda| {
+                // All of them are done.
+                read(engine, Slot::Gradient);
+                standin::counters().launches
+            };
+            let before = launches(&engine);
+            step(&mut engine, 1);
+            assert_eq!(launches(&engine) - before, planned as u64, "{towers:?}");
+        }
+    });
 }
 
 /// Weights that are all zero could never leave it by a step in proportion to their length.

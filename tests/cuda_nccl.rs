@@ -17,7 +17,6 @@ use alexnet::network::{Mode, Plan};
 use alexnet::random::{self, Stream};
 use anyhow::Result;
 use common::{NETWORK, World, stderr};
-use std::time::Duration;
 
 /// Images of 12 x 12 with three channels.
 const VALUES: usize = 12 * 12 * 3;
@@ -46,7 +45,9 @@ impl Exchange for Alone {
     fn begins(&mut self) {
         self.begun = true;
     }
-    fn waited(&mut self, _: Duration) {}
+    fn waited(&mut self, _: std::time::Duration) {
+        panic!("nobody is waited for");
+    }
 }
 
 /// The library; None, which is said: this GPU's machine has none.

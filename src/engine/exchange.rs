@@ -27,8 +27,6 @@ pub trait Exchange {
     /// # Errors
     /// As [`Exchange::agree`]; the gradients are lost.
     fn receive(&mut self, key: usize) -> Result<Vec<f32>>;
-    /// Parameters are about to change; the first [`Exchange::receive`] says so, too.
-    fn begins(&mut self);
 }
 
 /// [`Engine::exchanged_step`] of an engine whose gradients are not in main memory: once all are

@@ -146,9 +146,10 @@ impl Functions {
         let what = text(unsafe { (self.error_string)(code) });
         // SAFETY: of no communicator in particular, as nccl.h allows.
         let more = self.last_error.map(|f| text(unsafe { f(std::ptr::null_mut()) }));
-        let more =
-            more.filter(|more| !more.is_empty()).map_or(String::new(), |m| format!(" ({m})"));
-        Err(anyhow!("{doing}: {what}{more}; NCCL_DEBUG=INFO says more"))
+        let more = more.filter(|m| !m.is_empty()).map_or(String::new(), |m| format!(": {m}"));
+        let has_hint = what.contains("NCCL_DEBUG");
+        let hint = if has_hint { "" } else { " (run with NCCL_DEBUG=INFO for details)" };
+        Err(anyhow!("{doing}: {what}{hint}{more}"))
     }
 }
 

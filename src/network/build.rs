@@ -117,8 +117,8 @@ impl Plan {
             buffers: Vec::new(),
             data: Vec::new(),
             pieces: Pieces::ONE,
-            share: None,
             lars: mode == Mode::Training && config.train.optimizer == Optimizer::Lars,
+            share: None,
         };
         for device in 0..=devices.iter().copied().max().unwrap_or(0) {
             let id = plan.buffer("data".into(), device, input.len());

@@ -37,10 +37,10 @@ pub struct Plan {
     pub data: Vec<BufferId>,
     /// Where training takes more memory than one pass of `batch` images.
     pub pieces: Pieces,
-    /// Of the upper of [`Halves`](super::Halves): which of the neurons of its layers it has.
-    pub share: Option<Share>,
     /// Training scales each layer's rate by the lengths of its weights and their gradient.
     pub lars: bool,
+    /// Of the upper of [`Halves`](super::Halves): which of the neurons of its layers it has.
+    pub share: Option<Share>,
 }
 
 /// A batch that goes through the network in several passes, by one process or several, and what a

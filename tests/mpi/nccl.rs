@@ -107,7 +107,8 @@ fn without_nccl_the_way_through_main_memory() {
     let none = [("LD_LIBRARY_PATH", path.split(':').next().unwrap()), ("HOME", "/none")];
     let connects_not = [("STANDIN_NCCL_INIT", "2")];
     let missing = ["NCCL", "was not found", "pip install nvidia-nccl-cu12"];
-    let refused = ["rank 0 on ", "connecting GPUs by NCCL: unhandled system error (a planted"];
+    let refused =
+        ["rank 0 on ", "connecting GPUs by NCCL: unhandled system error", ": a planted fault"];
     for (run, more, words) in
         [("missing", &none[..], &missing[..]), ("refused", &connects_not, &refused)]
     {

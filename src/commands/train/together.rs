@@ -94,17 +94,15 @@ pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
         false => "train.parts above 1",
     };
     match choice {
-        Choice::Auto if hybrid => {
-            if team.leads() {
+        Choice::Cuda(_) => Err(config_error!(
+            "--device {choice}: with {what} training computes on CPUs; leave the option out"
+        )),
+        _ => {
+            if hybrid && choice == &Choice::Auto && team.leads() {
                 note!("{} is computed on the CPU", what.trim_end_matches(','));
             }
             Ok(Choice::Cpu)
         }
-        Choice::Cuda(_) => Err(config_error!(
-            "--device {choice}: with train.parts above 1 training computes on CPUs; leave the \
-             option out"
-        )),
-        _ => Ok(Choice::Cpu),
     }
 }
 
