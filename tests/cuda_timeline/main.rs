@@ -161,3 +161,25 @@ fn copies_through_the_host_overlap() {
     let alone = len as f64 / PACE;
     assert!(gpus[1].seconds > alone && gpus[1].seconds < 1.2 * alone, "{gpus:?}, {alone}");
 }
+
+/// A kernel of 10 s on GPU 0, a copy of 5 s of what it made, and two kernels on GPU 1, of 2 s and,
+/// behind the copy, of 1 s.
+#[test]
+fn a_schedule_that_is_known() {
+    let text = r#"{"work":"kernel a","device":0,"stream":1,"bytes":0}
+{"record":7,"device":0,"stream":1}
+{"wait":7,"device":0,"stream":3}
+{"work":"a copy between devices","device":0,"stream":3,"bytes":50}
+{"record":8,"device":0,"stream":3}
+{"work":"kernel b","device":1,"stream":1,"bytes":0}
+{"wait":8,"device":1,"stream":1}
+{"work":"kernel c","device":1,"stream":1,"bytes":0}
+{"host_waits_for":"stream","device":1,"stream":1}
+{"work":"kernel b","device":0,"stream":1,"bytes":0}"#;
+    let gpus = simulate(text, |launch| [10.0, 2.0, 1.0]["abc".find(launch).unwrap()], 10.0);
+    let of = |gpu: &Gpu| (gpu.seconds, gpu.busy, gpu.waited);
+    // GPU 0 waits for the host, which waits for GPU 1.
+    assert_eq!(of(&gpus[0]), (18.0, 12.0, 0.0));
+    assert_eq!(of(&gpus[1]), (16.0, 3.0, 13.0));
+    assert_eq!(gpus[1].before, [("kernel c".to_string(), 13.0)]);
+}

@@ -16,6 +16,17 @@ const BETWEEN: u64 = 3;
 /// The next batch comes in there, long before it is needed: what goes between GPUs is not held up.
 const UPLOAD: u64 = 2;
 
+/// What one piece of work has for itself: a device's kernels, its ways out and in, its uploads.
+type Way = (i64, What);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    Kernels,
+    Out,
+    In,
+    Upload,
+}
+
 /// What a call came to.
 #[derive(Clone, Copy, Default)]
 struct Done {
@@ -37,8 +48,7 @@ struct Work {
     name: String,
     seconds: f64,
     kernel: bool,
-    /// Ways that a copy takes: out of a device, into one.
-    ways: Vec<(i64, bool)>,
+    ways: Vec<Way>,
 }
 
 /// What one GPU did.
@@ -60,7 +70,7 @@ pub fn simulate(text: &str, seconds: impl Fn(&str) -> f64, pace: f64) -> Vec<Gpu
     let calls = read(text, seconds, pace);
     let mut done: Vec<Option<Done>> = (0..calls.len()).map(|_| None).collect();
     let mut gpus: Vec<Gpu> = Vec::new();
-    let (mut begun, mut free) = (HashMap::new(), HashMap::<(i64, bool), f64>::new());
+    let (mut begun, mut free) = (HashMap::new(), HashMap::<Way, f64>::new());
     let mut queues: HashMap<(i64, u64), Vec<usize>> = HashMap::new();
     for (index, call) in calls.iter().enumerate().rev() {
         queues.entry(call.stream).or_default().push(index);
@@ -75,8 +85,8 @@ pub fn simulate(text: &str, seconds: impl Fn(&str) -> f64, pace: f64) -> Vec<Gpu
                 continue;
             };
             let ready = latest(behind, &calls, call);
-            let ways = call.work.iter().flat_map(ways(call.stream));
-            let at = ways.fold(ready.at, |at, way| at.max(*free.get(&way).unwrap_or(&0.0)));
+            let ways = call.work.iter().flat_map(|work| &work.ways);
+            let at = ways.fold(ready.at, |at, way| at.max(*free.get(way).unwrap_or(&0.0)));
             let first = call.work.is_none() || FIRST.contains(&call.stream.1);
             let order = (at, !first, index);
             if next.as_ref().is_none_or(|(other, _)| order < *other) {
@@ -95,7 +105,7 @@ pub fn simulate(text: &str, seconds: impl Fn(&str) -> f64, pace: f64) -> Vec<Gpu
             let device = call.stream.0 as usize;
             gpus.resize(gpus.len().max(device + 1), Gpu::default());
             let begin = *begun.entry(device).or_insert(at);
-            let before = *free.get(&(device as i64, work.kernel)).unwrap_or(&begin);
+            let before = *free.get(&(device as i64, What::Kernels)).unwrap_or(&begin);
             let gpu = &mut gpus[device];
             gpu.busy += work.seconds;
             if ready.other && at > before {
@@ -104,25 +114,11 @@ pub fn simulate(text: &str, seconds: impl Fn(&str) -> f64, pace: f64) -> Vec<Gpu
             }
             gpu.seconds = end - begin;
         }
-        for way in ways(call.stream)(work) {
-            free.insert(way, end);
-        }
+        free.extend(work.ways.iter().map(|&way| (way, end)));
         done[index] = Some(Done { at: end, other: !work.kernel && call.stream.1 == BETWEEN });
     }
     assert!(done.iter().all(Option::is_some), "calls that wait for each other");
     gpus
-}
-
-/// What a piece of work takes for itself: kernels the device, copies their ways.
-fn ways(stream: (i64, u64)) -> impl Fn(&Work) -> Vec<(i64, bool)> {
-    move |work| match work.kernel {
-        true => vec![(stream.0, true)],
-        false => work
-            .ways
-            .iter()
-            .map(|&(device, out)| (-1 - 2 * device - i64::from(out), false))
-            .collect(),
-    }
 }
 
 /// The last of what a call comes behind, and whether that was another GPU's fault.
@@ -165,17 +161,20 @@ fn read(text: &str, seconds: impl Fn(&str) -> f64, pace: f64) -> Vec<Call> {
         last.insert(stream, index);
         let work = line["work"].as_str().map(|name| {
             let bytes = number("bytes").unwrap() as f64;
-            let ways = match name {
-                "a copy to the device" if stream.1 == UPLOAD => vec![(device + 100, false)],
-                "a copy to the device" => vec![(device, false)],
-                "a copy to the host" => vec![(device, true)],
-                "a copy between devices" => vec![(device, true), (1 - device, false)],
-                _ => Vec::new(),
-            };
             let launch = name.strip_prefix("kernel ");
-            let seconds = launch.map_or(bytes / pace, &seconds);
-            // Filling and copies on the device itself are over at once.
-            let seconds = if launch.is_none() && ways.is_empty() { 0.0 } else { seconds };
+            let ways = match name {
+                "a copy to the device" if stream.1 == UPLOAD => vec![(device, What::Upload)],
+                "a copy to the device" => vec![(device, What::In)],
+                "a copy to the host" => vec![(device, What::Out)],
+                "a copy between devices" => vec![(device, What::Out), (1 - device, What::In)],
+                _ if launch.is_some() => vec![(device, What::Kernels)],
+                _ => Vec::new(), // filling, and copies on the device: over at once
+            };
+            let seconds = match launch {
+                Some(launch) => seconds(launch),
+                None if ways.is_empty() => 0.0,
+                None => bytes / pace,
+            };
             Work { name: name.into(), seconds, kernel: launch.is_some(), ways }
         });
         calls.push(Call { stream, behind, work });
