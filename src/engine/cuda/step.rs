@@ -117,11 +117,11 @@ impl Network {
             for (index, part) in self.plan.layers[layer].parts.iter().enumerate() {
                 let parameters = self.parameters[layer][index].as_ref();
                 let Some(parameters) = parameters.filter(|_| part.device == d) else { continue };
-                let launches = &self.layout.parts[layer][index].updates;
+                let work = &self.layout.parts[layer][index].update;
                 let stream = self.stream(part.tower, false, spans);
                 let rules = rates.rules(constants.momentum);
                 spans.time(device, layer, Direction::Update, || {
-                    update(stream, parameters, launches, rules, None)
+                    update(stream, parameters, work, rules, None)
                 })?;
             }
         }
