@@ -13,8 +13,8 @@ __device__ __forceinline__ bool sums_biases() {
     return BIASES && blockIdx.x == (Input::K + LINES - 1) / LINES;
 }
 
-// Calls finish(index, sum) for the biases of this block, `index` among all of them. A thread adds up
-// every ROWS-th pixel, and one the ROWS sums of a column, in order.
+// Calls finish(index, sum) for the biases of this block, `index` among all of them. A thread adds
+// up every ROWS-th pixel, and one the ROWS sums of a column, in order.
 template <class Finish>
 __device__ __forceinline__ void bias_sums(const real* __restrict__ gradient, void* shared,
                                           Finish finish) {

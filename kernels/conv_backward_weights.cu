@@ -2,8 +2,8 @@
 //
 //   out     float, shaped as the weights (conv_forward.cu) with REAL_C channels a group; with
 //           SPLITS > 1, that many parts, which reduce_splits adds up in order
-//   biases  [BIASES], if there are some; with SPLITS > 1 not used: as many parts lie behind those of
-//           the weights
+//   biases  [BIASES], if there are some; with SPLITS > 1 not used: as many parts lie behind those
+//           of the weights
 //
 // Grid: as in weights.cuh, with one more in x for the biases.
 #include "bias.cuh"

@@ -124,9 +124,9 @@ pub trait Launches: Send + Sync {
     fn backward_weights(&self, _: &Call<'_>) -> Result<()> {
         Ok(())
     }
-    /// As [`Launches::backward_weights`], but weights and biases are updated by a rule each as their
-    /// gradients come into being, which are written nowhere; not by a `loss` that is no number.
-    /// Biases without a rule stay. Only of a layer that [`Launches::updates`].
+    /// As [`Launches::backward_weights`], but weights and biases are updated by a rule each as
+    /// their gradients come into being, which are written nowhere; not by a `loss` that is no
+    /// number. Biases without a rule stay. Only of a layer that [`Launches::updates`].
     fn backward_update(
         &self,
         _: &Call<'_>,

@@ -260,7 +260,8 @@ impl Product<'_> {
         let queued = queued.buffer(if splits == 1 { &dw } else { &parts }).buffer(&db);
         let (x, y, z) = self.tiling.grid();
         let (grid, queued) = ((x + 1, y, z), queued.with_shared(self.tiling.shared()));
-        // SAFETY: x, dy, the results or their parts, and the biases' gradient, of the layer's sizes.
+        // SAFETY: x, dy, the results or their parts, and the biases' gradient, of the layer's
+        // sizes.
         unsafe { queued.on(&device.compute, grid, self.tiling.block()).unwrap() };
         if splits > 1 {
             let reduce = [("COUNT", weights), ("SPLITS", splits), ("BIASES", biases)];

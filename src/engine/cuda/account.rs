@@ -54,8 +54,8 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     all
 }
 
-/// Whether weights and biases of a part are updated as their gradients come into being: where the loss is
-/// on the same device.
+/// Whether weights and biases of a part are updated as their gradients come into being: where the
+/// loss is on the same device.
 fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
     plan.data.len() == 1 && layout.parts[layer][part].launches.updates()
 }

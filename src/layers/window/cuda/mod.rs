@@ -170,8 +170,8 @@ impl Launches for Convolution {
     fn backward_weights(&self, call: &Call<'_>) -> Result<()> {
         let [dweight, dbias] = call.gradients()?;
         let (backward, dy) = (self.backward()?, call.dy()?);
-        // SAFETY: `conv_backward_weights` takes x, dy, dweight, which is as large as the weights, and
-        // dbias, as large as the biases.
+        // SAFETY: `conv_backward_weights` takes x, dy, dweight, which is as large as the weights,
+        // and dbias, as large as the biases.
         unsafe {
             let step = &backward.weights;
             step.run(call, |a| a.buffer(call.x).buffer(dy), None, None, dweight, Some(dbias))

@@ -96,8 +96,8 @@ impl Products<'_> {
     }
 
     /// `out` values, in all so many `bytes`, by the kernel `name`, which reads so many bytes; what a
-    /// whole sum ends in is said by the constants `finish`. With `biases` it sums up as many columns
-    /// of the gradient beside the product.
+    /// whole sum ends in is said by the constants `finish`. With `biases` it sums up as many
+    /// columns of the gradient beside the product.
     fn step(
         &self,
         source: KernelSource,
