@@ -6,7 +6,10 @@
 //
 //   w, v  weights and their momenta, float, shaped as conv_forward.cu says
 //   loss  nothing changes where it is no number, or not finite
-#include "weights.cuh"
+//   bias_w, bias_v  the biases [BIASES] and their momenta, by a rule of their own; none stay
+//
+// Grid: as in weights.cuh, with one more in x for the biases (bias.cuh).
+#include "bias.cuh"
 #include "rule.cuh"
 
 // So many lines are on their way from memory at once.
@@ -15,11 +18,21 @@ constexpr int UNDERWAY = Sums::DOWN % 4 == 0 ? 4 : 1;
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradient,
                      float* __restrict__ w, float* __restrict__ v, float momentum, float decay,
-                     float rate, const float* __restrict__ loss) {
+                     float rate, float* __restrict__ bias_w, float* __restrict__ bias_v,
+                     float bias_momentum, float bias_decay, float bias_rate,
+                     const float* __restrict__ loss) {
     static_assert(!BF16 && SPLITS == 1, "whole sums in f32");
     static_assert(GROUP_OUT % TOGETHER == 0 && REAL_C == GROUP_IN, "whole groups");
     SHARED_MEMORY(shared);
     if (!counts(loss)) return;
+    if (sums_biases()) {
+        if (!bias_w) return;
+        Rule rule{bias_momentum, bias_decay, bias_rate};
+        bias_sums(gradient, shared, [&](int index, float sum) {
+            rule.apply(bias_w[index], bias_v[index], sum);
+        });
+        return;
+    }
     Sums sums;
     Weights lines = sum(x, gradient, shared, sums);
     Rule rule{momentum, decay, rate};

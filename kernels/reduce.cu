@@ -7,21 +7,15 @@
 //   COUNT % BIAS_LENGTH == 0
 //   Grid: COUNT / PER / 256; PER sums a thread.
 //
-// column_sums: out[c] = sum of in[r][c] over rows, as SPLITS parts for reduce_splits to finish
-// (the gradient to a bias: rows are pixels, or images for a locally connected layer).
-//   in [ROWS][COLUMNS] real, out [SPLITS][COLUMNS]
-//   Grid: x COLUMNS / 32, y SPLITS. Block 32 x 8: each thread sums every 8th row of its share.
+// With BIASES, as many sums more, of parts [SPLITS][BIASES] behind the others, to `biases` (the
+// gradient to biases beside that to weights, bias.cuh). Grid: BIASES / 256 blocks more.
 #ifndef BIAS
 #define BIAS 0
 #define RELU 0
 #define BIAS_LENGTH 1
 #endif
-#ifndef COUNT
-#define COUNT COLUMNS
-#endif
-#ifndef ROWS
-#define ROWS 0
-#define COLUMNS 1
+#ifndef BIASES
+#define BIASES 0
 #endif
 #ifndef MASK
 #define MASK 0
@@ -37,11 +31,27 @@ using Output = real;
 #else
 using Output = float;
 #endif
-constexpr int PER = 4;
+constexpr int PER = 4, BLOCKS = (COUNT + PER * 256 - 1) / (PER * 256);
 
 extern "C" __global__ void __launch_bounds__(256)
 reduce_splits(const float* __restrict__ parts, const float* __restrict__ bias,
-              const real* __restrict__ x, Output* __restrict__ out) {
+              const real* __restrict__ x, Output* __restrict__ out
+#if BIASES
+              , float* __restrict__ biases
+#endif
+) {
+#if BIASES
+    if (blockIdx.x >= BLOCKS) {
+        int i = (blockIdx.x - BLOCKS) * 256 + threadIdx.x;
+        if (i >= BIASES) return;
+        const float* part = parts + (size_t)SPLITS * COUNT + i;
+        float sum = part[0];
+#pragma unroll 16
+        for (int s = 1; s < SPLITS; s++) sum = __fadd_rn(sum, part[(size_t)s * BIASES]);
+        biases[i] = sum;
+        return;
+    }
+#endif
     int i = (blockIdx.x * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
     float sum[PER];
@@ -64,23 +74,4 @@ reduce_splits(const float* __restrict__ parts, const float* __restrict__ bias,
         float whole = BIAS ? with_bias(sum[q], bias[(i + q) % BIAS_LENGTH]) : sum[q];
         out[i + q] = !MASK || float(x[i + q]) > 0.f ? whole : 0.f;
     }
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-column_sums(const real* __restrict__ in, float* __restrict__ out) {
-    __shared__ float sums[8][33];
-    int column = blockIdx.x * 32 + threadIdx.x;
-    constexpr int SHARE = (ROWS + SPLITS - 1) / SPLITS;
-    int begin = blockIdx.y * SHARE, end = min(begin + SHARE, ROWS);
-    float sum = 0.f;
-    if (column < COLUMNS) {
-        for (int row = begin + threadIdx.y; row < end; row += 8) {
-            sum = __fadd_rn(sum, in[(size_t)row * COLUMNS + column]);
-        }
-    }
-    sums[threadIdx.y][threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y != 0 || column >= COLUMNS) return;
-    for (int i = 1; i < 8; i++) sum = __fadd_rn(sum, sums[i][threadIdx.x]);
-    out[blockIdx.y * COLUMNS + column] = sum;
 }

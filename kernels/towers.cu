@@ -1,11 +1,12 @@
 // What crosses between towers: joining their maps, and taking a tower's part back out.
 //
-// Maps are [pixel][channel], real. `part` has CHANNELS channels, `joined` JOINED_C; the part's stand
-// from CHANNEL on. Grid: PIXELS * CHANNELS / PER / 256; a thread takes PER neighbouring channels.
+// Maps are [pixel][channel], real. `part` has CHANNELS channels, `joined` JOINED_C; the part's
+// stand from CHANNEL on. Grid: PIXELS * CHANNELS / PER / 256; a thread takes PER neighbouring
+// channels.
 //
-// Where both towers are on one GPU, `join_both` puts both side by side, `first` of CHANNELS channels
-// and `second` of the others (grid: PIXELS * JOINED_C / PER / 256), and `take_both` takes a part out
-// of the gradients that both readers send.
+// Where both towers are on one GPU, `join_both` puts both side by side, `first` of CHANNELS
+// channels and `second` of the others (grid: PIXELS * JOINED_C / PER / 256), and `take_both` takes
+// a part out of the gradients that both readers send.
 #include "real.cuh"
 constexpr int PER = CHANNELS % PACK == 0 && JOINED_C % PACK == 0 && CHANNEL % PACK == 0 ? PACK : 1;
 

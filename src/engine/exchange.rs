@@ -16,6 +16,8 @@ pub trait Exchange {
     /// # Errors
     /// What has ended another process, or keeps it from answering. Nothing has been sent yet.
     fn agree(&mut self, tally: Tally) -> Result<Tally>;
+    /// Parameters are about to change; the first [`Exchange::receive`] says so, too.
+    fn begins(&mut self);
     /// So long others were waited for otherwise than in [`Exchange::receive`].
     fn waited(&mut self, time: Duration);
     /// A gradient that is complete here, on its way from now on.

@@ -24,7 +24,8 @@ macro_rules! kernel_source {
 }
 
 /// What the sources include; the compiler is given all of them.
-pub const HEADERS: [KernelSource; 11] = [
+pub const HEADERS: [KernelSource; 12] = [
+    kernel_source!("bias.cuh"),
     kernel_source!("epilogue.cuh"),
     kernel_source!("lrn.cuh"),
     kernel_source!("patches.cuh"),

@@ -124,10 +124,15 @@ pub trait Launches: Send + Sync {
     fn backward_weights(&self, _: &Call<'_>) -> Result<()> {
         Ok(())
     }
-    /// As [`Launches::backward_weights`], but the weights are updated by `rule` as their gradient
-    /// comes into being, which is written nowhere; not by a `loss` that is no number. The biases'
-    /// gradient is there. Only of a layer that [`Launches::updates`].
-    fn backward_update(&self, _: &Call<'_>, _rule: Rule, _loss: &Buffer<f32>) -> Result<()> {
+    /// As [`Launches::backward_weights`], but weights and biases are updated by a rule each as
+    /// their gradients come into being, which are written nowhere; not by a `loss` that is no
+    /// number. Biases without a rule stay. Only of a layer that [`Launches::updates`].
+    fn backward_update(
+        &self,
+        _: &Call<'_>,
+        _rules: (Rule, Option<Rule>),
+        _loss: &Buffer<f32>,
+    ) -> Result<()> {
         bail!("a layer that updates no weights is to update them; an error in the program")
     }
     /// Whether there is a [`Launches::backward_update`].

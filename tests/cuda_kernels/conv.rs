@@ -2,7 +2,7 @@
 //! launched as the layers do or with a given tile, and compared with sums in f64.
 
 use super::standin::to_tf32;
-use super::{constants, each, launch, near, noise};
+use super::{constants, each, launch, near, noise, read};
 use alexnet::gpu::compile::Constant;
 use alexnet::gpu::device::Device;
 use alexnet::gpu::format::Format;
@@ -248,6 +248,40 @@ impl Product<'_> {
     }
 }
 
+impl Product<'_> {
+    /// The gradients to weights and biases from x and dy.
+    fn with_biases(&self, inputs: &[&Input<'_>; 2]) -> [Vec<f32>; 2] {
+        let (device, splits) = (self.device, self.tiling.splits);
+        let sizes @ [weights, biases] = [self.conv.weights(), self.conv.biases()];
+        let mut all = self.conv.shape();
+        all.extend(self.tiling.constants());
+        all.extend(constants(&[("BIASES", biases)]));
+        let [dw, db] = sizes.map(|len| device.buffer_of(&vec![f32::NAN; len]).unwrap());
+        let parts = device.buffer::<f32>(splits * (weights + biases)).unwrap();
+        let kernel = device.kernel(self.source, &all, self.name).unwrap();
+        kernel.allow_shared(self.tiling.shared()).unwrap();
+        let queued = inputs.iter().fold(kernel.arguments(), |a, input| match input {
+            Input::Real(buffer) => a.buffer(buffer),
+            Input::Float(buffer) => a.buffer(buffer),
+        });
+        let queued = queued.buffer(if splits == 1 { &dw } else { &parts }).buffer(&db);
+        let (x, y, z) = self.tiling.grid();
+        let (grid, queued) = ((x + 1, y, z), queued.with_shared(self.tiling.shared()));
+        // SAFETY: x, dy, the results or their parts, and the biases' gradient, of the layer's
+        // sizes.
+        unsafe { queued.on(&device.compute, grid, self.tiling.block()).unwrap() };
+        if splits > 1 {
+            let reduce = [("COUNT", weights), ("SPLITS", splits), ("BIASES", biases)];
+            let blocks = weights.div_ceil(4).div_ceil(256) + biases.div_ceil(256);
+            let kernel = (kernel_source!("reduce.cu"), &constants(&reduce)[..], "reduce_splits");
+            launch(device, kernel, ((blocks, 1, 1), (256, 1, 1)), |a| {
+                a.buffer(&parts).nothing().nothing().buffer(&dw).buffer(&db)
+            });
+        }
+        [dw, db].map(|buffer| read(device, &buffer))
+    }
+}
+
 /// What a product reads.
 enum Input<'a> {
     Real(&'a Buffer<u8>),
@@ -332,9 +366,14 @@ fn check_way(
         c.inputs(),
         format,
     );
-    let dw = product(kernel_source!("conv_backward_weights.cu"), "conv_backward_weights", weights)
-        .run(&[&x_gpu, &dy_gpu], None, c.weights(), Format::Float);
+    let weights =
+        product(kernel_source!("conv_backward_weights.cu"), "conv_backward_weights", weights);
+    let dw = weights.run(&[&x_gpu, &dy_gpu], None, c.weights(), Format::Float);
+    let [dw_with, db] = weights.with_biases(&[&x_gpu, &dy_gpu]);
 
+    let mut want_db = vec![0f64; db.len()];
+    let stored_dy = format.decode(&format.encode(&dy));
+    stored_dy.iter().enumerate().for_each(|(i, &dy)| want_db[i % c.biases()] += f64::from(dy));
     let [x, w, dy] = [x, w, dy].map(rounded);
     let [want_y, want_dx, want_dw] = c.expected([&x, &w, &b, &dy]);
     let what = |product: &str| format!("{product} of {c:?} in {precision:?} with tile {tile:?}");
@@ -345,4 +384,8 @@ fn check_way(
     near(&what("forward"), &y, &want_y, stored);
     near(&what("gradient to the input"), &dx, &want_dx, stored);
     near(&what("gradient to the weights"), &dw, &want_dw, tolerance);
+    // Beside the sums over the columns of dy the product keeps its bits.
+    assert!(dw == dw_with, "{}", what("gradient to the weights with biases"));
+    // Not a product: what is stored is added up as it is.
+    near(&what("gradient to the biases"), &db, &want_db, tolerance);
 }

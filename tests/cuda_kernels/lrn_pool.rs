@@ -127,7 +127,7 @@ impl Both {
         Outcome { y: bytes(device, &y), choice: bytes(device, &choice), dx: bytes(device, &dx) }
     }
 
-    /// y and dx by the definition: a maximum's gradient goes to the first place that is the largest.
+    /// y and dx by the definition: a maximum's gradient goes to the first of the largest.
     fn expected(&self, x: &[f32], dy: &[f32]) -> [Vec<f64>; 2] {
         let ([_, h, w, c], [oh, ow]) = (self.input, self.output());
         let half = self.maps / 2;
@@ -191,7 +191,7 @@ fn one_pass_gives_the_bits_of_two() {
             layers().iter().flat_map(|l| [Format::Float, Format::Bf16].map(|f| (l, f)))
         {
             let [inputs, outputs] = layer.values();
-            // As a ReLU leaves it: few different values, so that equal maxima are common, and zeros.
+            // As a ReLU leaves it; few different values, so that equal maxima are common.
             let coarse = noise(inputs, 1).into_iter().map(|v| (v * 6.0).round() / 3.0);
             let mut x: Vec<f32> = coarse.map(|v| v.max(0.0)).collect();
             let dy = format.encode(&noise(outputs, 2));

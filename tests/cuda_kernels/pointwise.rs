@@ -139,7 +139,8 @@ fn update_agrees_in_every_bit() {
         let device = device(0);
         // Weights and biases, in packs and not; and biases alone.
         for sizes in [[1000, 30], [1001, 28], [0, 300]] {
-            let blocks = sizes.map(|n: usize| (n / if n % 4 == 0 { 4 } else { 1 }).div_ceil(256));
+            let blocks =
+                sizes.map(|n: usize| (n / if n.is_multiple_of(4) { 4 } else { 1 }).div_ceil(256));
             let grid = ((blocks[0] + blocks[1], 1, 1), (256, 1, 1));
             let rules = [[0.9f32, 0.0005 * 0.01, 0.01], [0.8, 0.0001, 0.02]];
             let host: Vec<[Vec<f32>; 3]> =

@@ -1,10 +1,9 @@
 //! Convolutions, locally and fully connected layers at odd shapes, with every tile, and at the
-//! paper's shapes; the gradient to their biases.
+//! paper's shapes.
 
 use super::conv::{Conv, check, check_along_x, check_forward, check_in};
-use super::{constants, device, each, launch, near, noise, read, standin};
+use super::{device, standin};
 use alexnet::gpu::precision::Precision;
-use alexnet::kernel_source;
 
 /// Convolutions and fully connected layers with something odd in each.
 fn odd() -> [Conv; 10] {
@@ -131,28 +130,5 @@ fn the_papers_fc6_and_fc8() {
         let device = device(0);
         check(&device, Conv { relu: true, ..Conv::fc(2, 9216, 2048) }, None);
         check(&device, Conv::fc(2, 4096, 1000), None);
-    });
-}
-
-#[test]
-fn gradient_to_a_bias() {
-    standin::run("products::gradient_to_a_bias", &[("STANDIN_ORDER", "random")], || {
-        let device = device(0);
-        for (rows, columns, splits) in [(1, 1, 1), (37, 5, 3), (1000, 48, 7), (169, 192, 4)] {
-            let x = noise(rows * columns, 1);
-            let shape = constants(&[("ROWS", rows), ("COLUMNS", columns), ("SPLITS", splits)]);
-            let input = device.buffer_of(&x).unwrap();
-            let parts = device.buffer::<f32>(splits * columns).unwrap();
-            let out = device.buffer::<f32>(columns).unwrap();
-            let kernel = |name| (kernel_source!("reduce.cu"), &shape[..], name);
-            let grid = ((columns.div_ceil(32), splits, 1), (32, 8, 1));
-            launch(&device, kernel("column_sums"), grid, |a| a.buffer(&input).buffer(&parts));
-            launch(&device, kernel("reduce_splits"), each(columns), |a| {
-                a.buffer(&parts).nothing().nothing().buffer(&out)
-            });
-            let mut want = vec![0f64; columns];
-            x.iter().enumerate().for_each(|(i, x)| want[i % columns] += f64::from(*x));
-            near("column sums", &read(&device, &out), &want, 1e-5);
-        }
     });
 }

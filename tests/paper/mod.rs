@@ -376,13 +376,12 @@ fn copies(images: usize) -> Vec<Variant> {
     ]
 }
 
-/// The gradient to conv1's biases.
+/// The sums of conv1's gradient to weights and biases.
 fn sums(images: usize) -> Vec<Variant> {
-    let maps = images * 55 * 55 * 48;
-    let all = constants(&[("ROWS", images * 3025), ("COLUMNS", 48), ("SPLITS", 128)]);
+    let weights = 11 * 11 * 3 * 48;
+    let all = constants(&[("COUNT", weights), ("SPLITS", images), ("BIASES", 48)]);
     let source = kernel_source!("reduce.cu");
-    vec![
-        each("column sums", ("column_sums", source), &all, 48, &[maps, 48 * 128]),
-        each("reduce splits", ("reduce_splits", source), &all, 48, &[48 * 128, 48, 48, 48]),
-    ]
+    let parts = images * (weights + 48);
+    let buffers = [parts, 48, 48, weights, 48];
+    vec![each("reduce splits", ("reduce_splits", source), &all, weights, &buffers)]
 }

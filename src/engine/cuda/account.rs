@@ -48,17 +48,17 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     for (layer, planned) in plan.layers.iter().enumerate().filter(|(_, l)| training && l.learns()) {
         for part in 0..planned.parts.len() {
             let of = &layout.parts[layer][part];
-            let update = &of.updates[usize::from(at_once(plan, layout, layer, part))];
             let norms = of.norms.iter().flat_map(Norms::launches);
-            let all_updates = norms.chain([update]);
-            all.extend(all_updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
+            let update = of.update.iter().filter(|_| !at_once(plan, layout, layer, part));
+            let updates = norms.chain(update);
+            all.extend(updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
         }
     }
     all
 }
 
-/// Whether the weights of a part are updated as their gradient comes into being: where the loss is
-/// on the same device.
+/// Whether weights and biases of a part are updated as their gradients come into being: where the
+/// loss is on the same device.
 fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
     plan.data.len() == 1 && !plan.lars && layout.parts[layer][part].launches.updates()
 }
@@ -85,16 +85,12 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
         Task::Backward { layer, part, .. } => {
             let planned = &plan.layers[layer];
             let input = planned.parts[part].dx.map(|_| (When::Input, Purpose::Input));
-            let weights = planned.learns().then_some((When::Weights, Purpose::Weights));
-            let at_once = at_once(plan, layout, layer, part);
-            for (when, purpose) in input.into_iter().chain(weights) {
-                let own = of(layer, part, when);
-                // Of a layer that is updated at once the gradient of the biases is left.
-                let own = own.filter(|w| !(at_once && w.name == "conv_backward_weights"));
-                own.for_each(|launch| add(layer, purpose, launch));
-            }
-            if at_once {
-                of(layer, part, When::Update).for_each(|w| add(layer, Purpose::Update, w));
+            let weights = match at_once(plan, layout, layer, part) {
+                true => (When::Update, Purpose::Update),
+                false => (When::Weights, Purpose::Weights),
+            };
+            for (when, purpose) in input.into_iter().chain(planned.learns().then_some(weights)) {
+                of(layer, part, when).for_each(|launch| add(layer, purpose, launch));
             }
         }
         Task::Split { layer, below } => {

@@ -58,9 +58,8 @@ pub struct PartLayout {
     pub launches: Box<dyn Launches>,
     /// Where its input is joined: for each source.
     pub sources: Vec<SourceLayout>,
-    /// The update of weights and biases, and that of the biases alone where the weights may be
-    /// updated as their gradient comes into being.
-    pub updates: Vec<Launch>,
+    /// The update of weights and biases.
+    pub update: Option<Launch>,
     /// Of a layer whose rate depends on the lengths of its weights and their gradient.
     pub norms: Option<Norms>,
     /// The weights as products read them, where those are others: their bytes, and what makes them.
@@ -109,11 +108,12 @@ impl Layout {
                     let most = &mut scratch[part.device][stream(plan, part.tower, behind)];
                     *most = launches.scratch(behind).max(*most);
                 }
-                let (factors, at_once) = (launches.factors(), launches.updates());
+                let factors = launches.factors();
+                let learns = training && matches!(part.layer.role(), Role::Learn(_));
                 of_layer.push(PartLayout {
                     launches,
                     sources: sources(plan, index, number, &context),
-                    updates: if training { updates(part, factors, at_once) } else { Vec::new() },
+                    update: learns.then(|| update("update", sizes(part), factors)),
                     factors: factors.map(|f| rounded(part, f)),
                     norms: (plan.lars && layer.learns()).then(|| Norms::new(sizes(part)[0])),
                 });
@@ -183,7 +183,7 @@ impl Layout {
             for (part, layout) in layer.parts.iter().zip(layouts) {
                 let mut add = |device, work| all.push((device, work));
                 layout.launches.launches().into_iter().for_each(|(_, w)| add(part.device, w));
-                layout.updates.iter().for_each(|w| add(part.device, w));
+                layout.update.iter().for_each(|w| add(part.device, w));
                 layout.norms.iter().flat_map(Norms::launches).for_each(|w| add(part.device, w));
                 layout.factors.iter().for_each(|(_, w)| add(part.device, w));
                 let joined = part.join.iter().flat_map(|j| &j.from);
@@ -300,17 +300,6 @@ fn update(name: &'static str, [weights, biases]: [usize; 2], factors: Option<Fac
     let floats = if name == "update" { 5 } else { 1 };
     let moves = floats * (weights + biases) * size_of::<f32>() + rounded;
     Launch::new(kernel_source!("update.cu"), all, name, (grid, 1, 1), (256, 1, 1)).moving(moves)
-}
-
-/// The update of a layer's weights and biases; and that of the biases alone, where there is another
-/// way for the weights (`at_once`).
-fn updates(part: &Part, factors: Option<Factors>, at_once: bool) -> Vec<Launch> {
-    if !matches!(part.layer.role(), Role::Learn(_)) {
-        return Vec::new();
-    }
-    let sizes @ [_, biases] = sizes(part);
-    let alone = at_once.then(|| update("update", [0, biases], None));
-    [update("update", sizes, factors)].into_iter().chain(alone).collect()
 }
 
 /// The bytes of a layer's factors, and what makes them of its weights.

@@ -196,7 +196,7 @@ impl<'a> Pass<'a> {
         let network = self.network;
         let part = &network.plan.layers[layer].parts[index];
         let (lane, behind) = (self.call(layer, index, false), self.call(layer, index, true));
-        let PartLayout { launches, updates, .. } = &network.layout.parts[layer][index];
+        let PartLayout { launches, update: update_of, .. } = &network.layout.parts[layer][index];
         behind.stream.wait_for(&events.ready)?;
         self.behind[stream(&network.plan, part.tower, true)] = true;
         let constants = self.step.update.as_ref();
@@ -206,20 +206,18 @@ impl<'a> Pass<'a> {
             self.send(layer, index, &behind)?;
             return self.dy_is_read(layer, index, events, behind.stream);
         };
-        let (mut rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
+        let (rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
         let parameters = behind.parameters.context("a layer learns nothing")?;
         lane.stream.record(&events.passed)?;
         if let Some(rule) = rules[0].filter(|_| launches.updates()) {
             behind.stream.wait_for(&events.passed)?;
-            launches.backward_update(&behind, rule, loss)?;
-            rules[0] = None;
-            self.dy_is_read(layer, index, events, behind.stream)?;
-        } else {
-            launches.backward_weights(&behind)?;
-            self.dy_is_read(layer, index, events, behind.stream)?;
-            behind.stream.wait_for(&events.passed)?;
+            launches.backward_update(&behind, (rule, rules[1]), loss)?;
+            return self.dy_is_read(layer, index, events, behind.stream);
         }
-        update(behind.stream, parameters, updates, rules, (Some(loss), None))
+        launches.backward_weights(&behind)?;
+        self.dy_is_read(layer, index, events, behind.stream)?;
+        behind.stream.wait_for(&events.passed)?;
+        update(behind.stream, parameters, update_of, rules, (Some(loss), None))
     }
 
     /// Gradients that `call` has queued, on their way to the sums of all processes.
@@ -386,7 +384,7 @@ fn copy(stream: &Stream, work: &Launch, buffers: &[&Buffer<u8>]) -> Result<()> {
 pub(super) fn update(
     stream: &Stream,
     parameters: &ParameterBuffers,
-    launches: &[Launch],
+    work: &Option<Launch>,
     rules: [Option<Rule>; 2],
     (loss, scaled): (Option<&Buffer<f32>>, Option<&Buffer<f32>>),
 ) -> Result<()> {
@@ -395,9 +393,8 @@ pub(super) fn update(
     else {
         return Ok(());
     };
-    // The last is that of biases alone where there is one.
-    let work = if rules[0].is_some() { launches.first() } else { launches.last() };
-    let Some(work) = work.filter(|_| rules.iter().any(Option::is_some)) else { return Ok(()) };
+    let work = work.as_ref().filter(|_| rules.iter().any(Option::is_some));
+    let Some(work) = work else { return Ok(()) };
     // SAFETY: the work's constants are the numbers of weights and of biases, and how the factors
     // lie; of what has no rule there is no pointer; there is at least one total,
     // and two values are scaled.

@@ -1,6 +1,6 @@
-//! Which of the plan's buffers each layer's pass on a GPU reads and writes. They are the plan's own,
-//! but where a pass stands for several layers, and where both towers are on one GPU and read one
-//! joined input.
+//! Which of the plan's buffers each layer's pass on a GPU reads and writes. They are the plan's
+//! own, but where a pass stands for several layers, and where both towers are on one GPU and read
+//! one joined input.
 
 use crate::network::{BufferId, Fusion, OnGpu, Part, Pass, Plan};
 

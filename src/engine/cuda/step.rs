@@ -136,14 +136,14 @@ impl Network {
             let (Some(rates), Some(parameters)) = (constants.rates[layer], parameters) else {
                 return Ok(());
             };
-            let launches = &self.layout.parts[layer][index].updates;
+            let work = &self.layout.parts[layer][index].update;
             let rules = rates.rules(constants.momentum);
             spans.time(device, layer, Direction::Update, || {
                 let scaled = rates.trust.zip(rules[0]).map(|asked| {
                     let lars = self.lars.as_ref().context("layer-wise rates were not planned")?;
                     lars.scale(&self.plan, (layer, index), &self.layout, stream, asked)
                 });
-                update(stream, parameters, launches, rules, (None, scaled.transpose()?))
+                update(stream, parameters, work, rules, (None, scaled.transpose()?))
             })
         })?;
         if !spans.are_taken() {

@@ -38,7 +38,7 @@ impl Cuda {
         let tally = exchange.agree(mine)?;
         let counts = tally.loss.is_finite();
         if counts {
-            exchange.updates();
+            exchange.begins();
         }
         let rates = if counts { rates.to_vec() } else { vec![None; rates.len()] };
         let number = self.count_update();

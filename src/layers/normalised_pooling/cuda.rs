@@ -8,8 +8,8 @@ use crate::layers::cuda::{Call, LaunchContext, Launches, When};
 use anyhow::Result;
 
 impl NormalisedPooling {
-    /// Whether a GPU has the pass: places in windows of up to 16 rows are kept in 8 bits. And whether
-    /// it is worth its while: each value is normalised for every window that holds it, which for
+    /// Whether a GPU has the pass: places in windows of up to 16 rows are kept in 8 bits. And
+    /// whether it is worth its while: each value is normalised for every window that holds it, which for
     /// more than four takes longer than to write the map and read it again.
     pub fn suits_gpus(&self) -> bool {
         const MOST_ROWS: usize = 16;

@@ -1,7 +1,7 @@
 //! Normalisation across maps (β = ¾) in one pass with the ReLU before it and the max-pooling after
 //! it, image by image: a few rows of the map stay in the cache between the three, and the map
 //! between normalisation and pooling is never written. No layer kind of its own: the CPU puts it in
-//! the place of three layers (`network::Fusion`).
+//! the place of three layers (`network::Fusion`), a GPU in that of the upper two (`cuda`).
 //!
 //! Each value is computed by the three layers' own pieces (`lrn::vectors`, `pool::cpu`,
 //! `activation::cpu`), and sums are added in the same order, so the bits are theirs. The backward

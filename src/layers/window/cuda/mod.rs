@@ -25,10 +25,10 @@ pub struct Convolution {
 
 struct Backward {
     input: Step,
+    /// To the weights and to the biases.
     weights: Step,
-    /// The weights' gradient and their update, where one block makes a whole sum.
+    /// The same and the update of both, where one block makes a whole sum.
     update: Option<Launch>,
-    bias: Step,
 }
 
 /// A kernel that writes its result, or parts of it that a second one adds up.
@@ -45,8 +45,7 @@ impl Convolution {
         let products = Products::new(window, local, context);
         let backward = || {
             let (weights, update) = products.backward_weights();
-            let (input, bias) = (products.backward_input(), products.backward_bias());
-            Backward { input, weights, update, bias }
+            Backward { input: products.backward_input(), weights, update }
         };
         let factors = || Factors {
             columns: window.output.channels,
@@ -66,22 +65,14 @@ impl Convolution {
     }
 }
 
-impl Backward {
-    fn bias_gradient(&self, call: &Call<'_>, dbias: &Buffer<f32>) -> Result<()> {
-        let dy = call.dy()?;
-        // SAFETY: `column_sums` takes dy and dbias; ROWS * COLUMNS are the values of dy, COLUMNS
-        // those of the biases.
-        unsafe { self.bias.run(call, |a| a.buffer(dy), None, None, dbias) }
-    }
-}
-
 impl Step {
     fn launches(&self) -> impl Iterator<Item = &Launch> {
         std::iter::once(&self.work).chain(&self.reduce)
     }
 
     /// Queues both: `inputs` adds the first kernel's inputs, `bias` is what the sums end in and
-    /// `mask` what they are masked by, if they are.
+    /// `mask` what they are masked by, if they are; `beside` takes what the kernels make beside
+    /// `out`, if they do.
     ///
     /// # Safety
     /// The inputs and `out` must be those of the kernel and have the sizes that the layer's plan
@@ -93,13 +84,15 @@ impl Step {
         bias: Option<&Buffer<f32>>,
         mask: Option<&Buffer<u8>>,
         out: &Buffer<T>,
+        beside: Option<&Buffer<f32>>,
     ) -> Result<()> {
         // SAFETY: the caller promises inputs and result; scratch has room for all parts
         // (`scratch`).
         unsafe {
             self.work.run(call.stream, |a| {
                 let a = inputs(a);
-                if self.reduce.is_some() { a.buffer(call.scratch) } else { a.buffer(out) }
+                let a = if self.reduce.is_some() { a.buffer(call.scratch) } else { a.buffer(out) };
+                beside.into_iter().fold(a, |a, beside| a.buffer(beside))
             })?;
         }
         let Some(reduce) = &self.reduce else { return Ok(()) };
@@ -107,8 +100,8 @@ impl Step {
         // them. Only sums that end in a bias or are masked read one, and it is the layer's.
         unsafe {
             reduce.run(call.stream, |a| {
-                let a = a.buffer(call.scratch);
-                a.optional(bias).optional(mask).buffer(out)
+                let a = a.buffer(call.scratch).optional(bias).optional(mask).buffer(out);
+                beside.into_iter().fold(a, |a, beside| a.buffer(beside))
             })
         }
     }
@@ -119,8 +112,7 @@ impl Launches for Convolution {
         use When::{Evaluation, Forward, Input, Update, Weights};
         let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
         let backward = self.backward.iter();
-        let backward =
-            backward.flat_map(|b| [(Input, &b.input), (Weights, &b.weights), (Weights, &b.bias)]);
+        let backward = backward.flat_map(|b| [(Input, &b.input), (Weights, &b.weights)]);
         let all = forward.into_iter().chain(backward);
         let all = all.flat_map(|(when, s)| s.launches().map(move |work| (when, work)));
         let update = self.backward.iter().flat_map(|b| &b.update);
@@ -129,11 +121,11 @@ impl Launches for Convolution {
 
     fn scratch(&self, weights: bool) -> usize {
         let backward = self.backward.as_ref();
-        let of_weights = || backward.into_iter().flat_map(|b| [&b.weights, &b.bias]);
-        let others = || backward.map(|b| &b.input).into_iter().chain([&self.forward]);
-        let parts = |step: &Step| step.parts;
-        let most = if weights { of_weights().map(parts).max() } else { others().map(parts).max() };
-        most.unwrap_or(0)
+        match backward {
+            Some(backward) if weights => backward.weights.parts,
+            _ if weights => 0,
+            _ => backward.map_or(0, |b| b.input.parts).max(self.forward.parts),
+        }
     }
 
     fn factors(&self) -> Option<Factors> {
@@ -153,6 +145,7 @@ impl Launches for Convolution {
                 Some(bias),
                 None,
                 call.y,
+                None,
             )
         }
     }
@@ -169,6 +162,7 @@ impl Launches for Convolution {
                 None,
                 Some(call.x),
                 dx,
+                None,
             )
         }
     }
@@ -176,29 +170,36 @@ impl Launches for Convolution {
     fn backward_weights(&self, call: &Call<'_>) -> Result<()> {
         let [dweight, dbias] = call.gradients()?;
         let (backward, dy) = (self.backward()?, call.dy()?);
-        // SAFETY: `conv_backward_weights` takes x, dy and dweight, which is as large as the
-        // weights.
+        // SAFETY: `conv_backward_weights` takes x, dy, dweight, which is as large as the weights,
+        // and dbias, as large as the biases.
         unsafe {
-            backward.weights.run(call, |a| a.buffer(call.x).buffer(dy), None, None, dweight)?
-        };
-        backward.bias_gradient(call, dbias)
+            let step = &backward.weights;
+            step.run(call, |a| a.buffer(call.x).buffer(dy), None, None, dweight, Some(dbias))
+        }
     }
 
-    fn backward_update(&self, call: &Call<'_>, rule: Rule, loss: &Buffer<f32>) -> Result<()> {
-        let (backward, [_, dbias]) = (self.backward()?, call.gradients()?);
-        let parameters = call.parameters()?;
+    fn backward_update(
+        &self,
+        call: &Call<'_>,
+        (rule, bias_rule): (Rule, Option<Rule>),
+        loss: &Buffer<f32>,
+    ) -> Result<()> {
+        let (backward, dy, parameters) = (self.backward()?, call.dy()?, call.parameters()?);
         let update = backward.update.as_ref().context("a layer that updates no weights")?;
         let momentum = parameters.momentum.as_ref().context("an update in evaluation")?;
-        let dy = call.dy()?;
+        let [[w, bias], [v, bias_v]] = [&parameters.value, momentum].map(|[a, b]| [a, b]);
+        let given = bias_rule.is_some();
+        let none = Rule { momentum: 0.0, decay: 0.0, rate: 0.0 };
         // SAFETY: `conv_backward_update` takes x, dy, weights, momenta of the same size, the rule's
-        // three numbers and the loss.
+        // three numbers, the same of the biases, which may be none, and the loss.
         unsafe {
             update.run(call.stream, |a| {
-                let a = a.buffer(call.x).buffer(dy);
-                let a = a.buffer(&parameters.value[0]).buffer(&momentum[0]);
-                a.float(rule.momentum).float(rule.decay).float(rule.rate).buffer(loss)
-            })?;
+                let a = a.buffer(call.x).buffer(dy).buffer(w).buffer(v);
+                let a = a.float(rule.momentum).float(rule.decay).float(rule.rate);
+                let a = a.optional(given.then_some(bias)).optional(given.then_some(bias_v));
+                let Rule { momentum, decay, rate } = bias_rule.unwrap_or(none);
+                a.float(momentum).float(decay).float(rate).buffer(loss)
+            })
         }
-        backward.bias_gradient(call, dbias)
     }
 }

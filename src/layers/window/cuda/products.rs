@@ -11,7 +11,7 @@ use crate::kernel_source;
 use crate::layers::cuda::LaunchContext;
 use crate::layers::window::Window;
 
-/// Adds up the parts of a sum, and adds up columns.
+/// Adds up the parts of a sum.
 const REDUCE: KernelSource = kernel_source!("reduce.cu");
 
 /// The matrix products of one layer: what all of them have in common, and each one's shape.
@@ -96,7 +96,8 @@ impl Products<'_> {
     }
 
     /// `out` values, in all so many `bytes`, by the kernel `name`, which reads so many bytes; what a
-    /// whole sum ends in is said by the constants `finish`.
+    /// whole sum ends in is said by the constants `finish`. With `biases` it sums up as many
+    /// columns of the gradient beside the product.
     fn step(
         &self,
         source: KernelSource,
@@ -104,14 +105,17 @@ impl Products<'_> {
         product: ProductShape,
         (reads, out, bytes): (usize, usize, usize),
         finish: &[Constant],
+        biases: usize,
     ) -> Step {
         let tiling = Tiling::choose(product, self.context.multiprocessors);
         let mut all = self.shape.clone();
         all.extend_from_slice(finish);
         all.extend(tiling.constants());
-        let work = Launch::new(source, all, name, tiling.grid(), tiling.block());
+        let mut grid = tiling.grid();
+        grid.0 += usize::from(biases > 0);
+        let work = Launch::new(source, all, name, grid, tiling.block());
         let work = work.with_shared(tiling.shared()).moving(reads);
-        self.reduced(work, (out, bytes), tiling.splits, finish)
+        self.reduced(work, (out, bytes), tiling.splits, finish, biases)
     }
 
     /// Lines are the output's pixels, columns the kernels of a group.
@@ -131,7 +135,7 @@ impl Products<'_> {
         let [input, output] = self.activations();
         let output = if float == 1 { outputs * size_of::<f32>() } else { output };
         let moves = (input + self.factors(), outputs, output);
-        self.step(kernel_source!("conv_forward.cu"), "conv_forward", product, moves, &finish)
+        self.step(kernel_source!("conv_forward.cu"), "conv_forward", product, moves, &finish, 0)
     }
 
     /// Lines are the input's pixels, columns the input channels of a group.
@@ -147,65 +151,57 @@ impl Products<'_> {
         let [input, output] = self.activations();
         let masks = if self.context.mask { input } else { 0 };
         let moves = (output + self.factors() + masks, inputs, input);
-        self.step(source, "conv_backward_input", product, moves, &finish)
+        self.step(source, "conv_backward_input", product, moves, &finish, 0)
     }
 
     /// Lines are the elements of a window, columns the kernels of a group; the sum is over pixels.
+    /// The gradient to the biases comes with it, and its update.
     pub(super) fn backward_weights(&self) -> (Step, Option<Launch>) {
         let w = self.window;
         let over = self.product(w.output.pixels(), w.group_outputs(), 0);
         let product = ProductShape { lines: self.depth, depth: over.lines, ..over };
-        let weights = w.patch() * self.biases;
+        let (weights, biases) = (w.patch() * self.biases, self.biases);
         let source = kernel_source!("conv_backward_weights.cu");
         let (reads, float) = (self.activations().iter().sum(), size_of::<f32>());
-        let moves = (reads, weights, weights * float);
+        let moves = (reads, weights, (weights + biases) * float);
         // Groups of columns are updated at once; in bfloat16 it would be slower.
         let suits = self.context.precision.format() == Format::Float
             && self.stored == w.input.channels
             && w.group_outputs().is_multiple_of(4);
-        let step = self.step(source, "conv_backward_weights", product, moves, &[]);
+        let finish = constants(&[("BIASES", biases)]);
+        let step = self.step(source, "conv_backward_weights", product, moves, &finish, biases);
         if step.reduce.is_some() || self.local || !suits {
             return (step, None);
         }
         let (work, source) = (&step.work, kernel_source!("conv_backward_update.cu"));
         let all = work.constants.clone();
         let update = Launch::new(source, all, "conv_backward_update", work.grid, work.block);
-        let update = update.with_shared(work.shared).moving(reads + 4 * weights * float);
+        let update = update.with_shared(work.shared).moving(reads + 4 * (weights + biases) * float);
         (step, Some(update))
     }
 
-    /// The sums of the columns of dy as [rows, biases].
-    pub(super) fn backward_bias(&self) -> Step {
-        let rows = self.context.images * self.window.output.len() / self.biases;
-        let columns = self.biases;
-        // A thread of a block adds up an eighth of its rows: some 32 of them.
-        let splits = rows.div_ceil(256).min(256);
-        let all =
-            self.context.constants(&[("ROWS", rows), ("COLUMNS", columns), ("SPLITS", splits)]);
-        let grid = (columns.div_ceil(32), splits, 1);
-        let work = Launch::new(REDUCE, all, "column_sums", grid, (32, 8, 1));
-        let work = work.moving(self.activations()[1]);
-        self.reduced(work, (columns, columns * size_of::<f32>()), splits, &[])
-    }
-
-    /// `out` values of so many `bytes`, which `work` shares out to so many `splits`.
+    /// `out` values of so many `bytes`, which `work` shares out to so many `splits`, with `biases`
+    /// more behind them.
     fn reduced(
         &self,
         work: Launch,
         (out, bytes): (usize, usize),
         splits: usize,
         finish: &[Constant],
+        biases: usize,
     ) -> Step {
         let reads = work.moves;
         if splits == 1 {
             return Step { work: work.moving(reads + bytes), reduce: None, parts: 0 };
         }
-        let parts = splits * out * size_of::<f32>();
+        let values = splits * (out + biases);
+        let parts = values * size_of::<f32>();
         let mut all = self.context.constants(&[("COUNT", out), ("SPLITS", splits)]);
         all.extend_from_slice(finish);
-        let reduce = Launch::each(REDUCE, all, "reduce_splits", out.div_ceil(4));
+        let blocks = out.div_ceil(4).div_ceil(256) + biases.div_ceil(256);
+        let reduce = Launch::new(REDUCE, all, "reduce_splits", (blocks, 1, 1), (256, 1, 1));
         let reduce = Some(reduce.moving(parts + bytes));
-        Step { work: work.moving(reads + parts), reduce, parts: splits * out }
+        Step { work: work.moving(reads + parts), reduce, parts: values }
     }
 }
 
