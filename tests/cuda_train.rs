@@ -272,7 +272,7 @@ fn what_is_missing_is_said() {
         2,
         &["the network has one tower", "--device cuda:0"],
     );
-    gpus.fails(args, &[("STANDIN_FAIL_LAUNCH", "max_backward")], 1, &["layer pool1", "GPU"]);
+    gpus.fails(args, &[("STANDIN_FAIL_LAUNCH", "lrn_pool_backward")], 1, &["layer lrn1", "GPU"]);
     // Nowhere to find a driver; a machine that has one of its own is not asked.
     let output = gpus.world.run(args);
     if !output.status.success() {

@@ -214,12 +214,12 @@ fn an_error_is_told_though_another_gpu_stops_answering() {
     let test = "engine::an_error_is_told_though_another_gpu_stops_answering";
     let Some(gpus) = Gpus::new(test) else { return };
     let switches = [
-        ("STANDIN_FAIL_LAUNCH", "max_backward"),
+        ("STANDIN_FAIL_LAUNCH", "lrn_pool_backward"),
         ("STANDIN_HANG", "input"),
         ("ALEXNET_GPU_WAIT", "600"),
     ];
     let output = gpus.run(&format!("{TRAIN} cuda:0,1 --run two"), &switches);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("layer pool1") && text.contains("LAUNCH_FAILED"), "{text}");
+    assert!(text.contains("layer lrn1") && text.contains("LAUNCH_FAILED"), "{text}");
 }
