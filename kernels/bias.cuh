@@ -1,27 +1,42 @@
 // A convolution's gradient to the biases beside that to the weights (weights.cuh): the sums of the
-// columns of `gradient`, in blocks of their own behind those of the lines, each over the pixels of
-// its split and the columns of its tile. BIASES of them, one for each kernel, at every place of a
-// local layer; 0: none, and no such blocks.
+// columns of `gradient`, in blocks of their own, each over the pixels of its split and the columns
+// of its tile. BIASES of them, one for each kernel, at every place of a local layer; 0: none, and
+// no such blocks.
+//
+// The blocks stand behind all others in the grid, so that those are dealt out to multiprocessors as
+// evenly as without them: one for each repetition (Tiling::grid_with_biases in
+// src/gpu/product.rs), in more layers along z, or where places are repeated behind the lines.
 #pragma once
 #include "weights.cuh"
 #ifndef BIASES
 #define BIASES 0
 #endif
 
-// Whether this block sums up columns.
-__device__ __forceinline__ bool sums_biases() {
-    return BIASES && blockIdx.x == (Input::K + LINES - 1) / LINES;
+constexpr int REPETITIONS = (LOCAL ? PLACES : SPLITS) * GROUPS;
+
+// Of which repetition this block sums up columns; below 0: it is one of the product.
+__device__ __forceinline__ int summed_repetition() {
+    constexpr int BLOCKS_OF_LINES = (Input::K + LINES - 1) / LINES;
+    if (!BIASES) return -1;
+#ifdef LINE_BLOCKS
+    return (int)blockIdx.x - BLOCKS_OF_LINES * REPETITIONS;
+#else
+    if (LOCAL) return blockIdx.x == BLOCKS_OF_LINES ? (int)blockIdx.z : -1;
+    int beyond = (int)blockIdx.z - REPETITIONS;
+    return beyond < 0 ? beyond : beyond * BLOCKS_OF_LINES + (int)blockIdx.x;
+#endif
 }
 
-// Calls finish(index, sum) for the biases of this block, `index` among all of them. A thread adds
-// up every ROWS-th pixel, and one the ROWS sums of a column, in order.
+// Calls finish(index, sum) for the biases of a repetition and this block's columns, `index` among
+// all of them. A thread adds up every ROWS-th pixel, and one the ROWS sums of a column, in order.
 template <class Finish>
-__device__ __forceinline__ void bias_sums(const real* __restrict__ gradient, void* shared,
-                                          Finish finish) {
+__device__ __forceinline__ void bias_sums(const real* __restrict__ gradient, int repetition,
+                                          void* shared, Finish finish) {
+    if (repetition >= REPETITIONS) return;
     constexpr int EACH = WIDE_OUT ? PACK : 1, ACROSS = COLUMNS / EACH;
     constexpr int ROWS = THREADS / ACROSS > 0 ? THREADS / ACROSS : 1;
     static_assert(THREADS >= ACROSS, "a thread for each pack of columns");
-    int group = blockIdx.z % GROUPS, part = blockIdx.z / GROUPS;
+    int group = repetition % GROUPS, part = repetition / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
     int first = blockIdx.y * COLUMNS, row = threadIdx.x / ACROSS;
     int n = threadIdx.x % ACROSS * EACH;

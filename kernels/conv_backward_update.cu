@@ -25,10 +25,10 @@ conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradie
     static_assert(GROUP_OUT % TOGETHER == 0 && REAL_C == GROUP_IN, "whole groups");
     SHARED_MEMORY(shared);
     if (!counts(loss)) return;
-    if (sums_biases()) {
+    if (int repetition = summed_repetition(); repetition >= 0) {
         if (!bias_w) return;
         Rule rule{bias_momentum, bias_decay, bias_rate};
-        bias_sums(gradient, shared, [&](int index, float sum) {
+        bias_sums(gradient, repetition, shared, [&](int index, float sum) {
             rule.apply(bias_w[index], bias_v[index], sum);
         });
         return;

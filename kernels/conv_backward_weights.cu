@@ -5,7 +5,7 @@
 //   biases  [BIASES], if there are some; with SPLITS > 1 not used: as many parts lie behind those
 //           of the weights
 //
-// Grid: as in weights.cuh, with one more in x for the biases.
+// Grid: as in weights.cuh, with what bias.cuh adds.
 #include "bias.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -17,10 +17,10 @@ conv_backward_weights(const real* __restrict__ x, const real* __restrict__ gradi
 ) {
     SHARED_MEMORY(shared);
 #if BIASES
-    if (sums_biases()) {
+    if (int repetition = summed_repetition(); repetition >= 0) {
         constexpr size_t BEHIND = (size_t)SPLITS * KERNEL_H * KERNEL_W * REAL_C * BIASES;
         float* to = SPLITS > 1 ? out + BEHIND : biases;
-        bias_sums(gradient, shared, [&](int index, float sum) { to[index] = sum; });
+        bias_sums(gradient, repetition, shared, [&](int index, float sum) { to[index] = sum; });
         return;
     }
 #endif

@@ -179,11 +179,28 @@ impl Tiling {
         let lines = product.lines.div_ceil(tile.lines());
         let columns = product.columns.div_ceil(tile.columns());
         let repeated = product.count * splits;
-        let grid = match repeated {
-            ..=MOST_ALONG_Z => (lines, columns, repeated),
-            _ => (lines * repeated, columns, 1),
-        };
-        Tiling { tile, splits, split_depth, grid, line_blocks: lines }
+        let grid = (lines, columns, repeated);
+        let tiling = Tiling { tile, splits, split_depth, grid, line_blocks: lines };
+        if repeated > MOST_ALONG_Z { tiling.along_x() } else { tiling }
+    }
+
+    /// The same with what stands along z beside the lines instead, where there is room for more.
+    pub fn along_x(self) -> Tiling {
+        let (lines, columns, repeated) = self.grid;
+        Tiling { grid: (lines * repeated, columns, 1), ..self }
+    }
+
+    /// [`Tiling::grid`] with blocks behind it for the columns of every repetition
+    /// (`kernels/bias.cuh`); `local`: places are repeated.
+    pub fn grid_with_biases(&self, local: bool) -> (usize, usize, usize) {
+        let (x, columns, repeated) = self.grid;
+        if x > self.line_blocks {
+            (x + x / self.line_blocks, columns, 1)
+        } else if local {
+            (x + 1, columns, repeated)
+        } else {
+            (x, columns, repeated + repeated.div_ceil(x))
+        }
     }
 
     fn cost(&self, product: ProductShape, multiprocessors: usize) -> f64 {

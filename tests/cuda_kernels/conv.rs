@@ -187,8 +187,6 @@ struct Product<'a> {
     source: KernelSource,
     name: &'static str,
     tiling: Tiling,
-    /// Places stand along x, as where there are more than fit along z.
-    along_x: bool,
 }
 
 impl Product<'_> {
@@ -204,11 +202,7 @@ impl Product<'_> {
         let (device, splits) = (self.device, self.tiling.splits);
         let mut all = self.conv.shape();
         all.extend(self.tiling.constants());
-        let mut grid = self.tiling.grid();
-        if self.along_x {
-            all.push(("LINE_BLOCKS", grid.0.to_string()));
-            grid = (grid.0 * grid.2, grid.1, 1);
-        }
+        let grid = self.tiling.grid();
         let bytes = if splits == 1 { out * format.bytes() } else { out * splits * 4 };
         let parts = device.buffer::<u8>(bytes).unwrap();
         let kernel = device.kernel(self.source, &all, self.name).unwrap();
@@ -265,8 +259,8 @@ impl Product<'_> {
             Input::Float(buffer) => a.buffer(buffer),
         });
         let queued = queued.buffer(if splits == 1 { &dw } else { &parts }).buffer(&db);
-        let (x, y, z) = self.tiling.grid();
-        let (grid, queued) = ((x + 1, y, z), queued.with_shared(self.tiling.shared()));
+        let grid = self.tiling.grid_with_biases(self.conv.local);
+        let queued = queued.with_shared(self.tiling.shared());
         // SAFETY: x, dy, the results or their parts, and the biases' gradient, of the layer's
         // sizes.
         unsafe { queued.on(&device.compute, grid, self.tiling.block()).unwrap() };
@@ -311,7 +305,7 @@ pub fn check_forward(device: &Device, c: Conv) {
     let [forward, _, _] = c.products(Precision::F32);
     let tiling = Tiling::choose(forward, 108);
     let (source, name) = (kernel_source!("conv_forward.cu"), "conv_forward");
-    let product = Product { device, conv: &c, source, name, tiling, along_x: false };
+    let product = Product { device, conv: &c, source, name, tiling };
     let [x_gpu, w_gpu] =
         [&x, &w].map(|values| device.buffer_of(&Format::Float.encode(values)).unwrap());
     let b_gpu = device.buffer_of(&b).unwrap();
@@ -321,7 +315,8 @@ pub fn check_forward(device: &Device, c: Conv) {
     near(&format!("forward of {c:?}"), &y, &want, 2e-6);
 }
 
-/// `way`: the tile with its splits, if a certain one is meant, and whether places are along x.
+/// `way`: the tile with its splits, if a certain one is meant, and whether places stand along x, as
+/// where there are more than fit along z.
 fn check_way(
     precision: Precision,
     device: &Device,
@@ -350,8 +345,7 @@ fn check_way(
         conv: &c,
         source,
         name,
-        tiling: tiling(product),
-        along_x,
+        tiling: if along_x { tiling(product).along_x() } else { tiling(product) },
     };
     let [forward, input, weights] = c.products(precision);
     let y = product(kernel_source!("conv_forward.cu"), "conv_forward", forward).run(

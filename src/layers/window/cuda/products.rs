@@ -111,8 +111,10 @@ impl Products<'_> {
         let mut all = self.shape.clone();
         all.extend_from_slice(finish);
         all.extend(tiling.constants());
-        let mut grid = tiling.grid();
-        grid.0 += usize::from(biases > 0);
+        let grid = match biases {
+            0 => tiling.grid(),
+            _ => tiling.grid_with_biases(self.local),
+        };
         let work = Launch::new(source, all, name, grid, tiling.block());
         let work = work.with_shared(tiling.shared()).moving(reads);
         self.reduced(work, (out, bytes), tiling.splits, finish, biases)
