@@ -81,7 +81,7 @@ fn saved(plan: &Plan) -> u64 {
     2 * plan.parameters()
 }
 
-/// Values as [`bytes`] counts them, but for what is being written to the disk.
+/// Values as [`bytes()`] counts them, but for what is being written to the disk.
 fn values(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u64 {
     let add = |sum: u64, values: u64| sum.saturating_add(values);
     let loaded = LOADED.saturating_mul((plan.pieces.own * plan.input.len()) as u64);
