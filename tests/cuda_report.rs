@@ -346,13 +346,10 @@ fn products_access_memory_well() {
             );
             assert!(a.shared_requests > 0 && a.global_requests > 0);
             if variant.label.starts_with("conv") {
-                // For TF32 transposing stores take two passes: an order of rows that avoids it was
-                // tried on an H100 and was no faster. In bfloat16 copies of 64 bytes to rows of 80
-                // meet a bank twice here and there.
+                // For tensor cores copies of 64 bytes to rows of 80 meet a bank twice here and there.
                 let most = match precision {
                     Precision::F32 => 1.0,
-                    Precision::Tf32 => 1.7,
-                    Precision::Bf16 => 1.3,
+                    Precision::Tf32 | Precision::Bf16 => 1.3,
                 };
                 let passes = share(a.passes, a.least_passes);
                 assert!(passes <= most, "{}: bank conflicts, {passes}", variant.label);

@@ -99,7 +99,7 @@ pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
         )),
         _ => {
             if hybrid && choice == &Choice::Auto && team.leads() {
-                note!("{} is computed on the CPU", what.trim_end_matches(','));
+                note!("train.distribute = \"hybrid\" is computed on the CPU");
             }
             Ok(Choice::Cpu)
         }

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_gpus_store_as_f32_is_not_rounded() {
-        for name in ["demo.toml", "ilsvrc2010.toml", "cifar10-11.toml"] {
+        for name in ["demo.toml", "ilsvrc2010.toml", "cifar10-local.toml"] {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name);
             let config = Config::read(&file, &[]).unwrap();
             let devices = vec![0; config.towers];
