@@ -1,14 +1,14 @@
 // Convolution, gradient to the weights (weights.cuh) and at once their update by it (rule.cuh); the
 // gradient is written nowhere. For fully connected layers, whose sums over the batch one block
-// makes whole: in f32 a sixteenth of a step's bytes less. Not in bfloat16: with the weights' rounding
-// in it, too, a step of 128 images on an H200 took 3.85 ms in place of 3.6, in f32 15.04 in place
-// of 15.15.
+// makes whole: in f32 a sixteenth of a step's bytes less. Not in bfloat16: with the weights'
+// rounding in it, too, a step of 128 images on an H200 took 3.85 ms in place of 3.6, in f32 15.04
+// in place of 15.15.
 //
 //   w, v  weights and their momenta, float, shaped as conv_forward.cu says
 //   loss  nothing changes where it is no number, or not finite
 //   bias_w, bias_v  the biases [BIASES] and their momenta, by a rule of their own; none stay
 //
-// Grid: as in weights.cuh, with one more in x for the biases (bias.cuh).
+// Grid: as in weights.cuh, with what bias.cuh adds.
 #include "bias.cuh"
 #include "rule.cuh"
 

@@ -141,6 +141,15 @@ pub trait Launches: Send + Sync {
     }
 }
 
+/// [`Launches::launches`] of a layer with one kernel each way, the same in training and evaluation.
+pub fn one_each_way<'a>(
+    forward: &'a Launch,
+    backward: &'a Option<Launch>,
+) -> Vec<(When, &'a Launch)> {
+    let both = [(When::Forward, forward), (When::Evaluation, forward)];
+    both.into_iter().chain(backward.iter().map(|work| (When::Input, work))).collect()
+}
+
 /// Of a layer whose work another one's pass does.
 pub struct Elsewhere;
 

@@ -101,7 +101,20 @@ fn a_death_is_told_with_rank_and_machine() {
 fn a_bad_record_ends_all_and_what_was_done_is_kept() {
     let world = World::new();
     world.ok(&format!("{LONG} --run whole"));
-    let shard = world.path("set/train-00000.shard");
+    bad_record(&world, "set", LONG, |_| (), |run| assert_same(&world, run, "whole"));
+}
+
+/// Training by `train` in two processes, with each launcher, on the data set in `folder` of whose
+/// images one is damaged: it ends, and goes on when the image is whole again. `ended` and `done`
+/// look at the run's folder, then and at the end.
+pub fn bad_record(
+    world: &World,
+    folder: &str,
+    train: &str,
+    ended: impl Fn(&str),
+    done: impl Fn(&str),
+) {
+    let shard = world.path(&format!("{folder}/train-00000.shard"));
     let sound = std::fs::read(&shard).unwrap();
     let mut bad = sound.clone();
     let place = bad.len() / 2;
@@ -109,12 +122,13 @@ fn a_bad_record_ends_all_and_what_was_done_is_kept() {
     for (number, launcher) in launchers::all().iter().enumerate() {
         std::fs::write(&shard, &bad).unwrap();
         let run = format!("bad-{number}");
-        let args = format!("{LONG} --run {run}");
-        let said = fails(&world, launcher, 2, &args, &["cannot load image", "train-00000.shard"]);
+        let args = format!("{train} --run {run}");
+        let said = fails(world, launcher, 2, &args, &["cannot load image", "train-00000.shard"]);
         assert!(said.contains("error: "), "{said}");
+        ended(&run);
         std::fs::write(&shard, &sound).unwrap();
-        super::ok(&world, launcher, 2, &format!("train --resume --run {run}"));
-        assert_same(&world, &run, "whole");
+        super::ok(world, launcher, 2, &format!("train --resume --run {run}"));
+        done(&run);
     }
 }
 

@@ -253,10 +253,9 @@ fn normalisation(images: usize) -> Vec<Variant> {
     ]
 }
 
-/// lrn1 and pool1 in one pass.
-fn normalised_pooling(images: usize) -> Vec<Variant> {
-    let (maps, out) = (images * 55 * 55 * 48, images * 27 * 27 * 48);
-    let mut all = constants(&[
+/// pool1's windows.
+fn pool1(images: usize) -> Vec<Constant> {
+    constants(&[
         ("IMAGES", images),
         ("IN_H", 55),
         ("IN_W", 55),
@@ -265,9 +264,14 @@ fn normalised_pooling(images: usize) -> Vec<Variant> {
         ("OUT_W", 27),
         ("SIZE", 3),
         ("STRIDE", 2),
-        ("NEIGHBOURS", 5),
-        ("MASK", 1),
-    ]);
+    ])
+}
+
+/// lrn1 and pool1 in one pass.
+fn normalised_pooling(images: usize) -> Vec<Variant> {
+    let (maps, out) = (images * 55 * 55 * 48, images * 27 * 27 * 48);
+    let mut all = pool1(images);
+    all.extend(constants(&[("NEIGHBOURS", 5), ("MASK", 1)]));
     let numbers = [("OFFSET", "2.0"), ("ALPHA", "1e-4"), ("BETA", "0.75")];
     all.extend(numbers.map(|(n, v)| (n, v.into())));
     let of = |bf16: bool| {
@@ -287,16 +291,7 @@ fn normalised_pooling(images: usize) -> Vec<Variant> {
 /// pool1, and averages over the same windows.
 fn pooling(images: usize) -> Vec<Variant> {
     let (maps, out) = (images * 55 * 55 * 48, images * 27 * 27 * 48);
-    let all = constants(&[
-        ("IMAGES", images),
-        ("IN_H", 55),
-        ("IN_W", 55),
-        ("CHANNELS", 48),
-        ("OUT_H", 27),
-        ("OUT_W", 27),
-        ("SIZE", 3),
-        ("STRIDE", 2),
-    ]);
+    let all = pool1(images);
     let add = |label, kernel, count, buffers: &[usize]| {
         each(label, (kernel, kernel_source!("pool.cu")), &all, count, buffers)
     };

@@ -163,7 +163,7 @@ fn fusions(plan: &Plan) -> Vec<Fusion<NormalisedPooling>> {
     match plan.mode {
         // Every layer by itself, so that what each makes can be seen.
         Mode::Explanation => Vec::new(),
-        _ if Rounded::new(plan).is_on() => Vec::new(),
+        _ if rounded::is_asked() => Vec::new(),
         Mode::Training | Mode::Evaluation => plan.fusions(),
     }
 }

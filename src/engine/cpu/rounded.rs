@@ -24,6 +24,11 @@ pub(super) struct Rounded {
     floats: Option<Vec<BufferId>>,
 }
 
+/// Whether the environment asks for it.
+pub(super) fn is_asked() -> bool {
+    std::env::var(VARIABLE).is_ok_and(|value| value == "1")
+}
+
 /// To the nearest bfloat16.
 fn round(value: f32) -> f32 {
     of_bf16(to_bf16(value))
@@ -32,8 +37,7 @@ fn round(value: f32) -> f32 {
 impl Rounded {
     /// As the environment says.
     pub fn new(plan: &Plan) -> Rounded {
-        let asked = std::env::var(VARIABLE).is_ok_and(|value| value == "1");
-        Rounded { floats: asked.then(|| floats(plan)) }
+        Rounded { floats: is_asked().then(|| floats(plan)) }
     }
 
     /// Whether anything is.

@@ -297,18 +297,16 @@ impl<'a> Pass<'a> {
         let part = &network.plan.layers[layer].parts[index];
         let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
         let (device, y) = (&network.devices[d], &network.buffers[source.y]);
-        let work = network.layout.parts[layer][index].sources[from].join.as_ref();
+        let own = &network.layout.parts[layer][index].sources[from];
         // None: another makes all of the input.
-        let Some(work) = work else { return Ok(()) };
+        let Some(work) = &own.join else { return Ok(()) };
         let (x, stream) = (&network.buffers[part.x], network.stream(part.tower, false, self.spans));
         match &network.crossings.of[layer][index][from] {
             None if part.device == d => {
                 let sources = part.join.iter().flat_map(|join| &join.from);
                 let all = sources.map(|source| &network.buffers[source.y]);
-                let all: Vec<_> = match work.name {
-                    "join_both" => all.chain([x]).collect(),
-                    _ => vec![y, x],
-                };
+                let all: Vec<_> =
+                    if own.joins_both { all.chain([x]).collect() } else { vec![y, x] };
                 self.spans.time(device, layer, Direction::Copies, || copy(stream, work, &all))
             }
             Some(crossing) if part.device == d => {
@@ -343,11 +341,9 @@ impl<'a> Pass<'a> {
             let launches = &network.layout.parts[layer][index].sources[below];
             let Some(crossing) = &network.crossings.of[layer][index][below] else {
                 if let Some(take) = launches.take.as_ref().filter(|_| part.device == d) {
-                    let all: Vec<_> = match take.name {
-                        "take_both" => {
-                            vec![network.joined(layer, 0)?, network.joined(layer, 1)?, dy]
-                        }
-                        _ => vec![dx, dy],
+                    let all = match launches.takes_both {
+                        true => vec![network.joined(layer, 0)?, network.joined(layer, 1)?, dy],
+                        false => vec![dx, dy],
                     };
                     self.spans
                         .time(device, layer, Direction::Copies, || copy(stream, take, &all))?;
@@ -396,8 +392,8 @@ pub(super) fn update(
     let work = work.as_ref().filter(|_| rules.iter().any(Option::is_some));
     let Some(work) = work else { return Ok(()) };
     // SAFETY: the work's constants are the numbers of weights and of biases, and how the factors
-    // lie; of what has no rule there is no pointer; there is at least one total,
-    // and two values are scaled.
+    // lie; of what has no rule there is no pointer; there is at least one total, and two values are
+    // scaled.
     unsafe {
         work.run(stream, |mut a| {
             for (index, rule) in rules.into_iter().enumerate() {

@@ -11,8 +11,12 @@ use crate::network::Plan;
 pub struct SourceLayout {
     /// Into the joined input.
     pub join: Option<Launch>,
+    /// Whether that takes both sources.
+    pub joins_both: bool,
     /// Out of the joined input's gradient: written, or added to what is there.
     pub take: Option<Launch>,
+    /// Whether that takes both parts' gradients.
+    pub takes_both: bool,
     /// Where the source is on another GPU: from what came back to the gradient there.
     pub collect: Option<Launch>,
     /// Bytes that cross, each way; 0 on one GPU.
@@ -31,6 +35,7 @@ pub fn sources(
     let (all, pixels) = (part.input.channels, part.input.pixels() * context.images);
     let (is_first, alone) = (index == 0, plan.data.len() == 1);
     let from: Vec<_> = part.join.iter().flat_map(|join| &join.from).collect();
+    let (joins_both, takes_both) = (alone && from.len() == 2, alone && parts.len() == 2);
     let source = |number: usize| {
         let n = from[number].channels.len();
         let crosses = plan.devices[from[number].tower] != part.device;
@@ -49,22 +54,24 @@ pub fn sources(
                 .moving(moves * context.bytes(values))
         };
         let first = from[number].channels.start;
-        let join = match (alone, from.len()) {
-            (true, 2) => (is_first && number == 0).then(|| work("join_both", all, 0, 2)),
-            (true, _) => is_first.then(|| work("join", all, first, 2)),
-            (false, _) => Some(work("join", all, first, 2)),
+        let join = if joins_both {
+            (is_first && number == 0).then(|| work("join_both", all, 0, 2))
+        } else {
+            (is_first || !alone).then(|| work("join", all, first, 2))
         };
-        let take = match (alone, parts.len()) {
-            (true, 2) => is_first.then(|| work("take_both", all, first, 3)),
-            _ if is_first || crosses => Some(work("take", all, first, 2)),
-            _ => Some(work("take_add", all, first, 3)),
+        let take = if takes_both {
+            is_first.then(|| work("take_both", all, first, 3))
+        } else if is_first || crosses {
+            Some(work("take", all, first, 2))
+        } else {
+            Some(work("take_add", all, first, 3))
         };
         let collect = (crosses && part.dx.is_some()).then(|| match is_first {
             true => work("take", n, 0, 2),
             false => work("add", n, 0, 3),
         });
         let crossing = if crosses { pixels * n * plan.precision.format().bytes() } else { 0 };
-        SourceLayout { join, take, collect, crossing }
+        SourceLayout { join, joins_both, take, takes_both, collect, crossing }
     };
     (0..from.len()).map(source).collect()
 }

@@ -4,7 +4,7 @@
 use super::{Activation, Function};
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches, When};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When, one_each_way};
 use anyhow::Result;
 
 impl Activation {
@@ -34,9 +34,7 @@ pub(super) struct ActivationLaunches {
 
 impl Launches for ActivationLaunches {
     fn launches(&self) -> Vec<(When, &Launch)> {
-        use When::{Evaluation, Forward, Input};
-        let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
-        forward.into_iter().chain(self.backward.iter().map(|work| (Input, work))).collect()
+        one_each_way(&self.forward, &self.backward)
     }
 
     fn forward(&self, call: &Call<'_>) -> Result<()> {

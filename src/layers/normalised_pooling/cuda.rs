@@ -4,13 +4,13 @@
 use super::NormalisedPooling;
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches, When};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When, one_each_way};
 use anyhow::Result;
 
 impl NormalisedPooling {
     /// Whether a GPU has the pass: places in windows of up to 16 rows are kept in 8 bits. And
-    /// whether it is worth its while: each value is normalised for every window that holds it, which for
-    /// more than four takes longer than to write the map and read it again.
+    /// whether it is worth its while: each value is normalised for every window that holds it,
+    /// which for more than four takes longer than to write the map and read it again.
     pub fn suits_gpus(&self) -> bool {
         const MOST_ROWS: usize = 16;
         let (size, stride) = (self.pool.size, self.pool.stride);
@@ -60,9 +60,7 @@ struct NormalisedPoolingLaunches {
 
 impl Launches for NormalisedPoolingLaunches {
     fn launches(&self) -> Vec<(When, &Launch)> {
-        use When::{Evaluation, Forward, Input};
-        let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
-        forward.into_iter().chain(self.backward.iter().map(|work| (Input, work))).collect()
+        one_each_way(&self.forward, &self.backward)
     }
 
     fn saved(&self) -> usize {

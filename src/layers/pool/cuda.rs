@@ -4,7 +4,7 @@
 use super::{Kernel, Pool};
 use crate::gpu::launch::Launch;
 use crate::kernel_source;
-use crate::layers::cuda::{Call, LaunchContext, Launches, When};
+use crate::layers::cuda::{Call, LaunchContext, Launches, When, one_each_way};
 use anyhow::{Result, bail};
 
 /// Places of a window are 16-bit numbers, and 8-bit ones in a window of so many rows.
@@ -61,9 +61,7 @@ pub(super) struct PoolLaunches {
 
 impl Launches for PoolLaunches {
     fn launches(&self) -> Vec<(When, &Launch)> {
-        use When::{Evaluation, Forward, Input};
-        let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
-        forward.into_iter().chain(self.backward.iter().map(|work| (Input, work))).collect()
+        one_each_way(&self.forward, &self.backward)
     }
 
     fn saved(&self) -> usize {

@@ -42,6 +42,11 @@ pub struct Hybrid {
     whole: BTreeMap<(bool, usize), Vec<f32>>,
 }
 
+/// A range of each process, each value so many times.
+fn times(ranges: &[Range<usize>], values: usize) -> Vec<Range<usize>> {
+    ranges.iter().map(|range| range.start * values..range.end * values).collect()
+}
+
 impl Hybrid {
     /// Takes the memory of both halves of the network of `plan`.
     ///
@@ -79,8 +84,7 @@ impl Hybrid {
         }
         let of = &self.plan.tensors()[tensor];
         let row = of.len() / of.shape[0];
-        let rows = self.share.each(of.shape[0]);
-        Some(rows.into_iter().map(|rows| rows.start * row..rows.end * row).collect())
+        Some(times(&self.share.each(of.shape[0]), row))
     }
 
     /// This process's images among those of the last pass.

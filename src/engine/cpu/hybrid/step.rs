@@ -11,8 +11,8 @@
 //! the images, and so the whole gradient at them. Sums travel while the gradients of the weights
 //! above are computed.
 
-use super::Hybrid;
 use super::columns::{into_blocks, into_rows, join, split};
+use super::{Hybrid, times};
 use crate::data::form::CropView;
 use crate::engine::batch::check_labels;
 use crate::engine::cpu::rules_at_once;
@@ -26,11 +26,6 @@ use std::ops::Range;
 use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// A range of each process, each value so many times.
-fn times(ranges: &[Range<usize>], values: usize) -> Vec<Range<usize>> {
-    ranges.iter().map(|range| range.start * values..range.end * values).collect()
-}
 
 impl Hybrid {
     /// A forward pass of evaluation over the images of all processes, this one's among them.
