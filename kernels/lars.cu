@@ -1,6 +1,6 @@
-// Layer-wise rates (You, Gitman and Ginsburg 2017, algorithm 1): lengths of a layer's weights and of
-// their gradient, and the rate and decay that follow. Sums in double, in an order that depends on
-// COUNT alone, so that every GPU comes to the same bits.
+// Layer-wise rates (You, Gitman and Ginsburg 2017, algorithm 1): lengths of a layer's weights and
+// of their gradient, and the rate and decay that follow. Sums in double, in an order that depends
+// on COUNT alone, so that every GPU comes to the same bits.
 //
 // squares: sums of squares of one part, a share a block.
 //   w, g [COUNT], sums [slots][256][2]: of slot `slot` the first BLOCKS are written, w then g

@@ -33,8 +33,8 @@ template <int N> __device__ __forceinline__ void as_stored(float (&v)[N]) {
     }
 }
 
-// Room for so many blocks is asked for: without it the compilers for 10.0 and 12.0 spill to make room
-// for more, and NVRTC 13.5 does for four there.
+// Room for so many blocks is asked for: without it the compilers for 10.0 and 12.0 spill to make
+// room for more, and NVRTC 13.5 does for four there.
 #if __CUDA_ARCH__ >= 1000
 constexpr int RESIDENT = 3;
 #else

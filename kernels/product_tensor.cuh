@@ -1,5 +1,5 @@
-// The tiled matrix product on tensor cores, in bfloat16 or in TF32 (product.cuh): factors as they are
-// stored, sums in f32.
+// The tiled matrix product on tensor cores, in bfloat16 or in TF32 (product.cuh): factors as they
+// are stored, sums in f32.
 //
 // A block computes LINES x COLUMNS sums. Its warps stand WARPS_M x WARPS_N, each with LINES /
 // WARPS_M x COLUMNS / WARPS_N sums in instructions of 16 x 8. Both factors go to shared memory by
@@ -9,9 +9,9 @@
 // in rising order.
 //
 // Rows of k are an odd number of 16 bytes apart, so that the 8 of a matrix that load_matrices takes
-// meet all banks once. Rows of lines it turns in bfloat16; turned words of 4 bytes it does not know,
-// so in TF32 each lane takes its own, from 4 rows that are 8 banks (or 24) apart: all banks once,
-// too. Factors in f32 are rounded to TF32 as they are taken.
+// meet all banks once. Rows of lines it turns in bfloat16; turned words of 4 bytes it does not
+// know, so in TF32 each lane takes its own, from 4 rows that are 8 banks (or 24) apart: all banks
+// once, too. Factors in f32 are rounded to TF32 as they are taken.
 #pragma once
 #include "tensor.cuh"
 
@@ -89,8 +89,8 @@ template <class Source, int SPAN> struct Tile {
         }
     }
 
-    // STEP_K values of k and, for the left factor, 16 lines from `line` on, as the instruction takes
-    // them; for the right one the columns of two instructions, each two words.
+    // STEP_K values of k and, for the left factor, 16 lines from `line` on, as the instruction
+    // takes them; for the right one the columns of two instructions, each two words.
     template <bool LEFT>
     static __device__ __forceinline__ void fragment(unsigned (&to)[4], const real* shared,
                                                     int line, int k) {

@@ -1,5 +1,5 @@
-//! Training in bfloat16 on GPUs is what the CPU makes of the same network where it rounds as they do
-//! (`ALEXNET_TEST_CPU_BF16`, `src/engine/cpu/rounded.rs`): ten steps of a small network of two
+//! Training in bfloat16 on GPUs is what the CPU makes of the same network where it rounds as they
+//! do (`ALEXNET_TEST_CPU_BF16`, `src/engine/cpu/rounded.rs`): ten steps of a small network of two
 //! towers with everything in it, on the stand-in for GPU and NVRTC (`tests/standin`).
 
 mod common;

@@ -112,7 +112,8 @@ fn close(what: &str, ours: &[f32], theirs: &[f64], within: f64) {
     }
 }
 
-/// Ten steps, each from where the formula stands; and where the same ten steps have brought the CPU.
+/// Ten steps, each from where the formula stands; and where the same ten steps have brought the
+/// CPU.
 fn is_its_formula(mut engine: Cuda, against_cpu: f64) {
     let wide = |all: Vec<Vec<f32>>| -> Vec<Vec<f64>> {
         all.into_iter().map(|one| one.into_iter().map(f64::from).collect()).collect()

@@ -1,8 +1,8 @@
 //! Paper evidence on the kernels where there is no GPU: what the real compiler makes of them.
 //!
-//! Compiles with the NVRTC that the program itself would find and refuses spills: the kernels of the
-//! paper's network (one of two towers, batch 128), with a table from the disassembly, and those of
-//! the shipped configs for eight kinds of GPU, with NVRTC 12 and 13. It needs both, nvdisasm and
+//! Compiles with the NVRTC that the program itself would find and refuses spills: the kernels of
+//! the paper's network (one of two towers, batch 128), with a table from the disassembly, and those
+//! of the shipped configs for eight kinds of GPU, with NVRTC 12 and 13. It needs both, nvdisasm and
 //! cuobjdump, for instance from Python's packages:
 //!
 //!     python3 -m venv cuda && . cuda/bin/activate
@@ -77,8 +77,8 @@ struct Facts {
     shared_bytes: usize,
     /// Bytes of stack and local memory, and instructions that use them: spills.
     local: usize,
-    /// Instructions of the loop with the most products (FFMA or, on tensor cores, HMMA), and how many
-    /// of them are products.
+    /// Instructions of the loop with the most products (FFMA or, on tensor cores, HMMA), and how
+    /// many of them are products.
     main_loop: (usize, usize),
 }
 
@@ -346,15 +346,16 @@ fn products_access_memory_well() {
             );
             assert!(a.shared_requests > 0 && a.global_requests > 0);
             if variant.label.starts_with("conv") {
-                // For tensor cores copies of 64 bytes to rows of 80 meet a bank twice here and there.
+                // For tensor cores copies of 64 bytes to rows of 80 meet a bank twice here and
+                // there.
                 let most = match precision {
                     Precision::F32 => 1.0,
                     Precision::Tf32 | Precision::Bf16 => 1.3,
                 };
                 let passes = share(a.passes, a.least_passes);
                 assert!(passes <= most, "{}: bank conflicts, {passes}", variant.label);
-                // conv1's windows begin at every 48th byte, so their ends share sectors; in bfloat16
-                // half sectors are read where tiles of 64 bytes end within a window's row.
+                // conv1's windows begin at every 48th byte, so their ends share sectors; in
+                // bfloat16 half sectors are read where tiles of 64 bytes end within a window's row.
                 let whole = match precision {
                     _ if variant.label.starts_with("conv1") => 0.7,
                     Precision::Bf16 => 0.9,

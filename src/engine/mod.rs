@@ -180,8 +180,8 @@ pub trait Engine: Send {
     }
     /// [`Engine::part_gradients`] of this process's share of a batch, perhaps no image, and the
     /// update with the sum of all processes' gradients. They travel while others are computed, if
-    /// they are in main memory or added up by NCCL; else once all are there. The tally is the whole batch's; one whose
-    /// loss is no number updates nothing.
+    /// they are in main memory or added up by NCCL; else once all are there. The tally is the whole
+    /// batch's; one whose loss is no number updates nothing.
     ///
     /// # Errors
     /// Those of `exchange` and of the device.

@@ -130,8 +130,8 @@ pub(super) fn open_nvrtcs(driver_version: i32) -> Result<Vec<Library>> {
     ))
 }
 
-/// The folders outside of the loader path that may hold a library of CUDA's, which Python has in one
-/// of these `packages`.
+/// The folders outside of the loader path that may hold a library of CUDA's, which Python has in
+/// one of these `packages`.
 pub(super) fn folders(packages: &[&str]) -> Vec<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let mut toolkits: Vec<PathBuf> = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CONDA_PREFIX"]

@@ -338,8 +338,8 @@ pub(super) fn image(config: &Config) -> Shape {
     }
 }
 
-/// Where a layer lives by its kind and what its config says of that, `chosen`. `first`: it reads the
-/// input batch, which every tower has.
+/// Where a layer lives by its kind and what its config says of that, `chosen`. `first`: it reads
+/// the input batch, which every tower has.
 fn standing(
     config: &LayerConfig,
     chosen: Option<usize>,

@@ -1,5 +1,5 @@
-//! Several processes, each on GPUs of its own, whose gradients are added up by NCCL, on the stand-ins
-//! for both: one process but for rounding, and what can go wrong.
+//! Several processes, each on GPUs of its own, whose gradients are added up by NCCL, on the
+//! stand-ins for both: one process but for rounding, and what can go wrong.
 
 use super::launchers::{self, Launcher, Running, send};
 use super::{close, one_error, standin};

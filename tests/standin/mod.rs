@@ -1,5 +1,6 @@
-//! Runs a test on the stand-in for driver (`driver.hpp` and the files it names), NVRTC (`nvrtc.cpp`)
-//! and, where it asks for it, NCCL (`nccl.cpp`), or, with `ALEXNET_TEST_GPU=1`, on this machine's own driver and GPU.
+//! Runs a test on the stand-in for driver (`driver.hpp` and the files it names), NVRTC
+//! (`nvrtc.cpp`) and, where it asks for it, NCCL (`nccl.cpp`), or, with `ALEXNET_TEST_GPU=1`, on
+//! this machine's own driver and GPU.
 //!
 //! On a GPU a test that plants a fault, counts, or asks for a machine of another kind says that it
 //! was skipped. Where there is one GPU it plays both parts of two: each tower has a worker, streams

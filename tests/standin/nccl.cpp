@@ -3,9 +3,10 @@
 // in the folder STANDIN_NCCL (/tmp), which nobody takes away.
 //
 // A sum is two pieces of work on its stream: one hands this process's numbers over, the other waits
-// for those of all and adds them up in the order of ranks. Streams are lazy, and whoever waits holds
-// the driver's lock; so before it waits it sees to it that the other communicators of its process
-// have handed over as many sums: of two ranks that wait for each other one would have done more.
+// for those of all and adds them up in the order of ranks. Streams are lazy, and whoever waits
+// holds the driver's lock; so before it waits it sees to it that the other communicators of its
+// process have handed over as many sums: of two ranks that wait for each other one would have done
+// more.
 //   STANDIN_NCCL_INIT=n     connecting fails with this code
 //   STANDIN_NCCL_SUM=n      the n-th sum of a process fails
 //   STANDIN_NCCL_LOST=n     no sum is handed over from the n-th on: the others wait

@@ -1,6 +1,6 @@
-//! Layer-wise rates on GPUs (`train.optimizer = "lars"`, kernels/lars.cu; the formula and its source
-//! are in `engine/cpu/lars.rs`). A layer is one on all its towers: where these are on two GPUs,
-//! each is given the other's sums of squares, and both come to the same rates.
+//! Layer-wise rates on GPUs (`train.optimizer = "lars"`, kernels/lars.cu; the formula and its
+//! source are in `engine/cpu/lars.rs`). A layer is one on all its towers: where these are on two
+//! GPUs, each is given the other's sums of squares, and both come to the same rates.
 
 use super::layout::Layout;
 use super::norms::{Norms, SLOT};
@@ -128,7 +128,8 @@ impl Lars {
         self.devices[d].other.as_ref().map_or(Ok(()), |other| stream.record(&other.read))
     }
 
-    /// Queues a part's rate and decay, the `rule`'s times the layer's ratio with this `coefficient`.
+    /// Queues a part's rate and decay, the `rule`'s times the layer's ratio with this
+    /// `coefficient`.
     pub fn scale(
         &self,
         plan: &Plan,

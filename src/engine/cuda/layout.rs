@@ -210,8 +210,8 @@ fn stored_channels(plan: &Plan) -> Option<usize> {
 }
 
 /// The buffers in the plan's precision; but what the loss reads of a layer with weights, and what
-/// it makes of it, are f32. What passes hand on within themselves is not there,
-/// nor a joined input that another stands for.
+/// it makes of it, are f32. What passes hand on within themselves is not there, nor a joined input
+/// that another stands for.
 fn stored(plan: &Plan, channels: Option<usize>, fusions: &[Fusion<OnGpu>]) -> Vec<Stored> {
     let format = plan.precision.format();
     let stored = |buffer: &BufferPlan| Stored { format, values: buffer.values };

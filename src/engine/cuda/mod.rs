@@ -5,8 +5,8 @@
 //! on that GPU's streams ([`lanes`]), each pass as a whole ([`step`]); this thread hands over
 //! batches, as bytes in pinned memory that go to the GPUs from where the loader wrote them, and
 //! reads the loss. It waits for nothing else of a step: while the GPUs are still at its backward
-//! pass and update, the next batch comes in on the upload streams. Of several processes that share a
-//! batch NCCL adds up the gradients ([`sums`], [`summed`]); layer-wise rates are in [`lars`].
+//! pass and update, the next batch comes in on the upload streams. Of several processes that share
+//! a batch NCCL adds up the gradients ([`sums`], [`summed`]); layer-wise rates are in [`lars`].
 
 pub mod account;
 mod crossing;

@@ -193,7 +193,8 @@ impl Network {
         }
     }
 
-    /// Each part of a layer on device `d`; the last layer first where it is its sum that comes first.
+    /// Each part of a layer on device `d`; the last layer first where it is its sum that comes
+    /// first.
     fn each_own(
         &self,
         d: usize,

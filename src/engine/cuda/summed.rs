@@ -16,8 +16,8 @@ use anyhow::Result;
 use std::sync::Arc;
 
 impl Cuda {
-    /// See [`Engine::exchanged_step`](crate::engine::Engine::exchanged_step). The losses are told to
-    /// others while the GPUs are at the backward pass; a loss that is no number leaves its sums
+    /// See [`Engine::exchanged_step`](crate::engine::Engine::exchanged_step). The losses are told
+    /// to others while the GPUs are at the backward pass; a loss that is no number leaves its sums
     /// unused.
     pub(super) fn summed(
         &mut self,

@@ -74,7 +74,8 @@ impl Sums {
 }
 
 impl Network {
-    /// Queues what device `d` adds to the sums of a batch of which this process has no image: zeros.
+    /// Queues what device `d` adds to the sums of a batch of which this process has no image:
+    /// zeros.
     pub fn add_nothing(&self, d: usize, sums: &Sums) -> Result<()> {
         for task in &self.backward {
             let Task::Backward { layer, part, .. } = *task else { continue };

@@ -80,7 +80,8 @@ impl Joint {
         }
     }
 
-    /// Compares all ranks' parameters, but for those that each has a share of: each rank updates its own, with the same gradient.
+    /// Compares all ranks' parameters, but for those that each has a share of: each rank updates
+    /// its own, with the same gradient.
     ///
     /// # Errors
     /// If they differ, which memory or a processor that errs can do; as [`Joint::agree`].

@@ -6,8 +6,8 @@
 //! compute.
 //!
 //! With P > 1 gradients are joined by a tree over the parts ([`sums`]), whoever has computed them,
-//! so that every N gives the same bits. With P = 1 the library adds them up in its own order, MPI in
-//! main memory or NCCL on GPUs, while the gradients of lower layers are still computed
+//! so that every N gives the same bits. With P = 1 the library adds them up in its own order, MPI
+//! in main memory or NCCL on GPUs, while the gradients of lower layers are still computed
 //! ([`mod@exchanged`]).
 
 mod agreement;
