@@ -7,11 +7,14 @@
 // holds the driver's lock; so before it waits it sees to it that the other communicators of its
 // process have handed over as many sums: of two ranks that wait for each other one would have done
 // more. Pieces are sent and received in groups: a group hands all of its pieces over before it
-// waits for any, and none of them may lie where another one is written.
+// waits for any, and none of them may lie where another one is written. A GPU goes on by itself
+// while its host waits for other things, such as other processes; so does a thread here, which hands
+// over what nobody has asked for in a while.
 //   STANDIN_NCCL_INIT=n     connecting fails with this code
 //   STANDIN_NCCL_SUM=n      the n-th sum or piece that a process hands over fails
 //   STANDIN_NCCL_LOST=n     none is handed over from the n-th sum or group on: the others wait
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -20,6 +23,7 @@
 #include <map>
 #include <string>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -67,6 +71,8 @@ struct Communicator {
     void* stream = nullptr;
     std::vector<uint64_t> handed_over;  // where on the stream each sum or group is
     long waiting = -1;                  // the one whose others are waited for now
+    size_t seen = 0;                    // of them when the thread last looked
+    std::atomic<bool> aborted{false};
     long sums = 0;
     std::map<std::pair<int, int>, long> pieces = {};  // from one rank to another, so far
 
@@ -96,6 +102,26 @@ bool wait_for(const std::string& path) {
     }
     fprintf(stderr, "stand-in: NCCL has waited two minutes for %s\n", path.c_str());
     return false;
+}
+
+std::atomic<bool> ends{false};
+
+/// Hands over what was there when the last call looked.
+int go_on(void*) {
+    for (Communicator* own : communicators) {
+        if (own->aborted || ends) continue;
+        if (own->seen > 0 && own->waiting < 0)
+            driver().force(own->stream, own->handed_over[own->seen - 1]);
+        own->seen = own->handed_over.size();
+    }
+    return 0;
+}
+
+void go_on_for_ever() {
+    while (!ends) {
+        usleep(300000);
+        if (!ends) driver().alone(go_on, nullptr);
+    }
 }
 
 struct Sum {
@@ -260,11 +286,18 @@ API ncclCommInitRank(Communicator** out, int size, Id id, int rank) {
         if (!wait_for(file(*own, "here", other))) return SYSTEM_ERROR;
     }
     *out = own;
+    static bool goes_on = [] {
+        atexit([] { ends = true; });
+        return std::thread(go_on_for_ever).detach(), true;
+    }();
+    (void)goes_on;
     return driver().alone([](void* own) {
         return communicators.push_back(static_cast<Communicator*>(own)), int(SUCCESS);
     }, own);
 }
-API ncclCommAbort(Communicator*) { return SUCCESS; }  // others may still read its last sum
+API ncclCommAbort(Communicator* own) {
+    return own->aborted = true, SUCCESS;  // others may still read its last sum
+}
 API ncclGroupStart() { return groups++, SUCCESS; }
 API ncclGroupEnd() {
     if (groups == 0) return INVALID_USAGE;
