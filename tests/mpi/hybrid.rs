@@ -9,12 +9,12 @@ use crate::common::{NETWORK, World, tensors};
 use std::path::Path;
 
 /// 22 steps of eight images and one of four, which the first processes have.
-const TRAIN: &str = "train --set train.batch=8 --set train.epochs=1 --set schedule.rate=0.005";
-const HYBRID: &str = "--set train.distribute=hybrid";
+pub const TRAIN: &str = "train --set train.batch=8 --set train.epochs=1 --set schedule.rate=0.005";
+pub const HYBRID: &str = "--set train.distribute=hybrid";
 
 /// Six classes; three fully connected layers, of 16, 13 and 6 neurons, with what lies between them:
 /// `deep.toml` with two towers, `deep-1.toml` with one.
-fn world() -> World {
+pub fn world() -> World {
     let world = World::new();
     for (folder, n) in [("photos/train", 30), ("photos/val", 10)] {
         world.photos(folder, ["rise", "still", "tilt"], n);
@@ -32,7 +32,7 @@ fn world() -> World {
 
 /// Whether all tensors of the last checkpoints are equal within 10⁻⁴ of their largest value.
 #[track_caller]
-fn close(world: &World, run: &str, whole: &str) {
+pub fn close(world: &World, run: &str, whole: &str) {
     let last = |run: &str| tensors(&world.path(&format!("{run}/last.safetensors")));
     let floats = |bytes: &[u8]| -> Vec<f32> {
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
@@ -48,7 +48,7 @@ fn close(world: &World, run: &str, whole: &str) {
 
 /// Whether the logs have the same losses and errors, in training and validation.
 #[track_caller]
-fn same_log(world: &World, run: &str, whole: &str) {
+pub fn same_log(world: &World, run: &str, whole: &str) {
     let (ours, theirs) = (world.metrics(run), world.metrics(whole));
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.iter().zip(&theirs) {
@@ -198,7 +198,7 @@ fn a_killed_rank_leaves_a_whole_checkpoint() {
 }
 
 /// The step of a checkpoint that is there; 0: none is.
-fn step(file: &Path) -> u64 {
+pub fn step(file: &Path) -> u64 {
     let Ok(bytes) = std::fs::read(file) else { return 0 };
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     header.metadata().as_ref().unwrap()["step"].parse().unwrap()
@@ -296,7 +296,7 @@ fn refusals() {
     refused(2, "--set train.parts=4", &["train.parts = 4", "hybrid"]);
     refused(2, "--set train.optimizer=lars", &["lars", "hybrid"]);
     refused(7, "", &["layer fc4", "6 neurons", "7 processes"]);
-    refused(2, "--device cuda:0", &["--device cuda:0", "hybrid", "not there for GPUs yet"]);
+    refused(2, "--device cuda:0,1", &["--device cuda:0,1", "hybrid", "one GPU"]);
     refused(2, "--set layer.fc3.input=same-tower", &["layer fc3", "input", "hybrid"]);
     refused(2, "--set train.distribute=model", &["distribute", "hybrid"]);
     let other = |text: String, words: &[&str]| {

@@ -11,7 +11,6 @@ use super::print;
 use super::same_data::same_data;
 use crate::config::Config;
 use crate::config_error;
-use crate::engine::cpu::Hybrid;
 use crate::engine::{Choice, Engine, Placement};
 use crate::errors::Stopped;
 use crate::interrupt::Interrupt;
@@ -140,7 +139,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     let bytes = halves.as_ref().map_or_else(|| plan.memory_bytes(), Halves::memory_bytes);
     let size = Size { parameters: plan.parameters(), bytes: bytes.iter().sum() };
     let mut engine: Box<dyn Engine> = match halves {
-        Some(halves) => Box::new(Hybrid::new(plan, halves, team)?),
+        Some(halves) => place.hybrid(plan, halves, team)?,
         None => place.engine(plan)?,
     };
 
