@@ -1,12 +1,20 @@
 //! `train.distribute = "hybrid"` on GPUs, one a process, on the stand-ins for driver and NCCL: what
 //! comes of it is what one process makes, and what the same makes on CPUs, but for rounding.
 
-use super::hybrid::{HYBRID, TRAIN, close, same_log, step, world};
+use super::hybrid::{HYBRID, TRAIN, close_within, same_log, step, world, world_of};
 use super::launchers::send;
 use super::nccl::Ranks;
 use super::{one_error, standin};
+use crate::common::World;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// Whether the last checkpoints are the same but for rounding: where that turns a ReLU or a maximum
+/// over at the last, a momentum is another by what one image gives it.
+#[track_caller]
+fn close(world: &World, run: &str, whole: &str) {
+    close_within(world, run, whole, [1e-4, 1e-3]);
+}
 
 /// Two processes, and three, whose shares of neurons and images are not alike; each takes one GPU,
 /// however many there are. As one process, and as the data way on GPUs.
@@ -75,7 +83,7 @@ fn a_run_goes_on_between_gpus_and_cpus() {
 /// sums between layers of neurons, too.
 #[test]
 fn nothing_races_with_what_goes_between_processes() {
-    let Some(ranks) = Ranks::over(world) else { return };
+    let Some(ranks) = Ranks::over(|| world_of(3, 1)) else { return };
     let train = format!("{TRAIN} --config deep.toml {HYBRID}");
     for (run, more) in [("f32", ""), ("bf16", "--set gpu.precision=bf16")] {
         ranks.ok(&format!("{train} {more} --run {run}"), "2", &standin::RACES);
@@ -84,6 +92,14 @@ fn nothing_races_with_what_goes_between_processes() {
     assert!(said.contains("fc5") && said.contains("conv1"), "{said}");
     let last = |run: &str| ranks.world.bytes(&format!("{run}/last.safetensors"));
     assert!(last("timed") == last("f32"), "sums are added up in one order");
+}
+
+#[test]
+fn training_on_gpus_that_diverges_is_told_once() {
+    let Some(ranks) = Ranks::over(world) else { return };
+    let train = "--config deep.toml --set schedule.rate=1e30 --run wild";
+    ranks.fails(&format!("{TRAIN} {train} {HYBRID}"), &[], &["train", "diverged", "1e30"]);
+    assert!(ranks.world.text("wild/diverged.txt").contains("diverged"));
 }
 
 /// What the library refuses to send ends all with its sentence.

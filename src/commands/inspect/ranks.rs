@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 #[derive(clap::Args, Debug)]
 pub struct Asked {
     /// Add what each of 1, 2, 4 … N processes (mpirun -n N) sends in a step and holds in memory, in
-    /// both ways of train.distribute; with the options below also how long a step takes.
+    /// both ways of train.distribute; with the options below also how long a step takes, with --gpu
+    /// the memory of a GPU.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     ranks: Option<u32>,
     /// What a process's connection carries, each way at once, in Gbit/s.

@@ -217,9 +217,9 @@ impl Network {
         constants: &Update,
         mut each: impl FnMut(usize, usize, &Part) -> Result<()>,
     ) -> Result<()> {
-        let last = self.plan.layers.len() - 1;
-        for at in 0..=last {
-            let layer = if constants.sums.is_some() { last - at } else { at };
+        let count = self.plan.layers.len();
+        for at in 0..count {
+            let layer = if constants.sums.is_some() { count - 1 - at } else { at };
             let planned = &self.plan.layers[layer];
             for (index, part) in planned.parts.iter().enumerate().filter(|(_, p)| p.device == d) {
                 each(layer, index, part)?;

@@ -54,7 +54,7 @@ pub struct Hybrid {
     images: Vec<Range<usize>>,
     steps: u64,
     updates: u64,
-    /// Something could not be queued.
+    /// Something could not be queued, or others cannot go on.
     failed: bool,
 }
 
@@ -90,8 +90,9 @@ impl Hybrid {
         };
         let (below, above) = (half(below, of_below)?, half(above, of_above)?);
         // Rows beyond a batch are read, and count nothing, if they are numbers.
-        let buffers = above.network.buffers.iter();
-        { buffers }.try_for_each(|buffer| device.compute.zero(buffer))?;
+        for buffer in &above.network.buffers {
+            device.compute.zero(buffer)?;
+        }
         Ok(Hybrid {
             host: Host::new(&below.network)?,
             images: vec![0..0; share.ranks],
@@ -134,6 +135,9 @@ impl Hybrid {
     /// What the upper half has left of this process's images.
     fn own_rows(&self, buffer: BufferId) -> Result<Vec<f32>> {
         let (network, own) = (&self.above.network, self.own_images());
+        if own.is_empty() {
+            return Ok(Vec::new());
+        }
         let values = network.plan.buffers[buffer].values;
         let mut all = network.read(buffer, own.end)?;
         all.drain(..own.start * values);
@@ -224,6 +228,7 @@ impl Engine for Hybrid {
         let (below, above) = (&self.below.network, &self.above.network);
         match left_in(&self.plan, (&below.plan, &above.plan), buffer) {
             Left::Rows(buffer) => self.own_rows(buffer),
+            Left::Below(_) if self.own_images().is_empty() => Ok(Vec::new()),
             Left::Below(buffer) => below.read(buffer, self.own_images().len()),
             Left::Above(buffer) => above.read(buffer, self.images.last().map_or(0, |i| i.end)),
             Left::Nowhere => Ok(Vec::new()),

@@ -67,7 +67,7 @@ impl Hybrid {
         let sums = self.way()?.sums.clone();
         self.climb(run, images, Some(labels))?;
         // Who cannot go on says so here, before others wait for what it has.
-        exchange.agree(Tally::default())?;
+        exchange.agree(Tally::default()).inspect_err(|_| self.failed = true)?;
         exchange.begins();
         let all = Run { batch: whole, first_image: 0, ..*run };
         let above = Some(Arc::new(update(upper, None)));
