@@ -9,6 +9,7 @@ use crate::gpu::device::Device;
 use crate::gpu::library::{self, Missing};
 use crate::mpi::Team;
 use crate::network::{Halves, Plan};
+use crate::progress::count;
 use anyhow::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -124,7 +125,7 @@ fn automatic(towers: usize) -> Placement {
     found.unwrap_or_else(|error| {
         // Nobody asked for a GPU: what is missing is enough; `alexnet devices` has the way out.
         let why = match error.downcast_ref::<Missing>() {
-            Some(missing) => missing.what.clone(),
+            Some(missing) => missing.what.split(" (").next().unwrap_or_default().to_string(),
             None => format!("{error:#}"),
         };
         Placement::cpu(towers, &why)
@@ -153,9 +154,10 @@ fn usable(gpus: &[usize]) -> Result<Vec<String>> {
 impl Placement {
     fn cpu(towers: usize, why: &str) -> Placement {
         let threads = rayon::current_num_threads();
-        let mut words = format!("on the CPU with {threads} threads");
+        let threads = count(threads as u64, "thread", "threads");
+        let mut words = format!("on the CPU with {threads}");
         if !why.is_empty() {
-            words += &format!(" ({why})");
+            words += &format!("; {why}");
         }
         Placement { towers: vec![0; towers], gpus: Vec::new(), words }
     }

@@ -2,7 +2,7 @@
 //! connected layer, and its own neurons for all images from there on. What comes of it is what one
 //! process makes, but for rounding; checkpoints are whole, and go on in any way and number.
 
-use super::deaths::bad_record;
+use super::deaths::{bad_record, kill_again_and_again};
 use super::launchers::{self, Running, send};
 use super::{fails, ok, one_error};
 use crate::common::{NETWORK, World, tensors};
@@ -214,6 +214,19 @@ fn a_killed_rank_leaves_a_whole_checkpoint() {
             close(&world, &run, &format!("{run}-whole"));
         }
     }
+}
+
+/// At any moment, the first milliseconds and those of a save among them: what is there goes on in as
+/// many processes to the bits of a run that nobody has killed.
+#[test]
+fn a_killed_rank_ends_all_and_the_run_goes_on_with_the_same_bits() {
+    let Some(launcher) = launchers::any() else { return };
+    let world = world();
+    let train = format!(
+        "{TRAIN} --config deep.toml {HYBRID} --set train.epochs=4 --set train.checkpoint_steps=4"
+    );
+    ok(&world, &launcher, 2, &format!("{train} --run whole"));
+    kill_again_and_again(&world, &train);
 }
 
 /// The step of a checkpoint that is there; 0: none is.

@@ -46,7 +46,7 @@ pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Res
     let row = |(layer, name): (usize, &str)| {
         let own = || work.iter().filter(|w| w.layer == layer);
         let moves = |of: &[Purpose]| {
-            own().filter(|w| of.contains(&w.purpose)).map(|w| w.launch.moves).sum::<usize>()
+            own().filter(|w| of.contains(&w.purpose)).map(|w| w.launch.bytes()).sum::<usize>()
         };
         let is_product = |w: &&Work<'_>| w.launch.name.starts_with("conv_");
         Row {
@@ -57,7 +57,7 @@ pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Res
             weights: moves(&[Purpose::Weights]),
             copies: moves(&[Purpose::Copies]),
             update: moves(&[Purpose::Update]),
-            products: own().filter(is_product).map(|w| w.launch.moves).sum(),
+            products: own().filter(is_product).map(|w| w.launch.bytes()).sum(),
         }
     };
     let names = plan.layers.iter().map(|layer| layer.name.as_str()).enumerate();

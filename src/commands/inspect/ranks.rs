@@ -30,6 +30,10 @@ pub struct Asked {
     /// Microseconds from one process to another.
     #[arg(long, value_name = "L", default_value_t = 0.0, requires = "gbit_per_second")]
     latency_us: f64,
+    /// Nanoseconds of a process's cores for each byte that it sends while one comes: TCP's code,
+    /// MPI's, adding up. About 1 on one core; 0 where a device does it.
+    #[arg(long, value_name = "C", default_value_t = 0.0, requires = "gbit_per_second")]
+    cpu_ns_per_byte: f64,
     /// Give each process so many images a step, in place of its share of train.batch.
     #[arg(long, value_name = "B", requires = "ranks", value_parser = clap::value_parser!(u32).range(1..=65536))]
     images_per_rank: Option<u32>,
@@ -100,13 +104,17 @@ fn machines(asked: &Asked) -> Result<Option<Machines>> {
     if let Some((option, value)) = numbers.into_iter().find(|(_, v)| !(v.is_normal() && *v > 0.0)) {
         return Err(config_error!("{option} {value}: it must be a number above 0"));
     }
-    if !(asked.latency_us.is_finite() && asked.latency_us >= 0.0) {
-        return Err(config_error!("--latency-us {}: it must be from 0 up", asked.latency_us));
+    let numbers =
+        [("--latency-us", asked.latency_us), ("--cpu-ns-per-byte", asked.cpu_ns_per_byte)];
+    if let Some((option, value)) = numbers.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0))
+    {
+        return Err(config_error!("{option} {value}: it must be from 0 up"));
     }
     Ok(Some(Machines {
         images_per_second: images,
         bytes_per_second: gbit * 1e9 / 8.0,
         latency: asked.latency_us * 1e-6,
+        processor: asked.cpu_ns_per_byte * 1e-9,
     }))
 }
 
@@ -219,6 +227,9 @@ impl Ranks {
                 asked.latency_us,
                 asked.images_per_second.unwrap_or_default()
             );
+            if asked.cpu_ns_per_byte > 0.0 {
+                text += &format!(", {} ns of its cores a byte", asked.cpu_ns_per_byte);
+            }
             head.extend(["step, ms", "exposed, ms", "images/s", "scaling"]);
         }
         let head = vec![head.into_iter().map(String::from).collect::<Vec<_>>()];

@@ -33,6 +33,11 @@ fn need_of_gpus(devices: &[Arc<Device>], bytes: &[usize]) -> Vec<usize> {
 }
 
 /// Refuses a batch for which there is too little memory; says how large a one would fit.
+///
+/// What NCCL takes for itself, once processes are joined, is not counted: its makers give no
+/// formula, only that it grows with the channels that it opens for the connections it finds
+/// (NVIDIA/nccl, issue 864). On A100s with NVLink people have seen 544 and 688 MB (issue 964).
+/// Where that is missing NCCL's own error ends the run at its first sum.
 pub fn check_memory(
     plan: &Plan,
     devices: &[Arc<Device>],

@@ -75,7 +75,10 @@ impl Network {
         let scratch =
             scratch.map(|(device, all)| all.iter().map(|&values| device.buffer(values)).collect());
         let scratch = scratch.collect::<Result<_>>()?;
-        let lanes = devices.iter().enumerate().map(|(d, device)| Lanes::new(&plan, d, device));
+        let lanes = devices
+            .iter()
+            .enumerate()
+            .map(|(d, device)| Lanes::new(&plan, d, device, layout.is_one_lane()));
         let lanes = lanes.collect::<Result<_>>()?;
         let behind = plan.layers.iter().map(|layer| Behind::new(layer, &devices));
         let behind = behind.collect::<Result<_>>()?;

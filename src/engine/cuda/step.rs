@@ -2,7 +2,7 @@
 
 use super::lars::Lars;
 use super::network::Network;
-use super::pass::{Pass, Step, Update, update};
+use super::pass::{By, Pass, Step, Update, update};
 use super::profile::{Direction, Spans};
 use crate::engine::Rates;
 use crate::gpu::graph::Graph;
@@ -148,18 +148,21 @@ impl Network {
             if self.lars.is_none() {
                 self.wait_for_sums(constants, (layer, index), stream)?;
             }
-            let parameters = self.parameters[layer][index].as_ref();
-            let (Some(rates), Some(parameters)) = (constants.rates[layer], parameters) else {
+            let parts = self.layout.with(layer, index);
+            let Some(rates) = constants.rates[layer].filter(|_| !parts.is_empty()) else {
                 return Ok(());
             };
-            let work = &self.layout.parts[layer][index].update;
             let rules = rates.rules(constants.momentum);
             spans.time(device, layer, Direction::Update, || {
-                let scaled = rates.trust.zip(rules[0]).map(|asked| {
-                    let lars = self.lars.as_ref().context("layer-wise rates were not planned")?;
-                    lars.scale(&self.plan, (layer, index), &self.layout, stream, asked)
-                });
-                update(stream, parameters, work, rules, (None, scaled.transpose()?))
+                self.each_of(parts, stream, |index, queue| {
+                    let scaled = rates.trust.zip(rules[0]).map(|asked| {
+                        let lars = self.lars.as_ref();
+                        let lars = lars.context("layer-wise rates were not planned")?;
+                        lars.scale(&self.plan, (layer, index), &self.layout, stream, asked)
+                    });
+                    let by = By { scaled: scaled.transpose()?, ..By::default() };
+                    update(queue, self, (layer, index), rules, by)
+                })
             })
         })?;
         if !spans.are_taken() {
