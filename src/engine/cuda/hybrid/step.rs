@@ -32,7 +32,7 @@ impl Hybrid {
         };
         self.images = match self.owned.team.is_several() {
             true => counts.chunks_exact(size_of::<usize>()).map(count).collect(),
-            false => vec![0..run.batch],
+            false => self.owned.share.each(run.batch),
         };
         let all = Run { batch: self.images.last().map_or(0, |last| last.end), ..*run };
         self.climb(run, images, None)?;
