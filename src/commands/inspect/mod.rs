@@ -88,7 +88,7 @@ pub fn run(args: Args) -> Result<()> {
         checkpoint.fits(&plan, false)?;
     }
     let gpu = args.gpu.map(|count| gpu::one_gpu(&config, classes, count as usize)).transpose()?;
-    let ranks = ranks::ranks(args.ranks, &config, classes)?;
+    let ranks = ranks::ranks(args.ranks, &config, classes, args.gpu.map(|n| n as usize))?;
     if !args.json {
         let gpu = gpu.map_or(String::new(), |gpu| gpu.table());
         let ranks = ranks.map_or(String::new(), |ranks| ranks.table());

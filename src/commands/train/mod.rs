@@ -11,7 +11,6 @@ use super::print;
 use super::same_data::same_data;
 use crate::config::Config;
 use crate::config_error;
-use crate::engine::cpu::Hybrid;
 use crate::engine::{Choice, Engine, Placement};
 use crate::errors::Stopped;
 use crate::interrupt::Interrupt;
@@ -201,7 +200,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
         classes: facts.classes.len(),
     };
     let mut engine: Box<dyn Engine> = match halves {
-        Some(halves) => Box::new(Hybrid::new(plan, halves, team)?),
+        Some(halves) => place.hybrid(plan, halves, team)?,
         None => place.engine(plan)?,
     };
 
