@@ -2,12 +2,16 @@
 
 use super::super::table::columns;
 use crate::config::Config;
+use crate::engine::cuda::Layouts;
 use crate::engine::cuda::account::{self, Purpose, Work};
 use crate::engine::cuda::layout::Layout;
 use crate::layers::Classes;
-use crate::network::{Mode, Plan};
+use crate::network::{Halves, Mode, Plan};
 use anyhow::Result;
 use serde_json::{Value, json};
+
+/// One that has every precision.
+const CAPABILITY: (i32, i32) = (9, 0);
 
 /// A step of training on one GPU.
 pub struct OneGpu {
@@ -36,7 +40,7 @@ struct Row {
 pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Result<OneGpu> {
     let towers = vec![0; config.towers];
     let mut plan = Plan::new(config, config.train.batch, Mode::Training, &towers, classes)?;
-    plan.precision = plan.wanted.on((9, 0));
+    plan.precision = plan.wanted.on(CAPABILITY);
     let layout = Layout::new(&plan, plan.batch, &[multiprocessors])?;
     let work = account::step(&plan, &layout);
     let row = |(layer, name): (usize, &str)| {
@@ -60,6 +64,21 @@ pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Res
     let rows = names.map(row).collect();
     let memory = layout.bytes(&plan)[0];
     Ok(OneGpu { multiprocessors, memory, rows, plan })
+}
+
+/// Bytes that a process which trains `plan` takes of its GPU, of so many multiprocessors.
+pub fn data_bytes(plan: &mut Plan, multiprocessors: usize) -> Result<u64> {
+    plan.precision = plan.wanted.on(CAPABILITY);
+    Ok(Layout::new(plan, plan.batch, &[multiprocessors])?.bytes(plan)[0] as u64)
+}
+
+/// The same of its halves of a network.
+pub fn hybrid_bytes(halves: &mut Halves, multiprocessors: usize) -> Result<u64> {
+    for half in [&mut halves.below, &mut halves.above] {
+        half.precision = half.wanted.on(CAPABILITY);
+    }
+    let layouts = Layouts::new(halves, halves.below.batch, multiprocessors)?;
+    Ok(layouts.bytes(halves) as u64)
 }
 
 impl Row {

@@ -166,7 +166,7 @@ impl Layout {
             parts.push(of_layer);
         }
         let input = |_| input(plan, images, stored_channels);
-        let inputs = plan.data.iter().map(input).collect();
+        let inputs = plan.data.iter().filter(|_| loads(plan)).map(input).collect();
         let places = places(plan, &fusions);
         Ok(Layout { images, together, buffers, fusions, places, masked, inputs, parts, scratch })
     }
@@ -188,9 +188,11 @@ impl Layout {
     }
 
     /// What is kept of a forward pass: the probabilities and what they are made of, with their
-    /// bytes.
-    pub fn kept(&self, plan: &Plan) -> [(BufferId, usize); 2] {
-        [plan.probabilities(), plan.logits()].map(|id| (id, self.buffers[id].bytes(self.images)))
+    /// bytes; nothing of one that makes none, or that all processes make at once.
+    pub fn kept(&self, plan: &Plan) -> Option<[(BufferId, usize); 2]> {
+        let bytes = |id: usize| (id, self.buffers[id].bytes(self.images));
+        let keeps = plan.has_loss() && plan.share.is_none();
+        keeps.then(|| [plan.probabilities(), plan.logits()].map(bytes))
     }
 
     /// Bytes that each device needs, buffer by buffer as a driver takes them.
@@ -204,14 +206,14 @@ impl Layout {
         for (buffer, stored) in plan.buffers.iter().zip(&self.buffers) {
             take(buffer.device, stored.bytes(self.images));
         }
-        for device in 0..plan.data.len() {
+        for device in (0..plan.data.len()).filter(|_| loads(plan)) {
             let (values, colour_len) = (plan.input.len(), 2 * plan.input.channels);
             take(device, self.images * values); // the next batch
             take(device, self.images * colour_len * float);
             take(device, values * float); // the mean
         }
         let last = plan.layers.last().map_or(0, |layer| layer.parts[0].device);
-        for (_, one) in (0..kept::PASSES).flat_map(|_| self.kept(plan)) {
+        for (_, one) in (0..kept::PASSES).filter_map(|_| self.kept(plan)).flatten() {
             take(last, one);
         }
         [self.images, 3].into_iter().for_each(|values| take(last, values * float)); // the loss
@@ -260,6 +262,12 @@ impl Layout {
         }
         all
     }
+}
+
+/// Whether batches are loaded for it: the upper of two halves reads what all processes' lower ones
+/// make.
+pub fn loads(plan: &Plan) -> bool {
+    plan.share.is_none()
 }
 
 /// Whether the two parts of a layer do the same in the same way, each to its own memory.
@@ -311,12 +319,19 @@ fn stored(plan: &Plan, channels: Option<usize>, fusions: &[Fusion<OnGpu>]) -> Ve
             (all[*dy].values, all[*dx].values) = (most, most);
         }
     }
+    if !plan.has_loss() {
+        return all;
+    }
     all[plan.probabilities()].format = Format::Float;
     // Not where it is joined from several towers: copies are in one format.
     let below = plan.layers.len().checked_sub(2).map(|l| &plan.layers[l]);
     let writes_it = |layer: &PlannedLayer| layer.parts.iter().any(|p| p.y == plan.logits());
     if below.is_some_and(|layer| layer.weights.is_some() && writes_it(layer)) {
         all[plan.logits()].format = Format::Float;
+    }
+    // Where it is gathered from all processes both ends are.
+    if let Some(layer) = below.filter(|layer| plan.share.is_some() && layer.weights.is_some()) {
+        [layer.parts[0].y, plan.logits()].into_iter().for_each(|y| all[y].format = Format::Float);
     }
     all
 }

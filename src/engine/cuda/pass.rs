@@ -161,10 +161,22 @@ impl<'a> Pass<'a> {
                 self.task(*task).with_context(|| self.name(*task))?;
             }
         }
-        if several { lanes.end(device, &self.behind) } else { Ok(()) }
+        self.end()
     }
 
-    fn name(&self, task: Task) -> String {
+    /// The lanes meet, and what is behind them is done before what comes.
+    pub(super) fn end(&self) -> Result<()> {
+        let (lanes, device) = (&self.network.lanes[self.d], &self.network.devices[self.d]);
+        if self.spans.are_taken() { Ok(()) } else { lanes.end(device, &self.behind) }
+    }
+
+    /// Queues what hands on activations at a layer, in the first lane.
+    pub(super) fn copies(&mut self, layer: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.spans.time(&self.network.devices[self.d], layer, Direction::Copies, work)
+    }
+
+    /// What a task is, for sentences.
+    pub(super) fn name(&self, task: Task) -> String {
         let (layer, way) = match task {
             Task::Join { layer, .. } => (layer, "joining the input"),
             Task::Forward { layer, .. } => (layer, "forward"),
@@ -174,7 +186,8 @@ impl<'a> Pass<'a> {
         format!("layer {}, {way}", self.network.plan.layers[layer].name)
     }
 
-    fn task(&mut self, task: Task) -> Result<()> {
+    /// Queues one task.
+    pub(super) fn task(&mut self, task: Task) -> Result<()> {
         match task {
             Task::Join { layer, part, from } => self.join((layer, part, from)),
             Task::Forward { layer, part, .. } => self.forward(layer, part),
@@ -297,7 +310,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A tower's lane is about to write a gradient, which work behind it may still read.
-    fn free(&mut self, id: BufferId, tower: usize) -> Result<()> {
+    pub(super) fn free(&mut self, id: BufferId, tower: usize) -> Result<()> {
         let lane = self.network.stream(tower, false, self.spans);
         for (_, done) in self.read.extract_if(.., |(read, _)| *read == id) {
             lane.wait_for(done)?;

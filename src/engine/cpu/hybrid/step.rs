@@ -11,11 +11,12 @@
 //! the images, and so the whole gradient at them. Sums travel while the gradients of the weights
 //! above are computed.
 
+use super::Hybrid;
 use super::columns::{into_blocks, into_rows, join, split};
-use super::{Hybrid, times};
 use crate::data::form::CropView;
 use crate::engine::batch::check_labels;
 use crate::engine::cpu::rules_at_once;
+use crate::engine::owned::times;
 use crate::engine::{Engine, Exchange, Rates};
 use crate::layers::softmax::Tally;
 use crate::layers::{Role, Run};
