@@ -67,7 +67,7 @@ fn names_that_collide_are_refused() {
 fn wrong_configs() {
     let world = bare();
     world.fails("train --config none.toml", 2, &["none.toml", "cannot be read"]);
-    world.fails("inspect .", 2, &["cannot be read"]);
+    world.fails("inspect .", 1, &["is a folder without a run"]);
     for (change, words) in [
         ("train.bacth=3", vec!["net.toml", "[train]", "\"bacth\"", "nearest is \"batch\""]),
         ("shedule.rate=3", vec!["net.toml", "\"shedule\"", "nearest is \"schedule\""]),

@@ -2,6 +2,7 @@
 
 use super::print;
 use super::table::columns;
+use crate::quoting::Typed;
 use crate::train::runs::FOLDER;
 use crate::train::survey::{RunState, Survey, runs_in};
 use anyhow::{Result, bail};
@@ -34,9 +35,9 @@ pub fn run(args: Args) -> Result<()> {
     if !folder.is_dir() {
         let what = if folder.exists() { "is no folder" } else { "does not exist" };
         bail!(
-            "{} {what}; name the folder that holds the runs, or train first (alexnet train --config \
-             configs/demo.toml)",
-            folder.display()
+            "{} {what}; name the folder that holds the runs, or train first ({})",
+            folder.display(),
+            Typed::new("train --config configs/demo.toml")
         );
     }
     let runs = runs_in(folder)?;

@@ -23,6 +23,8 @@ pub struct Session {
     /// Whether the parameters are those of the state and of use: not within a step, and not once
     /// training has diverged.
     pub sound: bool,
+    /// How long the last validation took.
+    pub validation_seconds: f64,
     /// None: another rank writes them.
     pub files: Option<Files>,
 }

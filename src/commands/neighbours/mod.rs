@@ -2,9 +2,8 @@
 
 mod index;
 
-use super::model::Model;
-use super::predict::read_file;
-use super::print;
+use super::model::{self, Model};
+use super::{images, print};
 use crate::data::area::Area;
 use crate::data::dataset::{Class, Dataset, Split};
 use crate::data::decode::{Prepared, prepare_image};
@@ -83,7 +82,8 @@ struct Query {
 pub fn run(args: Args) -> Result<()> {
     let mut index = Index::open(&args)?;
     let searched = args.codes.clone().or(args.features.clone()).unwrap_or_default();
-    let checkpoint = index.origin().checkpoint(args.checkpoint.as_deref())?;
+    let named = args.checkpoint.as_deref().map(|path| model::file(Some(path))).transpose()?;
+    let checkpoint = index.origin().checkpoint(named.as_deref())?;
     if let Some(out) = &args.out {
         let read = [searched.as_path(), checkpoint.as_path()];
         check_out(out, read.into_iter().chain(args.images.iter().map(PathBuf::as_path)))?;
@@ -131,7 +131,7 @@ fn look_at(model: &mut Model, images: &[PathBuf]) -> Result<Vec<Query>> {
     let mut look = |path: &Path| -> Result<(Vec<u8>, Vec<f32>)> {
         let facts = &model.checkpoint.facts;
         let context = || path.display().to_string();
-        let bytes = read_file(path).with_context(context)?;
+        let bytes = images::read(path).with_context(context)?;
         let Prepared { pixels, notes, .. } =
             prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
         notes.iter().for_each(|note| note!("{}: {note}", path.display()));
