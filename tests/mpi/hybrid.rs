@@ -175,6 +175,13 @@ fn fully_connected_layers_send_activations_only() {
     // Half of the weights, gradients and momenta, less what all images take there.
     let memory = |row: &serde_json::Value| row["memory_bytes"].as_u64().unwrap();
     assert!(memory(row) - memory(&row["hybrid"]) > 5 * connected, "{row}");
+    // On GPUs, too; packs and copies for products are counted there.
+    let gpus =
+        world.json(&format!("inspect {config} --json --gpu --ranks 2 --set data.classes=1000"));
+    let on_gpus = &gpus["ranks"][1];
+    assert!(memory(on_gpus) - memory(&on_gpus["hybrid"]) > 5 * connected, "{on_gpus}");
+    assert_ne!(memory(on_gpus), memory(row));
+    assert_eq!(on_gpus["hybrid"]["bytes_sent"], row["hybrid"]["bytes_sent"]);
     let table = world
         .ok(&format!("inspect {config} --ranks 2000 --images-per-rank 4 --set data.classes=1000"));
     assert!(table.contains("not with 1024 ranks: layer fc8: its 1000 neurons"), "{table}");

@@ -1,6 +1,7 @@
 // A stand-in for libnccl.so.2: sums of floats over processes of one machine, and pieces of memory
-// that one sends another, queued on the streams of the stand-in for the driver. Test code: what processes have to say to each other lies in files
-// in the folder STANDIN_NCCL (/tmp), which nobody takes away.
+// that one sends another, queued on the streams of the stand-in for the driver. Test code: what
+// processes have to say to each other lies in files in the folder STANDIN_NCCL (/tmp), which nobody
+// takes away.
 //
 // A sum is two pieces of work on its stream: one hands this process's numbers over, the other waits
 // for those of all and adds them up in the order of ranks. Streams are lazy, and whoever waits
@@ -8,8 +9,8 @@
 // process have handed over as many sums: of two ranks that wait for each other one would have done
 // more. Pieces are sent and received in groups: a group hands all of its pieces over before it
 // waits for any, and none of them may lie where another one is written. A GPU goes on by itself
-// while its host waits for other things, such as other processes; so does a thread here, which hands
-// over what nobody has asked for in a while.
+// while its host waits for other things, such as other processes; so does a thread here, which
+// hands over what nobody has asked for in a while.
 //   STANDIN_NCCL_INIT=n     connecting fails with this code
 //   STANDIN_NCCL_SUM=n      the n-th sum or piece that a process hands over fails
 //   STANDIN_NCCL_LOST=n     none is handed over from the n-th sum or group on: the others wait
@@ -242,9 +243,10 @@ int queue_group(void* context) {
     own.stream = pieces[0].stream;
     uint64_t position = 0, last_sent = 0;
     for (auto& piece : pieces) {
-        auto pair = piece.sent ? std::pair(own.rank, piece.other) : std::pair(piece.other, own.rank);
         // To itself a rank sends and receives by one count each.
-        piece.number = own.pieces[{pair.first, pair.second + (piece.sent ? 0 : own.size)}]++;
+        std::pair from_to(own.rank, piece.other);
+        if (!piece.sent) from_to = {piece.other, own.rank + own.size};
+        piece.number = own.pieces[from_to]++;
         piece.at = at;
         if (piece.own != &own || (piece.sent && fails())) return UNHANDLED_CUDA_ERROR;
         int code = piece.sent

@@ -1,5 +1,6 @@
 //! What two halves of a network need on a GPU besides what each needs by itself: the kernels
-//! between them and between processes (`kernels/shares.cu`, `kernels/parts.cu`), and memory for what travels.
+//! between them and between processes (`kernels/shares.cu`, `kernels/parts.cu`), and memory for
+//! what travels.
 
 use crate::engine::cuda::layout::Layout;
 use crate::gpu::compile::Constant;

@@ -32,7 +32,7 @@ impl Hybrid {
         };
         self.images = match self.owned.team.is_several() {
             true => counts.chunks_exact(size_of::<usize>()).map(count).collect(),
-            false => vec![0..run.batch],
+            false => self.owned.share.each(run.batch),
         };
         let all = Run { batch: self.images.last().map_or(0, |last| last.end), ..*run };
         self.climb(run, images, None)?;
@@ -70,8 +70,11 @@ impl Hybrid {
         exchange.agree(Tally::default()).inspect_err(|_| self.failed = true)?;
         exchange.begins();
         let all = Run { batch: whole, first_image: 0, ..*run };
-        let above = Some(Arc::new(update(upper, None)));
-        let above = Step { update: above, ..self.step_of(&all, true) };
+        let upper = Arc::new(update(upper, None));
+        // While times are taken an update is work by itself.
+        let by_itself = self.above.spans.get_mut().are_taken();
+        let at_once = (!by_itself).then(|| upper.clone());
+        let above = Step { update: at_once, ..self.step_of(&all, true) };
         let below = Step { sums: Some(sums.clone()), ..self.step_of(run, true) };
         self.queue(|hybrid| {
             let (travel, of_below, of_above) = hybrid.travel()?;
@@ -81,9 +84,12 @@ impl Hybrid {
         })?;
         let tally = self.above.network.tally(whole)?;
         if tally.loss.is_finite() {
-            let update = update(lower, Some(sums));
-            self.queue(|Hybrid { below, .. }| {
-                below.network.updates(0, &update, below.spans.get_mut())
+            let lower = update(lower, Some(sums));
+            self.queue(|Hybrid { below, above, .. }| {
+                if by_itself {
+                    above.network.updates(0, &upper, above.spans.get_mut())?;
+                }
+                below.network.updates(0, &lower, below.spans.get_mut())
             })?;
         }
         Ok(tally)
