@@ -236,6 +236,8 @@ pub fn all() -> Vec<Case> {
         // Tiles of four and five: both in both directions, several images in a block and one over,
         // each beside one size only, the last hanging over the edge.
         case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [13, 13, 16], 3),
+        case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [13, 13, 16], 3)
+            .evaluation(),
         case("conv", "kernels = 32, size = 3, groups = 2, padding = [1, 1, 1, 1]", [13, 9, 32], 2),
         case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [5, 5, 16], 33),
         case("conv", "kernels = 16, size = 3, padding = [0, 2, 1, 1]", [5, 9, 16], 2),
