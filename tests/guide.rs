@@ -1,4 +1,4 @@
-//! What is owed to readers: a row in the README for each kind of layer and schedule, with every key,
+//! What is owed to readers: a row in configs/README.md for each kind of layer and schedule, with every key,
 //! and a test for each line of what it guarantees. The guide itself is `.github/CONTRIBUTING.md`.
 
 use alexnet::keys::fields_of;
@@ -7,15 +7,37 @@ use alexnet::schedules;
 use std::fs;
 use std::path::Path;
 
-fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+fn text(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The rows of the README's tables whose first cell has `name` in backquotes.
-fn rows<'a>(readme: &'a str, name: &str) -> Vec<&'a str> {
+/// What may be written in a config.
+fn keys() -> String {
+    text("configs/README.md")
+}
+
+/// What a reader is sent to from the first page, that page first.
+const PAGES: [&str; 12] = [
+    "README.md",
+    "configs/README.md",
+    "src/README.md",
+    "src/commands/README.md",
+    "src/train/README.md",
+    "src/data/README.md",
+    "src/weights/README.md",
+    "src/gpu/README.md",
+    "src/mpi/README.md",
+    "kernels/README.md",
+    "tests/README.md",
+    "benches/README.md",
+];
+
+/// The rows of a page's tables whose first cell has `name` in backquotes.
+fn rows<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
     let quoted = format!("`{name}`");
     let first = |line: &str| line.split('|').nth(1).is_some_and(|cell| cell.contains(&quoted));
-    readme.lines().filter(|line| line.starts_with('|') && first(line)).collect()
+    page.lines().filter(|line| line.starts_with('|') && first(line)).collect()
 }
 
 /// Whether `text` has the word `key`, as code or as one of several in it.
@@ -25,35 +47,38 @@ fn says(text: &str, key: &str) -> bool {
 }
 
 #[test]
-fn every_kind_has_its_row_and_its_keys_in_the_readme() {
-    let readme = readme();
+fn every_kind_has_its_row_and_its_keys_in_the_page() {
+    let page = keys();
     let mut wrong = Vec::new();
     for kind in KINDS {
-        let rows = rows(&readme, kind.name);
+        let rows = rows(&page, kind.name);
         if rows.is_empty() {
-            wrong.push(format!("the README's table of kinds has no `{}`", kind.name));
+            wrong.push(format!("configs/README.md's table of kinds has no `{}`", kind.name));
         }
         let keys = (kind.keys)().iter();
         for key in keys.filter(|key| !rows.iter().any(|row| says(row, key))) {
-            wrong.push(format!("the README's row of `{}` does not have its key {key}", kind.name));
+            wrong.push(format!(
+                "configs/README.md's row of `{}` does not have its key {key}",
+                kind.name
+            ));
         }
     }
     assert!(KINDS.iter().any(|kind| matches!(kind.family, Family::Learns(_))));
-    let shared = readme.lines().find(|line| line.starts_with("| these three")).unwrap();
+    let shared = page.lines().find(|line| line.starts_with("| these three")).unwrap();
     for key in fields_of::<Weights>().iter().filter(|key| !says(shared, key)) {
-        wrong.push(format!("the README does not have {key}, a key of layers that learn"));
+        wrong.push(format!("configs/README.md does not have {key}, a key of layers that learn"));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_schedule_kind_and_its_keys_are_in_the_readme() {
-    let readme = readme();
-    let table: String = readme.lines().filter(|line| line.starts_with("| `schedule")).collect();
+fn every_schedule_kind_and_its_keys_are_in_the_page() {
+    let page = keys();
+    let table: String = page.lines().filter(|line| line.starts_with("| `schedule")).collect();
     for kind in schedules::KINDS {
-        assert!(says(&table, kind.name), "the README has no schedule kind {:?}", kind.name);
+        assert!(says(&table, kind.name), "configs/README.md has no schedule kind {:?}", kind.name);
         for key in (kind.keys)() {
-            assert!(says(&table, key), "the README has no key {key} of {:?}", kind.name);
+            assert!(says(&table, key), "configs/README.md has no key {key} of {:?}", kind.name);
         }
     }
 }
@@ -77,8 +102,8 @@ fn the_guide_names_files_that_there_are() {
 /// The tables of guarantees name files, and functions in the file named before them.
 #[test]
 fn every_guarantee_names_tests_that_there_are() {
-    let readme = readme();
-    let (_, section) = readme.split_once("## What is guaranteed").expect("the section");
+    let page = text("tests/README.md");
+    let (_, section) = page.split_once("## What is guaranteed").expect("the section");
     let section = section.split("\n## ").next().unwrap();
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut lines = 0;
@@ -92,7 +117,7 @@ fn every_guarantee_names_tests_that_there_are() {
                 assert!(source.contains("#[test]"), "{name} has no tests");
             } else {
                 let here = source.contains(&format!("fn {name}("));
-                assert!(here, "the README names {name}, which its file does not have: {line}");
+                assert!(here, "tests/README.md names {name}, which its file does not have: {line}");
             }
         }
         assert!(!source.is_empty(), "a guarantee without a test: {line}");
@@ -101,28 +126,68 @@ fn every_guarantee_names_tests_that_there_are() {
     assert!(lines > 15, "the section has {lines} lines");
 }
 
-/// Files and folders that the README names, and the configs that there are.
+/// A reader decides in a minute.
 #[test]
-fn what_the_readme_names_is_there_and_every_config_is_named() {
-    let (root, readme) = (Path::new(env!("CARGO_MANIFEST_DIR")), readme());
-    let words: Vec<&str> = readme.split('`').skip(1).step_by(2).collect();
+fn the_first_page_is_short() {
+    let lines = text("README.md").lines().count();
+    assert!(lines <= 180, "README.md has {lines} lines");
+}
+
+/// Files and folders that the pages name or link to.
+#[test]
+fn what_the_pages_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
-    for word in &words {
-        let place = ["src/", "kernels/", "tests/", "benches/", "configs/"];
-        let is_path = place.iter().any(|folder| word.starts_with(folder));
-        if is_path && !word.contains([' ', '*', '{']) && !root.join(word).exists() {
-            wrong.push(format!("the README names {word}, which is not there"));
+    for page in PAGES {
+        let said = text(page);
+        let places = ["src/", "kernels/", "tests/", "benches/", "configs/"];
+        for word in said.split('`').skip(1).step_by(2) {
+            let is_path = places.iter().any(|folder| word.starts_with(folder));
+            if is_path && !word.contains([' ', '*', '{']) && !root.join(word).exists() {
+                wrong.push(format!("{page} names {word}, which is not there"));
+            }
+        }
+        let here = Path::new(page).parent().unwrap();
+        for link in said.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.into() } else { here.join(file) };
+            if !root.join(&target).exists() {
+                wrong.push(format!("{page} links to {link}, which is not there"));
+            } else if !heading.is_empty() && !has_heading(&root.join(&target), heading) {
+                wrong.push(format!("{page} links to {link}, where there is no such heading"));
+            }
+        }
+        if page != "README.md" && !text("README.md").contains(&format!("]({page})")) {
+            wrong.push(format!("README.md does not lead to {page}"));
         }
     }
-    for config in fs::read_dir(root.join("configs")).unwrap() {
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether a page has the heading that `anchor` leads to.
+fn has_heading(page: &Path, anchor: &str) -> bool {
+    let said = fs::read_to_string(page).unwrap();
+    let mut headings = said.lines().filter(|line| line.starts_with('#'));
+    headings.any(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+        kept.map(|c| if c == ' ' { '-' } else { c }).eq(anchor.chars())
+    })
+}
+
+#[test]
+fn every_config_is_named() {
+    let named = keys();
+    let words: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+    for config in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")).unwrap() {
         let name = config.unwrap().file_name().into_string().unwrap();
         // Of a row's similar names the later ones may be written without what they share.
         let short =
             name.trim_end_matches(".toml").rsplit_once('-').map(|(_, end)| format!("-{end}"));
-        let named = readme.contains(&name) || short.is_some_and(|s| words.contains(&s.as_str()));
-        if name.ends_with(".toml") && !named {
-            wrong.push(format!("the README does not name configs/{name}"));
-        }
+        let is_named = named.contains(&name) || short.is_some_and(|s| words.contains(&s.as_str()));
+        assert!(is_named || !name.ends_with(".toml"), "configs/README.md does not name {name}");
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,5 +1,5 @@
 //! `metrics.jsonl`: one JSON object a line, one line a step and one an epoch. [`Line`] has every key,
-//! and the README a table of them.
+//! and src/train/README.md a table of them.
 
 use super::lines::Lines;
 use super::mend::mend;

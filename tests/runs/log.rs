@@ -1,13 +1,14 @@
-//! The keys of `metrics.jsonl`: those written are those that the README documents, each with a unit.
+//! The keys of `metrics.jsonl`: those written are those that src/train/README.md documents, each
+//! with a unit.
 
 use crate::common::World;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Key → unit, of the README's table.
+/// Key → unit, of the table there.
 fn documented() -> Vec<(String, String)> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/train/README.md");
     let readme = fs::read_to_string(readme).unwrap();
     let (_, table) = readme.split_once("| key of `metrics.jsonl` |").expect("the table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));

@@ -1,5 +1,5 @@
 //! A checkpoint: one safetensors file, enough to evaluate, predict, go on training, or be read by
-//! another tool. The README documents its content.
+//! another tool. `src/train/README.md` documents its content.
 //!
 //! Tensors: each parameter by name (`conv1.weight` [out, in per group, height, width], …), its
 //! momentum as `momentum/NAME`, `data.mean` [channel, height, width], `data.components` [component,
