@@ -154,7 +154,7 @@ fn towers_together_are_as_apart() {
         println!("launches {}", standin::counters().launches);
     };
     let Some(together) = standin::outcome(name, &[], print) else { return };
-    let apart = standin::outcome(name, &[("ALEXNET_TEST_TOWERS_APART", "1")], || ()).unwrap();
+    let apart = standin::outcome(name, &[("ALEXNET_TEST_TOWERS", "apart")], || ()).unwrap();
     let [together, apart] = [together, apart].map(|output| {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);

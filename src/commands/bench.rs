@@ -259,8 +259,8 @@ impl Report<'_> {
             let percent = 100.0 * gflops * 1e9 / peak;
             let counted = match self.plan.layers.iter().any(|l| l.kind.name == "conv") {
                 true => {
-                    "\n            (convolutions count as if they were done directly; Winograd's way \
-                     needs\n            fewer operations, so that this may be above 100 %)"
+                    "\n  (convolutions count as done directly; Winograd's way needs fewer \
+                     operations,\n  so that more than 100 % is possible)"
                 }
                 false => "",
             };

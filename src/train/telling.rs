@@ -110,7 +110,8 @@ pub fn profile(engine: &dyn Engine, clock: &Clock, others: Option<(Duration, u64
         profile.table().trim_end()
     );
     if engine.gpus() > 1 {
-        note!("  between GPUs: {} bytes a step", profile.bytes_between_devices());
+        let bytes = grouped(profile.bytes_between_devices());
+        note!("  between GPUs: {bytes} bytes a step");
     }
     if let Some((waited, sent)) = others {
         let (steps, waited) = (clock.steps.max(1), 1e3 * waited.as_secs_f64());

@@ -5,7 +5,7 @@ use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
 use super::drawing::Drawing;
 use super::evaluate::{Turns, images_per_batch};
-use super::events::{self, Events};
+use super::events::Events;
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
 use super::initial;
@@ -114,7 +114,7 @@ impl Trainer<'_> {
             }
         }
         if self.state.step == 0 {
-            picture(self.engine.as_ref(), 0, &mut session)?;
+            session.picture(self.engine.as_ref(), 0)?;
         }
         let end = self.epochs(&mut session);
         if let Some(error) = end.as_ref().err().filter(|_| self.joint.is_hybrid()) {
@@ -372,7 +372,7 @@ impl Trainer<'_> {
             validation: validation.map(Validation::from),
         };
         session.log(&line, None)?;
-        picture(self.engine.as_ref(), state.step, session)?;
+        session.picture(self.engine.as_ref(), state.step)?;
         let mut verdict = Verdict::GoOn;
         // Without validation `best` is the last.
         let mut is_best = true;
@@ -447,15 +447,4 @@ impl Trainer<'_> {
         session.validation_seconds = begun.elapsed().as_secs_f64();
         Ok(Some(tally))
     }
-}
-
-/// The first layer's kernels as they are after `step`, for TensorBoard.
-fn picture(engine: &dyn Engine, step: u64, session: &mut Session) -> Result<()> {
-    let Some(files) = &mut session.files else { return Ok(()) };
-    let Some(events) = &mut files.events else { return Ok(()) };
-    if let Some((layer, picture)) = events::first_kernels(engine)? {
-        let news = events.picture(step, &format!("filters/{layer}"), picture);
-        files.tell(news, None);
-    }
-    Ok(())
 }

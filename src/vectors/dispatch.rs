@@ -1,8 +1,10 @@
 //! From a piece of work to the function that does it at the level in use.
 
+#[cfg(target_arch = "aarch64")]
+use super::arm::*;
 use super::levels::{Level, level, table};
 use super::operations::{Fill, Simd, Work};
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 use super::plain::*;
 #[cfg(target_arch = "x86_64")]
 use super::x86::*;

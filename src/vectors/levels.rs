@@ -32,7 +32,20 @@ macro_rules! table {
         }
     };
 }
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+macro_rules! table {
+    ($write:ident) => {
+        $write! {
+            is_aarch64_feature_detected;
+            /// Registers of four values; a product is rounded before it is added.
+            Plain "plain" Unfused [];
+            /// The same with multiply-add of one rounding, and a product's blocks of the size that
+            /// 32 registers have room for.
+            Neon "neon" Neon ["neon"];
+        }
+    };
+}
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 macro_rules! table {
     ($write:ident) => {
         $write! {

@@ -13,8 +13,8 @@
 //! - `levels`: the table of levels for each kind of processor, and which one is in use.
 //! - `operations`: [`Simd`], [`Work`] and [`Fill`], loads and stores of parts of a vector,
 //!   prefetching.
-//! - `x86`, `plain`: the operations of each level. A new level (NEON, say) is an implementation of
-//!   [`Simd`] and a line of the table.
+//! - `x86`, `arm`, `plain`: the operations of each level. A new level (SVE, say) is an
+//!   implementation of [`Simd`] and a line of the table.
 //! - `dispatch`: from a work to the function for the level.
 //! - [`kernel`]: our matrix product for operands laid out for it. [`product`]: a library's for
 //!   others.
@@ -32,13 +32,15 @@
 //! be added; it picks the widest level itself; it has no prefetch. What would be used of it is a
 //! dozen operations, which take `x86` a hundred lines.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod dispatch;
 pub mod kernel;
 mod levels;
 pub mod nearest;
 mod operations;
 pub mod peak;
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(any(target_arch = "aarch64", target_arch = "x86_64"))))]
 mod plain;
 pub mod product;
 pub mod scratch;

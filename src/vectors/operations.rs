@@ -86,6 +86,19 @@ pub enum Cache {
 #[inline(always)]
 pub fn prefetch(from: *const f32, to: Cache) {
     // SAFETY: every processor of the kind has the instruction, and it never faults.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        use std::arch::asm;
+        match to {
+            Cache::First => {
+                asm!("prfm pldl1keep, [{}]", in(reg) from, options(readonly, nostack, preserves_flags))
+            }
+            Cache::Second => {
+                asm!("prfm pldl2keep, [{}]", in(reg) from, options(readonly, nostack, preserves_flags))
+            }
+        }
+    }
+    // SAFETY: every processor of the kind has the instruction, and it never faults.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
@@ -94,7 +107,7 @@ pub fn prefetch(from: *const f32, to: Cache) {
             Cache::Second => _mm_prefetch::<_MM_HINT_T1>(from.cast()),
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
     let _ = (from, to);
 }
 

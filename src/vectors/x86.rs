@@ -106,39 +106,3 @@ fn choose512<const C: i32>(a: __m512, b: __m512, then: __m512, other: __m512) ->
 fn choose256<const C: i32>(a: __m256, b: __m256, then: __m256, other: __m256) -> __m256 {
     _mm256_blendv_ps(other, then, _mm256_cmp_ps::<C>(a, b))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vectors::plain::Plain;
-
-    /// Every operation of a level on the first values of `a`, `b` and `c`.
-    fn all<S: Simd>(s: S, a: &[f32; 4], b: &[f32; 4], c: &[f32; 4]) -> Vec<[u32; 4]> {
-        assert_eq!(S::LANES, 4);
-        // SAFETY: each array has the four values that are read.
-        let [a, b, c] = unsafe { [a, b, c].map(|v| s.load(v.as_ptr())) };
-        let results = [
-            s.add(a, b),
-            s.sub(a, b),
-            s.mul(a, b),
-            s.div(a, b),
-            s.sqrt(c),
-            s.fma(a, b, c),
-            s.if_greater(a, b, c, s.splat(7.0)),
-            s.if_equal(a, b, c, s.splat(7.0)),
-        ];
-        let bits = results.map(|v| {
-            let mut to = [0.0; 4];
-            // SAFETY: the array has room for the four values that are written.
-            unsafe { s.store(to.as_mut_ptr(), v) };
-            to.map(f32::to_bits)
-        });
-        bits.to_vec()
-    }
-
-    #[test]
-    fn sse2_gives_the_bits_of_arrays() {
-        let (a, b, c) = ([0.1, -3.7, 5.5, f32::NAN], [0.3, -9.1, 5.5, 1.0], [0.7, 2.0, 1e-9, 3.0]);
-        assert_eq!(all(Sse2(()), &a, &b, &c), all(Plain(()), &a, &b, &c));
-    }
-}

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Picture files: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    /// Pictures (JPEG, PNG, WebP, GIF, BMP or TIFF), folders of them, or - for one on standard input.
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// The features to search, as `alexnet features` writes them.
@@ -79,7 +79,8 @@ struct Query {
 
 /// Prints the neighbours of each image; an image that cannot be read does not keep the others from
 /// being looked at.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(mut args: Args) -> Result<()> {
+    args.images = images::listed(&args.images)?;
     let mut index = Index::open(&args)?;
     let searched = args.codes.clone().or(args.features.clone()).unwrap_or_default();
     let named = args.checkpoint.as_deref().map(|path| model::file(Some(path))).transpose()?;

@@ -1,7 +1,7 @@
 //! The passes over the pixels of a crop, at the level of vectors in use.
 
 use super::{Augmentation, Draw, Geometry};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use crate::vectors::Level;
 use crate::vectors::{Fill, Simd, fill};
 
@@ -121,6 +121,11 @@ fn flip_run<S: Simd, const C: usize>(_: S, pixels: &[u8; RUN]) -> [u8; RUN] {
         // SAFETY: a value of `S` says that the processor has AVX2 or more, hence SSSE3.
         return unsafe { flip_colours(pixels) };
     }
+    #[cfg(target_arch = "aarch64")]
+    if S::LEVEL >= Level::Neon && C == 3 {
+        // SAFETY: a value of `S` says that the processor has NEON.
+        return unsafe { flip_colours(pixels) };
+    }
     let mut out = [0; RUN];
     flip::<C>(&mut out, pixels);
     out
@@ -160,6 +165,25 @@ fn flip_colours(pixels: &[u8; RUN]) -> [u8; RUN] {
     // SAFETY: three vectors of 16 bytes and an array of 48 have the same size, and any bits are
     // valid.
     unsafe { std::mem::transmute(out) }
+}
+
+/// [`flip`] of 16 pixels of 3 bytes: the colours apart, each backwards, and together again.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+fn flip_colours(pixels: &[u8; RUN]) -> [u8; RUN] {
+    use std::arch::aarch64::{uint8x16x3_t, vextq_u8, vld3q_u8, vrev64q_u8, vst3q_u8};
+    let backwards = |colour| {
+        let halves = vrev64q_u8(colour);
+        vextq_u8::<8>(halves, halves)
+    };
+    // SAFETY: 48 bytes are there.
+    let uint8x16x3_t(a, b, c) = unsafe { vld3q_u8(pixels.as_ptr()) };
+    let mut out = [0; RUN];
+    let flipped = uint8x16x3_t(backwards(a), backwards(b), backwards(c));
+    // SAFETY: there is room for 48 bytes.
+    unsafe { vst3q_u8(out.as_mut_ptr(), flipped) };
+    out
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! From components to colours, with libjpeg's rounding.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use crate::vectors::Level;
 use crate::vectors::Simd;
 
@@ -45,6 +45,11 @@ pub(super) fn interleave<S: Simd>(_: S, rows: [&[u8]; 3], out: &mut [u8]) {
     if S::LEVEL >= Level::Avx2 {
         // SAFETY: a value of `S` says that the processor has AVX2.
         return unsafe { x86::interleave(rows, out) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if S::LEVEL >= Level::Neon {
+        // SAFETY: a value of `S` says that the processor has NEON.
+        return unsafe { arm::interleave(rows, out) };
     }
     plain_interleave(rows, out);
 }
@@ -95,6 +100,27 @@ mod x86 {
                     let three = _mm_or_si128(two, _mm_shuffle_epi8(vectors[2], orders[2]));
                     _mm_storeu_si128(out.as_mut_ptr().add(3 * i + 16 * part).cast(), three);
                 }
+            }
+        }
+        super::plain_interleave(rows.map(|row| &row[whole..]), &mut out[3 * whole..]);
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+
+    /// As [`super::interleave`].
+    #[target_feature(enable = "neon")]
+    pub(super) fn interleave(rows: [&[u8]; 3], out: &mut [u8]) {
+        let n = rows[0].len();
+        assert!(rows[1].len() == n && rows[2].len() == n && out.len() == 3 * n);
+        let whole = n / 16 * 16;
+        for i in (0..whole).step_by(16) {
+            // SAFETY: sixteen pixels from i on lie in all rows, and 48 bytes from 3i on in `out`.
+            unsafe {
+                let [a, b, c] = rows.map(|row| vld1q_u8(row.as_ptr().add(i)));
+                vst3q_u8(out.as_mut_ptr().add(3 * i), uint8x16x3_t(a, b, c));
             }
         }
         super::plain_interleave(rows.map(|row| &row[whole..]), &mut out[3 * whole..]);

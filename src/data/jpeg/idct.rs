@@ -7,7 +7,7 @@
 //! order: here as sums of two products each, which is one instruction (`vpmaddwd`) for eight
 //! columns.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 use crate::vectors::Level;
 use crate::vectors::Simd;
 
@@ -65,6 +65,11 @@ pub(super) fn transform<S: Simd>(
     if S::LEVEL >= Level::Avx2 {
         // SAFETY: a value of `S` says that the processor has AVX2.
         return unsafe { x86::avx2(block, quantisation, out, stride) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if S::LEVEL >= Level::Neon {
+        // SAFETY: a value of `S` says that the processor has NEON.
+        return unsafe { arm::neon(block, quantisation, out, stride) };
     }
     plain(block, quantisation, out, stride);
 }
@@ -197,6 +202,141 @@ mod x86 {
             results[7 - n] = _mm256_srai_epi32(_mm256_sub_epi32(even, odd), SHIFT);
         }
         results
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{Block, COLUMNS, EVEN, ODD, ROWS};
+    use std::arch::aarch64::*;
+
+    /// As [`super::transform`], the same bits.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    pub(super) fn neon(block: &Block, quantisation: &[u16; 64], out: &mut [u8], stride: usize) {
+        assert!(out.len() >= 7 * stride + 8);
+        let mut inputs = [vdupq_n_s16(0); 8];
+        for (y, input) in inputs.iter_mut().enumerate() {
+            // SAFETY: eight values from 8y on, y at most 7, of two arrays of 64.
+            let (a, b) = unsafe {
+                let quantisation = vld1q_u16(quantisation.as_ptr().add(8 * y));
+                (vld1q_s16(block.0.as_ptr().add(8 * y)), vreinterpretq_s16_u16(quantisation))
+            };
+            *input = vmulq_s16(a, b);
+        }
+
+        let columns = |even, odd| vqshrn_n_s32::<COLUMNS>(vaddq_s32(even, odd));
+        let others = |even, odd| vqshrn_n_s32::<COLUMNS>(vsubq_s32(even, odd));
+        let mut results = [inputs[0]; 8];
+        let [low, high] = one_dimension::<COLUMNS>(&inputs);
+        for n in 0..4 {
+            let ([a, b], [c, d]) = (low[n], high[n]);
+            results[n] = vcombine_s16(columns(a, b), columns(c, d));
+            results[7 - n] = vcombine_s16(others(a, b), others(c, d));
+        }
+
+        // Sixteen of the bits by which the rows' results are shifted go with the lower half.
+        const REST: i32 = ROWS - 16;
+        let mut samples = [vdup_n_s8(0); 8];
+        let [low, high] = one_dimension::<ROWS>(&transposed(results));
+        for n in 0..4 {
+            let ([a, b], [c, d]) = (low[n], high[n]);
+            let (sum, other) = (vaddhn_s32(a, b), vsubhn_s32(a, b));
+            samples[n] = vqshrn_n_s16::<REST>(vaddhn_high_s32(sum, c, d));
+            samples[7 - n] = vqshrn_n_s16::<REST>(vsubhn_high_s32(other, c, d));
+        }
+
+        // Columns now. Bytes of columns 0 to 3 in the low half and 4 to 7 in the high one: pairs of
+        // columns, fours, then whole rows, two to a vector.
+        let [a, b, c, d] = [0, 1, 2, 3].map(|x| vcombine_s8(samples[x], samples[x + 4]));
+        let pairs = |a, b| {
+            let (even, odd) = (vtrn1q_s8(a, b), vtrn2q_s8(a, b));
+            [even, odd].map(|rows| vreinterpretq_s16_s8(rows))
+        };
+        let ([even, odd], [even_right, odd_right]) = (pairs(a, b), pairs(c, d));
+        let fours = [
+            vtrn1q_s16(even, even_right),
+            vtrn1q_s16(odd, odd_right),
+            vtrn2q_s16(even, even_right),
+            vtrn2q_s16(odd, odd_right),
+        ];
+        let [a, b, c, d] = fours.map(|rows| vreinterpretq_s32_s16(rows));
+        let middle = vdupq_n_u8(128);
+        for (y, two) in [
+            (0, vuzp1q_s32(a, b)),
+            (2, vuzp1q_s32(c, d)),
+            (4, vuzp2q_s32(a, b)),
+            (6, vuzp2q_s32(c, d)),
+        ] {
+            let two = veorq_u8(vreinterpretq_u8_s32(two), middle);
+            // SAFETY: rows y and y + 1, eight bytes each, lie in `out` by the check above.
+            unsafe {
+                vst1_u8(out.as_mut_ptr().add(y * stride), vget_low_u8(two));
+                vst1_u8(out.as_mut_ptr().add((y + 1) * stride), vget_high_u8(two));
+            }
+        }
+    }
+
+    /// Of four columns or rows, each even sum with half of the last bit, and each odd one.
+    type Sums = [[int32x4_t; 2]; 4];
+
+    /// Of eight columns or rows the first four and the last, shifted by nothing yet.
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn one_dimension<const SHIFT: i32>(inputs: &[int16x8_t; 8]) -> [Sums; 2] {
+        let low = std::array::from_fn(|i| vget_low_s16(inputs[i]));
+        let high = std::array::from_fn(|i| vget_high_s16(inputs[i]));
+        [four::<SHIFT>(&low), four::<SHIFT>(&high)]
+    }
+
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn four<const SHIFT: i32>(inputs: &[int16x4_t; 8]) -> Sums {
+        // Inputs 0 and 4 are multiplied by 8192, and the even sums 2 and 3 are 1 and 0 with the
+        // other sign of inputs 2 and 6.
+        let half = vdupq_n_s32(1 << (SHIFT - 1));
+        let first = vaddq_s32(vshll_n_s16::<13>(inputs[0]), half);
+        let fourth = vshll_n_s16::<13>(inputs[4]);
+        let two = |n: usize| {
+            let product = vmull_n_s16(inputs[2], EVEN[n][0][1]);
+            vmlal_n_s16(product, inputs[6], EVEN[n][1][1])
+        };
+        let (sum, difference) = (vaddq_s32(first, fourth), vsubq_s32(first, fourth));
+        let (outer, inner) = (two(0), two(1));
+        let even = [
+            vaddq_s32(sum, outer),
+            vaddq_s32(difference, inner),
+            vsubq_s32(difference, inner),
+            vsubq_s32(sum, outer),
+        ];
+        std::array::from_fn(|n| {
+            let mut odd = vmull_n_s16(inputs[1], ODD[n][0][0]);
+            odd = vmlal_n_s16(odd, inputs[3], ODD[n][0][1]);
+            odd = vmlal_n_s16(odd, inputs[5], ODD[n][1][0]);
+            [even[n], vmlal_n_s16(odd, inputs[7], ODD[n][1][1])]
+        })
+    }
+
+    #[target_feature(enable = "neon")]
+    #[inline]
+    fn transposed(rows: [int16x8_t; 8]) -> [int16x8_t; 8] {
+        let mut pairs = [vreinterpretq_s32_s16(rows[0]); 8];
+        for y in (0..8).step_by(2) {
+            pairs[y] = vreinterpretq_s32_s16(vtrn1q_s16(rows[y], rows[y + 1]));
+            pairs[y + 1] = vreinterpretq_s32_s16(vtrn2q_s16(rows[y], rows[y + 1]));
+        }
+        // Of columns 0 and 4, 1 and 5, 2 and 6, 3 and 7 the four rows from `y` on.
+        let fours = |y: usize| {
+            let [a, b, c, d] = [pairs[y], pairs[y + 1], pairs[y + 2], pairs[y + 3]];
+            let fours = [vtrn1q_s32(a, c), vtrn1q_s32(b, d), vtrn2q_s32(a, c), vtrn2q_s32(b, d)];
+            fours.map(|columns| vreinterpretq_s64_s32(columns))
+        };
+        let (top, bottom) = (fours(0), fours(4));
+        std::array::from_fn(|x| {
+            let (top, bottom) = (top[x % 4], bottom[x % 4]);
+            let column = if x < 4 { vtrn1q_s64(top, bottom) } else { vtrn2q_s64(top, bottom) };
+            vreinterpretq_s16_s64(column)
+        })
     }
 }
 

@@ -25,6 +25,7 @@ use anyhow::{Result, bail};
 pub use hybrid::Hybrid;
 use memory::FEW;
 use parameters::Parameters;
+use rayon::prelude::*;
 use rounded::Rounded;
 use std::time::Instant;
 
@@ -99,7 +100,11 @@ impl Cpu {
         let values = self.plan.input.len();
         check_images(&self.plan, run, &[("values", images.len(), values)])?;
         let data = self.plan.data[0];
-        self.buffers[data][..images.len()].copy_from_slice(images);
+        // Each image by a thread, as the first layer takes them: a large batch is tens of megabytes.
+        self.buffers[data]
+            .par_chunks_mut(values)
+            .zip(images.par_chunks(values))
+            .for_each(|(to, from)| to.copy_from_slice(from));
         self.round(data);
         Ok(())
     }

@@ -18,9 +18,13 @@ use crate::network::{BufferId, BufferPlan, Fusion, Mode, OnGpu, Part, Pass, Plan
 use anyhow::{Context, Result, bail};
 use std::ops::Range;
 
-/// A test mode, no promise to users: with this in the environment the towers of one GPU are launched
-/// apart, each in a lane of its own.
-const APART: &str = "ALEXNET_TEST_TOWERS_APART";
+/// A test mode, no promise to users: `apart` in this variable launches the towers of one GPU apart,
+/// each in a lane of its own, `together` both at once, whatever their size.
+const TOWERS: &str = "ALEXNET_TEST_TOWERS";
+
+/// From so many multiply-adds of a batch's forward pass on, a tower's launches fill a GPU by
+/// themselves.
+const FILLING: u64 = 1 << 33;
 
 /// One network's needs for batches of `images`.
 pub struct Layout {
@@ -80,8 +84,7 @@ pub struct PartLayout {
 impl Layout {
     /// For GPUs of so many multiprocessors.
     pub fn new(plan: &Plan, images: usize, multiprocessors: &[usize]) -> Result<Layout> {
-        let may_be = plan.data.len() == 1 && plan.devices.len() == 2;
-        let asked = vec![may_be && std::env::var_os(APART).is_none(); plan.layers.len()];
+        let asked = vec![may_go_together(plan, images); plan.layers.len()];
         let layout = Layout::of(plan, images, multiprocessors, asked)?;
         if !layout.together.contains(&true) {
             return Ok(layout);
@@ -268,6 +271,18 @@ impl Layout {
 /// make.
 pub fn loads(plan: &Plan) -> bool {
     plan.share.is_none()
+}
+
+/// Whether one launch is to work for both towers: where they are on one GPU and each leaves much of
+/// it idle.
+fn may_go_together(plan: &Plan, images: usize) -> bool {
+    let small = plan.multiply_adds().saturating_mul(images as u64) < FILLING;
+    let wanted = match std::env::var(TOWERS).as_deref() {
+        Ok("apart") => false,
+        Ok("together") => true,
+        _ => small,
+    };
+    wanted && plan.data.len() == 1 && plan.devices.len() == 2
 }
 
 /// Whether the two parts of a layer do the same in the same way, each to its own memory.

@@ -10,6 +10,8 @@ use rayon::prelude::*;
 
 /// Rows of the weights, one an input, in one task.
 const ROWS: usize = 128;
+/// Neurons in one task of the biases' gradient.
+const BIASES: usize = 256;
 
 impl Learn for Fc {
     fn workspace(&self, _: usize) -> usize {
@@ -29,11 +31,11 @@ impl Learn for Fc {
                 Matrix::rows(weight, outputs),
             );
         }
-        for y in y.chunks_exact_mut(outputs).take(run.batch) {
+        y.par_chunks_exact_mut(outputs).take(run.batch).for_each(|y| {
             for (y, b) in y.iter_mut().zip(bias) {
                 *y += b;
             }
-        }
+        });
     }
 
     fn backward_input(&self, run: &Run, dx: &mut [f32], dy: &[f32], weight: &[f32]) {
@@ -118,12 +120,14 @@ impl UpdateAtOnce for Fc {
 
 impl Fc {
     fn sum_biases(&self, batch: usize, dbias: &mut [f32], dy: &[f32]) {
-        dbias.fill(0.0);
-        for dy in dy.chunks_exact(self.outputs).take(batch) {
-            for (b, d) in dbias.iter_mut().zip(dy) {
-                *b += d;
+        dbias.par_chunks_mut(BIASES).enumerate().for_each(|(task, dbias)| {
+            dbias.fill(0.0);
+            for dy in dy.chunks_exact(self.outputs).take(batch) {
+                for (b, d) in dbias.iter_mut().zip(&dy[task * BIASES..]) {
+                    *b += d;
+                }
             }
-        }
+        });
     }
 
     /// Neurons of a line: weights lie in `[out / wide][in][wide]`.

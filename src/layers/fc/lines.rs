@@ -2,8 +2,9 @@
 //! `[out / 16][in][16]`, which all three directions read as they lie: forward as the right operand,
 //! for the gradient to the inputs as the left one, and the weights' gradient is written so.
 //!
-//! A task is a fixed range of neurons or inputs, and sums go along the depth in pieces of fixed
-//! length, so bits do not depend on the number of threads.
+//! A task is a range of neurons or inputs, and sums go along the depth in pieces of fixed length, so
+//! bits do not depend on the number of threads. Tasks are as large as is fastest, or smaller where
+//! there are fewer than four for each thread.
 
 use super::Fc;
 use crate::vectors::kernel::{Finish, Left, Out, Product, Right, Rule};
@@ -39,7 +40,7 @@ impl Fc {
         let (inputs, outputs) = (self.input.len(), self.outputs);
         let wide = panel().max(LINE);
         let panels = outputs.div_ceil(wide);
-        let tasks = outputs.div_ceil(OUTPUTS).next_multiple_of(TASKS).min(panels);
+        let tasks = outputs.div_ceil(OUTPUTS).max(wanted()).next_multiple_of(TASKS).min(panels);
         let start = |task: usize| (task * panels / tasks * wide).min(outputs);
         let most = panels.div_ceil(tasks) * wide;
         scratch::with(batch * inputs, |left| {
@@ -67,12 +68,13 @@ impl Fc {
                         .compute();
                     }
                 });
-                for (image, y) in y.chunks_exact_mut(outputs).take(batch).enumerate() {
+                let out = &*out;
+                y.par_chunks_exact_mut(outputs).take(batch).enumerate().for_each(|(image, y)| {
                     for task in 0..tasks {
                         let y = &mut y[start(task)..start(task + 1)];
                         y.copy_from_slice(&out[(task * batch + image) * most..][..y.len()]);
                     }
-                }
+                });
             });
         });
     }
@@ -104,12 +106,13 @@ impl Fc {
             });
             let right = &*right;
             scratch::with(inputs * padded, |out| {
-                out.par_chunks_mut(TASK * padded).enumerate().for_each(|(task, out)| {
+                let rows = share(inputs, TASK);
+                out.par_chunks_mut(rows * padded).enumerate().for_each(|(task, out)| {
                     for from in (0..outputs).step_by(DEPTH) {
                         let depth = DEPTH.min(outputs - from);
                         let piece = &right[from * padded..];
                         Product {
-                            left: &weight[from * inputs + task * TASK * LINE..],
+                            left: &weight[from * inputs + task * rows * LINE..],
                             order: Left::AlongDepth { all: inputs },
                             right: piece,
                             panels: Right::Panels { apart: depth * wide },
@@ -156,10 +159,11 @@ impl Fc {
             scratch::with(batch * outputs, |right| {
                 group(right, dy, batch, outputs);
                 let right = &*right;
+                let neurons = share(outputs, NEURONS);
                 let task = |task: usize,
                             weights: &mut [f32],
                             mut update: Option<(&mut [f32], Rule)>| {
-                    let right = &right[task * NEURONS * batch..];
+                    let right = &right[task * neurons * batch..];
                     for row in (0..inputs).step_by(ROWS) {
                         let at = row * LINE;
                         Product {
@@ -181,7 +185,7 @@ impl Fc {
                         .compute();
                     }
                 };
-                let chunk = NEURONS * inputs;
+                let chunk = neurons * inputs;
                 let weights = weights.par_chunks_mut(chunk).enumerate();
                 match update {
                     Some((v, rule)) => weights
@@ -192,6 +196,16 @@ impl Fc {
             });
         });
     }
+}
+
+/// Tasks that there should be at least: four for each thread.
+fn wanted() -> usize {
+    4 * rayon::current_num_threads()
+}
+
+/// Values of one task of `all`: `most`, or fewer whole lines where there would be too few tasks.
+fn share(all: usize, most: usize) -> usize {
+    (all / wanted() / LINE * LINE).clamp(LINE, most)
 }
 
 /// `to` `[columns / 16][rows][16]` ← `from` `[rows, columns]`.

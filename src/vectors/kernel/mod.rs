@@ -1,4 +1,4 @@
-//! Our own matrix product for operands that are laid out for it: a block of rows and one to three
+//! Our own matrix product for operands that are laid out for it: a block of rows and one to four
 //! vectors of columns stay in registers over the whole depth (`tile`).
 //!
 //! The left operand is read value by value (broadcast), the right one in vectors. The layouts cost
@@ -236,8 +236,8 @@ impl Work for Product<'_> {
             let vectors = (columns - first).min(width) / S::LANES;
             let column = |n: usize| first + n.min(vectors - 1) * S::LANES;
             let right =
-                [0, 1, 2].map(|n| self.right[self.panels.place(column(n), width)..].as_ptr());
-            let out = [0, 1, 2].map(|n| self.to.place(column(n)));
+                [0, 1, 2, 3].map(|n| self.right[self.panels.place(column(n), width)..].as_ptr());
+            let out = [0, 1, 2, 3].map(|n| self.to.place(column(n)));
             let step = match self.panels {
                 Right::Panels { .. } => vectors * S::LANES,
                 Right::Lines { .. } => LINE,

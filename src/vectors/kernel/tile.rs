@@ -26,10 +26,10 @@ pub(super) struct Tile {
     /// Values from one group of depth to the next.
     pub jump: usize,
     /// Each vector of columns in the right operand, and values from one row of it to the next.
-    pub right: [*const f32; 3],
+    pub right: [*const f32; 4],
     pub step: usize,
     /// Each vector's place in the results, and values from one row to the next.
-    pub out: [usize; 3],
+    pub out: [usize; 4],
     pub stride: usize,
     pub results: *mut f32,
     pub then: Then,
@@ -54,6 +54,7 @@ impl Tile {
         // fewer.
         unsafe {
             match vectors {
+                4 if S::PANEL >= 4 => self.of_height::<S, ALONG_ROWS, 4>(s, rows),
                 3 if S::PANEL >= 3 => self.of_height::<S, ALONG_ROWS, 3>(s, rows),
                 2 => self.of_height::<S, ALONG_ROWS, 2>(s, rows),
                 _ => self.of_height::<S, ALONG_ROWS, 1>(s, rows),
