@@ -33,6 +33,35 @@ struct Found {
 #include "product32.cuh"
 #endif
 
+template <int WIDTH, bool WIDE, class Number, class Target, class Finish>
+__device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
+                                           Number* out, const Target& lines, Finish finish) {
+#pragma unroll
+    for (int j = 0; j < Sums::ACROSS; j++) {
+        int n = first_column + Sums::group_column(j);
+        if (n >= WIDTH) continue;
+        auto finished = finish(n);
+#pragma unroll
+        for (int i = 0; i < Sums::DOWN; i++) {
+            int m = first_line + Sums::group_line(i);
+            if (!lines.exists(m)) continue;
+            size_t at = lines.at(m) + n;
+            const float* s = sums.group(i, j);
+            if (WIDE) {
+                float whole[TOGETHER];
+#pragma unroll
+                for (int q = 0; q < TOGETHER; q++) whole[q] = finished(s[q], q, at);
+                store_together(out + at, whole);
+                continue;
+            }
+#pragma unroll
+            for (int q = 0; q < TOGETHER; q++) {
+                if (n + q < WIDTH) out[at + q] = finished(s[q], q, at);
+            }
+        }
+    }
+}
+
 // Which lines a block is for, and which of what is repeated (groups, places of a local layer, parts
 // of a sum). A grid ends at 65,535 blocks along z; more than that stand in x, LINE_BLOCKS to each.
 #ifdef LINE_BLOCKS

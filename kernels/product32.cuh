@@ -220,31 +220,3 @@ __device__ __forceinline__ void load_together(const float* from, float (&v)[TOGE
 __device__ __forceinline__ void store_together(float* to, const float (&v)[TOGETHER]) {
     store4(to, make_float4(v[0], v[1], v[2], v[3]));
 }
-
-// As product.cuh says.
-template <int WIDTH, bool WIDE, class Target, class Finish>
-__device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
-                                           float* out, const Target& lines, Finish finish) {
-#pragma unroll
-    for (int j = 0; j < Sums::ACROSS; j++) {
-        int n = first_column + Sums::group_column(j);
-        if (n >= WIDTH) continue;
-        auto finished = finish(n);
-#pragma unroll
-        for (int i = 0; i < Sums::DOWN; i++) {
-            int m = first_line + Sums::group_line(i);
-            if (!lines.exists(m)) continue;
-            size_t at = lines.at(m) + n;
-            const float* s = sums.group(i, j);
-            if (WIDE) {
-                store4(out + at, make_float4(finished(s[0], 0, at), finished(s[1], 1, at),
-                                             finished(s[2], 2, at), finished(s[3], 3, at)));
-            } else {
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    if (n + q < WIDTH) out[at + q] = finished(s[q], q, at);
-                }
-            }
-        }
-    }
-}

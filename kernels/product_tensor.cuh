@@ -221,37 +221,8 @@ __device__ __forceinline__ void load_together(const float* from, float (&v)[TOGE
 __device__ __forceinline__ void store_together(float* to, const float (&v)[TOGETHER]) {
     *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
 }
-
-__device__ __forceinline__ void write_two(float* to, float a, float b) {
-    *reinterpret_cast<float2*>(to) = make_float2(a, b);
-}
-__device__ __forceinline__ void write_two(bfloat16* to, float a, float b) {
-    *reinterpret_cast<unsigned*>(to) = to_bf16x2(a, b);
-}
-
-// As in product.cuh.
-template <int WIDTH, bool WIDE, class Number, class Target, class Finish>
-__device__ __forceinline__ void write_sums(const Sums& sums, int first_line, int first_column,
-                                           Number* out, const Target& lines, Finish finish) {
-#pragma unroll
-    for (int j = 0; j < Sums::ACROSS; j++) {
-        int n = first_column + Sums::group_column(j);
-        if (n >= WIDTH) continue;
-        auto finished = finish(n);
-#pragma unroll
-        for (int i = 0; i < Sums::DOWN; i++) {
-            int m = first_line + Sums::group_line(i);
-            if (!lines.exists(m)) continue;
-            size_t at = lines.at(m) + n;
-            const float* s = sums.group(i, j);
-            if (WIDE) {
-                write_two(out + at, finished(s[0], 0, at), finished(s[1], 1, at));
-            } else {
-                out[at] = finished(s[0], 0, at);
-                if (n + 1 < WIDTH) out[at + 1] = finished(s[1], 1, at);
-            }
-        }
-    }
+__device__ __forceinline__ void store_together(bfloat16* to, const float (&v)[TOGETHER]) {
+    *reinterpret_cast<unsigned*>(to) = to_bf16x2(v[0], v[1]);
 }
 
 using Shared = void;

@@ -1,9 +1,9 @@
 // The update of a layer's weights and biases (rule.cuh) in one launch.
 //
 //   w values, v their momenta, g their gradients: [COUNT]; of the biases the same: [BIASES]. Of
-//            each, a rule of its own; where w is none, it stays as it is. With SPLITS > 1, g is that
-//            many parts [SPLITS][COUNT], added up in rising order, and those of the biases [SPLITS]
-//            [BIASES] lie behind them
+//            each, a rule of its own; where w is none, it stays as it is. With SPLITS > 1, g is so
+//            many parts, [SPLITS][COUNT], added up in rising order, and those of the biases,
+//            [SPLITS][BIASES], lie behind them
 //   factors  with BF16 the weights once more, real, as the products read them: rows of REAL_C
 //            channels of OUT_C kernels each become rows of IN_C channels; what that adds stays 0
 //   scaled   if there are any: the weights' rate and decay in place of the arguments

@@ -27,6 +27,7 @@ mod sources;
 mod step;
 mod summed;
 mod sums;
+mod update;
 mod upload;
 mod worker;
 

@@ -2,8 +2,9 @@
 
 use super::lars::Lars;
 use super::network::Network;
-use super::pass::{By, Pass, Step, Update, update};
+use super::pass::{Pass, Step, Update};
 use super::profile::{Direction, Spans};
+use super::update::{By, update};
 use crate::engine::Rates;
 use crate::gpu::graph::Graph;
 use crate::gpu::stream::Stream;
