@@ -19,11 +19,11 @@ __device__ __forceinline__ int summed_repetition() {
     constexpr int BLOCKS_OF_LINES = (Input::K + LINES - 1) / LINES;
     if (!BIASES) return -1;
 #ifdef LINE_BLOCKS
-    return (int)blockIdx.x - BLOCKS_OF_LINES * REPETITIONS;
+    return block_x() - BLOCKS_OF_LINES * REPETITIONS;
 #else
-    if (LOCAL) return blockIdx.x == BLOCKS_OF_LINES ? (int)blockIdx.z : -1;
+    if (LOCAL) return block_x() == BLOCKS_OF_LINES ? (int)blockIdx.z : -1;
     int beyond = (int)blockIdx.z - REPETITIONS;
-    return beyond < 0 ? beyond : beyond * BLOCKS_OF_LINES + (int)blockIdx.x;
+    return beyond < 0 ? beyond : beyond * BLOCKS_OF_LINES + block_x();
 #endif
 }
 

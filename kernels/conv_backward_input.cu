@@ -83,8 +83,11 @@ using Output = real;
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_backward_input(const real* __restrict__ gradient, const real* __restrict__ weights,
-                    const real* __restrict__ x, Output* __restrict__ out) {
+conv_backward_input(EACH(const real* __restrict__, gradient),
+                    EACH(const real* __restrict__, weights), EACH(const real* __restrict__, x),
+                    EACH(Output* __restrict__, out)) {
+    OWN(gradient);
+    OWN(weights);
     SHARED_MEMORY(shared);
     int group = repetition() % GROUPS, part = repetition() / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
@@ -96,6 +99,8 @@ conv_backward_input(const real* __restrict__ gradient, const real* __restrict__ 
     product(left, first_line, right, first_column, begin, min(begin + SPLIT_K, Gradient::K), shared,
             sums);
 
+    OWN(x);
+    OWN(out);
     Lines<PIXELS, LOCAL ? IN_PLACES * IN_C : IN_C> lines{
         (size_t)split * IMAGES * IN_PLACES * IN_C + place * IN_C + group * GROUP_IN};
     write_sums<GROUP_IN, WIDE_IN>(sums, first_line, first_column, out, lines,

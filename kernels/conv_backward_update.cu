@@ -12,20 +12,26 @@
 #include "bias.cuh"
 #include "rule.cuh"
 
-// So many lines are on their way from memory at once.
-constexpr int UNDERWAY = Sums::DOWN % 4 == 0 ? 4 : 1;
+// So many lines are on their way from memory at once; of two towers fewer where there are 128
+// registers, for which ptxas would spill.
+constexpr int UNDERWAY = TOWERS == 2 && BLOCKS == 2 ? 2 : Sums::DOWN % 4 == 0 ? 4 : 1;
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradient,
-                     float* __restrict__ w, float* __restrict__ v, float momentum, float decay,
-                     float rate, float* __restrict__ bias_w, float* __restrict__ bias_v,
-                     float bias_momentum, float bias_decay, float bias_rate,
-                     const float* __restrict__ loss) {
+conv_backward_update(EACH(const real* __restrict__, x), EACH(const real* __restrict__, gradient),
+                     EACH(float* __restrict__, w), EACH(float* __restrict__, v), float momentum,
+                     float decay, float rate, EACH(float* __restrict__, bias_w),
+                     EACH(float* __restrict__, bias_v), float bias_momentum, float bias_decay,
+                     float bias_rate, EACH(const float* __restrict__, loss)) {
+    OWN(x);
+    OWN(gradient);
+    OWN(loss);
     static_assert(!BF16 && SPLITS == 1, "whole sums in f32");
     static_assert(GROUP_OUT % TOGETHER == 0 && REAL_C == GROUP_IN, "whole groups");
     SHARED_MEMORY(shared);
     if (!counts(loss)) return;
     if (int repetition = summed_repetition(); repetition >= 0) {
+        OWN(bias_w);
+        OWN(bias_v);
         if (!bias_w) return;
         Rule rule{bias_momentum, bias_decay, bias_rate};
         bias_sums(gradient, repetition, shared, [&](int index, float sum) {
@@ -35,6 +41,8 @@ conv_backward_update(const real* __restrict__ x, const real* __restrict__ gradie
     }
     Sums sums;
     Weights lines = sum(x, gradient, shared, sums);
+    OWN(w);
+    OWN(v);
     Rule rule{momentum, decay, rate};
 #pragma unroll
     for (int j = 0; j < Sums::ACROSS; j++) {

@@ -9,15 +9,19 @@
 #include "bias.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_backward_weights(const real* __restrict__ x, const real* __restrict__ gradient,
-                      float* __restrict__ out
+conv_backward_weights(EACH(const real* __restrict__, x), EACH(const real* __restrict__, gradient),
+                      EACH(float* __restrict__, out)
 #if BIASES
-                      , float* __restrict__ biases
+                      , EACH(float* __restrict__, biases)
 #endif
 ) {
+    OWN(x);
+    OWN(gradient);
+    OWN(out);
     SHARED_MEMORY(shared);
 #if BIASES
     if (int repetition = summed_repetition(); repetition >= 0) {
+        OWN(biases);
         constexpr size_t BEHIND = (size_t)SPLITS * KERNEL_H * KERNEL_W * REAL_C * BIASES;
         float* to = SPLITS > 1 ? out + BEHIND : biases;
         bias_sums(gradient, repetition, shared, [&](int index, float sum) { to[index] = sum; });

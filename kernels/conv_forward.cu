@@ -87,8 +87,10 @@ using Output = real;
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-conv_forward(const real* __restrict__ x, const real* __restrict__ weights,
-             const float* __restrict__ bias, Output* __restrict__ y) {
+conv_forward(EACH(const real* __restrict__, x), EACH(const real* __restrict__, weights),
+             EACH(const float* __restrict__, bias), EACH(Output* __restrict__, y)) {
+    OWN(x);
+    OWN(weights);
     SHARED_MEMORY(shared);
     int group = repetition() % GROUPS, part = repetition() / GROUPS;
     int place = LOCAL ? part : 0, split = LOCAL ? 0 : part;
@@ -100,6 +102,8 @@ conv_forward(const real* __restrict__ x, const real* __restrict__ weights,
     product(left, first_line, right, first_column, begin, min(begin + SPLIT_K, Input::K), shared,
             sums);
 
+    OWN(bias);
+    OWN(y);
     int first = place * OUT_C + group * GROUP_OUT;
     bias += first;
     Lines<PIXELS, LOCAL ? PLACES * OUT_C : OUT_C> lines{(size_t)split * IMAGES * PLACES * OUT_C +

@@ -2,9 +2,9 @@
 // function of (seed, layer, step, image, neuron) alone; src/random.rs computes the same on the CPU.
 //
 //   x, y [IMAGES][PIXELS][CHANNELS], real: a tower's part of a layer with JOINED_C channels,
-//     which begins at CHANNEL
+//     which begins at `channel`
 //
-// Neuron j = pixel * JOINED_C + CHANNEL + c of an image is kept if word j % 4 of
+// Neuron j = pixel * JOINED_C + channel + c of an image is kept if word j % 4 of
 // Philox((j / 4, image, step, PURPOSE), seed) is at least `threshold` = rate * 2^32, and then
 // multiplied by `factor`: 1 where evaluation scales. The same kernel takes the gradient back.
 // `scale` is the forward pass in evaluation: all are kept, times `factor`, the share that training
@@ -29,11 +29,14 @@ __device__ __forceinline__ unsigned philox(unsigned word, unsigned c0, unsigned 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-dropout(const real* x, unsigned threshold, unsigned seed_low, unsigned seed_high,
-        unsigned step, unsigned first_image, float factor, real* y) {
-    int i = blockIdx.x * 256 + threadIdx.x;
+dropout(EACH(const real*, x), EACH(size_t, channel), unsigned threshold, unsigned seed_low,
+        unsigned seed_high, unsigned step, unsigned first_image, float factor, EACH(real*, y)) {
+    OWN(x);
+    OWN(channel);
+    OWN(y);
+    int i = block_x() * 256 + threadIdx.x;
     if (i >= COUNT) return;
-    unsigned neuron = i / CHANNELS % PIXELS * JOINED_C + CHANNEL + i % CHANNELS;
+    unsigned neuron = i / CHANNELS % PIXELS * JOINED_C + channel + i % CHANNELS;
     unsigned image = i / CHANNELS / PIXELS;
     unsigned random = philox(neuron % 4, neuron / 4, first_image + image, step, PURPOSE, seed_low,
                              seed_high);
@@ -41,14 +44,20 @@ dropout(const real* x, unsigned threshold, unsigned seed_low, unsigned seed_high
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-scale(const real* x, float factor, real* y) {
-    int i = blockIdx.x * 256 + threadIdx.x;
+scale(EACH(const real*, x), float factor, EACH(real*, y)) {
+    OWN(x);
+    OWN(y);
+    int i = block_x() * 256 + threadIdx.x;
     if (i < COUNT) y[i] = __fmul_rn(x[i], factor);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-dropout_relu_backward(const real* y, const real* gradient, float factor, real* out) {
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+dropout_relu_backward(EACH(const real*, y), EACH(const real*, gradient), float factor,
+                      EACH(real*, out)) {
+    OWN(y);
+    OWN(gradient);
+    OWN(out);
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
     float values[PER], slopes[PER];
     load_pack(y + i, values);

@@ -23,8 +23,12 @@ template <class Visit> __device__ __forceinline__ void neighbours(int i, Visit v
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-lrn_forward(const real* __restrict__ x, float* __restrict__ scale, real* __restrict__ y) {
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+lrn_forward(EACH(const real* __restrict__, x), EACH(float* __restrict__, scale),
+            EACH(real* __restrict__, y)) {
+    OWN(x);
+    OWN(scale);
+    OWN(y);
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
     if (WITHIN) {
         float sum = 0.f;
@@ -41,10 +45,14 @@ lrn_forward(const real* __restrict__ x, float* __restrict__ scale, real* __restr
 
 // The output is not read: layers above may have changed it in place.
 extern "C" __global__ void __launch_bounds__(256)
-lrn_backward(const real* __restrict__ x, const float* __restrict__ scale,
-             const real* __restrict__ gradient, real* __restrict__ out) {
+lrn_backward(EACH(const real* __restrict__, x), EACH(const float* __restrict__, scale),
+             EACH(const real* __restrict__, gradient), EACH(real* __restrict__, out)) {
+    OWN(x);
+    OWN(scale);
+    OWN(gradient);
+    OWN(out);
     constexpr float FACTOR = -2.f * float(ALPHA) * float(BETA);
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
     if (WITHIN) {
         float sum = 0.f;

@@ -42,8 +42,12 @@ constexpr int RESIDENT = 4;
 #endif
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT)
-lrn_pool_forward(const real* __restrict__ x, real* __restrict__ y, Choice* __restrict__ choice) {
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+lrn_pool_forward(EACH(const real* __restrict__, x), EACH(real* __restrict__, y),
+                 EACH(Choice* __restrict__, choice)) {
+    OWN(x);
+    OWN(y);
+    OWN(choice);
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= OUT_COUNT) return;
     int c = i % CHANNELS;
     Window w(i / CHANNELS / OUT_W % OUT_H, i / CHANNELS % OUT_W);
@@ -95,9 +99,13 @@ __device__ __forceinline__ void gather(const real* gradient, const Choice* choic
 }
 
 extern "C" __global__ void __launch_bounds__(256, RESIDENT)
-lrn_pool_backward(const real* __restrict__ x, const real* __restrict__ gradient,
-                  const Choice* __restrict__ choice, real* __restrict__ out) {
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+lrn_pool_backward(EACH(const real* __restrict__, x), EACH(const real* __restrict__, gradient),
+                  EACH(const Choice* __restrict__, choice), EACH(real* __restrict__, out)) {
+    OWN(x);
+    OWN(gradient);
+    OWN(choice);
+    OWN(out);
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= IN_COUNT) return;
     int c = i % CHANNELS, column = i / CHANNELS % IN_W, row = i / CHANNELS / IN_W % IN_H;
     int image = i / CHANNELS / IN_W / IN_H * OUT_H * OUT_W * CHANNELS + c;

@@ -20,8 +20,12 @@ constexpr int PER = pack_of(CHANNELS);
 #include "pool.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-max_forward(const real* __restrict__ x, real* __restrict__ y, Choice* __restrict__ choice) {
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+max_forward(EACH(const real* __restrict__, x), EACH(real* __restrict__, y),
+            EACH(Choice* __restrict__, choice)) {
+    OWN(x);
+    OWN(y);
+    OWN(choice);
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= OUT_COUNT) return;
     Window w(i / CHANNELS / OUT_W % OUT_H, i / CHANNELS % OUT_W);
     const real* map = x + i / CHANNELS / OUT_W / OUT_H * IN_H * IN_W * CHANNELS + i % CHANNELS;
@@ -38,9 +42,13 @@ max_forward(const real* __restrict__ x, real* __restrict__ y, Choice* __restrict
 
 // Room for four blocks is asked for: without it the compiler for 9.0 spills to make room for six.
 extern "C" __global__ void __launch_bounds__(256, 4)
-max_backward(const real* __restrict__ gradient, const Choice* __restrict__ choice,
-             const real* __restrict__ pooled, real* __restrict__ out) {
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+max_backward(EACH(const real* __restrict__, gradient), EACH(const Choice* __restrict__, choice),
+             EACH(const real* __restrict__, pooled), EACH(real* __restrict__, out)) {
+    OWN(gradient);
+    OWN(choice);
+    OWN(pooled);
+    OWN(out);
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= IN_COUNT) return;
     int x = i / CHANNELS % IN_W, y = i / CHANNELS / IN_W % IN_H;
     int image = i / CHANNELS / IN_W / IN_H * OUT_H * OUT_W * CHANNELS + i % CHANNELS;
@@ -65,8 +73,10 @@ max_backward(const real* __restrict__ gradient, const Choice* __restrict__ choic
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-average_forward(const real* __restrict__ x, real* __restrict__ y) {
-    int i = blockIdx.x * 256 + threadIdx.x;
+average_forward(EACH(const real* __restrict__, x), EACH(real* __restrict__, y)) {
+    OWN(x);
+    OWN(y);
+    int i = block_x() * 256 + threadIdx.x;
     if (i >= OUT_COUNT) return;
     Window w(i / CHANNELS / OUT_W % OUT_H, i / CHANNELS % OUT_W);
     const real* map = x + i / CHANNELS / OUT_W / OUT_H * IN_H * IN_W * CHANNELS + i % CHANNELS;
@@ -78,8 +88,10 @@ average_forward(const real* __restrict__ x, real* __restrict__ y) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-average_backward(const real* __restrict__ gradient, real* __restrict__ out) {
-    int i = blockIdx.x * 256 + threadIdx.x;
+average_backward(EACH(const real* __restrict__, gradient), EACH(real* __restrict__, out)) {
+    OWN(gradient);
+    OWN(out);
+    int i = block_x() * 256 + threadIdx.x;
     if (i >= IN_COUNT) return;
     int image = i / CHANNELS / IN_W / IN_H * OUT_H * OUT_W * CHANNELS + i % CHANNELS;
     float sum = 0.f;

@@ -36,10 +36,10 @@ struct Found {
 // Which lines a block is for, and which of what is repeated (groups, places of a local layer, parts
 // of a sum). A grid ends at 65,535 blocks along z; more than that stand in x, LINE_BLOCKS to each.
 #ifdef LINE_BLOCKS
-__device__ __forceinline__ int block_of_lines() { return blockIdx.x % LINE_BLOCKS; }
-__device__ __forceinline__ int repetition() { return blockIdx.x / LINE_BLOCKS; }
+__device__ __forceinline__ int block_of_lines() { return block_x() % LINE_BLOCKS; }
+__device__ __forceinline__ int repetition() { return block_x() / LINE_BLOCKS; }
 #else
-__device__ __forceinline__ int block_of_lines() { return blockIdx.x; }
+__device__ __forceinline__ int block_of_lines() { return block_x(); }
 __device__ __forceinline__ int repetition() { return blockIdx.z; }
 #endif
 

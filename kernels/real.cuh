@@ -42,6 +42,33 @@ using real = float;
 #endif
 constexpr int PACK = 16 / sizeof(real);
 
+// Where one launch works for both towers of a layer (TOWERS = 2, src/gpu/launch.rs), every other
+// block along x is the second one's. What each tower has its own of is EACH(type, name) among a
+// kernel's parameters and OWN(name) in its body. It is chosen by an index among the parameters,
+// which ptxas keeps in a uniform register; chosen between two of them it took two registers more.
+#ifndef TOWERS
+#define TOWERS 1
+#endif
+#if TOWERS == 2
+template <class T> struct Each { T of[2]; };
+#define EACH(type, name) const __grid_constant__ Each<type> name##_of
+#define OWN(name) auto name = name##_of.of[blockIdx.x % 2]
+#else
+#define EACH(type, name) type name
+#define OWN(name)
+#endif
+// The block's place along x among those of its tower; asked for anew where it is wanted, since a
+// register that keeps it is one too many for products with 128.
+__device__ __forceinline__ int block_x() {
+#if TOWERS == 2 && !defined(STANDIN)
+    unsigned block;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+    return block / 2;
+#else
+    return blockIdx.x / TOWERS;
+#endif
+}
+
 __device__ __forceinline__ float4 load4(const float* p) {
     return *reinterpret_cast<const float4*>(p);
 }

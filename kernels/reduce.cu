@@ -34,15 +34,20 @@ using Output = float;
 constexpr int PER = 4, BLOCKS = (COUNT + PER * 256 - 1) / (PER * 256);
 
 extern "C" __global__ void __launch_bounds__(256)
-reduce_splits(const float* __restrict__ parts, const float* __restrict__ bias,
-              const real* __restrict__ x, Output* __restrict__ out
+reduce_splits(EACH(const float* __restrict__, parts), EACH(const float* __restrict__, bias),
+              EACH(const real* __restrict__, x), EACH(Output* __restrict__, out)
 #if BIASES
-              , float* __restrict__ biases
+              , EACH(float* __restrict__, biases)
 #endif
 ) {
+    OWN(parts);
+    OWN(bias);
+    OWN(x);
+    OWN(out);
 #if BIASES
-    if (blockIdx.x >= BLOCKS) {
-        int i = (blockIdx.x - BLOCKS) * 256 + threadIdx.x;
+    OWN(biases);
+    if (block_x() >= BLOCKS) {
+        int i = (block_x() - BLOCKS) * 256 + threadIdx.x;
         if (i >= BIASES) return;
         const float* part = parts + (size_t)SPLITS * COUNT + i;
         float sum = part[0];
@@ -52,7 +57,7 @@ reduce_splits(const float* __restrict__ parts, const float* __restrict__ bias,
         return;
     }
 #endif
-    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+    int i = (block_x() * 256 + threadIdx.x) * PER;
     if (i >= COUNT) return;
     float sum[PER];
     for (int s = 0; s < SPLITS; s++) {

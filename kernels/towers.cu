@@ -5,9 +5,12 @@
 // channels.
 //
 // Where both towers are on one GPU, `join_both` puts both side by side, `first` of CHANNELS
-// channels and `second` of the others (grid: PIXELS * JOINED_C / PER / 256), and `take_both` takes
-// a part out of the gradients that both readers send.
+// channels and `second` of the others, and `take_both` takes both out of the gradients that READERS
+// send, one or two, added up. Grid: PIXELS * JOINED_C / PER / 256.
 #include "real.cuh"
+#ifndef READERS
+#define READERS 1
+#endif
 constexpr int PER = CHANNELS % PACK == 0 && JOINED_C % PACK == 0 && CHANNEL % PACK == 0 ? PACK : 1;
 
 #define FOR_PART(i, j) \
@@ -64,13 +67,19 @@ extern "C" __global__ void join_both(const real* __restrict__ first,
          joined + i);
 }
 
-extern "C" __global__ void take_both(const real* __restrict__ first,
-                                     const real* __restrict__ second, real* __restrict__ part) {
-    FOR_PART(i, j)
+extern "C" __global__ void take_both(const real* __restrict__ one, const real* __restrict__ other,
+                                     real* __restrict__ first, real* __restrict__ second) {
+    constexpr int OTHERS = JOINED_C - CHANNELS;
+    int i = (blockIdx.x * 256 + threadIdx.x) * PER;
+    if (i >= PIXELS * JOINED_C) return;
     float values[PER], more[PER];
-    load_pack(first + j, values);
-    load_pack(second + j, more);
+    load_pack(one + i, values);
+    if (READERS == 2) {
+        load_pack(other + i, more);
 #pragma unroll
-    for (int q = 0; q < PER; q++) values[q] = __fadd_rn(values[q], more[q]);
-    store_pack(part + i, values);
+        for (int q = 0; q < PER; q++) values[q] = __fadd_rn(values[q], more[q]);
+    }
+    int pixel = i / JOINED_C, c = i % JOINED_C;
+    store_pack(c < CHANNELS ? first + pixel * CHANNELS + c : second + pixel * OTHERS + c - CHANNELS,
+               values);
 }

@@ -6,6 +6,7 @@
 //! in what the user wrote (a config, an option), they are made with
 //! [`config_error!`](crate::config_error), and the mark survives any context added on the way up.
 
+use crate::log;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::fmt;
@@ -127,7 +128,16 @@ pub fn complain(line: &str) {
         Some(name) if name.is_empty() => return,
         Some(name) => format!("{name}: {line}\n"),
     };
+    log::keep(&line);
     let _ = stderr().write_all(line.as_bytes());
+}
+
+/// A line on standard error of how things go, unless errors alone are wanted there.
+pub fn tell(line: &str) {
+    match log::is_heard() {
+        true => complain(line),
+        false => log::keep(line),
+    }
 }
 
 /// A line on standard error, for progress and logs, by the process that speaks; arguments as for
@@ -136,7 +146,17 @@ pub fn complain(line: &str) {
 macro_rules! note {
     ($($arg:tt)*) => {{
         if $crate::errors::speaks() {
-            $crate::errors::complain(&format!($($arg)*));
+            $crate::errors::tell(&format!($($arg)*));
+        }
+    }};
+}
+
+/// As [`note!`], but only where details are wanted.
+#[macro_export]
+macro_rules! detail {
+    ($($arg:tt)*) => {{
+        if $crate::log::is_verbose() {
+            $crate::note!($($arg)*);
         }
     }};
 }

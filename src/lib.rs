@@ -29,6 +29,7 @@
 //! - [`random`]: every random number, as a function of what it is for.
 //! - [`quoting`]: commands that are printed to be typed, quoted as a shell wants it.
 //! - [`errors`]: what decides the exit code, and lines for people on standard error.
+//! - [`log`]: how much is said there, and a file that keeps the same lines.
 
 pub mod commands;
 pub mod config;
@@ -40,6 +41,7 @@ pub mod gpu;
 pub mod interrupt;
 pub mod keys;
 pub mod layers;
+pub mod log;
 pub mod machine;
 pub mod mpi;
 pub mod network;

@@ -4,7 +4,47 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path};
+use std::sync::OnceLock;
+
+/// What the program is called where nobody has said how.
+const NAME: &str = "alexnet";
+
+static CALLED: OnceLock<String> = OnceLock::new();
+
+/// From now on printed commands begin as this process was called: with the path that was typed, with
+/// the name alone where a shell has found it, or with `cargo run` where Cargo has started it.
+pub fn as_called() {
+    let path = std::env::args_os().next().unwrap_or_default();
+    let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").is_some();
+    let _ = CALLED.set(called(Path::new(&path), by_cargo));
+}
+
+/// The program at the beginning of a command line, as a shell takes it.
+pub fn program() -> &'static str {
+    CALLED.get().map_or(NAME, String::as_str)
+}
+
+/// `path` is the program's as it was called; `by_cargo`: by Cargo, or by what Cargo has started.
+fn called(path: &Path, by_cargo: bool) -> String {
+    let parts: Vec<&OsStr> = path
+        .components()
+        .map(|part| match part {
+            Component::Normal(name) => name,
+            other => other.as_os_str(),
+        })
+        .collect();
+    // `cargo run` names it relative to the folder that it was typed in; tests do not.
+    match parts[..] {
+        [] => NAME.to_string(),
+        [target, profile, _] if by_cargo && target == "target" => match profile.to_str() {
+            Some("debug") => "cargo run --".to_string(),
+            Some("release") => "cargo run --release --".to_string(),
+            _ => format!("cargo run --profile {} --", quoted(profile)),
+        },
+        _ => self::path(path),
+    }
+}
 
 /// A command line of this program, to be printed.
 #[derive(Clone, Debug)]
@@ -16,9 +56,9 @@ pub struct Typed {
 }
 
 impl Typed {
-    /// `alexnet` and then `words`, which need no quoting.
+    /// The [`program`] and then `words`, which need no quoting.
     pub fn new(words: &str) -> Typed {
-        Typed { words: vec!["alexnet".into(), words.into()], sets: Vec::new() }
+        Typed { words: vec![program().into(), words.into()], sets: Vec::new() }
     }
 
     /// One more word.
@@ -111,6 +151,24 @@ mod tests {
         let text = "alexnet train --resume --run runs/demo-2 --set schedule.rate=0.5 --set \
                     train.epochs=9";
         assert_eq!(typed.to_string(), text);
+    }
+
+    #[test]
+    fn the_program_is_named_as_it_was_called() {
+        for (path, by_cargo, name) in [
+            ("alexnet", false, "alexnet"),
+            ("alexnet", true, "alexnet"),
+            ("./alexnet", false, "./alexnet"),
+            ("target/release/alexnet", false, "target/release/alexnet"),
+            ("target/release/alexnet", true, "cargo run --release --"),
+            ("target/debug/alexnet", true, "cargo run --"),
+            ("target/profiling/alexnet", true, "cargo run --profile profiling --"),
+            ("/a b/target/debug/alexnet", true, "'/a b/target/debug/alexnet'"),
+            ("", false, "alexnet"),
+        ] {
+            let expected = if cfg!(windows) { name.replace('\'', "\"") } else { name.to_string() };
+            assert_eq!(called(Path::new(path), by_cargo), expected, "{path}");
+        }
     }
 
     #[cfg(unix)]

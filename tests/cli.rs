@@ -28,16 +28,21 @@ fn prepare_train_eval_predict_inspect() {
     for words in [
         "best top-1 error",
         "checkpoint: runs/stripes/best.safetensors",
-        "alexnet eval runs/stripes/best.safetensors",
-        "alexnet predict IMAGE --checkpoint runs/stripes/best.safetensors",
+        "alexnet eval runs/stripes --ten-crop\n",
+        "alexnet predict IMAGE --checkpoint runs/stripes\n",
+        "alexnet inspect runs/stripes\n",
     ] {
         assert!(said.contains(words), "{said}");
     }
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(!log.contains('\r') && !log.contains('\x1b'), "{log}");
     assert!(log.contains("90 training images"), "{log}");
-    assert!(log.contains("epoch   6: loss"), "{log}");
-    assert!(log.contains(" % of it waiting for data\n"), "{log}");
+    assert!(log.contains("epoch 6/6: loss"), "{log}");
+    for line in log.lines().filter(|line| line.contains(" %") && !line.contains("waited")) {
+        assert!(line.contains("error") && line.chars().count() <= 80, "{line}");
+    }
+    assert!(log.contains("learning rate 0.02;") && log.contains("; a new best\n"), "{log}");
+    assert!(!log.contains("top-5"), "of three classes none is left out: {log}");
 
     // The run's folder.
     let files = [
@@ -212,7 +217,7 @@ fn a_network_without_its_data_set_assumes_ten_classes() {
     let parameters = |d: &Value| d["parameters"].as_u64().unwrap();
     assert_eq!(parameters(&document) - parameters(&known), 7 * (16 + 1));
     let table = world.ok("inspect net.toml --set data.path=nowhere");
-    assert!(table.contains("10 classes (assumed") && table.contains("--data DIR"), "{table}");
+    assert!(table.contains("10 classes assumed") && table.contains("--data DIR"), "{table}");
     let bench = "bench --config net.toml --device cpu --steps 1 --batch 2";
     assert!(world.ok(bench).contains("10 classes assumed"));
     let given = world.ok(&format!("{bench} --set data.classes=4"));

@@ -9,6 +9,7 @@ mod standin;
 use alexnet::gpu::compile::Compiler;
 use alexnet::gpu::device::Device;
 use alexnet::gpu::format::{Format, of_bf16, to_bf16};
+use alexnet::gpu::launch::Queue;
 use alexnet::gpu::library::driver_version;
 use alexnet::gpu::memory::Buffer;
 use alexnet::gpu::precision::Precision;
@@ -173,7 +174,7 @@ fn on_device(
         (device.buffer(scratch).unwrap(), device.buffer(launches.saved()).unwrap());
     let run = case.run();
     let call = Call {
-        stream: &device.compute,
+        queue: Queue::of(&device.compute),
         run: &run,
         whole: run.batch,
         x: &x,

@@ -115,7 +115,11 @@ fn asking_for_the_pass_before_does_not_wait_for_the_last() {
 
 /// The parameters after four steps of training, the last of a smaller batch.
 fn trained() -> Vec<Vec<u32>> {
-    let mut engine = engine(Mode::Training);
+    trained_in("f32")
+}
+
+fn trained_in(precision: &str) -> Vec<Vec<u32>> {
+    let mut engine = engine_in(Mode::Training, precision);
     for step in 1..5 {
         let count = if step == 4 { 7 } else { 10 };
         let labels: Vec<u32> = (0..count).map(|i| (i + step) % 3).collect();
@@ -135,6 +139,36 @@ fn trained() -> Vec<Vec<u32>> {
 fn digest(bits: &[u32]) -> u64 {
     let mix = |hash: u64, &word: &u32| (hash ^ u64::from(word)).wrapping_mul(0x100000001b3);
     bits.iter().fold(0xcbf29ce484222325, mix)
+}
+
+/// One launch for both towers comes to the bits of one for each, in every precision, with some more
+/// than half of the launches.
+#[test]
+fn towers_together_are_as_apart() {
+    let name = "towers_together_are_as_apart";
+    let print = || {
+        for precision in ["f32", "tf32", "bf16"] {
+            let digest: Vec<u64> = trained_in(precision).iter().map(|bits| digest(bits)).collect();
+            println!("trained {digest:?}");
+        }
+        println!("launches {}", standin::counters().launches);
+    };
+    let Some(together) = standin::outcome(name, &[], print) else { return };
+    let apart = standin::outcome(name, &[("ALEXNET_TEST_TOWERS", "apart")], || ()).unwrap();
+    let [together, apart] = [together, apart].map(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}{errors}");
+        let after = |what: &str| {
+            let found = text.lines().filter_map(|line| Some(line.split_once(what)?.1.to_string()));
+            found.collect::<Vec<_>>()
+        };
+        let launches: u64 = after("launches ")[0].parse().unwrap();
+        (after("trained "), launches)
+    });
+    assert_eq!(together.0.len(), 3);
+    assert!(together.0 == apart.0, "{together:?} {apart:?}");
+    assert!(10 * together.1 < 7 * apart.1, "{} launches, {}", together.1, apart.1);
 }
 
 /// Where a driver captures passes, they come to the same bits as launch by launch, and what was

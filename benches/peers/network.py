@@ -6,11 +6,13 @@
 
 Each process is a machine of its own as far as the network goes: a network namespace, joined to the others by a bridge
 whose cables (veth) carry `--gbit` Gbit/s each way (`tc … tbf`), and one core of this machine. What a process trains by
-itself is measured first, in as many processes at once as there will be, since cores share the memory. Then, for each
-speed and each way of `train.distribute`, `alexnet train` under Open MPI's mpirun against `alexnet inspect --ranks`,
-and PyTorch's DistributedDataParallel over gloo (`ddp_torch.py`), in turn. Figures are medians over the steps after
-the warm-up. It needs root for the namespaces, `ip`, `tc`, Open MPI and, unless --no-torch, Python with PyTorch
-(`--python`). A table goes to standard output. Nothing else should run meanwhile.
+itself is measured first, in as many processes at once as there will be, since cores share the memory; and what a byte
+that travels takes of a core, with another network, of many weights and little work, over cables that nothing limits.
+These two numbers are all that the predictions are given. Then, for each speed and each way of `train.distribute`,
+`alexnet train` under Open MPI's mpirun against `alexnet inspect --ranks`, and PyTorch's DistributedDataParallel over
+gloo (`ddp_torch.py`), in turn. Figures are medians over the steps after the warm-up. It needs root for the namespaces,
+`ip`, `tc`, Open MPI and, unless --no-torch, Python with PyTorch (`--python`). A table goes to standard output. Nothing
+else should run meanwhile.
 """
 
 import argparse
@@ -32,6 +34,16 @@ ROOT = HERE.parent.parent
 # Their first steps, with fresh memory and a checkpoint that is being written, do not count.
 WARM_UP = 3
 NAME = "alexnet-bench"
+# What heads of Ethernet, IP and TCP leave of 1,514 bytes on the cable.
+PAYLOAD = 1448 / 1514
+# The network that a byte's cost is measured with: 34 million weights, 136 MB of gradients a step.
+FLAT = "".join(
+    f'[[layer]]\nname = "{name}"\nkind = "fc"\noutputs = {outputs}\nweight_sigma = 0.005\n'
+    for name, outputs in [("fc6", 4096), ("fc7", 4096), ("fc8", 1000)]
+)
+FLAT = f'[data]\ncrop = 32\nclasses = 1000\n[schedule]\nkind = "steps"\nrate = 0.0001\n{FLAT}'
+FLAT += '[[layer]]\nname = "softmax"\nkind = "softmax"\n'
+FLAT_BATCH = 8
 # As many as there are classes, of which a rehearsal has fewer.
 OUTPUTS = "layer.fc8.outputs=classes"
 
@@ -148,6 +160,7 @@ def main():
     parser.add_argument("--steps", type=int, default=5, help="steps that count")
     parser.add_argument("--gbit", type=float, nargs="+", default=[1, 10])
     parser.add_argument("--latency-us", type=float, default=50)
+    parser.add_argument("--cpu-ns-per-byte", type=float, help="what a byte takes of a core, if that is known")
     parser.add_argument("--config", default=ROOT / "configs/ilsvrc2012.toml")
     parser.add_argument("--alexnet", type=pathlib.Path, default=ROOT / "target/release/alexnet", help="the program")
     parser.add_argument("--mpirun", default=shutil.which("mpirun.openmpi") or "mpirun", help="Open MPI's")
@@ -170,25 +183,24 @@ def measure(options, network, folder):
             of_class.mkdir(parents=True, exist_ok=True)
             png(of_class / f"{number}.png", number)
     call(alexnet, "prepare", "image-folder", "photos", "--out", "set", cwd=folder)
-    train = [alexnet, "train", "--device", "cpu", "--config", pathlib.Path(options.config).resolve(), "--data", "set"]
-    for setting in ["train.epochs=1", "train.tensorboard=false", "train.checkpoint_minutes=0", "data.workers=1",
-                    OUTPUTS]:
-        train += ["--set", setting]
-
+    train = training(alexnet, pathlib.Path(options.config).resolve())
     share = batch // ranks
-    print(f"each of {ranks} processes by itself …", file=sys.stderr)
-    alone = [[*train, "--set", f"train.batch={share}", "--run", f"alone-{rank}"] for rank in range(ranks)]
-    finish([network.on(rank, command, cwd=folder) for rank, command in enumerate(alone)])
-    speed = statistics.mean(share / step_seconds(folder / f"alone-{rank}", share) for rank in range(ranks))
-    print(f"{speed:.1f} images/s each, {share} images a step\n")
+    alone = alone_seconds(network, folder, [*train, "--set", f"train.batch={share}"], ranks, share, "alone")
+    speed = share / alone
+    print(f"{speed:.1f} images/s each, {share} images a step; ", end="", flush=True)
+    cost = options.cpu_ns_per_byte
+    if cost is None:
+        cost = byte_cost(options, network, folder, alexnet)
+    print(f"a byte that travels takes {cost:.2f} ns of a core\n")
 
-    print("| Gbit/s | what | step, ms | predicted, ms | measured / predicted | images/s | waits, ms | predicted, ms |")
-    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| Gbit/s | what | step, ms | predicted, ms | measured / predicted | images/s | more than alone, ms | "
+          "predicted, ms | of it waits, ms |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for gbit in options.gbit:
         network.speed(gbit)
-        asked = ["--ranks", ranks, "--gbit-per-second", gbit, "--latency-us", options.latency_us,
-                 "--images-per-second", speed, "--set", f"train.batch={batch}", "--set", OUTPUTS,
-                 "--data", "set"]
+        asked = ["--ranks", ranks, "--gbit-per-second", gbit * PAYLOAD, "--latency-us", options.latency_us,
+                 "--images-per-second", speed, "--cpu-ns-per-byte", cost, "--set", f"train.batch={batch}",
+                 "--set", OUTPUTS, "--data", "set"]
         rows = json.loads(call(alexnet, "inspect", pathlib.Path(options.config).resolve(), "--json", *asked,
                                cwd=folder))["ranks"]
         for way in ["data", "hybrid"]:
@@ -202,11 +214,39 @@ def measure(options, network, folder):
             waited = line.split(": ")[1].split()[0]
             ms, foretold = 1e3 * seconds, 1e3 * predicted["step_seconds"]
             print(f"| {gbit:g} | {way} | {ms:.0f} | {foretold:.0f} | {ms / foretold:.2f} | {batch / seconds:.1f} | "
-                  f"{waited} | {1e3 * predicted['exposed_seconds']:.0f} |", flush=True)
+                  f"{ms - 1e3 * alone:.0f} | {1e3 * predicted['exposed_seconds']:.0f} | {waited} |", flush=True)
         if not options.no_torch:
             peer = torch(options, network)
             print(f"| {gbit:g} | PyTorch, DDP over gloo | {1e3 * batch / peer['images_per_second']:.0f} | | | "
-                  f"{peer['images_per_second']:.1f} | {peer['exposed_ms']:.0f} | |", flush=True)
+                  f"{peer['images_per_second']:.1f} | {peer['exposed_ms']:.0f} | | |", flush=True)
+
+
+def training(alexnet, config):
+    command = [alexnet, "train", "--device", "cpu", "--config", config, "--data", "set"]
+    for setting in ["train.epochs=1", "train.tensorboard=false", "train.checkpoint_minutes=0", "data.workers=1",
+                    OUTPUTS]:
+        command += ["--set", setting]
+    return command
+
+
+def alone_seconds(network, folder, train, ranks, share, name):
+    """A step of `share` images in each of so many processes at once that know nothing of each other."""
+    print(f"each of {ranks} processes by itself, {share} images a step …", file=sys.stderr)
+    finish([network.on(rank, [*train, "--run", f"{name}-{rank}"], cwd=folder) for rank in range(ranks)])
+    return statistics.mean(step_seconds(folder / f"{name}-{rank}", share) for rank in range(ranks))
+
+
+def byte_cost(options, network, folder, alexnet):
+    """Nanoseconds of a core for a byte that is sent while one comes, over cables that nothing limits."""
+    (folder / "flat.toml").write_text(FLAT)
+    ranks, batch = options.ranks, FLAT_BATCH * options.ranks
+    train = training(alexnet, "flat.toml")
+    own = [*train, "--set", f"train.batch={FLAT_BATCH}"]
+    alone = alone_seconds(network, folder, own, ranks, FLAT_BATCH, "flat-alone")
+    together(options, network, folder, [*train, "--set", f"train.batch={batch}", "--run", "flat"])
+    rows = json.loads(call(alexnet, "inspect", "flat.toml", "--json", "--ranks", ranks, "--set",
+                           f"train.batch={batch}", "--set", OUTPUTS, "--data", "set", cwd=folder))["ranks"]
+    return 1e9 * max(0, step_seconds(folder / "flat", batch) - alone) / rows[-1]["bytes_sent"]
 
 
 def together(options, network, folder, command):

@@ -11,6 +11,7 @@ use crate::errors::TooLarge;
 use crate::layers::{Classes, Run, Shape};
 use crate::network::{Mode, Plan};
 use crate::note;
+use crate::progress::{Progress, Rest, grouped};
 use crate::random::{self, Stream};
 use crate::train::initial;
 use crate::vectors::peak;
@@ -27,8 +28,9 @@ use std::time::Instant;
 /// before and after. On the CPU, ReLU and pooling that go with response normalisation in one pass
 /// are in its time, and the update of large fully connected layers is in their weights' gradient's.
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The network.
+    /// The network: a config's file, or the name of one that comes with the program.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Images of a batch; by default the config's.
@@ -52,6 +54,10 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  alexnet bench --config ilsvrc2012
+  alexnet bench --config configs/demo.toml --batch 32 --steps 20";
 
 /// Measures, and prints what was measured.
 pub fn run(args: Args) -> Result<()> {
@@ -149,6 +155,12 @@ impl Bench {
     /// Median seconds of so many steps after one more; `profile`: with their layers' times.
     fn steps(&mut self, steps: u32, training: bool, profile: bool) -> Result<f64> {
         let mut seconds = Vec::new();
+        let what = match (training, profile) {
+            (true, true) => "training, layer by layer",
+            (true, false) => "training",
+            _ => "evaluation",
+        };
+        let progress = Progress::of(what, u64::from(steps) + 1, "steps", Rest::default());
         for step in 0..=steps {
             if step == 1 && profile {
                 self.engine.profile();
@@ -178,6 +190,7 @@ impl Bench {
             if step > 0 {
                 seconds.push(begun.elapsed().as_secs_f64());
             }
+            progress.advance(1);
         }
         seconds.sort_by(f64::total_cmp);
         Ok(seconds[seconds.len() / 2])
@@ -244,15 +257,22 @@ impl Report<'_> {
         let gflops = self.operations() / self.train / 1e9;
         let of_peak = self.peak.map_or(String::new(), |peak| {
             let percent = 100.0 * gflops * 1e9 / peak;
-            format!(", {percent:.0} % of the measured peak of {:.1}", peak / 1e9)
+            let counted = match self.plan.layers.iter().any(|l| l.kind.name == "conv") {
+                true => {
+                    "\n  (convolutions count as done directly; Winograd's way needs fewer \
+                     operations,\n  so that more than 100 % is possible)"
+                }
+                false => "",
+            };
+            format!(", {percent:.0} % of the measured peak of {:.1}{counted}", peak / 1e9)
         });
         let classes = if self.plan.assumes_classes {
-            format!(" {} classes assumed,", self.plan.classes)
+            format!(" {} classes assumed,", grouped(self.plan.classes as u64))
         } else {
             String::new()
         };
         format!(
-            "{name},{classes} batch {batch}, {device}; milliseconds a step\n\n{}\ntraining    \
+            "{name},{classes} batch {batch}, milliseconds a step\n{device}\n\n{}\ntraining    \
              {:8.1} images/s  {gflops:7.1} GFLOP/s{of_peak}\nevaluation  {:8.1} images/s",
             profile.table(),
             batch as f64 / self.train,

@@ -13,10 +13,15 @@ use std::path::PathBuf;
 
 /// Look after a data set.
 #[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
 }
+
+const EXAMPLES: &str = "Examples:
+  alexnet data show data/photos --out sheet.png
+  alexnet data verify data/photos";
 
 #[derive(Subcommand, Debug)]
 enum Action {
@@ -60,6 +65,8 @@ pub fn run(args: Args) -> Result<()> {
     match args.action {
         Action::Verify { dir } => verify(&Dataset::open(&dir)?),
         Action::Show { dir, out, split, count, crop, seed } => {
+            // A name without an ending says nothing against a picture of pixels.
+            let format = out.extension().map_or(Ok(Format::Png), |_| Format::of(&out))?;
             let dataset = Dataset::open(&dir)?;
             let shorter = dataset.header.height.min(dataset.header.width);
             let crop = crop.unwrap_or((shorter * 7 / 8).max(1));
@@ -69,8 +76,6 @@ pub fn run(args: Args) -> Result<()> {
                 ));
             }
             let options = sheet::Options { split, count: count.into(), crop, seed };
-            // Whatever its name, unless it ends in .svg.
-            let format = Format::of(&out).unwrap_or(Format::Png);
             sheet::contact(&dataset, &options)?.write_as(&out, format)?;
             print(&format!("{}: images of {}", out.display(), dir.display()))
         }

@@ -13,6 +13,7 @@ use serde_json::json;
 /// (the compiler for the kernels) with where they were found, and for each thing missing what it
 /// would take.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  alexnet devices\n  alexnet devices --json")]
 pub struct Args {
     /// Print one JSON document.
     #[arg(long)]

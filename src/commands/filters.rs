@@ -1,6 +1,6 @@
 //! `alexnet filters`: the kernels of a layer as a picture.
 
-use super::{inside, print};
+use super::{inside, model, print};
 use crate::config_error;
 use crate::network::{Mode, Plan, PlannedLayer};
 use crate::pictures::check_out;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example: alexnet filters runs/demo/best.safetensors --out filters.png")]
 pub struct Args {
-    /// The checkpoint; none: the best of the newest run.
+    /// The checkpoint, or a run's folder for its best; none: the best of the newest run.
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: Option<PathBuf>,
     /// The picture to write, .png or .svg.
@@ -52,7 +52,7 @@ enum Scale {
 
 /// Reads one tensor of the checkpoint and draws it.
 pub fn run(args: Args) -> Result<()> {
-    let path = inside::choose(args.checkpoint.as_ref())?;
+    let path = model::file(args.checkpoint.as_deref())?;
     check_out(&args.out, [path.as_path()])?;
     let checkpoint = Checkpoint::open(&path)?;
     let plan = inside::plan(&checkpoint, Mode::Evaluation)?;

@@ -1,6 +1,6 @@
 //! A network laid open: what `maps` and `saliency` look at. One image at a time, on the CPU.
 
-use super::predict::read_file;
+use super::images;
 use crate::config::Config;
 use crate::data::decode::prepare_image;
 use crate::data::form::CropBuffer;
@@ -11,9 +11,8 @@ use crate::note;
 use crate::pictures::Pixels;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::feed::Cropping;
-use crate::train::runs::RunFolder;
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// One image, evaluated.
 pub const ONE: Run = Run { batch: 1, training: false, seed: 0, step: 0, first_image: 0 };
@@ -25,16 +24,6 @@ pub struct Inside {
     /// The network with its parameters.
     pub engine: Cpu,
     cropping: Cropping,
-}
-
-/// The checkpoint that is named, or the best of the newest run, which is said.
-pub fn choose(named: Option<&PathBuf>) -> Result<PathBuf> {
-    if let Some(path) = named {
-        return Ok(path.clone());
-    }
-    let best = RunFolder::newest_with_best()?.best();
-    note!("checkpoint: {}", best.display());
-    Ok(best)
 }
 
 /// The network of a checkpoint, planned for one image, whose tensors are those of its config.
@@ -66,7 +55,7 @@ impl Inside {
     pub fn crop(&self, path: &Path) -> Result<(CropBuffer, Pixels)> {
         let of_file = || path.display().to_string();
         let facts = &self.checkpoint.facts;
-        let bytes = read_file(path).with_context(of_file)?;
+        let bytes = images::read(path).with_context(of_file)?;
         let prepared = prepare_image(&bytes, &facts.preparation, facts.channels);
         let prepared = prepared.with_context(of_file)?;
         prepared.notes.iter().for_each(|note| note!("{}: {note}", path.display()));

@@ -1,7 +1,7 @@
 //! `alexnet maps`: what a layer makes of an image, map by map.
 
-use super::inside::{self, Inside, ONE};
-use super::print;
+use super::inside::{Inside, ONE};
+use super::{model, print};
 use crate::config_error;
 use crate::engine::Engine;
 use crate::network::PlannedLayer;
@@ -31,7 +31,7 @@ pub struct Args {
     /// The picture to write, .png or .svg.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// The checkpoint; none: the best of the newest run.
+    /// The checkpoint, or a run's folder for its best; none: the best of the newest run.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// What is white: the largest value of each map, or of the layer.
@@ -59,7 +59,7 @@ const NEURON: usize = 12;
 
 /// One image through the network, and one layer's output drawn.
 pub fn run(args: Args) -> Result<()> {
-    let path = inside::choose(args.checkpoint.as_ref())?;
+    let path = model::file(args.checkpoint.as_deref())?;
     check_out(&args.out, [args.image.as_path(), path.as_path()])?;
     let mut inside = Inside::open(&path)?;
     let (input, _) = inside.crop(&args.image)?;

@@ -8,6 +8,8 @@ pub mod eval;
 pub mod export;
 pub mod features;
 pub mod filters;
+pub mod guides;
+mod images;
 pub mod import;
 mod inside;
 pub mod inspect;
@@ -28,11 +30,12 @@ mod table;
 pub mod train;
 
 use crate::files::open_files;
+use crate::log;
 use crate::machine::threads;
 use crate::mpi::{self, Team};
 use crate::vectors;
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 
 /// Train, evaluate and use the network of Krizhevsky, Sutskever and Hinton 2012.
@@ -40,7 +43,7 @@ use std::io::Write;
 /// Start with `alexnet train --config configs/demo.toml`: it trains a small network on the images
 /// that come with the configs, in a minute or two, and says what to try next.
 #[derive(Parser, Debug)]
-#[command(name = "alexnet", version)]
+#[command(name = "alexnet", version, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -53,7 +56,20 @@ pub struct Arguments {
         value_parser = clap::value_parser!(u16).range(1..)
     )]
     threads: Option<u16>,
+    /// Say nothing but results and errors.
+    #[arg(short, long, global = true, display_order = 101, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more of what is done.
+    #[arg(short, long, global = true, display_order = 102)]
+    verbose: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  alexnet train --config configs/demo.toml
+  alexnet prepare image-folder photos --out data/photos --size 128
+  alexnet train --config own-images --data data/photos
+  alexnet predict photo.jpg
+Each command's --help has more.";
 
 /// Each command's help is the documentation of its `Args`.
 #[derive(Subcommand, Debug)]
@@ -77,6 +93,8 @@ enum Command {
     Inspect(inspect::Args),
     Bench(bench::Args),
     Devices(devices::Args),
+    Completions(guides::Completions),
+    Man(guides::Man),
 }
 
 impl Arguments {
@@ -92,6 +110,7 @@ impl Arguments {
 
 /// Carries out one command line.
 pub fn run(arguments: Arguments) -> Result<()> {
+    log::set_level(arguments.quiet, arguments.verbose);
     vectors::asked()?;
     open_files::raise();
     let team = arguments.command.team()?;
@@ -122,6 +141,8 @@ impl Command {
             Command::Inspect(_) => "inspect",
             Command::Bench(_) => "bench",
             Command::Devices(_) => "devices",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
         };
         mpi::refuse(name)?;
         Ok(Team::alone())
@@ -149,6 +170,8 @@ fn carry_out(command: Command, team: Team) -> Result<()> {
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Completions(args) => guides::completions(&args, Arguments::command()),
+        Command::Man(args) => guides::man(&args, Arguments::command()),
     }
 }
 

@@ -7,10 +7,11 @@ use crate::gpu::library;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
+use crate::quoting::Typed;
 use crate::train::checkpoint::{Checkpoint, open_sound};
 use crate::train::features::counts_classes;
 use crate::train::feed::{self, Cropping};
-use crate::train::runs::RunFolder;
+use crate::train::runs::{FOLDER, RunFolder};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -74,46 +75,64 @@ impl Model {
     }
 }
 
-/// Opens the checkpoints named (of a run's folder its best), or the best of the newest run, which is
-/// said; where a best one is damaged, the run's newest sound one, which is said too.
+/// What a person names for a network: a checkpoint's file, a run's folder or its name in `runs/`.
+enum Named {
+    File(PathBuf),
+    Run(RunFolder),
+}
+
+impl Named {
+    /// Err: a folder that is no run, or a run that has ended no epoch.
+    fn find(path: &Path) -> Result<Named> {
+        let in_runs = RunFolder(Path::new(FOLDER).join(path));
+        let run = match path.is_dir() {
+            true => RunFolder(path.to_path_buf()),
+            false if !path.exists() && in_runs.has_checkpoint() => in_runs,
+            false => return Ok(Named::File(path.to_path_buf())),
+        };
+        let name = run.0.display();
+        ensure!(
+            run.has_checkpoint(),
+            "{name} is a folder without a run: neither best.safetensors nor last.safetensors is in \
+             it; name a checkpoint or a run's folder ({} lists those that there are)",
+            Typed::new("runs")
+        );
+        ensure!(
+            run.best().exists(),
+            "{name} has no best.safetensors, since the run has ended no epoch yet; {} is what it \
+             has come to: name it to use it",
+            run.last().display()
+        );
+        Ok(Named::Run(run))
+    }
+}
+
+/// Opens the checkpoints named (of a run its best), or the best of the newest run, which is said;
+/// where a best one is damaged, the run's newest sound one, which is said too.
 pub fn open(named: &[PathBuf], device: &Choice, batch: Option<usize>) -> Result<Vec<Model>> {
     if !named.is_empty() {
-        return named.iter().map(|path| open_named(path, device, batch)).collect();
+        let open = |path: &PathBuf| match Named::find(path)? {
+            Named::File(file) => Model::open(&file, device, batch),
+            Named::Run(run) => open_best(&run, device, batch),
+        };
+        return named.iter().map(open).collect();
     }
     let run = RunFolder::newest_with_best()?;
     note!("checkpoint: {}", run.best().display());
     Ok(vec![open_best(&run, device, batch)?])
 }
 
-/// The one checkpoint that is named, or the best of the newest run, which is said: its file.
+/// The file of the one checkpoint that is named, or of the best of the newest run, which is said.
 pub fn file(named: Option<&Path>) -> Result<PathBuf> {
-    match named {
-        Some(path) if path.is_dir() && RunFolder(path.to_path_buf()).best().exists() => {
-            Ok(RunFolder(path.to_path_buf()).best())
-        }
-        Some(path) => Ok(path.to_path_buf()),
-        None => {
-            let best = RunFolder::newest_with_best()?.best();
-            note!("checkpoint: {}", best.display());
-            Ok(best)
-        }
-    }
-}
-
-/// A checkpoint's file, or a run's folder.
-fn open_named(path: &Path, device: &Choice, batch: Option<usize>) -> Result<Model> {
-    let run = RunFolder(path.to_path_buf());
-    if !path.is_dir() || !run.has_checkpoint() {
-        return Model::open(path, device, batch);
-    }
-    ensure!(
-        run.best().exists(),
-        "{} has no best.safetensors, since the run has ended no epoch yet; {} is what it has come \
-         to: name it to use it",
-        path.display(),
-        run.last().display()
-    );
-    open_best(&run, device, batch)
+    let Some(path) = named else {
+        let best = RunFolder::newest_with_best()?.best();
+        note!("checkpoint: {}", best.display());
+        return Ok(best);
+    };
+    Ok(match Named::find(path)? {
+        Named::File(file) => file,
+        Named::Run(run) => run.best(),
+    })
 }
 
 fn open_best(run: &RunFolder, device: &Choice, batch: Option<usize>) -> Result<Model> {

@@ -16,6 +16,21 @@ pub fn choose(team: &Team, choice: &Choice) -> Result<Choice> {
         return Ok(choice.clone());
     }
     let Ok(count) = device_count() else { return Ok(Choice::Cpu) };
+    let (place, of) = place(team, count)?;
+    Ok(Choice::Share { place, of })
+}
+
+/// The GPU of this rank, where each has one.
+///
+/// # Errors
+/// If there is none, or fewer than ranks.
+pub fn one(team: &Team) -> Result<usize> {
+    Ok(place(team, device_count()?)?.0)
+}
+
+/// The place of this rank among those of its machine, which has `count` GPUs, and how many they
+/// are.
+fn place(team: &Team, count: usize) -> Result<(usize, usize)> {
     let neighbours = team.neighbours();
     let mine = team.members()[team.rank()].process;
     let place = neighbours.iter().position(|member| member.process == mine).unwrap_or(0);
@@ -28,5 +43,5 @@ pub fn choose(team: &Team, choice: &Choice) -> Result<Choice> {
             if count == 1 { "GPU" } else { "GPUs" }
         ));
     }
-    Ok(Choice::Share { place, of: neighbours.len() })
+    Ok((place, neighbours.len()))
 }

@@ -1,25 +1,27 @@
 //! `alexnet predict`: the most probable labels of images, and how probable they are.
 
+use super::images::{self, SizeNote};
 use super::model::{self, Model};
 use super::{print, right_label};
+use crate::config_error;
 use crate::data::dataset::Class;
-use crate::data::decode::{LARGEST_FILE, Prepared, prepare_image};
+use crate::data::decode::{Prepared, prepare_image};
 use crate::data::form::CropBuffer;
 use crate::data::imagenet;
 use crate::data::jpeg::Notes;
 use crate::data::loader::Crops;
+use crate::data::preparation::Resize;
 use crate::engine::Choice;
 use crate::errors::sentence;
 use crate::note;
 use crate::pictures::cards::{self, Card, Guess};
 use crate::pictures::{Pixels, check_out};
+use crate::progress::count;
 use crate::train::checkpoint::DataFacts;
 use crate::train::evaluate::{best, probabilities};
 use crate::train::feed::Cropping;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Name the most probable labels of images.
@@ -27,12 +29,12 @@ use std::path::{Path, PathBuf};
 /// The images are scaled and cropped as the checkpoint's training images were. With --out they are
 /// drawn too, with their labels and bars as in figure 4 of the paper.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example: alexnet predict photos/val/*/1.jpg --out sheet.png")]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Picture files: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    /// Pictures (JPEG, PNG, WebP, GIF, BMP or TIFF), folders of them, or - for one on standard input.
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// The checkpoint; none: the best of the newest run.
+    /// The checkpoint, or a run's folder for its best; none: the best of the newest run.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// How many labels for each image.
@@ -60,13 +62,23 @@ pub struct Args {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+    /// Print a table (CSV) with a row for each image and label: image, rank, id, name, probability.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  alexnet predict photo.jpg
+  alexnet predict photos --checkpoint runs/demo --csv > answers.csv
+  alexnet predict photos/val/*/1.jpg --out sheet.png
+  curl -s https://example.org/cat.jpg | alexnet predict -";
 
 /// Prints the most probable labels of each image; an image that cannot be read does not keep the
 /// others from being looked at.
 pub fn run(args: Args) -> Result<()> {
+    let images = images::listed(&args.images)?;
     if let Some(out) = &args.out {
-        check_out(out, args.images.iter().chain(&args.checkpoint).map(PathBuf::as_path))?;
+        check_out(out, images.iter().chain(&args.checkpoint).map(PathBuf::as_path))?;
     }
     let named: Vec<PathBuf> = args.checkpoint.iter().cloned().collect();
     let crops = if args.ten_crop { Crops::Ten } else { Crops::Centre };
@@ -79,33 +91,41 @@ pub fn run(args: Args) -> Result<()> {
     let mut shown = model.checkpoint.facts.clone();
     shown.classes = imagenet::readable(shown.classes);
     let (mut answers, mut cards, mut failed) = (Vec::new(), Vec::new(), 0);
-    for path in &args.images {
+    let size_note = SizeNote::default();
+    if args.csv {
+        print(&row(["image", "rank", "id", "name", "probability"].map(String::from))?)?;
+    }
+    for path in &images {
         let image = path.display().to_string();
-        let answer = predict(&mut model, &mut input, path, crops)
+        let answer = predict(&mut model, &mut input, (path, &size_note), crops)
             .map(|seen| (best(&seen.probabilities, args.top as usize), seen));
         failed += usize::from(answer.is_err());
         if let (Some(_), Ok((top, seen))) = (&args.out, &answer) {
             let right = label.or_else(|| right_label::of_folder(path, &classes));
             cards.push(card(path, top, &seen.pixels, right, &shown));
         }
-        match (args.json, answer) {
-            (true, answer) => answers.push(as_json(&image, answer, &classes)),
-            (false, Ok((top, seen))) => {
+        match answer {
+            answer if args.json => answers.push(as_json(&image, answer, &classes)),
+            Ok((top, seen)) => {
                 seen.notes.iter().for_each(|note| note!("{image}: {note}"));
-                print(&as_text(&image, &top, &shown.classes))?
+                print(&match args.csv {
+                    true => as_csv(&image, &top, &shown.classes)?,
+                    false => as_text(&image, &top, &shown.classes),
+                })?
             }
-            (false, Err(error)) => note!("{}", sentence(&error)),
+            Err(error) => note!("{}", sentence(&error)),
         }
     }
     if let Some(out) = args.out.filter(|_| !cards.is_empty()) {
         cards::sheet("", &cards, None).write(&out)?;
-        note!("{}: {} images with their labels", out.display(), cards.len());
+        let images = count(cards.len() as u64, "image with its", "images with their");
+        note!("{}: {images} labels", out.display());
     }
     if args.json {
         print(&serde_json::to_string_pretty(&answers)?)?;
     }
     if failed > 0 {
-        bail!("no answer for {failed} of {} images", args.images.len());
+        bail!("no answer for {failed} of {} images", images.len());
     }
     Ok(())
 }
@@ -160,6 +180,23 @@ fn as_json(image: &str, answer: Result<Answer>, classes: &[Class]) -> Value {
     }
 }
 
+/// A row an image and label; no line's end behind the last.
+fn as_csv(image: &str, top: &[(usize, f64)], classes: &[Class]) -> Result<String> {
+    let rows = top.iter().enumerate().map(|(at, &(index, p))| {
+        let Class { id, name, .. } = &classes[index];
+        row([image.into(), (at + 1).to_string(), id.clone(), name.clone(), p.to_string()])
+    });
+    Ok(rows.collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
+/// A row of CSV.
+fn row(fields: [String; 5]) -> Result<String> {
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(fields)?;
+    let bytes = csv.into_inner().map_err(|error| config_error!("{error}"))?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_string())
+}
+
 fn as_text(image: &str, top: &[(usize, f64)], classes: &[Class]) -> String {
     let lines = top.iter().map(|&(index, p)| {
         let bar = "█".repeat((p * 20.0).round() as usize);
@@ -169,12 +206,20 @@ fn as_text(image: &str, top: &[(usize, f64)], classes: &[Class]) -> String {
 }
 
 /// What `model` makes of one image, which goes through `input`.
-fn predict(model: &mut Model, input: &mut CropBuffer, path: &Path, crops: Crops) -> Result<Seen> {
+fn predict(
+    model: &mut Model,
+    input: &mut CropBuffer,
+    (path, size_note): (&Path, &SizeNote),
+    crops: Crops,
+) -> Result<Seen> {
     let facts = &model.checkpoint.facts;
     let context = || path.display().to_string();
-    let bytes = read_file(path).with_context(context)?;
-    let Prepared { pixels, notes, .. } =
+    let bytes = images::read(path).with_context(context)?;
+    let Prepared { pixels, notes, from, .. } =
         prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
+    if facts.preparation.resize == Resize::None {
+        size_note.mind(path, from, facts.preparation.size, facts.channels);
+    }
     let augmentation = &model.cropping.augmentation;
     let draws = match crops {
         Crops::Ten => augmentation.ten().to_vec(),
@@ -186,14 +231,4 @@ fn predict(model: &mut Model, input: &mut CropBuffer, path: &Path, crops: Crops)
     }
     let probabilities = probabilities(model.engine.as_mut(), input.view(), crops)?;
     Ok(Seen { probabilities, pixels, notes })
-}
-
-/// All of an image file, unless it is larger than any that is read.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).context("the image cannot be read")?;
-    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).context("the image cannot be read")?;
-    let most = LARGEST_FILE >> 20;
-    ensure!(bytes.len() as u64 <= LARGEST_FILE, "the file is larger than the {most} MiB read");
-    Ok(bytes)
 }

@@ -2,6 +2,7 @@
 
 use super::print;
 use super::table::columns;
+use crate::quoting::Typed;
 use crate::train::runs::FOLDER;
 use crate::train::survey::{RunState, Survey, runs_in};
 use anyhow::{Result, bail};
@@ -34,9 +35,9 @@ pub fn run(args: Args) -> Result<()> {
     if !folder.is_dir() {
         let what = if folder.exists() { "is no folder" } else { "does not exist" };
         bail!(
-            "{} {what}; name the folder that holds the runs, or train first (alexnet train --config \
-             configs/demo.toml)",
-            folder.display()
+            "{} {what}; name the folder that holds the runs, or train first ({})",
+            folder.display(),
+            Typed::new("train --config configs/demo.toml")
         );
     }
     let runs = runs_in(folder)?;
@@ -79,7 +80,7 @@ fn as_text(folder: &Path, runs: &[Survey]) -> String {
     if runs.is_empty() {
         return format!("no runs in {}", folder.display());
     }
-    let head = ["run", "data", "state", "epochs", "best", "last", "rate", "changed"];
+    let head = ["run", "data", "state", "epochs", "best error", "last", "rate", "changed"];
     let mut rows = vec![head.map(String::from).to_vec()];
     rows.extend(runs.iter().map(row));
     let mut text = columns(&rows, 3);
@@ -122,10 +123,13 @@ fn row(survey: &Survey) -> Vec<String> {
     ]
 }
 
-/// `2012-12-03 14:05`, in the time of this machine.
+/// `12-03 14:05`, in the time of this machine, or `2012-12-03` of another year.
 fn local(time: std::time::SystemTime) -> Option<String> {
-    let time = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system());
-    Some(time.strftime("%Y-%m-%d %H:%M").to_string())
+    let here = |time: Timestamp| time.to_zoned(TimeZone::system());
+    let time = here(Timestamp::try_from(time).ok()?);
+    let form =
+        if time.year() == here(Timestamp::now()).year() { "%m-%d %H:%M" } else { "%Y-%m-%d" };
+    Some(time.strftime(form).to_string())
 }
 
 /// Text of a file or of a name as it may stand on a terminal.

@@ -1,7 +1,7 @@
 //! `alexnet saliency`: which pixels of an image a class's score hangs on.
 
-use super::inside::{self, Inside, ONE};
-use super::{print, right_label};
+use super::inside::{Inside, ONE};
+use super::{model, print, right_label};
 use crate::data::dataset::Class;
 use crate::engine::Engine;
 use crate::pictures::cards::{Card, sheet};
@@ -31,7 +31,7 @@ pub struct Args {
     /// Whose score: a class's name or id [default: the most probable].
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
-    /// The checkpoint; none: the best of the newest run.
+    /// The checkpoint, or a run's folder for its best; none: the best of the newest run.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
     /// Print one JSON document.
@@ -41,7 +41,7 @@ pub struct Args {
 
 /// Forward, backward as far as the image, drawn.
 pub fn run(args: Args) -> Result<()> {
-    let path = inside::choose(args.checkpoint.as_ref())?;
+    let path = model::file(args.checkpoint.as_deref())?;
     check_out(&args.out, [args.image.as_path(), path.as_path()])?;
     let mut inside = Inside::open(&path)?;
     let classes = inside.checkpoint.facts.classes.clone();

@@ -14,6 +14,7 @@ mod stack;
 mod train;
 
 pub use changes::{Change, changes};
+pub use read::name_in;
 pub use stack::Stack;
 pub use train::{Distribute, Optimizer, Train};
 

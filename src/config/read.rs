@@ -3,15 +3,18 @@
 //! A child states only what differs. Tables merge key by key; what becomes of layers is said in
 //! [`layers`], and `--set layer.NAME.key=…` changes one as `[layer.NAME]` does.
 
+use super::shipped::{self, Shipped};
 use super::{Config, Data, FORMAT, Init, Prepare, Train, layers};
 use crate::config_error;
 use crate::files::text;
 use crate::gpu::precision::GpuOptions;
 use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
-use crate::schedules::{Schedule, written};
+use crate::schedules::{self, Schedule, Start, written};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -26,7 +29,7 @@ const TOP: [&str; 11] = [
 impl Config {
     /// Reads `file` and its parents, then applies each `key=value` of `set`.
     pub fn read(file: &Path, set: &[String]) -> Result<Config> {
-        let (table, mixed) = read_with_parents(file, &mut Vec::new())?;
+        let (table, mixed) = read_with_parents(file)?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Config::from_table(table, mixed, set, &name).with_context(|| file.display().to_string())
     }
@@ -58,7 +61,7 @@ impl Config {
             return Err(config_error!("extends is for config files; --set cannot change it"));
         }
         check_format(&top)?;
-        keys::check(&top, &TOP, "the config")?;
+        check_top(&top)?;
         let data = section::<Data>(&mut top, "data")?;
         let layers = layers::read(&mut top)?;
         let config = Config {
@@ -85,6 +88,62 @@ impl Config {
         config.check()?;
         Ok(config)
     }
+}
+
+/// What people call keys that have another name here.
+const CALLED: [(&str, &str); 10] = [
+    ("lr", "schedule.rate"),
+    ("learning_rate", "schedule.rate"),
+    ("learning-rate", "schedule.rate"),
+    ("batch_size", "train.batch"),
+    ("batchsize", "train.batch"),
+    ("bs", "train.batch"),
+    ("wd", "train.weight_decay"),
+    ("classes", "data.classes"),
+    ("output", "name"),
+    ("run", "name"),
+];
+
+/// Refuses a key outside of sections that none is, and says which section's is meant.
+fn check_top(top: &Table) -> Result<()> {
+    let Some(key) = top.keys().find(|key| !TOP.contains(&key.as_str())) else { return Ok(()) };
+    let sections = [
+        ("train", keys::fields_of::<Train>()),
+        ("schedule", keys::fields_of::<Start>()),
+        ("data", keys::fields_of::<Data>()),
+        ("init", keys::fields_of::<Init>()),
+        ("cpu", keys::fields_of::<CpuOptions>()),
+        ("gpu", keys::fields_of::<GpuOptions>()),
+    ];
+    let called = CALLED.iter().find(|(name, _)| name == key).map(|(_, meant)| meant.to_string());
+    let of_section = || {
+        let section = sections.iter().find(|(_, fields)| fields.contains(&key.as_str()));
+        let of_schedule =
+            || schedules::KINDS.iter().any(|kind| (kind.keys)().contains(&key.as_str()));
+        let name = section.map(|(name, _)| *name).or_else(|| of_schedule().then_some("schedule"));
+        name.map(|name| format!("{name}.{key}"))
+    };
+    match called.or_else(of_section) {
+        None => keys::check(top, &TOP, "the config"),
+        Some(meant) => Err(config_error!(
+            "the config has no key {key:?}; {meant} is meant: --set {meant}={}",
+            match &top[key] {
+                Value::String(text) => text.clone(),
+                value => value.to_string(),
+            }
+        )),
+    }
+}
+
+/// The name of runs of the config `file`, and whether it is a whole one: one with layers.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn name_in(file: &Path) -> Result<(String, bool)> {
+    let (table, _) = read_with_parents(file)?;
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let name = table.get("name").and_then(Value::as_str).unwrap_or(&stem).to_string();
+    Ok((name, table.get("layer").is_some_and(Value::is_array)))
 }
 
 /// Refuses a config of a version that this program does not know.
@@ -141,43 +200,111 @@ pub(super) fn parse_table(text: &str) -> Result<Table> {
     })
 }
 
-/// `children` are the configs on the way to `file`, each of which extends the next. Also says
-/// whether an old file's schedule is mixed.
-pub(super) fn read_with_parents(file: &Path, children: &mut Vec<PathBuf>) -> Result<(Table, bool)> {
-    let text = text::read(file, MOST_TEXT)
-        .map_err(|e| config_error!("{}: the config cannot be read: {e}", file.display()))?;
-    let mut table = parse_table(&text).with_context(|| file.display().to_string())?;
-    let folder = file.parent().unwrap_or(Path::new(""));
+/// Where a config's text is.
+enum Place {
+    File(PathBuf),
+    /// In the program.
+    Carried(Shipped),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File(file) => write!(f, "{}", file.display()),
+            Place::Carried(shipped) => f.write_str(shipped.name),
+        }
+    }
+}
+
+impl Place {
+    /// A file, or, where there is none, what the program carries by that name.
+    fn of(file: &Path) -> Place {
+        shipped::named_by(file).map_or_else(|| Place::File(file.to_path_buf()), Place::Carried)
+    }
+
+    /// Relative to which the config names others.
+    fn folder(&self) -> &Path {
+        match self {
+            Place::File(file) => file.parent().unwrap_or(Path::new("")),
+            Place::Carried(_) => Path::new(shipped::FOLDER),
+        }
+    }
+
+    /// What it extends: a file beside it, or what the program carries.
+    fn parent(&self, name: &str) -> Place {
+        let beside = self.folder().join(name);
+        let carried = shipped::named(name.strip_suffix(".toml").unwrap_or(name));
+        match (self, carried) {
+            (Place::Carried(_), Some(shipped)) => Place::Carried(shipped),
+            (Place::File(_), Some(shipped)) if !beside.exists() => Place::Carried(shipped),
+            _ => Place::File(beside),
+        }
+    }
+
+    fn text(&self) -> Result<Cow<'static, str>> {
+        let file = match self {
+            Place::Carried(shipped) => return Ok(shipped.text.into()),
+            Place::File(file) => file,
+        };
+        let text = text::read(file, MOST_TEXT).map_err(|e| {
+            let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let names: Vec<&str> = shipped::ALL.iter().map(|shipped| shipped.name).collect();
+            let hint = match shipped::named(stem) {
+                _ if file.exists() => String::new(),
+                Some(shipped) => format!("; the program carries it as --config {}", shipped.name),
+                None => keys::nearest(stem, &names),
+            };
+            config_error!("{self}: the config cannot be read: {e}{hint}")
+        })?;
+        Ok(text.into())
+    }
+
+    /// Whether both are the same.
+    fn is(&self, other: &Place) -> bool {
+        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        match (self, other) {
+            (Place::File(a), Place::File(b)) => canonical(a) == canonical(b),
+            (Place::Carried(a), Place::Carried(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// The config `file`, or that which the program carries by that name, over those that it extends. Also
+/// says whether an old file's schedule is mixed.
+pub(super) fn read_with_parents(file: &Path) -> Result<(Table, bool)> {
+    read_over(Place::of(file), &mut Vec::new())
+}
+
+/// `children` are the configs on the way to `place`, each of which extends the next.
+fn read_over(place: Place, children: &mut Vec<Place>) -> Result<(Table, bool)> {
+    let mut table = parse_table(&place.text()?).with_context(|| place.to_string())?;
     if let Some(source) =
         table.get_mut("data").and_then(|d| d.get_mut("prepare")?.get_mut("source"))
         && let Some(path) = source.as_str()
     {
-        *source = Value::String(folder.join(path).display().to_string());
+        *source = Value::String(place.folder().join(path).display().to_string());
     }
     let Some(parent) = table.remove("extends") else {
         let mixed = schedule_of(&mut table).is_some_and(written::from_old);
         return Ok((table, mixed));
     };
     let Value::String(parent) = parent else {
-        return Err(config_error!("{}: extends must be a file name", file.display()));
+        return Err(config_error!("{place}: extends must be a file name"));
     };
-    let parent = folder.join(parent);
-    children.push(file.to_path_buf());
-    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    if children.iter().any(|child| canonical(child) == canonical(&parent)) {
-        return Err(config_error!(
-            "{}: extends = {:?} goes in a circle",
-            file.display(),
-            parent.display().to_string()
-        ));
+    let parent = place.parent(&parent);
+    let name = place.to_string();
+    children.push(place);
+    if children.iter().any(|child| child.is(&parent)) {
+        return Err(config_error!("{name}: extends = {:?} goes in a circle", parent.to_string()));
     }
-    let (mut base, mut mixed) = read_with_parents(&parent, children)
-        .with_context(|| format!("{} extends {}", file.display(), parent.display()))?;
+    let extends = format!("{name} extends {parent}");
+    let (mut base, mut mixed) = read_over(parent, children).context(extends)?;
     base.remove("name");
     if let Some(kind) = table.get("schedule").and_then(|schedule| schedule.get("kind")) {
         state_kind(&mut base, kind, &mut mixed);
     }
-    merge(&mut base, table).with_context(|| file.display().to_string())?;
+    merge(&mut base, table).context(name)?;
     Ok((base, mixed))
 }
 

@@ -31,7 +31,7 @@ impl Stack {
     /// Lays `file`, with what it extends, over those before. Err: what is wrong in it.
     pub fn over(mut self, file: &Path) -> Result<Stack> {
         self.source = file.display().to_string();
-        let (table, mixed) = read_with_parents(file, &mut Vec::new())?;
+        let (table, mixed) = read_with_parents(file)?;
         let kind = table.get("schedule").and_then(|schedule| schedule.get("kind"));
         let before = schedule_of(&mut self.table).and_then(|schedule| schedule.get("kind"));
         // The same kind again says nothing of a schedule that is of two.

@@ -19,6 +19,7 @@ use super::shard::{RecordShape, Shard, ShardInfo, Store};
 use super::statistics::Statistics;
 use crate::config_error;
 use crate::files::text;
+use crate::quoting;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -158,15 +159,17 @@ impl Dataset {
         if !file.exists() {
             if path.join(UNFINISHED_FILE).exists() {
                 bail!(
-                    "the data set in {} is unfinished; start the same `alexnet prepare` again",
-                    path.display()
+                    "the data set in {} is unfinished; start the same {} prepare again",
+                    path.display(),
+                    quoting::program()
                 );
             }
             let why =
                 if path.exists() { "it has no dataset.json" } else { "the folder does not exist" };
             bail!(
-                "there is no data set in {}: {why}; `alexnet prepare` makes one from image files",
-                path.display()
+                "there is no data set in {}: {why}; {} prepare makes one from image files",
+                path.display(),
+                quoting::program()
             );
         }
         let header = read_header(&file).with_context(|| file.display().to_string())?;

@@ -1,13 +1,15 @@
 //! `--device`: what the user may say, and what it comes to on this machine.
 
 use super::Engine;
-use super::cpu::Cpu;
-use super::cuda::Cuda;
+use super::cpu::{self, Cpu};
+use super::cuda::{self, Cuda};
 use crate::config_error;
 use crate::gpu::compile::Compiler;
 use crate::gpu::device::Device;
 use crate::gpu::library::{self, Missing};
-use crate::network::Plan;
+use crate::mpi::Team;
+use crate::network::{Halves, Plan};
+use crate::progress::count;
 use anyhow::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -123,7 +125,7 @@ fn automatic(towers: usize) -> Placement {
     found.unwrap_or_else(|error| {
         // Nobody asked for a GPU: what is missing is enough; `alexnet devices` has the way out.
         let why = match error.downcast_ref::<Missing>() {
-            Some(missing) => missing.what.clone(),
+            Some(missing) => missing.what.split(" (").next().unwrap_or_default().to_string(),
             None => format!("{error:#}"),
         };
         Placement::cpu(towers, &why)
@@ -152,9 +154,10 @@ fn usable(gpus: &[usize]) -> Result<Vec<String>> {
 impl Placement {
     fn cpu(towers: usize, why: &str) -> Placement {
         let threads = rayon::current_num_threads();
-        let mut words = format!("on the CPU with {threads} threads");
+        let threads = count(threads as u64, "thread", "threads");
+        let mut words = format!("on the CPU with {threads}");
         if !why.is_empty() {
-            words += &format!(" ({why})");
+            words += &format!("; {why}");
         }
         Placement { towers: vec![0; towers], gpus: Vec::new(), words }
     }
@@ -175,6 +178,23 @@ impl Placement {
             return Ok(Box::new(Cpu::new(plan)?));
         }
         Ok(Box::new(Cuda::new(plan, &self.gpus)?))
+    }
+
+    /// This process's `halves` of the network of `plan` in memory, its parameters still zero.
+    ///
+    /// # Errors
+    /// If there is too little memory; several GPUs.
+    pub fn hybrid(&self, plan: Plan, halves: Halves, team: Team) -> Result<Box<dyn Engine>> {
+        match self.gpus[..] {
+            [] => Ok(Box::new(cpu::Hybrid::new(plan, halves, team)?)),
+            [gpu] => Ok(Box::new(cuda::Hybrid::new(plan, halves, team, gpu)?)),
+            _ => Err(config_error!(
+                "--device cuda:{},{}: with train.distribute = \"hybrid\" a process computes on one \
+                 GPU, both towers together; start a process for each GPU",
+                self.gpus[0],
+                self.gpus[1]
+            )),
+        }
     }
 }
 

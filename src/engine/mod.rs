@@ -6,6 +6,7 @@ mod choice;
 pub mod cpu;
 pub mod cuda;
 mod exchange;
+mod owned;
 pub mod profile;
 mod tensors;
 
@@ -197,6 +198,10 @@ pub trait Engine: Send {
     /// GPUs that it computes on; 0: the CPU.
     fn gpus(&self) -> usize {
         0
+    }
+    /// Whether it can do nothing until [`Engine::connect`].
+    fn needs_nccl(&self) -> bool {
+        false
     }
     /// From now on [`Engine::exchanged_step`] adds up gradients on the GPUs, by NCCL: `ids` of the
     /// communicators, one a GPU, and this process's rank and how many there are. All processes call

@@ -55,7 +55,8 @@ impl Device {
         if index >= count {
             return Err(crate::config_error!(
                 "there is no GPU {index}: this machine has {count}, counted from 0 \
-                 (`alexnet devices` lists them)"
+                 ({} devices lists them)",
+                crate::quoting::program()
             ));
         }
         let open = || {

@@ -2,8 +2,9 @@
 //!
 //! One communicator a GPU: GPU d of every process belongs to the d-th. Sums are queued on a stream
 //! of their own, in the same order by all processes, and run beside kernels; the host waits for
-//! nothing. The few functions that are used have not changed since NCCL 2.4; cudarc's own binding
-//! looks for `libnccl.so`, which only development packages have.
+//! nothing. What processes send one another ([`Communicator::swap`]) is queued there, too. The few
+//! functions that are used have not changed since NCCL 2.4, those that send since they came with
+//! 2.7; cudarc's own binding looks for `libnccl.so`, which only development packages have.
 
 use super::device::Device;
 use super::driver_error;
@@ -12,9 +13,12 @@ use super::memory::Buffer;
 use super::stream::{Event, Stream};
 use super::watch::watched;
 use anyhow::{Context, Result, anyhow, bail};
+use cudarc::driver::DeviceRepr;
 use cudarc::driver::sys::CUstream;
 use libloading::Library;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -23,7 +27,8 @@ use std::time::Duration;
 /// Bytes of an [`Id`].
 pub const ID_BYTES: usize = 128;
 const NAME: &str = "libnccl.so.2";
-/// ncclFloat32 and ncclSum.
+/// ncclInt8, ncclFloat32 and ncclSum.
+const BYTE: c_int = 0;
 const FLOAT: c_int = 7;
 const SUM: c_int = 0;
 /// Before processes that do not connect are spoken of, and before the attempt is given up.
@@ -36,6 +41,9 @@ pub struct Id(pub [u8; ID_BYTES]);
 
 type Raw = *mut c_void;
 type Code = c_int;
+/// ncclSend; of ncclRecv the memory is written.
+type SendCall = unsafe extern "C" fn(*const c_void, usize, c_int, c_int, Raw, CUstream) -> Code;
+type ReceiveCall = unsafe extern "C" fn(*mut c_void, usize, c_int, c_int, Raw, CUstream) -> Code;
 
 /// The library's functions.
 struct Functions {
@@ -50,6 +58,8 @@ struct Functions {
         Raw,
         CUstream,
     ) -> Code,
+    /// Of NCCL 2.7 and later.
+    swap: Option<(SendCall, ReceiveCall)>,
     group_start: unsafe extern "C" fn() -> Code,
     group_end: unsafe extern "C" fn() -> Code,
     abort: unsafe extern "C" fn(Raw) -> Code,
@@ -102,6 +112,7 @@ impl Nccl {
             unique_id: get(&library, "ncclGetUniqueId")?,
             init_rank: get(&library, "ncclCommInitRank")?,
             all_reduce: get(&library, "ncclAllReduce")?,
+            swap: get(&library, "ncclSend").ok().zip(get(&library, "ncclRecv").ok()),
             group_start: get(&library, "ncclGroupStart")?,
             group_end: get(&library, "ncclGroupEnd")?,
             abort: get(&library, "ncclCommAbort")?,
@@ -164,6 +175,34 @@ pub struct Communicator {
 /// A communicator as the library names it.
 struct Handle(Raw);
 
+/// Some bytes of a buffer, which go to the GPU of another process or come from it.
+pub struct Piece<'a> {
+    rank: usize,
+    at: u64,
+    bytes: usize,
+    device: usize,
+    of: PhantomData<&'a ()>,
+}
+
+impl<'a> Piece<'a> {
+    /// The bytes `range` of `buffer`, to or from `rank`.
+    ///
+    /// # Errors
+    /// If the buffer has no such bytes.
+    pub fn new<T: DeviceRepr>(
+        rank: usize,
+        buffer: &'a Buffer<T>,
+        range: Range<usize>,
+    ) -> Result<Piece<'a>> {
+        if range.start > range.end || range.end > buffer.bytes() {
+            let bytes = buffer.bytes();
+            bail!("bytes {range:?} of a buffer of {bytes} travel; this is an error in the program");
+        }
+        let (at, bytes) = (buffer.pointer() + range.start as u64, range.len());
+        Ok(Piece { rank, at, bytes, device: buffer.device(), of: PhantomData })
+    }
+}
+
 // SAFETY: the library's functions may be called from any thread, one after the other for each
 // communicator, which those who have it see to.
 unsafe impl Send for Handle {}
@@ -220,27 +259,95 @@ impl Communicator {
     /// # Errors
     /// What the library says.
     pub fn sum(&self, buffers: &[&Buffer<f32>], ready: &Event, done: &Event) -> Result<()> {
-        if buffers.iter().any(|buffer| buffer.device() != self.device) {
-            bail!("a sum is asked of another GPU than its own; this is an error in the program");
-        }
-        self.stream.wait_for(ready)?;
+        self.own(buffers.iter().map(|buffer| buffer.device()))?;
         let (functions, doing) = (&self.nccl.functions, "adding up gradients by NCCL");
-        let stream = self.stream.raw();
+        self.queue(doing, (ready, done), |stream| {
+            let mut queued = Ok(());
+            for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
+                let (at, len) = (buffer.pointer() as *mut c_void, buffer.len());
+                // SAFETY: the buffer has as many floats on the communicator's GPU, and giving it
+                // back waits for the work that uses it; in place is allowed.
+                let code =
+                    unsafe { (functions.all_reduce)(at, at, len, FLOAT, SUM, self.raw.0, stream) };
+                queued = queued.and_then(|()| functions.check(code, doing));
+            }
+            queued
+        })
+    }
+
+    /// Whether this communicator's GPU can send to others, and be sent to.
+    ///
+    /// # Errors
+    /// A library that is too old.
+    pub fn check_swaps(&self) -> Result<()> {
+        if self.nccl.functions.swap.is_none() {
+            bail!("NCCL {} cannot send; 2.7 and later can", self.nccl.version);
+        }
+        Ok(())
+    }
+
+    /// Queues, after `ready`, that `sent` goes to the GPUs of other processes, and of this one, and
+    /// that `received` comes from them, all at once; records `done`. What goes from one rank to
+    /// another is as long on both sides and has the same order. What is received lies where nothing
+    /// is sent from.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub fn swap(
+        &self,
+        (sent, received): (&[Piece<'_>], &[Piece<'_>]),
+        ready: &Event,
+        done: &Event,
+    ) -> Result<()> {
+        self.own(sent.iter().chain(received).map(|piece| piece.device))?;
+        let (functions, doing) = (&self.nccl.functions, "exchanging activations by NCCL");
+        let (send, receive) = functions.swap.context("this NCCL cannot send")?;
+        self.queue(doing, (ready, done), |stream| {
+            let mut queued = Ok(());
+            for Piece { rank, at, bytes, .. } in sent.iter().filter(|piece| piece.bytes > 0) {
+                let (at, rank) = (*at as *const c_void, *rank as c_int);
+                // SAFETY: a piece lies in a buffer of the communicator's GPU, and giving that back
+                // waits for the work that uses it.
+                let code = unsafe { send(at, *bytes, BYTE, rank, self.raw.0, stream) };
+                queued = queued.and_then(|()| functions.check(code, doing));
+            }
+            for Piece { rank, at, bytes, .. } in received.iter().filter(|piece| piece.bytes > 0) {
+                let (at, rank) = (*at as *mut c_void, *rank as c_int);
+                // SAFETY: as above; it lies where nothing is sent from.
+                let code = unsafe { receive(at, *bytes, BYTE, rank, self.raw.0, stream) };
+                queued = queued.and_then(|()| functions.check(code, doing));
+            }
+            queued
+        })
+    }
+
+    /// Refuses memory of other GPUs.
+    fn own(&self, mut devices: impl Iterator<Item = usize>) -> Result<()> {
+        if devices.any(|device| device != self.device) {
+            bail!(
+                "NCCL is given another GPU's memory than its own; this is an error in the program"
+            );
+        }
+        Ok(())
+    }
+
+    /// Queues what `calls` asks of the library as one, after the first event and before the second.
+    fn queue(
+        &self,
+        doing: &str,
+        (ready, done): (&Event, &Event),
+        calls: impl FnOnce(CUstream) -> Result<()>,
+    ) -> Result<()> {
+        self.stream.wait_for(ready)?;
+        let (functions, stream) = (&self.nccl.functions, self.stream.raw());
         stream.context().bind_to_thread().map_err(|e| driver_error(e, "using a GPU"))?;
         // SAFETY: what is between the two calls is queued as one.
         functions.check(unsafe { (functions.group_start)() }, doing)?;
-        let mut queued = Ok(());
-        for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
-            let at = buffer.pointer() as *mut c_void;
-            let (len, stream) = (buffer.len(), stream.cu_stream());
-            // SAFETY: the buffer has as many floats on the communicator's GPU, and giving it back
-            // waits for the work that uses it; in place is allowed.
-            let code =
-                unsafe { (functions.all_reduce)(at, at, len, FLOAT, SUM, self.raw.0, stream) };
-            queued = queued.and_then(|()| functions.check(code, doing));
-        }
-        // SAFETY: it ends what was begun above, whatever came of it.
-        let ended = functions.check(unsafe { (functions.group_end)() }, doing);
+        let queued = calls(stream.cu_stream());
+        // SAFETY: it ends what was begun above, whatever came of it. The library may wait for other
+        // processes, the first time that they send.
+        let end = || unsafe { (functions.group_end)() };
+        let ended = functions.check(watched(self.device, end), doing);
         queued.and(ended)?;
         self.stream.record(done)
     }

@@ -178,7 +178,7 @@ pub struct Kernel {
 impl Kernel {
     /// A launch with no arguments yet; they are added in the kernel's order.
     pub fn arguments(&self) -> Arguments<'_> {
-        Arguments { kernel: self, words: Vec::new(), shared: 0 }
+        Arguments { kernel: self, all: Vec::new(), shared: 0 }
     }
 
     /// Lets launches ask for so many bytes of shared memory; without it 48 KiB are the most.
@@ -199,15 +199,37 @@ impl Kernel {
 /// The arguments of one launch of a kernel.
 pub struct Arguments<'a> {
     kernel: &'a Kernel,
-    // Each argument in the low bytes of a word: CUDA reads as many bytes as the parameter has.
-    words: Vec<u64>,
+    all: Vec<Argument>,
     shared: usize,
+}
+
+/// One argument, of each tower that the launch is for, each in the low bytes of a word: CUDA reads
+/// as many bytes as the parameter has.
+#[derive(Clone, Copy)]
+pub(super) struct Argument {
+    words: Words,
+    /// Each tower has its own (`EACH` in `kernels/real.cuh`).
+    own: bool,
+}
+
+/// As they lie in memory where a kernel takes both.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(transparent)]
+struct Words([u64; 2]);
+
+// SAFETY: two whole numbers side by side, as a kernel's parameter has them.
+unsafe impl DeviceRepr for Words {}
+
+impl Argument {
+    fn new(word: u64, own: bool) -> Argument {
+        Argument { words: Words([word, 0]), own }
+    }
 }
 
 impl Arguments<'_> {
     /// A pointer to the buffer's first value.
     pub fn buffer<T: DeviceRepr>(mut self, buffer: &Buffer<T>) -> Self {
-        self.words.push(buffer.pointer());
+        self.all.push(Argument::new(buffer.pointer(), true));
         self
     }
 
@@ -221,20 +243,45 @@ impl Arguments<'_> {
 
     /// A pointer to nothing, for a parameter that the kernel does not use as it is compiled.
     pub fn nothing(mut self) -> Self {
-        self.words.push(0);
+        self.all.push(Argument::new(0, true));
         self
     }
 
     /// A 32-bit whole number.
     pub fn word(mut self, value: u32) -> Self {
-        self.words.push(value.into());
+        self.all.push(Argument::new(value.into(), false));
+        self
+    }
+
+    /// A 64-bit whole number of which each tower has its own.
+    pub fn own_word(mut self, value: u64) -> Self {
+        self.all.push(Argument::new(value, true));
         self
     }
 
     /// A float.
     pub fn float(mut self, value: f32) -> Self {
-        self.words.push(value.to_bits().into());
+        self.all.push(Argument::new(value.to_bits().into(), false));
         self
+    }
+
+    /// Those of a launch for two towers, of which these are the second's.
+    pub(super) fn with_first(mut self, first: &[Argument]) -> Result<Self> {
+        let differ =
+            |(a, b): (&Argument, &Argument)| a.own != b.own || (!a.own && a.words != b.words);
+        if first.len() != self.all.len() || first.iter().zip(&self.all).any(differ) {
+            let name = &self.kernel.name;
+            bail!("kernel {name} has other arguments for each tower; an error in the program");
+        }
+        for (first, second) in first.iter().zip(&mut self.all).filter(|(first, _)| first.own) {
+            second.words.0 = [first.words.0[0], second.words.0[0]];
+        }
+        Ok(self)
+    }
+
+    /// As they were added.
+    pub(super) fn into_all(self) -> Vec<Argument> {
+        self.all
     }
 
     /// The launch asks for so many bytes of shared memory besides what the kernel declares.
@@ -265,12 +312,12 @@ impl Arguments<'_> {
             shared_mem_bytes: self.shared.try_into()?,
         };
         let mut launch = stream.raw().launch_builder(&self.kernel.function);
-        for word in &self.words {
-            launch.arg(word);
+        for argument in &self.all {
+            launch.arg(&argument.words);
         }
         // SAFETY: the caller promises that the arguments are the kernel's in number, order and
-        // type, and that its buffers are large enough; each word holds at least a parameter's
-        // bytes.
+        // type, and that its buffers are large enough; each argument's words hold at least a
+        // parameter's bytes.
         unsafe { launch.launch(config) }.map_err(|e| driver_error(e, &doing()))?;
         Ok(())
     }

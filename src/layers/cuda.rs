@@ -5,10 +5,10 @@
 
 use super::{Rule, Run};
 use crate::gpu::compile::Constant;
-use crate::gpu::launch::{Launch, constants};
+use crate::gpu::launch::{BOTH_TOWERS, Launch, Queue, constants};
 use crate::gpu::memory::Buffer;
 use crate::gpu::precision::Precision;
-use crate::gpu::stream::{Arguments, Stream};
+use crate::gpu::stream::Arguments;
 use anyhow::{Context, Result, bail};
 
 /// What a layer has to know of the GPU and the pass it is made for.
@@ -20,6 +20,8 @@ pub struct LaunchContext {
     pub multiprocessors: usize,
     /// Whether there will be a backward pass.
     pub training: bool,
+    /// Whether each launch works for both towers of the layer.
+    pub together: bool,
     /// Of the factors in products.
     pub precision: Precision,
     /// Apply ReLU to the output at once: the next layer is one and then has nothing left to do.
@@ -43,6 +45,7 @@ impl LaunchContext {
             images,
             multiprocessors,
             training,
+            together: false,
             precision: Precision::F32,
             relu: false,
             mask: false,
@@ -52,11 +55,18 @@ impl LaunchContext {
         }
     }
 
-    /// Constants from whole numbers, with how activations are stored (`kernels/real.cuh`).
+    /// Constants from whole numbers, with how activations are stored and for how many towers a
+    /// launch works (`kernels/real.cuh`).
     pub fn constants(&self, pairs: &[(&'static str, usize)]) -> Vec<Constant> {
         let mut all = constants(pairs);
         all.extend(self.precision.format().constant());
+        all.extend(self.towers());
         all
+    }
+
+    /// For how many towers a launch works, if for more than one.
+    pub fn towers(&self) -> Vec<Constant> {
+        if self.together { constants(&[BOTH_TOWERS]) } else { Vec::new() }
     }
 
     /// Bytes of so many activations or gradients.
@@ -96,6 +106,8 @@ pub enum When {
     Weights,
     /// [`Launches::backward_update`].
     Update,
+    /// [`Launches::backward_parts`].
+    Parts,
 }
 
 /// A layer's work on one GPU.
@@ -123,6 +135,15 @@ pub trait Launches: Send + Sync {
     /// The gradients of the parameters from `dy` and `x`.
     fn backward_weights(&self, _: &Call<'_>) -> Result<()> {
         Ok(())
+    }
+    /// As [`Launches::backward_weights`], but what is left in the scratch space are
+    /// [`Launches::parts`] of the gradients, those of the weights before those of the biases.
+    fn backward_parts(&self, _: &Call<'_>) -> Result<()> {
+        bail!("a layer whose gradients are whole is to leave parts; an error in the program")
+    }
+    /// In how many parts the gradients of the parameters are made.
+    fn parts(&self) -> usize {
+        1
     }
     /// As [`Launches::backward_weights`], but weights and biases are updated by a rule each as
     /// their gradients come into being, which are written nowhere; not by a `loss` that is no
@@ -170,7 +191,7 @@ impl Launches for Elsewhere {
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// Where it is queued.
-    pub stream: &'a Stream,
+    pub queue: Queue<'a>,
     /// The batch, and what its random numbers depend on.
     pub run: &'a Run,
     /// Images that the loss is the mean of: those of all processes that share the batch.

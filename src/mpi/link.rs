@@ -24,7 +24,7 @@ const EAGER: u32 = 2000;
 /// So long MPI may take to end, where all is done, and to end all ranks.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 const ABORT_WAIT: Duration = Duration::from_millis(1500);
-/// The pause between two looks after that.
+/// The pause between two looks after that, unless the one who waits knows better.
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// For whom a wait is, and what for.
@@ -49,11 +49,20 @@ pub(super) struct Patience {
     begun: Option<Instant>,
     /// After so long it is said.
     said: Duration,
+    /// Between two looks, when others are let go first no more.
+    pub pause: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Patience {
-        Patience { looks: 0, begun: None, said: SILENT }
+        Patience { looks: 0, begun: None, said: SILENT, pause: PAUSE }
+    }
+}
+
+impl Patience {
+    /// Something has come to its end; the pause stays.
+    pub fn anew(&mut self) {
+        *self = Patience { pause: self.pause, ..Patience::default() };
     }
 }
 
@@ -230,7 +239,7 @@ impl Link {
             progress::say(&format!("waiting for {} since {seconds} s: {}", self.whom(of), of.what));
             patience.said *= 2;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(patience.pause);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 
 use super::share::Share;
 use crate::gpu::precision::{Precision, Wanted};
-use crate::layers::{Kind, Layer, ParameterShapes, Role, Shape, Weights};
+use crate::layers::{Family, Kind, Layer, ParameterShapes, Role, Shape, Weights};
 use std::ops::Range;
 
 /// A network fitted to an input size, a batch and devices.
@@ -234,6 +234,10 @@ impl Plan {
     /// The layer of that name.
     pub fn layer(&self, name: &str) -> Option<&PlannedLayer> {
         self.layers.iter().find(|l| l.name == name)
+    }
+    /// Whether it ends in a loss: all but the lower of [`Halves`](super::Halves) do.
+    pub fn has_loss(&self) -> bool {
+        self.layers.last().is_some_and(|layer| layer.kind.family == Family::Loss)
     }
     /// BufferPlan with the class probabilities [batch, classes].
     pub fn probabilities(&self) -> BufferId {

@@ -225,11 +225,11 @@ impl Schedule {
             return Err(written::mixed_refused());
         }
         if self.kind.validates && !has_validation {
-            let others: Vec<String> =
-                KINDS.iter().filter(|k| !k.validates).map(|k| format!("{:?}", k.name)).collect();
+            let other = |k: &Kind| format!("--set schedule.kind={}", k.name);
+            let others: Vec<String> = KINDS.iter().filter(|k| !k.validates).map(other).collect();
             return Err(config_error!(
                 "schedule.kind = {:?} watches the validation error, but the data set has no images \
-                to validate on; prepare it with --val-fraction 0.1 or choose {}",
+                to validate on; prepare it with --val-fraction 0.1, or say {}",
                 self.kind.name,
                 others.join(" or ")
             ));

@@ -42,11 +42,12 @@ pub(super) fn check_keys(section: &Table, kind: &Kind) -> Result<()> {
             known.join(", ")
         ));
     }
-    let owners = owners.join(" or ");
     Err(config_error!(
-        "schedule.{key} is a key of kind {owners}, and this schedule is {:?}; leave it out, or \
-        choose schedule.kind = {owners}",
-        kind.name
+        "schedule.{key} is a key of kind {}, and this schedule is {:?}; leave it out, or say --set \
+         schedule.kind={}",
+        owners.join(" or "),
+        kind.name,
+        owners[0].trim_matches('"')
     ))
 }
 

@@ -7,6 +7,7 @@ use crate::data::augment::{Augmentation, Geometry, Noise};
 use crate::data::form::Form;
 use crate::data::loader::{Crops, Images, Loader, Request};
 use crate::data::order::{Order, Shuffle};
+use crate::data::preparation::Resize;
 use crate::engine::Engine;
 use crate::machine::{memory, threads};
 use crate::mpi::Team;
@@ -55,15 +56,28 @@ pub fn augmentation(data: &Data, facts: &DataFacts) -> Result<Augmentation> {
     let [height, width] = facts.preparation.size;
     let (crop, channels) = (data.crop, facts.channels);
     if crop > height || crop > width {
+        let way_out = match (facts.preparation.resize, channels) {
+            (Resize::None, 1) => "these came in their size and are not scaled, so take a network \
+                for pictures so small, such as --config mnist"
+                .to_string(),
+            (Resize::None, _) => "these came in their size and are not scaled, so take a network \
+                for pictures so small, such as --config cifar10"
+                .to_string(),
+            _ => format!(
+                "prepare it with --size {crop} or more, or choose a smaller crop and a network to \
+                 suit (--set data.crop={})",
+                height.min(width) * 7 / 8
+            ),
+        };
         return Err(config_error!(
             "data.crop = {crop} does not fit into the data set's images of {height}×{width}; \
-             prepare it with --size {crop} or more, or choose a smaller crop and a network to suit"
+             {way_out}"
         ));
     }
     if let Some(wanted) = data.channels.filter(|&wanted| wanted != channels) {
         return Err(config_error!(
-            "data.channels = {wanted}, but the data set's images have {channels} ({}); leave the \
-             key out to take what there is",
+            "data.channels = {wanted}, but the data set's images have {channels} ({}); to take what \
+             there is: --set data.channels={channels}",
             color(channels)
         ));
     }

@@ -194,10 +194,25 @@ impl RunFolder {
         match newest(|run| vec![run.last(), run.best()]) {
             Some(run) => Ok(run),
             None => bail!(
-                "no run with a checkpoint in {FOLDER}/ of this folder; train first (alexnet train \
-                 --config configs/demo.toml) or name a checkpoint"
+                "no run with a checkpoint in {FOLDER}/ of this folder; train first ({}) or name a \
+                 checkpoint",
+                Typed::new("train --config configs/demo.toml")
             ),
         }
+    }
+
+    /// The newest run in `runs/` that has a checkpoint and whose settings have this name.
+    pub fn newest_called(name: &str) -> Option<RunFolder> {
+        newest(|run| match run.name().as_deref() == Some(name) {
+            true => vec![run.last(), run.best()],
+            false => Vec::new(),
+        })
+    }
+
+    /// The name in its settings, if they can be read.
+    fn name(&self) -> Option<String> {
+        let table: toml::Table = fs::read_to_string(self.config()).ok()?.parse().ok()?;
+        Some(table.get("name")?.as_str()?.to_string())
     }
 
     /// The newest run in `runs/` that has ended an epoch, and so has a best checkpoint.

@@ -2,12 +2,13 @@
 
 use super::clock::Clock;
 use super::drawing::Drawing;
-use super::events::Events;
+use super::events::{self, Events};
 use super::feed::Cropping;
 use super::metrics::{Line, Metrics};
 use super::saving::Saver;
 use super::telling::Recent;
 use crate::config::Train;
+use crate::engine::Engine;
 use crate::note;
 use crate::progress::Progress;
 use anyhow::Result;
@@ -23,6 +24,8 @@ pub struct Session {
     /// Whether the parameters are those of the state and of use: not within a step, and not once
     /// training has diverged.
     pub sound: bool,
+    /// How long the last validation took.
+    pub validation_seconds: f64,
     /// None: another rank writes them.
     pub files: Option<Files>,
 }
@@ -51,6 +54,17 @@ impl Session {
     pub fn is_due(&mut self, train: &Train, step: u64) -> bool {
         let due = self.files.as_mut().is_some_and(|files| files.saver.is_due(train, step));
         due && !self.recent.looks_diverged()
+    }
+
+    /// The first layer's kernels as they are after `step`, for TensorBoard.
+    pub fn picture(&mut self, engine: &dyn Engine, step: u64) -> Result<()> {
+        let Some(files) = &mut self.files else { return Ok(()) };
+        let Some(events) = &mut files.events else { return Ok(()) };
+        if let Some((layer, picture)) = events::first_kernels(engine)? {
+            let news = events.picture(step, &format!("filters/{layer}"), picture);
+            files.tell(news, None);
+        }
+        Ok(())
     }
 
     /// The end of training after `step`: what is in memory only is written. Err: what is lost.

@@ -5,14 +5,17 @@ use super::checkpoint::TrainingState;
 use super::clock::Clock;
 use super::runs::RunFolder;
 use crate::config::Config;
+use crate::detail;
 use crate::engine::Engine;
 use crate::engine::profile::Profile;
-use crate::layers::softmax::Tally;
+use crate::layers::softmax::{ALWAYS_AMONG, Tally};
+use crate::log;
 use crate::note;
-use crate::progress::{Progress, duration};
+use crate::progress::{Progress, duration, grouped};
 use crate::quoting;
 use crate::schedules::{Schedule, Verdict};
 use anyhow::Result;
+use console::style;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -26,32 +29,71 @@ const FEWEST: usize = 5;
 /// A mean loss so many times that of chance is one of a run that has diverged.
 const DIVERGED: f64 = 10.0;
 
-/// The end of an epoch that took `seconds`, of which `wait` for data.
-pub fn epoch(epoch: u32, tally: Tally, validation: Option<Tally>, seconds: f64, wait: f64) {
-    let mut line = format!(
-        "epoch {epoch:>3}: loss {:.4}, top-1 error {:.2} %",
+/// An epoch that has ended.
+pub struct Epoch {
+    /// From 1, and how many there are to be.
+    pub epoch: (u32, u32),
+    /// Of its training images.
+    pub tally: Tally,
+    /// Of the validation images, and whether no epoch before had as low an error.
+    pub validation: Option<(Tally, bool)>,
+    /// Of its last step.
+    pub rate: f64,
+    /// What it took, validation apart, and how much of it was waiting for data.
+    pub seconds: f64,
+    /// See `seconds`.
+    pub wait: f64,
+    /// Trained on, validation apart.
+    pub images_per_second: f64,
+}
+
+/// A share of all that waits for data has to have to be spoken of.
+const WORTH_SAYING: f64 = 0.05;
+
+/// The end of an epoch of a network with so many classes, in lines of at most 80 characters.
+pub fn epoch(ended: &Epoch, classes: usize) {
+    let &Epoch { epoch: (epoch, epochs), tally, rate, seconds, wait, .. } = ended;
+    note!(
+        "epoch {epoch}/{epochs}: loss {:.4}, {}; learning rate {}; {}",
         tally.mean_loss(),
-        100.0 * tally.top1_error()
+        error(1, tally.top1_error()),
+        short(rate),
+        duration(seconds)
     );
-    if let Some(validation) = validation {
-        line += &format!(
-            "; validation loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
-            validation.mean_loss(),
-            100.0 * validation.top1_error(),
-            100.0 * validation.top5_error()
-        );
+    let share = wait / seconds.max(1e-9);
+    if share >= WORTH_SAYING || log::is_verbose() {
+        note!("  {:.1} % of this time it waited for data", 100.0 * share);
     }
-    let share = 100.0 * wait / seconds.max(1e-9);
-    note!("{line}; {}, {share:.1} % of it waiting for data", duration(seconds));
+    detail!("  {:.0} images/s", ended.images_per_second);
+    if let Some((tally, is_best)) = ended.validation {
+        let mut line =
+            format!("  validation loss {:.4}, {}", tally.mean_loss(), error(1, tally.top1_error()));
+        if classes > ALWAYS_AMONG {
+            line += &format!(", {}", error(5, tally.top5_error()));
+        }
+        if is_best {
+            line += &format!("; {}", style("a new best").for_stderr().green());
+        }
+        note!("{line}");
+    }
+}
+
+fn error(top: u8, error: f64) -> String {
+    format!("top-{top} error {:.2} %", 100.0 * error)
+}
+
+/// A learning rate in at most four digits.
+fn short(rate: f64) -> f64 {
+    format!("{rate:.3e}").parse().unwrap_or(rate)
 }
 
 /// What the schedule made of the epoch; `rate` is the learning rate from now on.
 pub fn verdict(verdict: Verdict, rate: f64) {
     match verdict {
         Verdict::Dropped => {
-            note!("validation error has stopped improving; learning rate now {rate}")
+            note!("  validation error has stopped improving; learning rate now {}", short(rate))
         }
-        Verdict::Finished => note!("validation error has stopped improving after the last drop"),
+        Verdict::Finished => note!("  validation error has stopped improving after the last drop"),
         Verdict::GoOn => {}
     }
 }
@@ -62,12 +104,15 @@ pub fn profile(engine: &dyn Engine, clock: &Clock, others: Option<(Duration, u64
     let times = engine.times();
     let profile =
         Profile { plan: engine.plan(), times: &times, steps: clock.steps, images: clock.images };
-    let bytes = profile.bytes_between_devices();
     note!(
-        "milliseconds a step over {} steps:\n{}  between GPUs: {bytes} bytes a step",
-        profile.steps,
-        profile.table()
+        "milliseconds a step over {} steps:\n{}",
+        grouped(profile.steps),
+        profile.table().trim_end()
     );
+    if engine.gpus() > 1 {
+        let bytes = grouped(profile.bytes_between_devices());
+        note!("  between GPUs: {bytes} bytes a step");
+    }
     if let Some((waited, sent)) = others {
         let (steps, waited) = (clock.steps.max(1), 1e3 * waited.as_secs_f64());
         let each = waited / steps as f64;

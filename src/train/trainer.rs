@@ -5,7 +5,7 @@ use super::checkpoint::{DataFacts, TrainingState};
 use super::clock::Clock;
 use super::drawing::Drawing;
 use super::evaluate::{Turns, images_per_batch};
-use super::events::{self, Events};
+use super::events::Events;
 use super::feed::{self, Cropping};
 use super::finite::first_not_finite;
 use super::initial;
@@ -24,11 +24,11 @@ use crate::interrupt::Interrupt;
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::note;
-use crate::progress::Progress;
+use crate::progress::{Progress, Rest};
 use crate::schedules::Verdict;
 use anyhow::Result;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a run trains on.
 pub struct Splits {
@@ -114,7 +114,7 @@ impl Trainer<'_> {
             }
         }
         if self.state.step == 0 {
-            picture(self.engine.as_ref(), 0, &mut session)?;
+            session.picture(self.engine.as_ref(), 0)?;
         }
         let end = self.epochs(&mut session);
         if let Some(error) = end.as_ref().err().filter(|_| self.joint.is_hybrid()) {
@@ -171,7 +171,7 @@ impl Trainer<'_> {
                 return Ok(End::Finished);
             }
         }
-        let mut progress = self.begin_epoch();
+        let mut progress = self.begin_epoch(session);
         while let Some(batch) = batches.next()? {
             let mut unsaved = true;
             if self.joint.is_hybrid() {
@@ -197,7 +197,7 @@ impl Trainer<'_> {
                     break;
                 }
                 if !self.wanted() {
-                    progress = self.begin_epoch();
+                    progress = self.begin_epoch(session);
                 }
             } else if due {
                 self.save_last(session)?;
@@ -230,6 +230,7 @@ impl Trainer<'_> {
             clock: Clock::start(),
             recent: Recent::new(self.engine.plan().classes),
             sound: true,
+            validation_seconds: 0.0,
             files,
         })
     }
@@ -252,13 +253,16 @@ impl Trainer<'_> {
         Ok(End::Interrupted { all_kept: true, signal })
     }
 
-    fn begin_epoch(&mut self) -> Progress {
+    fn begin_epoch(&mut self, session: &Session) -> Progress {
         if self.profile {
             self.engine.profile();
             self.joint.waited();
         }
         let what = format!("epoch {}/{}", self.state.epoch, self.config.train.epochs);
-        let progress = Progress::new(&what, self.images.train.len() as u64);
+        let count = self.images.train.len() as u64;
+        let more = u64::from(self.config.train.epochs.saturating_sub(self.state.epoch));
+        let seconds = (more + 1) as f64 * session.validation_seconds;
+        let progress = Progress::of(&what, count, "images", Rest { count: more * count, seconds });
         progress.skip(self.state.tally.images);
         progress
     }
@@ -277,7 +281,7 @@ impl Trainer<'_> {
         let (tally, line) = self.step(batch, waited, session)?;
         session.log(&line, Some(progress))?;
         let (loss, error) = (self.state.tally.mean_loss(), self.state.tally.top1_error());
-        progress.message(format!("loss {loss:.3}  top-1 error {:.1} %", 100.0 * error));
+        progress.message(format!("loss {loss:.3}  error {:.1} %", 100.0 * error));
         progress.advance(tally.images);
         session.recent.add(tally, self.state.step, progress);
         self.check_loss(session, false)
@@ -368,8 +372,7 @@ impl Trainer<'_> {
             validation: validation.map(Validation::from),
         };
         session.log(&line, None)?;
-        picture(self.engine.as_ref(), state.step, session)?;
-        telling::epoch(epoch, tally, validation, seconds, wait);
+        session.picture(self.engine.as_ref(), state.step)?;
         let mut verdict = Verdict::GoOn;
         // Without validation `best` is the last.
         let mut is_best = true;
@@ -382,6 +385,16 @@ impl Trainer<'_> {
                 state.best = Some((epoch, error));
             }
         }
+        let ended = telling::Epoch {
+            epoch: (epoch, self.config.train.epochs),
+            tally,
+            validation: validation.map(|tally| (tally, is_best)),
+            rate: line.learning_rate,
+            seconds,
+            wait,
+            images_per_second,
+        };
+        telling::epoch(&ended, self.engine.plan().classes);
         telling::verdict(verdict, state.schedule.rate);
         state.finished = verdict == Verdict::Finished || epoch == self.config.train.epochs;
         state.epoch += 1;
@@ -399,9 +412,13 @@ impl Trainer<'_> {
         images: Arc<dyn Images>,
         session: &mut Session,
     ) -> Result<Option<Tally>> {
+        let begun = Instant::now();
         let crops = Crops::Centre;
         let batch = images_per_batch(self.engine.plan().batch, crops);
-        let progress = Progress::new("validation", images.len() as u64);
+        let more = f64::from(self.config.train.epochs.saturating_sub(self.state.epoch));
+        let seconds = more * (session.clock.epoch().0 + session.validation_seconds);
+        let rest = Rest { count: 0, seconds };
+        let progress = Progress::of("validation", images.len() as u64, "images", rest);
         let cropping = &session.cropping;
         let (team, data) = (*self.joint.team(), &self.config.data);
         let loader = feed::evaluation_among(&team, data, images, cropping, crops, batch)?;
@@ -427,17 +444,7 @@ impl Trainer<'_> {
             );
             return Err(diverged(&seen, &self.run, &self.config.schedule, &self.state));
         }
+        session.validation_seconds = begun.elapsed().as_secs_f64();
         Ok(Some(tally))
     }
-}
-
-/// The first layer's kernels as they are after `step`, for TensorBoard.
-fn picture(engine: &dyn Engine, step: u64, session: &mut Session) -> Result<()> {
-    let Some(files) = &mut session.files else { return Ok(()) };
-    let Some(events) = &mut files.events else { return Ok(()) };
-    if let Some((layer, picture)) = events::first_kernels(engine)? {
-        let news = events.picture(step, &format!("filters/{layer}"), picture);
-        files.tell(news, None);
-    }
-    Ok(())
 }

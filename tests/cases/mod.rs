@@ -233,6 +233,16 @@ pub fn all() -> Vec<Case> {
         case("conv", "kernels = 112, size = 3, padding = [2, 0, 0, 1]", [5, 6, 16], 2),
         case("conv", "kernels = 16, size = 3", [7, 10, 48], 2),
         case("conv", "kernels = 64, size = 3, groups = 2, padding = [1, 1, 1, 1]", [6, 5, 32], 2),
+        // Tiles of four and five: both in both directions, several images in a block and one over,
+        // each beside one size only, the last hanging over the edge.
+        case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [13, 13, 16], 3),
+        case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [13, 13, 16], 3)
+            .evaluation(),
+        case("conv", "kernels = 32, size = 3, groups = 2, padding = [1, 1, 1, 1]", [13, 9, 32], 2),
+        case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [5, 5, 16], 33),
+        case("conv", "kernels = 16, size = 3, padding = [0, 2, 1, 1]", [5, 9, 16], 2),
+        case("conv", "kernels = 64, size = 3, padding = [2, 0, 2, 0]", [13, 4, 16], 2),
+        case("conv", "kernels = 16, size = 3, padding = [1, 1, 1, 1]", [14, 18, 16], 1),
         case("conv", "kernels = 32, size = 5, padding = [2, 2, 2, 2]", [9, 10, 16], 2),
         case("conv", "kernels = 32, size = 5, groups = 2, padding = [0, 4, 3, 1]", [8, 9, 64], 2),
         case("conv", "kernels = 16, size = 5, padding = [2, 2, 2, 2]", [27, 9, 16], 1),

@@ -7,6 +7,7 @@ mod lrn_pool;
 mod pointwise;
 mod pool;
 mod products;
+mod shares;
 mod softmax;
 #[path = "../standin/mod.rs"]
 mod standin;

@@ -51,7 +51,6 @@ fn dropout_keeps_what_the_cpu_keeps() {
             ("PIXELS", pixels),
             ("CHANNELS", c),
             ("JOINED_C", joined),
-            ("CHANNEL", channel),
         ]);
         all.push(("PURPOSE", format!("{purpose}u")));
         let x = noise(len, 1);
@@ -59,7 +58,8 @@ fn dropout_keeps_what_the_cpu_keeps() {
         let y = device.buffer::<f32>(len).unwrap();
         let kernel = |name| (kernel_source!("dropout.cu"), &all[..], name);
         launch(&device, kernel("dropout"), each(len), |a| {
-            let a = a.buffer(&x_gpu).word(threshold).word(seed as u32).word((seed >> 32) as u32);
+            let a = a.buffer(&x_gpu).own_word(channel as u64).word(threshold);
+            let a = a.word(seed as u32).word((seed >> 32) as u32);
             a.word(step).word(first_image).float(1.25).buffer(&y)
         });
         let want: Vec<f32> = (0..len)
@@ -95,7 +95,6 @@ fn dropout_and_relu_go_back_in_one() {
                     ("PIXELS", pixels),
                     ("CHANNELS", channels),
                     ("JOINED_C", 2 * channels),
-                    ("CHANNEL", channels),
                 ]);
                 all.extend(format.constant());
                 let count = [constants(&[("COUNT", len)]), Vec::from_iter(format.constant())];
@@ -108,8 +107,8 @@ fn dropout_and_relu_go_back_in_one() {
                 let kernel = |name| (kernel_source!("dropout.cu"), &all[..], name);
                 let dropout = |from: &Buffer<u8>, to: &Buffer<u8>| {
                     launch(&device, kernel("dropout"), each(len), |a| {
-                        let a = a.buffer(from).word(1 << 30).word(7).word(0).word(1).word(0);
-                        a.float(4.0 / 3.0).buffer(to)
+                        let a = a.buffer(from).own_word(channels as u64).word(1 << 30);
+                        a.word(7).word(0).word(1).word(0).float(4.0 / 3.0).buffer(to)
                     });
                 };
                 dropout(&relu, &y);

@@ -77,12 +77,22 @@ fn both_towers_at_once() {
             run("join_both", &halves[0].0, pixels * joined, &[&parts[0], &parts[1], &one]);
             assert_eq!(read(&device, &one), read(&device, &two));
 
-            for (all, channels) in &halves {
-                let [one, two] = [(); 2].map(|()| device.buffer(pixels * channels).unwrap());
-                run("take", all, pixels * channels, &[&wholes[0], &two]);
-                run("take_add", all, pixels * channels, &[&wholes[1], &two]);
-                run("take_both", all, pixels * channels, &[&wholes[0], &wholes[1], &one]);
-                assert_eq!(read(&device, &one), read(&device, &two));
+            for readers in [1, 2] {
+                let [one, two] = halves.each_ref().map(|(_, channels)| {
+                    [(); 2].map(|()| device.buffer(pixels * channels).unwrap())
+                });
+                for ((all, channels), [apart, _]) in halves.iter().zip([&one, &two]) {
+                    run("take", all, pixels * channels, &[&wholes[0], apart]);
+                    if readers == 2 {
+                        run("take_add", all, pixels * channels, &[&wholes[1], apart]);
+                    }
+                }
+                let all = [&halves[0].0[..], &constants(&[("READERS", readers)])].concat();
+                let buffers = [&wholes[0], &wholes[1], &one[1], &two[1]];
+                run("take_both", &all, pixels * joined, &buffers);
+                for [apart, both] in [one, two] {
+                    assert_eq!(read(&device, &apart), read(&device, &both));
+                }
             }
         }
     });

@@ -97,13 +97,14 @@ fn needed_waits(text: &str) -> usize {
 #[test]
 fn each_wait_is_needed() {
     let Some(gpus) = Gpus::new("engine::each_wait_is_needed") else { return };
-    for (run, device, peer) in
-        [("direct", "cuda:0,1", "1"), ("host", "cuda:0,1", "0"), ("one", "cuda:0", "1")]
+    // Both towers on one GPU go one after the other in one lane, so fewer waits are needed there.
+    for (run, device, peer, least) in
+        [("direct", "cuda:0,1", "1", 50), ("host", "cuda:0,1", "0", 50), ("one", "cuda:0", "1", 25)]
     {
         let file = gpus.world.path(&format!("{run}.json"));
         let switches = [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap())];
         gpus.ok(&format!("{TRAIN} {device} --run {run}"), &switches);
-        assert!(needed_waits(&gpus.world.text(&format!("{run}.json"))) > 50);
+        assert!(needed_waits(&gpus.world.text(&format!("{run}.json"))) > least);
     }
 }
 

@@ -124,7 +124,8 @@ fn what_was_done_is_told() {
         "conv1.weight",
         "4×3×11×11",
         "104.00699 (that of Caffe's mean image); blue, green, red in the file",
-        "x.safetensors is a checkpoint: alexnet predict IMAGE --checkpoint x.safetensors",
+        "x.safetensors is a checkpoint: ",
+        "alexnet predict IMAGE --checkpoint x.safetensors",
     ] {
         assert!(said.contains(words), "no {words:?} in\n{said}");
     }

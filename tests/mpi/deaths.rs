@@ -28,38 +28,64 @@ fn kills() -> u64 {
 fn a_killed_rank_ends_all_and_the_run_goes_on_with_the_same_bits() {
     let world = World::new();
     world.ok(&format!("{LONG} --run whole"));
-    let launchers = launchers::all();
-    for (number, launcher) in launchers.iter().enumerate().take(2) {
+    kill_again_and_again(&world, LONG);
+}
+
+/// Kills a rank of two that train by `train` at [`kills()`] moments, and goes on each time. In the
+/// end all is as in the run `whole`, which nobody has interrupted.
+pub fn kill_again_and_again(world: &World, train: &str) {
+    let launchers: Vec<_> = launchers::all().into_iter().take(2).map(Launcher::patient).collect();
+    for (number, launcher) in launchers.iter().enumerate() {
         let run = format!("cut-{number}");
-        for round in 0..kills().div_ceil(launchers.len().min(2) as u64) {
+        for round in 0..kills().div_ceil(launchers.len() as u64) {
             // Multiples of the golden section fall everywhere between 0 and 1.
             let moment = (round + 1) as f64 * 0.618_034 % 1.0;
-            kill_once(&world, launcher, &run, Duration::from_secs_f64(2.0 * moment), round);
+            let after = Duration::from_secs_f64(2.0 * moment);
+            kill_once(world, launcher, (train, &run), after, round);
         }
-        let (code, said) = Running::start(&world, launcher, 2, &go_on(&world, &run)).end();
+        let (code, said) = Running::start(world, launcher, 2, &go_on(world, train, &run)).end();
         // The last one may have been killed when all was saved.
         assert!(code == Some(0) || said.contains(FINISHED), "{}: {said}", launcher.name);
-        assert_same(&world, &run, "whole");
+        assert_same(world, &run, "whole");
     }
 }
 
-/// The command that goes on with `run`, or begins it.
-fn go_on(world: &World, run: &str) -> String {
+/// The command that goes on with `run`, or begins it by `train`.
+fn go_on(world: &World, train: &str, run: &str) -> String {
     if world.path(&format!("{run}/last.safetensors")).exists() {
         return format!("train --resume --run {run}");
     }
     let _ = std::fs::remove_dir_all(world.path(run));
-    format!("{LONG} --run {run}")
+    format!("{train} --run {run}")
 }
 
-fn kill_once(world: &World, launcher: &Launcher, run: &str, after: Duration, round: u64) {
-    let mut running = Running::start(world, launcher, 2, &go_on(world, run));
+fn kill_once(
+    world: &World,
+    launcher: &Launcher,
+    (train, run): (&str, &str),
+    after: Duration,
+    round: u64,
+) {
+    let mut running = Running::start(world, launcher, 2, &go_on(world, train, run));
     sleep(after);
-    let ranks = running.ranks();
-    if let Some(&rank) = ranks.get(round as usize % 2) {
+    let steps = lines(world, run);
+    let victim = running.ranks().get(round as usize % 2).copied();
+    if let Some(rank) = victim {
         send(rank, libc::SIGKILL);
     }
     let took = running.ranks_end();
+    // Open MPI leaves the other one the time to say who has died, if both know of each other and
+    // are not at their ends: the start lists them.
+    let trained = lines(world, "whole") > steps + 5;
+    let listed = |process: &u32| running.said().contains(&format!(": process {process} "));
+    if let Some(process) = victim.filter(listed).filter(|_| trained && launcher.is_open_mpi()) {
+        let told = format!("(process {process}) has ended without a word");
+        eprintln!("{}, {after:?}: told at line {steps} of the log", launcher.name);
+        running.wait_until("told", |running| {
+            let said = running.said();
+            said.lines().any(|line| line.contains("error: rank ") && line.contains(&told))
+        });
+    }
     let said = running.kill();
     assert!(took < BOUND, "{took:?}: {said}");
     let last = world.path(&format!("{run}/last.safetensors"));
@@ -71,6 +97,12 @@ fn kill_once(world: &World, launcher: &Launcher, run: &str, after: Duration, rou
             std::fs::remove_dir_all(world.path(run)).unwrap();
         }
     }
+}
+
+/// Of the log of `run`; 0: there is none yet.
+fn lines(world: &World, run: &str) -> usize {
+    let log = std::fs::read_to_string(world.path(&format!("{run}/metrics.jsonl")));
+    log.map_or(0, |log| log.lines().count())
 }
 
 /// The survivors say who has died; Open MPI leaves them the time for it.

@@ -2,21 +2,26 @@
 //! connected layer, and its own neurons for all images from there on. What comes of it is what one
 //! process makes, but for rounding; checkpoints are whole, and go on in any way and number.
 
-use super::deaths::bad_record;
+use super::deaths::{bad_record, kill_again_and_again};
 use super::launchers::{self, Running, send};
 use super::{fails, ok, one_error};
 use crate::common::{NETWORK, World, tensors};
 use std::path::Path;
 
 /// 22 steps of eight images and one of four, which the first processes have.
-const TRAIN: &str = "train --set train.batch=8 --set train.epochs=1 --set schedule.rate=0.005";
-const HYBRID: &str = "--set train.distribute=hybrid";
+pub const TRAIN: &str = "train --set train.batch=8 --set train.epochs=1 --set schedule.rate=0.005";
+pub const HYBRID: &str = "--set train.distribute=hybrid";
 
 /// Six classes; three fully connected layers, of 16, 13 and 6 neurons, with what lies between them:
 /// `deep.toml` with two towers, `deep-1.toml` with one.
-fn world() -> World {
+pub fn world() -> World {
+    world_of(30, 10)
+}
+
+/// So many images of each class, to train with and to validate.
+pub fn world_of(train: u32, validate: u32) -> World {
     let world = World::new();
-    for (folder, n) in [("photos/train", 30), ("photos/val", 10)] {
+    for (folder, n) in [("photos/train", train), ("photos/val", validate)] {
         world.photos(folder, ["rise", "still", "tilt"], n);
     }
     world.ok("prepare image-folder photos --out six --size 16");
@@ -32,7 +37,13 @@ fn world() -> World {
 
 /// Whether all tensors of the last checkpoints are equal within 10⁻⁴ of their largest value.
 #[track_caller]
-fn close(world: &World, run: &str, whole: &str) {
+pub fn close(world: &World, run: &str, whole: &str) {
+    close_within(world, run, whole, [1e-4, 1e-4]);
+}
+
+/// The same within these parts of their largest value, of parameters and of momenta.
+#[track_caller]
+pub fn close_within(world: &World, run: &str, whole: &str, within: [f32; 2]) {
     let last = |run: &str| tensors(&world.path(&format!("{run}/last.safetensors")));
     let floats = |bytes: &[u8]| -> Vec<f32> {
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
@@ -42,13 +53,14 @@ fn close(world: &World, run: &str, whole: &str) {
         let (ours, theirs) = (floats(&ours), floats(&theirs));
         let most = theirs.iter().fold(1e-3f32, |most, v| most.max(v.abs()));
         let far = ours.iter().zip(&theirs).fold(0f32, |far, (a, b)| far.max((a - b).abs()));
-        assert!(far <= 1e-4 * most, "{run}: {name}: {far} of {most}");
+        let within = within[usize::from(name.starts_with("momentum/"))];
+        assert!(far <= within * most, "{run}: {name}: {far} of {most}");
     }
 }
 
 /// Whether the logs have the same losses and errors, in training and validation.
 #[track_caller]
-fn same_log(world: &World, run: &str, whole: &str) {
+pub fn same_log(world: &World, run: &str, whole: &str) {
     let (ours, theirs) = (world.metrics(run), world.metrics(whole));
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.iter().zip(&theirs) {
@@ -163,6 +175,13 @@ fn fully_connected_layers_send_activations_only() {
     // Half of the weights, gradients and momenta, less what all images take there.
     let memory = |row: &serde_json::Value| row["memory_bytes"].as_u64().unwrap();
     assert!(memory(row) - memory(&row["hybrid"]) > 5 * connected, "{row}");
+    // On GPUs, too; packs and copies for products are counted there.
+    let gpus =
+        world.json(&format!("inspect {config} --json --gpu --ranks 2 --set data.classes=1000"));
+    let on_gpus = &gpus["ranks"][1];
+    assert!(memory(on_gpus) - memory(&on_gpus["hybrid"]) > 5 * connected, "{on_gpus}");
+    assert_ne!(memory(on_gpus), memory(row));
+    assert_eq!(on_gpus["hybrid"]["bytes_sent"], row["hybrid"]["bytes_sent"]);
     let table = world
         .ok(&format!("inspect {config} --ranks 2000 --images-per-rank 4 --set data.classes=1000"));
     assert!(table.contains("not with 1024 ranks: layer fc8: its 1000 neurons"), "{table}");
@@ -197,8 +216,21 @@ fn a_killed_rank_leaves_a_whole_checkpoint() {
     }
 }
 
+/// At any moment, the first milliseconds and those of a save among them: what is there goes on in as
+/// many processes to the bits of a run that nobody has killed.
+#[test]
+fn a_killed_rank_ends_all_and_the_run_goes_on_with_the_same_bits() {
+    let Some(launcher) = launchers::any() else { return };
+    let world = world();
+    let train = format!(
+        "{TRAIN} --config deep.toml {HYBRID} --set train.epochs=4 --set train.checkpoint_steps=4"
+    );
+    ok(&world, &launcher, 2, &format!("{train} --run whole"));
+    kill_again_and_again(&world, &train);
+}
+
 /// The step of a checkpoint that is there; 0: none is.
-fn step(file: &Path) -> u64 {
+pub fn step(file: &Path) -> u64 {
     let Ok(bytes) = std::fs::read(file) else { return 0 };
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     header.metadata().as_ref().unwrap()["step"].parse().unwrap()
@@ -296,7 +328,7 @@ fn refusals() {
     refused(2, "--set train.parts=4", &["train.parts = 4", "hybrid"]);
     refused(2, "--set train.optimizer=lars", &["lars", "hybrid"]);
     refused(7, "", &["layer fc4", "6 neurons", "7 processes"]);
-    refused(2, "--device cuda:0", &["--device cuda:0", "hybrid", "not there for GPUs yet"]);
+    refused(2, "--device cuda:0,1", &["--device cuda:0,1", "hybrid", "one GPU"]);
     refused(2, "--set layer.fc3.input=same-tower", &["layer fc3", "input", "hybrid"]);
     refused(2, "--set train.distribute=model", &["distribute", "hybrid"]);
     let other = |text: String, words: &[&str]| {

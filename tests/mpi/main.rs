@@ -14,6 +14,7 @@ mod deaths;
 mod evaluation;
 mod gpus;
 mod hybrid;
+mod hybrid_gpus;
 mod launchers;
 mod libraries;
 mod nccl;

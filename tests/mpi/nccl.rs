@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 const TRAIN: &str = "train --config net.toml --set train.batch=29 --set train.epochs=1 --set \
                      schedule.rate=0.005";
 
-struct Ranks {
-    world: World,
+pub struct Ranks {
+    pub world: World,
     launcher: Launcher,
     /// Of a machine with NCCL.
     environment: Vec<(String, String)>,
@@ -22,16 +22,24 @@ struct Ranks {
 impl Ranks {
     /// None: something is missing, or this machine's own GPU would be shared.
     fn new(images: u32) -> Option<Ranks> {
+        Ranks::over(|| {
+            let world = World { folder: tempfile::tempdir().unwrap() };
+            world.photos("photos/train", ["down", "level", "slant"], images);
+            world.photos("photos/val", ["down", "level", "slant"], 1);
+            world.write("net.toml", NETWORK);
+            world.ok("prepare image-folder photos --out set --size 16");
+            world
+        })
+    }
+
+    /// As [`Ranks::new`], in a world of this kind.
+    pub fn over(world: impl FnOnce() -> World) -> Option<Ranks> {
         if standin::on_gpu() {
             eprintln!("skipped: two processes would share this machine's GPU");
             return None;
         }
         let (launcher, mut environment) = (launchers::any()?, standin::world()?);
-        let world = World { folder: tempfile::tempdir().unwrap() };
-        world.photos("photos/train", ["down", "level", "slant"], images);
-        world.photos("photos/val", ["down", "level", "slant"], 1);
-        world.write("net.toml", NETWORK);
-        world.ok("prepare image-folder photos --out set --size 16");
+        let world = world();
         std::fs::create_dir(world.path("nccl")).unwrap();
         environment.push(("LD_LIBRARY_PATH".into(), standin::path_with_nccl()?));
         environment.push(("STANDIN_NCCL".into(), world.path("nccl").display().to_string()));
@@ -39,23 +47,28 @@ impl Ranks {
     }
 
     /// Two processes, on so many GPUs together.
-    fn start(&self, args: &str, gpus: &str, more: &[(&str, &str)]) -> Running {
+    pub fn start(&self, args: &str, gpus: &str, more: &[(&str, &str)]) -> Running {
+        self.start_of(2, args, gpus, more)
+    }
+
+    /// So many processes.
+    pub fn start_of(&self, ranks: usize, args: &str, gpus: &str, more: &[(&str, &str)]) -> Running {
         let own = self.environment.iter().map(|(name, value)| (&name[..], &value[..]));
         let mut variables: Vec<(&str, &str)> = own.collect();
         variables.push(("STANDIN_DEVICES", gpus));
         variables.extend(more);
-        Running::start_with(&self.world, &self.launcher, 2, args, &variables)
+        Running::start_with(&self.world, &self.launcher, ranks, args, &variables)
     }
 
     #[track_caller]
-    fn ok(&self, args: &str, gpus: &str, more: &[(&str, &str)]) -> String {
+    pub fn ok(&self, args: &str, gpus: &str, more: &[(&str, &str)]) -> String {
         let (code, said) = self.start(args, gpus, more).end();
         assert_eq!(code, Some(0), "{args}: {said}");
         said
     }
 
     #[track_caller]
-    fn fails(&self, args: &str, more: &[(&str, &str)], words: &[&str]) {
+    pub fn fails(&self, args: &str, more: &[(&str, &str)], words: &[&str]) {
         let (code, said) = self.start(args, "2", more).end();
         assert_ne!(code, Some(0), "{args}: {said}");
         one_error(&said, words);

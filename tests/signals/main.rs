@@ -91,7 +91,7 @@ fn at_the_start_nothing_is_lost() {
     let few = "train --config net.toml --set train.epochs=2";
     world.ok(&format!("{few} --run whole"));
     let mut process = Process::start(&world, &format!("{few} --run cut"));
-    process.hear("training images; cut");
+    process.hear("into cut,");
     process.signal(SIGUSR1);
     process.signal(SIGHUP);
     let (ended, said) = process.end();

@@ -120,6 +120,7 @@ void __tsan_func_exit() {}
 #define __device__
 #define __host__
 #define __constant__ static
+#define __grid_constant__
 // One block runs at a time, so a block's memory is a static variable.
 #define __shared__ static __attribute__((section("standin_shared")))
 #define __forceinline__ inline __attribute__((always_inline))

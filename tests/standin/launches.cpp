@@ -196,8 +196,9 @@ API cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, un
     int device = current->device;
     std::vector<uint64_t> addresses;
     for (auto& value : values) {
-        if (value.size() != 8) continue;
-        memcpy(&addresses.emplace_back(), value.data(), 8);
+        // A pointer, or one of each tower.
+        for (size_t at = 0; value.size() % 8 == 0 && at < value.size(); at += 8)
+            memcpy(&addresses.emplace_back(), value.data() + at, 8);
     }
     std::string name = "kernel " + std::string(function->kernel->name);
     return enqueue(stream, name, addresses, [=, values = std::move(values)] {

@@ -1,7 +1,8 @@
 //! What `eval` prints, as text and as JSON.
 
 use crate::data::dataset::Class;
-use crate::layers::softmax::Tally;
+use crate::layers::softmax::{ALWAYS_AMONG, Tally};
+use crate::progress::count;
 use crate::train::evaluate::by_class::ByClass;
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -69,7 +70,8 @@ impl Report<'_> {
     /// Lines for a person.
     pub fn text(&self) -> String {
         let crops = if self.crops > 1 { "ten crops averaged" } else { "centre crop" };
-        let mut text = format!("{} images of {}, {crops}", self.tally.images, self.what);
+        let images = count(self.tally.images, "image", "images");
+        let mut text = format!("{images} of {}, {crops}", self.what);
         if self.members.len() > 1 {
             let how = if self.weights.is_some() { "weighted" } else { "all counting the same" };
             text += &format!(
@@ -77,29 +79,29 @@ impl Report<'_> {
                 self.members.len()
             );
         }
-        text += &format!(
-            "\n  top-1 error  {:6.2} %\n  top-5 error  {:6.2} %\n  log-loss     {:8.4}",
-            100.0 * self.tally.top1_error(),
-            100.0 * self.tally.top5_error(),
-            self.tally.mean_loss()
-        );
+        let with_five = self.classes.len() > ALWAYS_AMONG;
+        let five = |text: String| if with_five { text } else { String::new() };
+        text += &format!("\n  top-1 error  {:6.2} %", 100.0 * self.tally.top1_error());
+        text += &five(format!("\n  top-5 error  {:6.2} %", 100.0 * self.tally.top5_error()));
+        text += &format!("\n  log-loss     {:8.4}", self.tally.mean_loss());
+        let head = five("top-5 error  ".to_string());
         if self.members.len() > 1 {
-            text += "\n\neach by itself\n  top-1 error  top-5 error  log-loss  weight  network";
+            text += &format!("\n\neach by itself\n  top-1 error  {head}log-loss  weight  network");
             for ((tally, name), weight) in
                 self.members.iter().zip(&self.checkpoints).zip(self.weights())
             {
                 text += &format!(
-                    "\n     {:6.2} %     {:6.2} %  {:8.4}  {weight:6.4}  {name}",
+                    "\n     {:6.2} %{}  {:8.4}  {weight:6.4}  {name}",
                     100.0 * tally.top1_error(),
-                    100.0 * tally.top5_error(),
+                    five(format!("     {:6.2} %", 100.0 * tally.top5_error())),
                     tally.mean_loss()
                 );
             }
         }
         if let Some(by_class) = &self.by_class {
-            text += "\n\nby class, the worst first\n  top-1 error  top-5 error   images  class";
+            text += &format!("\n\nby class, the worst first\n  top-1 error  {head} images  class");
             for class in by_class.worst_first() {
-                text += &class_row(&self.classes[class], &by_class.0[class]);
+                text += &class_row(&self.classes[class], &by_class.0[class], with_five);
             }
         }
         text
@@ -118,17 +120,15 @@ fn class_json(class: &Class, tally: &Tally) -> Value {
     })
 }
 
-fn class_row(class: &Class, tally: &Tally) -> String {
+fn class_row(class: &Class, tally: &Tally, with_five: bool) -> String {
     let error = |error: f64| match tally.images {
         0 => "     –  ".to_string(),
         _ => format!("{:6.2} %", 100.0 * error),
     };
+    let five = match with_five {
+        true => format!("     {}", error(tally.top5_error())),
+        false => String::new(),
+    };
     let id = if class.id == class.name { String::new() } else { format!(" ({})", class.id) };
-    format!(
-        "\n     {}     {}  {:7}  {}{id}",
-        error(tally.top1_error()),
-        error(tally.top5_error()),
-        tally.images,
-        class.name
-    )
+    format!("\n     {}{five}  {:7}  {}{id}", error(tally.top1_error()), tally.images, class.name)
 }

@@ -12,6 +12,7 @@ use crate::config::shipped::TORCHVISION;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan};
 use crate::note;
+use crate::quoting::{self, Typed};
 use crate::train::checkpoint::{DataFacts, TrainingState, write_imported};
 use crate::weights::{self, Numbers, Source, Tensor, Weights};
 use anyhow::{Context, Result, ensure};
@@ -266,8 +267,9 @@ impl Report<'_> {
             self.words[0],
             self.words[1]
         );
-        let out = crate::quoting::path(&self.args.out);
-        text += &format!("\n\n{out} is a checkpoint: alexnet predict IMAGE --checkpoint {out}");
+        let (out, predict) = (&self.args.out, Typed::new("predict IMAGE"));
+        let predict = predict.option("--checkpoint", out);
+        text += &format!("\n\n{} is a checkpoint: {predict}", quoting::path(out));
         print(&text)
     }
 }

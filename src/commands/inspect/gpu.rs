@@ -2,12 +2,16 @@
 
 use super::super::table::columns;
 use crate::config::Config;
+use crate::engine::cuda::Layouts;
 use crate::engine::cuda::account::{self, Purpose, Work};
 use crate::engine::cuda::layout::Layout;
 use crate::layers::Classes;
-use crate::network::{Mode, Plan};
+use crate::network::{Halves, Mode, Plan};
 use anyhow::Result;
 use serde_json::{Value, json};
+
+/// One that has every precision.
+const CAPABILITY: (i32, i32) = (9, 0);
 
 /// A step of training on one GPU.
 pub struct OneGpu {
@@ -36,13 +40,13 @@ struct Row {
 pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Result<OneGpu> {
     let towers = vec![0; config.towers];
     let mut plan = Plan::new(config, config.train.batch, Mode::Training, &towers, classes)?;
-    plan.precision = plan.wanted.on((9, 0));
+    plan.precision = plan.wanted.on(CAPABILITY);
     let layout = Layout::new(&plan, plan.batch, &[multiprocessors])?;
     let work = account::step(&plan, &layout);
     let row = |(layer, name): (usize, &str)| {
         let own = || work.iter().filter(|w| w.layer == layer);
         let moves = |of: &[Purpose]| {
-            own().filter(|w| of.contains(&w.purpose)).map(|w| w.launch.moves).sum::<usize>()
+            own().filter(|w| of.contains(&w.purpose)).map(|w| w.launch.bytes()).sum::<usize>()
         };
         let is_product = |w: &&Work<'_>| w.launch.name.starts_with("conv_");
         Row {
@@ -53,13 +57,28 @@ pub fn one_gpu(config: &Config, classes: Classes, multiprocessors: usize) -> Res
             weights: moves(&[Purpose::Weights]),
             copies: moves(&[Purpose::Copies]),
             update: moves(&[Purpose::Update]),
-            products: own().filter(is_product).map(|w| w.launch.moves).sum(),
+            products: own().filter(is_product).map(|w| w.launch.bytes()).sum(),
         }
     };
     let names = plan.layers.iter().map(|layer| layer.name.as_str()).enumerate();
     let rows = names.map(row).collect();
     let memory = layout.bytes(&plan)[0];
     Ok(OneGpu { multiprocessors, memory, rows, plan })
+}
+
+/// Bytes that a process which trains `plan` takes of its GPU, of so many multiprocessors.
+pub fn data_bytes(plan: &mut Plan, multiprocessors: usize) -> Result<u64> {
+    plan.precision = plan.wanted.on(CAPABILITY);
+    Ok(Layout::new(plan, plan.batch, &[multiprocessors])?.bytes(plan)[0] as u64)
+}
+
+/// The same of its halves of a network.
+pub fn hybrid_bytes(halves: &mut Halves, multiprocessors: usize) -> Result<u64> {
+    for half in [&mut halves.below, &mut halves.above] {
+        half.precision = half.wanted.on(CAPABILITY);
+    }
+    let layouts = Layouts::new(halves, halves.below.batch, multiprocessors)?;
+    Ok(layouts.bytes(halves) as u64)
 }
 
 impl Row {

@@ -3,13 +3,15 @@
 mod gpu;
 mod ranks;
 
-use super::print;
 use super::table::columns;
-use crate::config::Config;
+use super::{model, print};
+use crate::config::{Config, shipped};
 use crate::data::dataset::Dataset;
+use crate::data::imagenet;
 use crate::layers::Classes;
 use crate::network::{Mode, Plan, PlannedLayer};
-use crate::train::checkpoint::Checkpoint;
+use crate::progress::{count, grouped, memory};
+use crate::train::checkpoint::{Checkpoint, DataFacts};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -19,8 +21,9 @@ use std::path::{Path, PathBuf};
 /// Show a network as a table.
 ///
 /// One line a layer: on which towers it lives, the shape it makes of one image, its kernels,
-/// parameters, multiply-adds of one image's forward pass and neurons; then what crosses between the
-/// towers in one training step, and the memory that each device needs (one tower a device).
+/// parameters and multiply-adds of one image's forward pass; then what crosses between the towers in
+/// one training step, and the memory that each device needs (one tower a device). Of a checkpoint
+/// also where it comes from and what it has come to.
 ///
 /// --ranks adds what processes under mpirun would send each other, and, for a network between them and
 /// a speed that you state, how long a step would take: the trainer's tasks and messages in their order,
@@ -28,9 +31,9 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A config (.toml) or a checkpoint (.safetensors).
+    /// A config, or a checkpoint, or a run's folder for its best; none: the best of the newest run.
     #[arg(value_name = "CONFIG|CHECKPOINT")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// The data set that outputs = "classes" counts its classes in.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -49,7 +52,11 @@ pub struct Args {
     ranks: ranks::Asked,
 }
 
+/// Characters of a line of names.
+const ROOM: usize = 74;
+
 const EXAMPLES: &str = "Examples:
+  alexnet inspect runs/demo
   alexnet inspect configs/ilsvrc2012.toml
   alexnet inspect configs/ilsvrc2010.toml --gpu --set gpu.precision=bf16
   alexnet inspect configs/ilsvrc2012.toml --ranks 64 --images-per-rank 128 \\
@@ -57,14 +64,15 @@ const EXAMPLES: &str = "Examples:
 
 /// Plans the network and prints the plan.
 pub fn run(args: Args) -> Result<()> {
-    let checkpoint = is_checkpoint(&args.file).then(|| Checkpoint::open(&args.file)).transpose()?;
+    let file = file(args.file.as_deref())?;
+    let checkpoint = is_checkpoint(&file).then(|| Checkpoint::open(&file)).transpose()?;
     let (mut config, mut classes) = match &checkpoint {
         Some(checkpoint) => {
-            let source = args.file.display().to_string();
+            let source = file.display().to_string();
             let config = Config::parse(&checkpoint.config, &args.set, &source)?;
             (config, Classes::Known(checkpoint.facts.classes.len()))
         }
-        None => (Config::read(&args.file, &args.set)?, Classes::Any),
+        None => (Config::read(&file, &args.set)?, Classes::Any),
     };
     let data = args.data.as_ref().or(config.data.path.as_ref().filter(|p| p.exists()));
     if let Some(data) = data.filter(|_| classes == Classes::Any) {
@@ -74,17 +82,18 @@ pub fn run(args: Args) -> Result<()> {
     }
     let devices: Vec<usize> = (0..config.towers).collect();
     let plan = Plan::new(&config, config.train.batch, Mode::Training, &devices, classes)
-        .with_context(|| args.file.display().to_string())?;
+        .with_context(|| file.display().to_string())?;
     // A network that was changed on the way need not be the file's.
-    if let Some(checkpoint) = checkpoint.filter(|_| args.set.is_empty()) {
+    if let Some(checkpoint) = checkpoint.as_ref().filter(|_| args.set.is_empty()) {
         checkpoint.fits(&plan, false)?;
     }
     let gpu = args.gpu.map(|count| gpu::one_gpu(&config, classes, count as usize)).transpose()?;
-    let ranks = ranks::ranks(args.ranks, &config, classes)?;
+    let ranks = ranks::ranks(args.ranks, &config, classes, args.gpu.map(|n| n as usize))?;
     if !args.json {
         let gpu = gpu.map_or(String::new(), |gpu| gpu.table());
         let ranks = ranks.map_or(String::new(), |ranks| ranks.table());
-        return print(&(as_table(&config.name, &plan) + &gpu + &ranks));
+        let origin = checkpoint.map_or(String::new(), |checkpoint| origin(&checkpoint, &config));
+        return print(&(as_table(&config.name, &plan) + &origin + &gpu + &ranks));
     }
     let mut document = as_json(&plan);
     if let Some(gpu) = gpu {
@@ -94,6 +103,58 @@ pub fn run(args: Args) -> Result<()> {
         document["ranks"] = ranks.json();
     }
     print(&serde_json::to_string_pretty(&document)?)
+}
+
+/// The file that is named, a run's best checkpoint, or that of the newest run.
+fn file(named: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(path) if shipped::named_by(path).is_some() => Ok(path.to_path_buf()),
+        named => model::file(named),
+    }
+}
+
+/// Where a checkpoint comes from and what it has come to, behind the plan's table.
+fn origin(checkpoint: &Checkpoint, config: &Config) -> String {
+    let Checkpoint { path, state, facts, .. } = checkpoint;
+    let trained = match state.batches {
+        0 => format!("after epoch {}", state.epoch - 1),
+        batches => {
+            format!("inside epoch {}, {} steps into it", state.epoch, grouped(batches.into()))
+        }
+    };
+    let best = state.best.map_or("not validated".to_string(), |(epoch, error)| {
+        format!("lowest top-1 error on validation {:.2} %, after epoch {epoch}", 100.0 * error)
+    });
+    let data = config.data.path.as_ref().map(|path| path.display().to_string());
+    let [height, width] = facts.preparation.size;
+    format!(
+        "\n\n{}:\n  {trained} of {}, step {}\n  {best}\n  seed {}, learning rate {:?}\n  data: {}\n  \
+         {} training images of {width}×{height}\n  {}",
+        path.display(),
+        config.train.epochs,
+        grouped(state.step),
+        config.seed,
+        state.schedule.rate,
+        data.unwrap_or("not known".into()),
+        grouped(state.training_images),
+        classes(facts)
+    )
+}
+
+/// The first classes, as many as there is room for in a line.
+fn classes(facts: &DataFacts) -> String {
+    let names = imagenet::readable(facts.classes.clone());
+    let mut text = format!("{} classes: ", grouped(names.len() as u64));
+    for (at, class) in names.iter().enumerate() {
+        // Of several names the first.
+        let name = class.name.split(',').next().unwrap_or_default();
+        if text.chars().count() + name.chars().count() > ROOM {
+            return text + "…";
+        }
+        text += name;
+        text += if at + 1 < names.len() { ", " } else { "" };
+    }
+    text
 }
 
 /// By its name, or else by its first bytes: the header's length and `{`.
@@ -131,34 +192,30 @@ fn as_json(plan: &Plan) -> Value {
 }
 
 fn as_table(name: &str, plan: &Plan) -> String {
-    let towers = |n: usize| format!("{n} tower{}", if n == 1 { "" } else { "s" });
     let mut text = format!(
         "{name}: {}, input {}, {} classes{}, batch {}\n\n",
-        towers(plan.devices.len()),
+        count(plan.devices.len() as u64, "tower", "towers"),
         plan.input,
         plan.classes,
-        if plan.assumes_classes {
-            " (assumed: the data set says how many; name it with --data DIR)"
-        } else {
-            ""
-        },
+        if plan.assumes_classes { " assumed" } else { "" },
         plan.batch
     );
-    let head =
-        ["layer", "kind", "tower", "output", "kernels", "parameters", "multiply-adds", "neurons"];
+    if plan.assumes_classes {
+        text.insert_str(text.len() - 1, "(--data DIR counts the classes of a data set)\n");
+    }
+    let head = ["layer", "kind", "tower", "output", "kernels", "parameters", "mult-adds"];
     let mut rows: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
     rows.extend(plan.layers.iter().map(row));
-    rows.push(vec![
-        "total".into(),
-        String::new(),
-        String::new(),
-        String::new(),
-        String::new(),
-        grouped(plan.parameters()),
-        grouped(plan.multiply_adds()),
-        grouped(plan.neurons()),
-    ]);
+    let mut total = vec![String::new(); head.len()];
+    total[0] = "total".into();
+    total[5] = grouped(plan.parameters());
+    total[6] = grouped(plan.multiply_adds());
+    rows.push(total);
     text += &columns(&rows, 2);
+    text += &format!(
+        "\n\n{} neurons; mult-adds are those of one image's forward pass.",
+        grouped(plan.neurons())
+    );
     let crossings = plan.crossings();
     if !crossings.is_empty() {
         text += "\n\nBetween the towers, in one training step (bytes, both directions):\n";
@@ -172,7 +229,7 @@ fn as_table(name: &str, plan: &Plan) -> String {
     }
     text += "\n\nMemory for training, one tower a device:";
     for (device, bytes) in plan.memory_bytes().into_iter().enumerate() {
-        text += &format!("\n  device {device}: {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+        text += &format!("\n  device {device}: {}", memory(bytes));
     }
     text
 }
@@ -196,19 +253,5 @@ fn row(layer: &PlannedLayer) -> Vec<String> {
         kernels,
         or_blank(layer.parameters()),
         or_blank(layer.multiply_adds()),
-        or_blank(layer.neurons()),
     ]
-}
-
-/// 60965224 as 60,965,224.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

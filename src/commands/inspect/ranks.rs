@@ -2,7 +2,7 @@
 //! of theirs takes, foretold by [`forecast`], for both ways of `train.distribute`.
 
 use super::super::table::columns;
-use super::grouped;
+use super::{gpu, grouped};
 use crate::config::{Config, Train};
 use crate::config_error;
 use crate::errors::sentence;
@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 #[derive(clap::Args, Debug)]
 pub struct Asked {
     /// Add what each of 1, 2, 4 … N processes (mpirun -n N) sends in a step and holds in memory, in
-    /// both ways of train.distribute; with the options below also how long a step takes.
+    /// both ways of train.distribute; with the options below also how long a step takes, with --gpu
+    /// the memory of a GPU.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     ranks: Option<u32>,
     /// What a process's connection carries, each way at once, in Gbit/s.
@@ -29,6 +30,10 @@ pub struct Asked {
     /// Microseconds from one process to another.
     #[arg(long, value_name = "L", default_value_t = 0.0, requires = "gbit_per_second")]
     latency_us: f64,
+    /// Nanoseconds of a process's cores for each byte that it sends while one comes: TCP's code,
+    /// MPI's, adding up. About 1 on one core; 0 where a device does it.
+    #[arg(long, value_name = "C", default_value_t = 0.0, requires = "gbit_per_second")]
+    cpu_ns_per_byte: f64,
     /// Give each process so many images a step, in place of its share of train.batch.
     #[arg(long, value_name = "B", requires = "ranks", value_parser = clap::value_parser!(u32).range(1..=65536))]
     images_per_rank: Option<u32>,
@@ -60,11 +65,17 @@ pub struct Ranks {
     machines: Option<(Machines, Asked)>,
 }
 
-/// The answer to what was `asked` about the network of `config`; None: nothing was.
+/// The answer to what was `asked` about the network of `config`; None: nothing was. `gpu`: memory is
+/// that of one GPU of so many multiprocessors, which each process has.
 ///
 /// # Errors
 /// If so many processes cannot share a batch; numbers that no machine has.
-pub fn ranks(asked: Asked, config: &Config, classes: Classes) -> Result<Option<Ranks>> {
+pub fn ranks(
+    asked: Asked,
+    config: &Config,
+    classes: Classes,
+    gpu: Option<usize>,
+) -> Result<Option<Ranks>> {
     let Some(most) = asked.ranks.map(|ranks| ranks as usize) else { return Ok(None) };
     let machines = machines(&asked)?;
     let mut counts: Vec<usize> = (0..17).map(|power| 1 << power).filter(|&n| n < most).collect();
@@ -76,7 +87,7 @@ pub fn ranks(asked: Asked, config: &Config, classes: Classes) -> Result<Option<R
             train.batch = images as usize * ranks;
         }
         match check(ranks, &train) {
-            Ok(()) => rows.push(row(config, classes, &train, ranks, machines)?),
+            Ok(()) => rows.push(row(config, classes, &train, ranks, (machines, gpu))?),
             Err(error) if ranks == most => return Err(error),
             Err(_) => {}
         }
@@ -93,13 +104,17 @@ fn machines(asked: &Asked) -> Result<Option<Machines>> {
     if let Some((option, value)) = numbers.into_iter().find(|(_, v)| !(v.is_normal() && *v > 0.0)) {
         return Err(config_error!("{option} {value}: it must be a number above 0"));
     }
-    if !(asked.latency_us.is_finite() && asked.latency_us >= 0.0) {
-        return Err(config_error!("--latency-us {}: it must be from 0 up", asked.latency_us));
+    let numbers =
+        [("--latency-us", asked.latency_us), ("--cpu-ns-per-byte", asked.cpu_ns_per_byte)];
+    if let Some((option, value)) = numbers.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0))
+    {
+        return Err(config_error!("{option} {value}: it must be from 0 up"));
     }
     Ok(Some(Machines {
         images_per_second: images,
         bytes_per_second: gbit * 1e9 / 8.0,
         latency: asked.latency_us * 1e-6,
+        processor: asked.cpu_ns_per_byte * 1e-9,
     }))
 }
 
@@ -108,11 +123,11 @@ fn row(
     classes: Classes,
     train: &Train,
     ranks: usize,
-    machines: Option<Machines>,
+    (machines, gpu): (Option<Machines>, Option<usize>),
 ) -> Result<Row> {
     let (at_once, pieces) = Joint::first_of(ranks, train);
     let devices = vec![0; config.towers];
-    let plan = Plan::new(config, at_once, Mode::Training, &devices, classes)?;
+    let mut plan = Plan::new(config, at_once, Mode::Training, &devices, classes)?;
     let waiting = (pieces.waiting as u64).saturating_mul(4 * plan.parameters());
     let images = pieces.own * at_once;
     let step = machines.map(|machines| match train.parts {
@@ -121,17 +136,26 @@ fn row(
     });
     let data = Numbers {
         sent: forecast::bytes_sent(&plan, ranks, train.parts),
-        memory: plan.memory_bytes()[0].saturating_add(waiting),
+        memory: match gpu {
+            Some(multiprocessors) => gpu::data_bytes(&mut plan, multiprocessors)?,
+            None => plan.memory_bytes()[0].saturating_add(waiting),
+        },
         step,
     };
     // The last rank has as many neurons and images as any.
     let share = Share { rank: ranks - 1, ranks };
     let halves = Halves::new(config, train.batch, share, classes);
-    let hybrid = halves.map_err(|error| sentence(&error)).map(|halves| Numbers {
-        sent: forecast::hybrid_bytes_sent(&halves),
-        memory: halves.memory_bytes()[0],
-        step: machines.map(|machines| forecast::hybrid_step(&plan, &halves, &machines)),
+    let hybrid = halves.and_then(|mut halves| {
+        Ok(Numbers {
+            sent: forecast::hybrid_bytes_sent(&halves),
+            memory: match gpu {
+                Some(multiprocessors) => gpu::hybrid_bytes(&mut halves, multiprocessors)?,
+                None => halves.memory_bytes()[0],
+            },
+            step: machines.map(|machines| forecast::hybrid_step(&plan, &halves, &machines)),
+        })
     });
+    let hybrid = hybrid.map_err(|error| sentence(&error));
     Ok(Row { ranks, batch: train.batch, images, data, hybrid })
 }
 
@@ -203,6 +227,9 @@ impl Ranks {
                 asked.latency_us,
                 asked.images_per_second.unwrap_or_default()
             );
+            if asked.cpu_ns_per_byte > 0.0 {
+                text += &format!(", {} ns of its cores a byte", asked.cpu_ns_per_byte);
+            }
             head.extend(["step, ms", "exposed, ms", "images/s", "scaling"]);
         }
         let head = vec![head.into_iter().map(String::from).collect::<Vec<_>>()];

@@ -2,9 +2,8 @@
 
 mod index;
 
-use super::model::Model;
-use super::predict::read_file;
-use super::print;
+use super::model::{self, Model};
+use super::{images, print};
 use crate::data::area::Area;
 use crate::data::dataset::{Class, Dataset, Split};
 use crate::data::decode::{Prepared, prepare_image};
@@ -30,7 +29,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Picture files: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    /// Pictures (JPEG, PNG, WebP, GIF, BMP or TIFF), folders of them, or - for one on standard input.
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
     /// The features to search, as `alexnet features` writes them.
@@ -80,10 +79,12 @@ struct Query {
 
 /// Prints the neighbours of each image; an image that cannot be read does not keep the others from
 /// being looked at.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(mut args: Args) -> Result<()> {
+    args.images = images::listed(&args.images)?;
     let mut index = Index::open(&args)?;
     let searched = args.codes.clone().or(args.features.clone()).unwrap_or_default();
-    let checkpoint = index.origin().checkpoint(args.checkpoint.as_deref())?;
+    let named = args.checkpoint.as_deref().map(|path| model::file(Some(path))).transpose()?;
+    let checkpoint = index.origin().checkpoint(named.as_deref())?;
     if let Some(out) = &args.out {
         let read = [searched.as_path(), checkpoint.as_path()];
         check_out(out, read.into_iter().chain(args.images.iter().map(PathBuf::as_path)))?;
@@ -131,7 +132,7 @@ fn look_at(model: &mut Model, images: &[PathBuf]) -> Result<Vec<Query>> {
     let mut look = |path: &Path| -> Result<(Vec<u8>, Vec<f32>)> {
         let facts = &model.checkpoint.facts;
         let context = || path.display().to_string();
-        let bytes = read_file(path).with_context(context)?;
+        let bytes = images::read(path).with_context(context)?;
         let Prepared { pixels, notes, .. } =
             prepare_image(&bytes, &facts.preparation, facts.channels).with_context(context)?;
         notes.iter().for_each(|note| note!("{}: {note}", path.display()));

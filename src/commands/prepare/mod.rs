@@ -11,6 +11,7 @@ use crate::config_error;
 use crate::data::prepare::writer::{self, Options};
 use crate::data::shard::{Store, jpeg};
 use crate::note;
+use crate::progress::count;
 use anyhow::Result;
 use args::{find, outside};
 
@@ -21,7 +22,8 @@ pub fn run(args: Args) -> Result<()> {
         note!("{note}");
     }
     for (split, items) in &source.splits {
-        note!("{split}: {} images in {}", items.len(), source.path.display());
+        let images = count(items.len() as u64, "image", "images");
+        note!("{split}: {images} in {}", source.path.display());
     }
     source.roots.iter().try_for_each(|root| outside(&common.out, root))?;
     let jpeg_quality = match (common.store, common.quality) {

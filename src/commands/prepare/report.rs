@@ -5,6 +5,7 @@ use crate::data::dataset::SKIPPED_FILE;
 use crate::data::prepare::Source;
 use crate::data::prepare::writer::Summary;
 use crate::data::statistics::Statistics;
+use crate::progress::{count, grouped};
 
 /// What the data set holds, for a person.
 pub(super) fn report(summary: &Summary, source: &Source) -> String {
@@ -22,16 +23,16 @@ pub(super) fn report(summary: &Summary, source: &Source) -> String {
         let Some(split) = split else { continue };
         let bytes: u64 = split.shards.iter().map(|shard| shard.bytes).sum();
         lines.push(format!(
-            "  {name:5} {:>9} images  {:>4} shards  {:>9.1} MB",
-            split.images,
-            split.shards.len(),
+            "  {name:5} {:>16} {:>12} {:>10.1} MB",
+            count(split.images, "image ", "images"),
+            count(split.shards.len() as u64, "shard ", "shards"),
             bytes as f64 / 1e6
         ));
     }
     lines.push(match skipped {
         0 => "  no image was skipped".to_string(),
         1 => format!("  1 image was skipped; {SKIPPED_FILE} says why"),
-        n => format!("  {n} images were skipped; {SKIPPED_FILE} says why"),
+        n => format!("  {} images were skipped; {SKIPPED_FILE} says why", grouped(*n)),
     });
     lines.extend(notes.iter().map(|note| format!("  used all the same: {note}")));
     lines.extend(left_out(source));

@@ -17,6 +17,7 @@ use super::{outputs, print};
 use crate::engine::Choice;
 use crate::files::write_text;
 use crate::note;
+use crate::quoting::Typed;
 use crate::train::runs::{FOLDER, RunFolder};
 use anyhow::{Result, bail};
 use facts::Facts;
@@ -80,9 +81,10 @@ fn folder(run: &Path) -> Result<RunFolder> {
     match places.into_iter().find(RunFolder::is_run) {
         Some(run) => Ok(run),
         None => bail!(
-            "{}: no run is there, nor in {}; alexnet runs lists those that are",
+            "{}: no run is there, nor in {}; {} lists those that are",
             run.display(),
-            Path::new(FOLDER).join(run).display()
+            Path::new(FOLDER).join(run).display(),
+            Typed::new("runs")
         ),
     }
 }

@@ -36,12 +36,24 @@ struct Has {
 /// Rank 0's answer: ids of the communicators, or why there are none.
 type Answer = Result<Vec<Vec<u8>>, String>;
 
+/// Whether NCCL is there, and may be used.
+///
+/// # Errors
+/// If not, why.
+pub fn is_there() -> Result<()> {
+    match wanted()? {
+        Wanted::No => Err(config_error!("{VARIABLE}=0")),
+        Wanted::Auto | Wanted::Yes => Nccl::open().map(|_| ()),
+    }
+}
+
 /// Connects the GPUs of all ranks if that can be, and says which way gradients go.
 ///
 /// # Errors
-/// What is wrong with the variable; with `ALEXNET_NCCL=1` whatever keeps NCCL away.
+/// What is wrong with the variable; with `ALEXNET_NCCL=1`, or where nothing can be done without it,
+/// whatever keeps NCCL away.
 pub fn gpus(team: &Team, engine: &mut dyn Engine) -> Result<()> {
-    let wanted = wanted()?;
+    let (wanted, needed) = (wanted()?, engine.needs_nccl());
     if !team.is_several() && wanted != Wanted::Yes {
         return Ok(());
     }
@@ -62,7 +74,7 @@ pub fn gpus(team: &Team, engine: &mut dyn Engine) -> Result<()> {
             Some(why) => Err(why),
             None => ids(found.as_ref().ok(), all[0].gpus).map_err(|error| format!("{error:#}")),
         };
-        refuse(&answer, all.iter().any(|has| has.wanted == Wanted::Yes))?;
+        refuse(&answer, all.iter().any(|has| has.wanted == Wanted::Yes), needed)?;
         Ok(serde_json::to_vec(&answer)?)
     })?;
     if answer.is_empty() {
@@ -74,9 +86,10 @@ pub fn gpus(team: &Team, engine: &mut dyn Engine) -> Result<()> {
     };
     match connected {
         Ok(nccl) => note!(
-            "gradients are added up by NCCL {}, GPU to GPU ({})",
+            "gradients are added up by NCCL {}, GPU to GPU ({}){}",
             nccl.version,
-            nccl.path.display()
+            nccl.path.display(),
+            if needed { ", and activations go the same way" } else { "" }
         ),
         Err(why) => note!("gradients go through main memory and MPI: {why}"),
     }
@@ -118,9 +131,13 @@ fn hindrance(team: &Team, all: &[Has]) -> Option<String> {
     None
 }
 
-/// Where NCCL was demanded, what keeps it away as an error.
-fn refuse<T>(answer: &Result<T, String>, demanded: bool) -> Result<()> {
+/// Where NCCL was demanded, or is needed, what keeps it away as an error.
+fn refuse<T>(answer: &Result<T, String>, demanded: bool, needed: bool) -> Result<()> {
     match answer {
+        Err(why) if needed => Err(config_error!(
+            "train.distribute = \"hybrid\" on GPUs: activations go from one to another by NCCL \
+             alone, and {why}; see to that, compute with --device cpu, or say distribute = \"data\""
+        )),
         Err(why) if demanded => Err(config_error!("{VARIABLE}=1: {why}")),
         _ => Ok(()),
     }
@@ -147,6 +164,7 @@ fn connect(
     };
     let ids = ids.iter().map(id).collect::<Result<Vec<_>>>()?;
     let own = engine.connect(nccl, &ids, (team.rank(), team.size()));
+    let needed = engine.needs_nccl();
     let own: Result<(), String> = own.map_err(|error| format!("{error:#}"));
     let mine = serde_json::to_vec(&(own, wanted == Wanted::Yes))?;
     let answer = team.round("whether its GPUs are connected", mine, |said| {
@@ -160,7 +178,7 @@ fn connect(
             })
         });
         let all: Result<(), String> = failed.map_or(Ok(()), Err);
-        refuse(&all, demanded)?;
+        refuse(&all, demanded, needed)?;
         Ok(serde_json::to_vec(&all)?)
     })?;
     let all: Result<(), String> = serde_json::from_slice(&answer)?;

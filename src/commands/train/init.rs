@@ -1,5 +1,6 @@
 //! A new run that begins with the weights of another one: `[init]` and `--init`.
 
+use crate::commands::model;
 use crate::config::{Config, MeanOf};
 use crate::engine::Engine;
 use crate::network::Plan;
@@ -20,6 +21,7 @@ impl Origin {
             config.init.from = Some(named.to_path_buf());
         }
         let Some(path) = &mut config.init.from else { return Ok(None) };
+        *path = model::file(Some(path))?;
         let checkpoint =
             Checkpoint::open(path).context("the network to begin with cannot be read")?;
         // The run's config is to name it from any folder.

@@ -11,15 +11,15 @@ use super::print;
 use super::same_data::same_data;
 use crate::config::Config;
 use crate::config_error;
-use crate::engine::cpu::Hybrid;
 use crate::engine::{Choice, Engine, Placement};
 use crate::errors::Stopped;
 use crate::interrupt::Interrupt;
 use crate::layers::{Classes, squared_error};
+use crate::log;
 use crate::mpi::Team;
 use crate::network::{Halves, Mode, Plan};
 use crate::note;
-use crate::progress::duration;
+use crate::progress::{count, duration, grouped, memory};
 use crate::quoting::Typed;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
 use crate::train::feed;
@@ -30,7 +30,7 @@ use crate::train::transfer::Transfer;
 use anyhow::{Context, Error, Result};
 use init::Origin;
 use resume::Old;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Train a network as a config describes it, or go on with a run.
@@ -48,7 +48,8 @@ use std::time::Instant;
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to train: network, data, schedule.
+    /// What to train (network, data, schedule): a file, or the name of a config that comes with the
+    /// program.
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     config: Option<PathBuf>,
     /// Where to compute: auto, cpu, cuda:0, or cuda:0,1 for a tower each.
@@ -61,6 +62,8 @@ pub struct Args {
     /// repeat for more. Together with --resume it changes a run by hand: schedule.rate=0.001.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    #[command(flatten)]
+    short: Short,
     /// The run's folder; by default runs/NAME, or runs/NAME-2 … where that is taken.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
@@ -71,20 +74,64 @@ pub struct Args {
     /// Leave these layers as they are, such as conv1,conv2; short for --set train.freeze=[...].
     #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
     freeze: Vec<String>,
-    /// Go on with the run of --run, or with the newest. What --set says counts first, then
+    /// Go on with the run of --run, or with the newest of --config, or with the newest. What --set says counts first, then
     /// --config, then the folder's config.toml, then the checkpoint.
     #[arg(long)]
     resume: bool,
     /// Train as one of several processes though no launcher is known: MPI says how many there are.
     #[arg(long)]
     pub mpi: bool,
+    /// Add all that is said, with the time of each line, to this file too.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// After each epoch print the time of each layer and direction, on GPUs from their own clocks.
     #[arg(long)]
     profile: bool,
 }
 
+/// Keys that are set most, by their own names.
+#[derive(clap::Args, Debug)]
+struct Short {
+    /// How many epochs; short for --set train.epochs=N.
+    #[arg(long, value_name = "N")]
+    epochs: Option<String>,
+    /// Images of a step; short for --set train.batch=N.
+    #[arg(long, value_name = "N")]
+    batch: Option<String>,
+    /// Learning rate at the start, or with --resume from now on; short for --set schedule.rate=RATE.
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
+    /// What everything random follows from; short for --set seed=N.
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
+    /// The run's name; short for --set name=NAME.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl Short {
+    /// As `--set` takes them.
+    fn sets(&self) -> impl Iterator<Item = String> {
+        let all = [
+            ("train.epochs", &self.epochs),
+            ("train.batch", &self.batch),
+            ("schedule.rate", &self.rate),
+            ("seed", &self.seed),
+        ];
+        let plain = all.map(|(key, value)| value.as_ref().map(|value| format!("{key}={value}")));
+        let is_toml = |name: &str| format!("value = {name}").parse::<toml::Table>().is_ok();
+        // A name of digits is one, too.
+        let name = self.name.as_ref().map(|name| match is_toml(name) {
+            true => format!("name={name:?}"),
+            false => format!("name={name}"),
+        });
+        plain.into_iter().chain([name]).flatten()
+    }
+}
+
 const EXAMPLES: &str = "Examples:
   alexnet train --config configs/demo.toml
+  alexnet train --config configs/demo.toml --epochs 3 --name short
   alexnet train --resume --set schedule.rate=0.001
   mpirun -n 4 alexnet train --config configs/demo.toml --set train.parts=4
   mpirun -n 4 alexnet train --config configs/demo.toml --set train.distribute=hybrid";
@@ -94,9 +141,16 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     if !args.freeze.is_empty() {
         args.set.push(format!("train.freeze={:?}", args.freeze));
     }
+    args.set.extend(args.short.sets());
     let leads = team.leads();
+    if let Some(file) = args.log.as_ref().filter(|_| leads) {
+        log::keep_in(file).map_err(|error| {
+            config_error!("--log {}: the file cannot be written: {error}", file.display())
+        })?;
+    }
     let goes_on = args.resume && leads;
-    let old = goes_on.then(|| resume::open(args.run.as_deref())).transpose()?;
+    let old = goes_on.then(|| resume::open(args.run.as_deref(), args.config.as_deref(), &args.set));
+    let old = old.transpose()?;
     // What a run was is known in its folder, which rank 0 alone has.
     let reads = leads || !args.resume;
     let read = reads.then(|| read_config(&args, old.as_ref())).transpose()?;
@@ -108,6 +162,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
         None if leads => Origin::open(&mut config, args.init.as_deref())?,
         _ => None,
     };
+    let samples = samples(&config);
     let dataset = together::in_turn(&team, || data::open(&mut config, args.data.as_deref()))?;
     let mut facts = DataFacts::of(&dataset);
     config.data.channels.get_or_insert(facts.channels);
@@ -131,16 +186,21 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     same_data(&team, &dataset, &identity)?;
     facts.identity = Some(identity);
     config.schedule.check_training(images.validation.is_some()).with_context(|| source)?;
-    let count = images.train.len();
+    let trained = images.train.len();
     let gone_on = old.as_ref().map(|old| {
         let again = again(&args).option("--run", &old.run.0);
-        resume::state(old, &config, &facts, count as u64, &again, &args.set)
+        resume::state(old, &config, &facts, trained as u64, &again, &args.set)
     });
     let mut state = gone_on.transpose()?.unwrap_or_else(|| TrainingState::new(&config));
     let bytes = halves.as_ref().map_or_else(|| plan.memory_bytes(), Halves::memory_bytes);
-    let size = Size { parameters: plan.parameters(), bytes: bytes.iter().sum() };
+    let greeting = Greeting {
+        parameters: plan.parameters(),
+        bytes: bytes.iter().sum(),
+        images: [Some(trained), images.validation.as_ref().map(|images| images.len())],
+        classes: facts.classes.len(),
+    };
     let mut engine: Box<dyn Engine> = match halves {
-        Some(halves) => Box::new(Hybrid::new(plan, halves, team)?),
+        Some(halves) => place.hybrid(plan, halves, team)?,
         None => place.engine(plan)?,
     };
 
@@ -154,7 +214,7 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
     };
     let saved = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.path == run.last());
     let saved = together::stand(&team, &mut state, &mut run, &mut facts, saved)?;
-    greet(&config, &size, &place, count, &run);
+    greet(&config, &greeting, &place, &run);
     together::greet(&team);
     connect::gpus(&team, engine.as_mut())?;
     let trainer = Trainer {
@@ -169,7 +229,14 @@ pub fn run(mut args: Args, team: Team) -> Result<()> {
         interrupt: Interrupt::listen(),
         profile: args.profile,
     };
-    train(trainer, checkpoint, begin)
+    train(trainer, checkpoint, begin, samples.as_deref())
+}
+
+/// The folder of pictures to try the network on that lies beside the files its data set is made of,
+/// if there is one.
+fn samples(config: &Config) -> Option<PathBuf> {
+    let source = &config.data.prepare.as_ref()?.source;
+    Some(source.join("pictures")).filter(|folder| folder.is_dir())
 }
 
 impl Args {
@@ -237,24 +304,33 @@ fn fitted(config: &Config, facts: &DataFacts, place: &Placement, joint: &Joint) 
     Ok(Plan { pieces: joint.held(), ..plan })
 }
 
-/// How large a network is.
-struct Size {
+/// What the first words are about, besides the config.
+struct Greeting {
     parameters: u64,
     /// Memory of all devices.
     bytes: u64,
+    /// To train and to validate on.
+    images: [Option<usize>; 2],
+    classes: usize,
 }
 
-/// The first words: what is trained, where, on what.
-fn greet(config: &Config, size: &Size, place: &Placement, images: usize, run: &RunFolder) {
+/// The first words: what is trained, on what, where.
+fn greet(config: &Config, greeting: &Greeting, place: &Placement, run: &RunFolder) {
+    let [training, validation] = greeting.images.map(|n| n.map(|n| grouped(n as u64)));
     note!(
-        "{}: {} parameters, {} {}, {:.1} GiB; {images} training images; {}",
+        "{}: {} parameters in {}, {} of memory",
         config.name,
-        size.parameters,
-        if config.towers == 1 { "1 tower" } else { "2 towers" },
-        place.words,
-        size.bytes as f64 / (1u64 << 30) as f64,
-        run.0.display()
+        grouped(greeting.parameters),
+        count(config.towers as u64, "tower", "towers"),
+        memory(greeting.bytes)
     );
+    note!(
+        "  {} training images, {} for validation, {} classes",
+        training.unwrap_or_default(),
+        validation.unwrap_or("none".into()),
+        grouped(greeting.classes as u64)
+    );
+    note!("  into {}, {}", run.0.display(), place.words);
 }
 
 /// Trains from the start, with what it is to `begin` with, or from where `checkpoint` stands.
@@ -262,6 +338,7 @@ fn train(
     mut trainer: Trainer<'_>,
     checkpoint: Option<Checkpoint>,
     begin: Option<(Origin, Transfer)>,
+    samples: Option<&Path>,
 ) -> Result<()> {
     let (run, team) = (trainer.run.clone(), *trainer.joint.team());
     let is_new = checkpoint.is_none();
@@ -290,7 +367,7 @@ fn train(
             ),
         })),
         End::Finished if !team.leads() => Ok(()),
-        End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64())),
+        End::Finished => tell(&run, is_new.then(|| begun.elapsed().as_secs_f64()), samples),
     }
 }
 
@@ -302,7 +379,7 @@ fn check_network(config: &Config, joint: &Joint) -> Result<()> {
 }
 
 /// The last words: where the result is and what to try with it.
-fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
+fn tell(run: &RunFolder, seconds: Option<f64>, samples: Option<&Path>) -> Result<()> {
     let checkpoint = open_sound(run, &run.best())?;
     let result = match checkpoint.state.best {
         Some((epoch, error)) => {
@@ -310,13 +387,20 @@ fn tell(run: &RunFolder, seconds: Option<f64>) -> Result<()> {
         }
         None => "no validation".to_string(),
     };
-    let best = &checkpoint.path;
+    // The folder stands for its best checkpoint.
+    let best = if checkpoint.path == run.best() { &run.0 } else { &checkpoint.path };
+    let predict = match samples {
+        Some(folder) => Typed::new("predict").path(folder),
+        None => Typed::new("predict IMAGE"),
+    };
     let time = seconds.map_or(String::new(), |s| format!(" in {}", duration(s)));
-    print(&format!(
+    let text = format!(
         "trained{time}: {result}\ncheckpoint: {}\ntry next:\n  {}\n  {}\n  {}",
-        best.display(),
+        checkpoint.path.display(),
         Typed::new("eval").path(best).word("--ten-crop"),
-        Typed::new("predict IMAGE").option("--checkpoint", best),
+        predict.option("--checkpoint", best),
         Typed::new("inspect").path(best)
-    ))
+    );
+    log::keep(&text);
+    print(&text)
 }

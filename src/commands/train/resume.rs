@@ -2,7 +2,7 @@
 //! whether they go together. What would break the run is refused before anything is changed.
 
 use super::other_data;
-use crate::config::{Change, Config, Stack, changes};
+use crate::config::{Change, Config, Stack, changes, name_in};
 use crate::config_error;
 use crate::files::lock::Lock;
 use crate::network::Plan;
@@ -10,7 +10,7 @@ use crate::note;
 use crate::quoting::Typed;
 use crate::schedules::Past;
 use crate::train::checkpoint::{Checkpoint, DataFacts, TrainingState, open_sound};
-use crate::train::runs::RunFolder;
+use crate::train::runs::{FOLDER, RunFolder};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
@@ -25,11 +25,12 @@ pub struct Old {
 }
 
 /// The run to go on with, locked, and its last checkpoint; where that is damaged, its newest sound
-/// one.
-pub fn open(run: Option<&Path>) -> Result<Old> {
-    let run = match run {
-        Some(path) => RunFolder(path.to_path_buf()),
-        None => RunFolder::newest()?,
+/// one. It is `run`, or else the newest of the config `file`, as `set` changes it, or of all.
+pub fn open(run: Option<&Path>, file: Option<&Path>, set: &[String]) -> Result<Old> {
+    let run = match (run, file) {
+        (Some(path), _) => RunFolder(path.to_path_buf()),
+        (None, Some(file)) => newest_of(file, set)?,
+        (None, None) => RunFolder::newest()?,
     };
     // The lock comes first: what a checkpoint is, and whether, may be changing right now.
     let lock = if run.0.is_dir() { Some(run.lock()?) } else { None };
@@ -44,6 +45,27 @@ pub fn open(run: Option<&Path>) -> Result<Old> {
             run.0.display()
         ),
     }
+}
+
+/// The newest run of the config `file`; of one that states a few keys only, of any.
+fn newest_of(file: &Path, set: &[String]) -> Result<RunFolder> {
+    let (name, is_whole) = name_in(file)?;
+    let given =
+        set.iter().rev().find_map(|set| set.split_once('=').filter(|s| s.0.trim() == "name"));
+    let name = given.map_or(name, |(_, name)| name.trim().trim_matches('"').to_string());
+    if let Some(run) = RunFolder::newest_called(&name) {
+        return Ok(run);
+    }
+    let newest = RunFolder::newest()?;
+    if is_whole {
+        bail!(
+            "{}: no run of that config, called {name}, is in {FOLDER}/; begin one without --resume, \
+             or name the folder of another with --run ({} is the newest)",
+            file.display(),
+            newest.0.display()
+        );
+    }
+    Ok(newest)
 }
 
 /// The settings to go on with, and the uppermost file of those that they come from: over the

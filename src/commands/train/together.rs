@@ -1,7 +1,7 @@
 //! What several ranks settle before they train: that they were started alike and see the same data,
 //! and from rank 0 where the run stands. Each is a round; for one process alone nothing is done.
 
-use super::Args;
+use super::{Args, connect};
 use crate::commands::own_gpus;
 use crate::config::{Change, Config, Distribute, changes};
 use crate::config_error;
@@ -85,21 +85,54 @@ fn same_settings(team: &Team, (rank, other): (usize, &Told), first: &Told) -> Re
 /// # Errors
 /// If a GPU was named for what the CPU alone does; if there are fewer GPUs than processes.
 pub fn device(team: &Team, config: &Config, choice: &Choice) -> Result<Choice> {
-    let hybrid = team.is_several() && config.train.distribute == Distribute::Hybrid;
-    if config.train.parts == 1 && !hybrid {
+    if team.is_several() && config.train.distribute == Distribute::Hybrid {
+        return hybrid_device(team, config.towers, choice);
+    }
+    if config.train.parts == 1 {
         return own_gpus::choose(team, choice);
     }
-    let what = match hybrid {
-        true => "train.distribute = \"hybrid\", which is not there for GPUs yet,",
-        false => "train.parts above 1",
-    };
     match choice {
         Choice::Cuda(_) => Err(config_error!(
-            "--device {choice}: with {what} training computes on CPUs; leave the option out"
+            "--device {choice}: with train.parts above 1 training computes on CPUs; leave the \
+             option out"
         )),
-        _ => {
-            if hybrid && choice == &Choice::Auto && team.leads() {
-                note!("train.distribute = \"hybrid\" is computed on the CPU");
+        _ => Ok(Choice::Cpu),
+    }
+}
+
+/// Where processes with a share of the neurons each compute: on one GPU each, where all have one
+/// and nobody has chosen, and NCCL; else on the CPU, which is said.
+fn hybrid_device(team: &Team, towers: usize, choice: &Choice) -> Result<Choice> {
+    if let Choice::Cuda(gpus) = choice
+        && gpus.len() > 1
+    {
+        return Err(config_error!(
+            "--device {choice}: with train.distribute = \"hybrid\" a process computes on one GPU, \
+             both towers together; start a process for each GPU"
+        ));
+    }
+    if *choice != Choice::Auto {
+        return Ok(choice.clone());
+    }
+    let own = own_gpus::one(team).and_then(|gpu| {
+        let choice = Choice::Cuda(vec![gpu]);
+        choice.resolve(towers)?;
+        connect::is_there().map(|()| choice)
+    });
+    let mine: Result<(), String> = own.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));
+    let answer = team.round("its GPU", serde_json::to_vec(&mine)?, |said| {
+        let all: Vec<Result<(), String>> =
+            said.iter().map(|said| serde_json::from_slice(said)).collect::<Result<_, _>>()?;
+        let missing = all.into_iter().enumerate().find_map(|(rank, own)| Some((rank, own.err()?)));
+        let why = missing.map(|(rank, why)| format!("{}: {why}", team.name(rank)));
+        Ok(serde_json::to_vec(&why)?)
+    })?;
+    match (serde_json::from_slice::<Option<String>>(&answer)?, own) {
+        (None, Ok(choice)) => Ok(choice),
+        (why, _) => {
+            if team.leads() {
+                let why = why.unwrap_or_default();
+                note!("train.distribute = \"hybrid\" is computed on the CPU ({why})");
             }
             Ok(Choice::Cpu)
         }

@@ -68,6 +68,8 @@ pub struct Prepared {
     pub notes: Notes,
     /// Whether it has fewer pixels along a side than were made of it.
     pub enlarged: bool,
+    /// Its own height and width.
+    pub from: [usize; 2],
 }
 
 /// An image as it is stored in its file.
@@ -111,7 +113,7 @@ fn scaled(
     };
     // Where a side is shorter than wanted, covering the size enlarges both.
     let enlarged = shape[0] < size[0] || shape[1] < size[1];
-    Ok(Prepared { pixels, notes, enlarged })
+    Ok(Prepared { pixels, notes, enlarged, from: [shape[0], shape[1]] })
 }
 
 /// As long as it lives, no other large image is let in.

@@ -21,18 +21,26 @@ pub(super) fn check(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Resul
 /// written to the disk, the parameters of all.
 pub(super) fn check_halves(plan: &Plan, below: &Plan, above: &Plan, saves: bool) -> Result<()> {
     let Some(supply) = supply() else { return Ok(()) };
-    let ranks = above.batch / below.batch;
     let saved = if saves { saved(plan) } else { 0 };
+    let too_large = refuse_halves(below, above, saved, &supply);
+    too_large.map_or(Ok(()), |too_large| Err(Error::new(too_large)))
+}
+
+fn refuse_halves(below: &Plan, above: &Plan, saved: u64, supply: &Supply) -> Option<TooLarge> {
+    let passes = (below.batch, above.batch / below.batch);
+    too_large(passes, |images| bytes_of_halves(below, above, saved, images), supply)
+}
+
+/// As [`bytes()`], of the two halves of a network, with so many images at once in the lower one and
+/// those of all processes in the upper one; `saved` values are being written to the disk.
+fn bytes_of_halves(below: &Plan, above: &Plan, saved: u64, images: usize) -> u64 {
+    let ranks = above.batch / below.batch;
     // What travels, and room for what comes.
     let wide = above.layers.iter().map(|layer| layer.parts[0].input.len()).max().unwrap_or(0);
-    let bytes = |images: usize| {
-        let halves = [(below, images), (above, images * ranks)];
-        let values = halves.map(|(half, batch)| values(half, &super::fusions(half), batch));
-        let all = values.into_iter().chain([saved, (2 * wide * images * ranks) as u64]);
-        all.fold(0, u64::saturating_add).saturating_mul(4)
-    };
-    let too_large = too_large((below.batch, ranks), bytes, &supply);
-    too_large.map_or(Ok(()), |too_large| Err(Error::new(too_large)))
+    let halves = [(below, images), (above, images * ranks)];
+    let values = halves.map(|(half, batch)| values(half, &super::fusions(half), batch));
+    let all = values.into_iter().chain([saved, (2 * wide * images * ranks) as u64]);
+    all.fold(0, u64::saturating_add).saturating_mul(4)
 }
 
 fn refuse(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], supply: &Supply) -> Option<TooLarge> {
@@ -123,7 +131,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::layers::Classes;
-    use crate::network::Pieces;
+    use crate::network::{Halves, Pieces, Share};
 
     const NETWORK: &str = "[data]\ncrop = 10\nclasses = 4\n[train]\nbatch = 100\n[schedule]\n\
         rate = 0.1\n[[layer]]\nname = \"fc\"\nkind = \"fc\"\noutputs = 4\n[[layer]]\n\
@@ -146,6 +154,35 @@ mod tests {
         let too_large = refuse(&plan, &[], &supply).unwrap();
         assert_eq!((too_large.batch, too_large.fits % 8), (200, 0));
         assert!((1..200).contains(&too_large.fits));
+    }
+
+    /// Two processes, 50 images and two neurons each. An image more of each is one more in the lower
+    /// half, two in the upper one, and two rows of 300 values that go out and two that come in.
+    #[test]
+    fn halves_need_the_images_of_all_and_room_for_what_travels() {
+        let config = Config::parse(NETWORK, &[], "test").unwrap();
+        let share = Share { rank: 0, ranks: 2 };
+        let Halves { below, above, .. } = Halves::new(&config, 100, share, Classes::Any).unwrap();
+        assert_eq!((below.batch, above.batch), (50, 100));
+        let at = |images| bytes_of_halves(&below, &above, 0, images);
+        let of = |half: &Plan, images| values(half, &super::super::fusions(half), images);
+        let lower = of(&below, 2) - of(&below, 1);
+        let upper = of(&above, 2) - of(&above, 1);
+        // An image that is loaded three times; an input, two outputs, four scores, their gradients.
+        assert!(lower >= 3 * 300 && upper >= 300 + 2 + 4 + 2, "{lower} and {upper}");
+        assert_eq!(at(2) - at(1), 4 * (lower + 2 * upper + 2 * 2 * 300));
+        let free = |free| Supply { free, total: 1 << 30, whose: "the machine's memory" };
+        assert!(refuse_halves(&below, &above, 0, &free(at(50))).is_none());
+        let too_large = refuse_halves(&below, &above, 0, &free(at(50) - 1)).unwrap();
+        assert_eq!((too_large.batch, too_large.fits), (100, 98));
+        let text = too_large.to_string();
+        assert!(text.contains("a batch of 98 would fit (--set train.batch=98)"), "{text}");
+        // Rank 0 writes all 1,204 parameters and as many momenta.
+        let plan = Plan::new(&config, 50, Mode::Training, &[0], Classes::Any).unwrap();
+        assert_eq!(saved(&plan), 2 * 1204);
+        let saves = |free| refuse_halves(&below, &above, saved(&plan), &free).map(|t| t.fits);
+        assert_eq!(saves(free(at(50) + 4 * 2 * 1204)), None);
+        assert_eq!(saves(free(at(50) + 4 * 2 * 1204 - 1)), Some(98));
     }
 
     /// Per image four times 300 inputs, 4 outputs, 4 probabilities, 4 gradients of scores.

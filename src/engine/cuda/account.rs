@@ -49,7 +49,8 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
         for part in 0..planned.parts.len() {
             let of = &layout.parts[layer][part];
             let norms = of.norms.iter().flat_map(Norms::launches);
-            let update = of.update.iter().filter(|_| !at_once(plan, layout, layer, part));
+            let own = !at_once(plan, layout, layer, part) && !layout.with(layer, part).is_empty();
+            let update = of.update.iter().filter(|_| own);
             let updates = norms.chain(update);
             all.extend(updates.map(|launch| Work { layer, purpose: Purpose::Update, launch }));
         }
@@ -57,10 +58,12 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     all
 }
 
-/// Whether weights and biases of a part are updated as their gradients come into being: where the
-/// loss is on the same device.
+/// Whether weights and biases of a part are updated as their gradients come into being, or as the
+/// parts of these are added up: where the loss is on the same device.
 fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
-    plan.data.len() == 1 && !plan.lars && layout.parts[layer][part].launches.updates()
+    let of = &layout.parts[layer][part];
+    let can = of.launches.updates() || of.update_by_parts.is_some();
+    plan.data.len() == 1 && !plan.lars && can
 }
 
 fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'a>>) {
@@ -74,6 +77,8 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
             let join = layout.parts[layer][part].sources[from].join.iter();
             join.for_each(|launch| add(layer, Purpose::Copies, launch));
         }
+        Task::Forward { layer, part, .. } | Task::Backward { layer, part, .. }
+            if layout.with(layer, part).is_empty() => {}
         Task::Forward { layer, part, .. } => {
             let when = match plan.mode {
                 Mode::Training => When::Forward,
@@ -85,13 +90,17 @@ fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'
         Task::Backward { layer, part, .. } => {
             let planned = &plan.layers[layer];
             let input = planned.parts[part].dx.map(|_| (When::Input, Purpose::Input));
+            let of_part = &layout.parts[layer][part];
             let weights = match at_once(plan, layout, layer, part) {
+                true if of_part.update_by_parts.is_some() => (When::Parts, Purpose::Weights),
                 true => (When::Update, Purpose::Update),
                 false => (When::Weights, Purpose::Weights),
             };
             for (when, purpose) in input.into_iter().chain(planned.learns().then_some(weights)) {
                 of(layer, part, when).for_each(|launch| add(layer, purpose, launch));
             }
+            let by_parts = of_part.update_by_parts.iter().filter(|_| weights.0 == When::Parts);
+            by_parts.for_each(|launch| add(layer, Purpose::Update, launch));
         }
         Task::Split { layer, below } => {
             for part in &layout.parts[layer] {

@@ -33,38 +33,55 @@ fn need_of_gpus(devices: &[Arc<Device>], bytes: &[usize]) -> Vec<usize> {
 }
 
 /// Refuses a batch for which there is too little memory; says how large a one would fit.
+///
+/// What NCCL takes for itself, once processes are joined, is not counted: its makers give no
+/// formula, only that it grows with the channels that it opens for the connections it finds
+/// (NVIDIA/nccl, issue 864). On A100s with NVLink people have seen 544 and 688 MB (issue 964).
+/// Where that is missing NCCL's own error ends the run at its first sum.
 pub fn check_memory(
     plan: &Plan,
     devices: &[Arc<Device>],
     layout: &Layout,
     multiprocessors: &[usize],
 ) -> Result<()> {
+    let of_less = |images| Layout::new(plan, images, multiprocessors).ok().map(|l| l.bytes(plan));
+    check(devices, layout.bytes(plan), of_less, (plan.batch, plan.pieces.all))
+}
+
+/// Refuses a batch of so many images at once, in so many processes, that needs these bytes on each
+/// device, if there are not as many; `of_less` says what fewer images need.
+pub fn check(
+    devices: &[Arc<Device>],
+    need: Vec<usize>,
+    of_less: impl Fn(usize) -> Option<Vec<usize>>,
+    (batch, processes): (usize, usize),
+) -> Result<()> {
     // The driver's own and the kernels' code.
     const SPARE: usize = 64 << 20;
     let free = devices.iter().map(|d| d.memory()).collect::<Result<Vec<_>>>()?;
-    let need = |layout: &Layout| need_of_gpus(devices, &layout.bytes(plan));
-    let fits = |layout: &Layout| {
-        need(layout).iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
+    let need = need_of_gpus(devices, &need);
+    let fits = |need: &[usize]| {
+        need.iter().zip(&free).all(|(need, (free, _))| need + SPARE.min(free / 16) <= *free)
     };
-    if fits(layout) {
+    if fits(&need) {
         return Ok(());
     }
-    let (mut most, mut too_many) = (0, plan.batch);
+    let (mut most, mut too_many) = (0, batch);
     while too_many - most > 1 {
         let middle = most.midpoint(too_many);
-        let fitting = Layout::new(plan, middle, multiprocessors).is_ok_and(|l| fits(&l));
+        let fitting = of_less(middle).is_some_and(|need| fits(&need_of_gpus(devices, &need)));
         *(if fitting { &mut most } else { &mut too_many }) = middle;
     }
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-    let each = devices.iter().zip(need(layout)).zip(&free).map(|((d, need), (free, all))| {
+    let each = devices.iter().zip(need).zip(&free).map(|((d, need), (free, all))| {
         let (need, free, all) = (mib(need), mib(*free), mib(*all));
         format!("GPU {} needs {need} MiB and has {free} of {all} MiB free", d.index)
     });
     let each: Vec<String> = each.collect();
     Err(Error::new(TooLarge {
-        batch: plan.batch,
+        batch: batch * processes,
         why: each.join(", "),
-        fits: most,
+        fits: most * processes,
         none_fits: "use a GPU with more memory, two GPUs, or --device cpu",
         option: BATCH_OPTION,
     }))

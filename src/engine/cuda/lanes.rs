@@ -32,8 +32,10 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    pub fn new(plan: &Plan, d: usize, device: &Device) -> Result<Lanes> {
+    /// Of device `d`; `one_lane`: of all its towers.
+    pub fn new(plan: &Plan, d: usize, device: &Device, one_lane: bool) -> Result<Lanes> {
         let towers = plan.devices.iter().filter(|&&of| of == d).count();
+        let towers = if one_lane { 1 } else { towers };
         let here = (0..STREAMS).map(|_| device.event(false)).collect::<Result<_>>()?;
         Ok(Lanes { used: towers.clamp(1, LANES), here })
     }

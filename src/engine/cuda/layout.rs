@@ -5,21 +5,34 @@ use super::lanes::stream;
 use super::norms::{self, Norms};
 use super::places::{Places, places, shared};
 use super::sources::{SourceLayout, sources};
+use crate::gpu::compile::Constant;
 use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
 use crate::gpu::launch::{Launch, constants};
 use crate::gpu::memory::taken;
 use crate::kernel_source;
-use crate::layers::cuda::{Elsewhere, Factors, LaunchContext, Launches};
+use crate::layers::cuda::{Elsewhere, Factors, LaunchContext, Launches, When};
 use crate::layers::pool::Kernel;
 use crate::layers::{Role, Shape, Stage};
 use crate::network::{BufferId, BufferPlan, Fusion, Mode, OnGpu, Part, Pass, Plan, PlannedLayer};
 use anyhow::{Context, Result, bail};
+use std::ops::Range;
+
+/// A test mode, no promise to users: `apart` in this variable launches the towers of one GPU apart,
+/// each in a lane of its own, `together` both at once, whatever their size.
+const TOWERS: &str = "ALEXNET_TEST_TOWERS";
+
+/// From so many multiply-adds of a batch's forward pass on, a tower's launches fill a GPU by
+/// themselves.
+const FILLING: u64 = 1 << 33;
 
 /// One network's needs for batches of `images`.
 pub struct Layout {
     /// Of a batch.
     pub images: usize,
+    /// For each layer, whether one launch works for both of its parts, which are on one GPU and
+    /// alike.
+    pub together: Vec<bool>,
     /// How each of the plan's buffers is stored.
     pub buffers: Vec<Stored>,
     /// Passes in the place of several layers'.
@@ -60,6 +73,8 @@ pub struct PartLayout {
     pub sources: Vec<SourceLayout>,
     /// The update of weights and biases.
     pub update: Option<Launch>,
+    /// The same by gradients in parts, where they are made in parts.
+    pub update_by_parts: Option<Launch>,
     /// Of a layer whose rate depends on the lengths of its weights and their gradient.
     pub norms: Option<Norms>,
     /// The weights as products read them, where those are others: their bytes, and what makes them.
@@ -69,6 +84,34 @@ pub struct PartLayout {
 impl Layout {
     /// For GPUs of so many multiprocessors.
     pub fn new(plan: &Plan, images: usize, multiprocessors: &[usize]) -> Result<Layout> {
+        let asked = vec![may_go_together(plan, images); plan.layers.len()];
+        let layout = Layout::of(plan, images, multiprocessors, asked)?;
+        if !layout.together.contains(&true) {
+            return Ok(layout);
+        }
+        let layers = plan.layers.iter().zip(&layout.parts);
+        let mut alike: Vec<bool> = layers.map(|(layer, parts)| are_alike(layer, parts)).collect();
+        // Not of two lanes with different work: only an odd number of classes may set them apart.
+        let last = plan.layers.iter().rposition(|layer| layer.learns()).unwrap_or(0);
+        let split = |(layer, alike): (&PlannedLayer, &bool)| layer.parts.len() > 1 && !alike;
+        if plan.layers[..last].iter().zip(&alike).any(split) {
+            alike.fill(false);
+        }
+        if alike == layout.together {
+            return Ok(layout);
+        }
+        Layout::of(plan, images, multiprocessors, alike)
+    }
+
+    fn of(
+        plan: &Plan,
+        images: usize,
+        multiprocessors: &[usize],
+        mut together: Vec<bool>,
+    ) -> Result<Layout> {
+        for (layer, together) in plan.layers.iter().zip(&mut together) {
+            *together &= layer.parts.len() == 2;
+        }
         let training = plan.mode == Mode::Training;
         let most = plan.buffers.iter().map(|b| b.values * images).max().unwrap_or(0);
         if most >= 1 << 31 {
@@ -87,6 +130,7 @@ impl Layout {
                 let pass = fusions.iter().find(|f| f.covers(index, number));
                 let pass = pass.filter(|f| f.at == index || f.pass.goes_back());
                 let context = LaunchContext {
+                    together: together[index],
                     precision: plan.precision,
                     relu: matches!(pass, Some(Fusion { pass: OnGpu::WithRelu, .. })),
                     mask: index > 0 && masked[index - 1],
@@ -110,10 +154,14 @@ impl Layout {
                 }
                 let factors = launches.factors();
                 let learns = training && matches!(part.layer.role(), Role::Learn(_));
+                let update =
+                    |parts| update("update", sizes(part), factors, parts, context.towers());
+                let parts = launches.parts();
                 of_layer.push(PartLayout {
-                    launches,
                     sources: sources(plan, index, number, &context),
-                    update: learns.then(|| update("update", sizes(part), factors)),
+                    update: learns.then(|| update(1)),
+                    update_by_parts: (learns && parts > 1).then(|| update(parts)),
+                    launches,
                     factors: factors.map(|f| rounded(part, f)),
                     norms: (plan.lars && layer.learns()).then(|| Norms::new(sizes(part)[0])),
                 });
@@ -121,15 +169,33 @@ impl Layout {
             parts.push(of_layer);
         }
         let input = |_| input(plan, images, stored_channels);
-        let inputs = plan.data.iter().map(input).collect();
+        let inputs = plan.data.iter().filter(|_| loads(plan)).map(input).collect();
         let places = places(plan, &fusions);
-        Ok(Layout { images, buffers, fusions, places, masked, inputs, parts, scratch })
+        Ok(Layout { images, together, buffers, fusions, places, masked, inputs, parts, scratch })
+    }
+
+    /// The parts of a layer whose work is queued when it is this one's turn: where one launch works
+    /// for both towers, both with the second, and none with the first.
+    pub fn with(&self, layer: usize, part: usize) -> Range<usize> {
+        let parts = self.parts[layer].len();
+        match self.together[layer] {
+            true if part + 1 == parts => 0..parts,
+            true => 0..0,
+            false => part..part + 1,
+        }
+    }
+
+    /// Whether the towers of a GPU go from the input to the loss in one lane.
+    pub fn is_one_lane(&self) -> bool {
+        self.together.contains(&true)
     }
 
     /// What is kept of a forward pass: the probabilities and what they are made of, with their
-    /// bytes.
-    pub fn kept(&self, plan: &Plan) -> [(BufferId, usize); 2] {
-        [plan.probabilities(), plan.logits()].map(|id| (id, self.buffers[id].bytes(self.images)))
+    /// bytes; nothing of one that makes none, or that all processes make at once.
+    pub fn kept(&self, plan: &Plan) -> Option<[(BufferId, usize); 2]> {
+        let bytes = |id: usize| (id, self.buffers[id].bytes(self.images));
+        let keeps = plan.has_loss() && plan.share.is_none();
+        keeps.then(|| [plan.probabilities(), plan.logits()].map(bytes))
     }
 
     /// Bytes that each device needs, buffer by buffer as a driver takes them.
@@ -143,14 +209,14 @@ impl Layout {
         for (buffer, stored) in plan.buffers.iter().zip(&self.buffers) {
             take(buffer.device, stored.bytes(self.images));
         }
-        for device in 0..plan.data.len() {
+        for device in (0..plan.data.len()).filter(|_| loads(plan)) {
             let (values, colour_len) = (plan.input.len(), 2 * plan.input.channels);
             take(device, self.images * values); // the next batch
             take(device, self.images * colour_len * float);
             take(device, values * float); // the mean
         }
         let last = plan.layers.last().map_or(0, |layer| layer.parts[0].device);
-        for (_, one) in (0..kept::PASSES).flat_map(|_| self.kept(plan)) {
+        for (_, one) in (0..kept::PASSES).filter_map(|_| self.kept(plan)).flatten() {
             take(last, one);
         }
         [self.images, 3].into_iter().for_each(|values| take(last, values * float)); // the loss
@@ -183,7 +249,8 @@ impl Layout {
             for (part, layout) in layer.parts.iter().zip(layouts) {
                 let mut add = |device, work| all.push((device, work));
                 layout.launches.launches().into_iter().for_each(|(_, w)| add(part.device, w));
-                layout.update.iter().for_each(|w| add(part.device, w));
+                let updates = layout.update.iter().chain(&layout.update_by_parts);
+                updates.for_each(|w| add(part.device, w));
                 layout.norms.iter().flat_map(Norms::launches).for_each(|w| add(part.device, w));
                 layout.factors.iter().for_each(|(_, w)| add(part.device, w));
                 let joined = part.join.iter().flat_map(|j| &j.from);
@@ -198,6 +265,44 @@ impl Layout {
         }
         all
     }
+}
+
+/// Whether batches are loaded for it: the upper of two halves reads what all processes' lower ones
+/// make.
+pub fn loads(plan: &Plan) -> bool {
+    plan.share.is_none()
+}
+
+/// Whether one launch is to work for both towers: where they are on one GPU and each leaves much of
+/// it idle.
+fn may_go_together(plan: &Plan, images: usize) -> bool {
+    let small = plan.multiply_adds().saturating_mul(images as u64) < FILLING;
+    let wanted = match std::env::var(TOWERS).as_deref() {
+        Ok("apart") => false,
+        Ok("together") => true,
+        _ => small,
+    };
+    wanted && plan.data.len() == 1 && plan.devices.len() == 2
+}
+
+/// Whether the two parts of a layer do the same in the same way, each to its own memory.
+fn are_alike(layer: &PlannedLayer, parts: &[PartLayout]) -> bool {
+    let [first, second] = parts else { return false };
+    let gradients = |part: &Part| [part.dy, part.dx].map(|id| id.is_some());
+    let role = layer.parts[0].layer.role();
+    let is_loss = matches!(role, Role::Loss(_) | Role::Reconstruction(_));
+    if is_loss || gradients(&layer.parts[0]) != gradients(&layer.parts[1]) {
+        return false;
+    }
+    let all = [first, second].map(|part| {
+        let update = part.update.iter().map(|work| (When::Update, work));
+        part.launches.launches().into_iter().chain(update).collect::<Vec<_>>()
+    });
+    let [first, second] = &all;
+    let alike = |((when, a), (other, b)): (&(When, &Launch), &(When, &Launch))| {
+        when == other && a.is_like(b)
+    };
+    first.len() == second.len() && first.iter().zip(second).all(alike)
 }
 
 /// As how many channels the input is stored, if not as many as it has: what all its readers want.
@@ -229,12 +334,19 @@ fn stored(plan: &Plan, channels: Option<usize>, fusions: &[Fusion<OnGpu>]) -> Ve
             (all[*dy].values, all[*dx].values) = (most, most);
         }
     }
+    if !plan.has_loss() {
+        return all;
+    }
     all[plan.probabilities()].format = Format::Float;
     // Not where it is joined from several towers: copies are in one format.
     let below = plan.layers.len().checked_sub(2).map(|l| &plan.layers[l]);
     let writes_it = |layer: &PlannedLayer| layer.parts.iter().any(|p| p.y == plan.logits());
     if below.is_some_and(|layer| layer.weights.is_some() && writes_it(layer)) {
         all[plan.logits()].format = Format::Float;
+    }
+    // Where it is gathered from all processes both ends are.
+    if let Some(layer) = below.filter(|layer| plan.share.is_some() && layer.weights.is_some()) {
+        [layer.parts[0].y, plan.logits()].into_iter().for_each(|y| all[y].format = Format::Float);
     }
     all
 }
@@ -278,26 +390,35 @@ pub fn sizes(part: &Part) -> [usize; 2] {
 }
 
 /// A kernel of `update.cu` over so many weights, of a layer whose products read `factors` or the
-/// weights, and biases.
-fn update(name: &'static str, [weights, biases]: [usize; 2], factors: Option<Factors>) -> Launch {
+/// weights, and biases, with gradients in so many `parts`.
+fn update(
+    name: &'static str,
+    [weights, biases]: [usize; 2],
+    factors: Option<Factors>,
+    parts: usize,
+    towers: Vec<Constant>,
+) -> Launch {
     let Factors { columns, channels, stored } =
         factors.unwrap_or(Factors { columns: weights.max(1), channels: 1, stored: 1 });
     let mut all = constants(&[
         ("COUNT", weights),
         ("BIASES", biases),
+        ("SPLITS", parts),
         ("OUT_C", columns),
         ("REAL_C", channels),
         ("IN_C", stored),
     ]);
     all.extend(factors.and_then(|_| Format::Bf16.constant()));
+    all.extend(towers);
     let pack = |multiples: [usize; 2]| {
         if multiples.iter().all(|n| n.is_multiple_of(4)) { 4 } else { 1 }
     };
     let blocks = |count: usize, each: usize| (count / each).div_ceil(256);
-    let grid = blocks(weights, pack([weights, columns])) + blocks(biases, pack([biases; 2]));
+    let behind = if parts > 1 { parts * weights } else { 0 };
+    let grid = blocks(weights, pack([weights, columns])) + blocks(biases, pack([biases, behind]));
     // Weights and momenta are read and written, gradients read.
     let rounded = factors.map_or(0, |f| weights / f.channels * f.stored * Format::Bf16.bytes());
-    let floats = if name == "update" { 5 } else { 1 };
+    let floats = if name == "update" { 4 + parts } else { 1 };
     let moves = floats * (weights + biases) * size_of::<f32>() + rounded;
     Launch::new(kernel_source!("update.cu"), all, name, (grid, 1, 1), (256, 1, 1)).moving(moves)
 }
@@ -306,5 +427,5 @@ fn update(name: &'static str, [weights, biases]: [usize; 2], factors: Option<Fac
 fn rounded(part: &Part, factors: Factors) -> (usize, Launch) {
     let [weights, _] = sizes(part);
     let values = weights / factors.channels * factors.stored;
-    (values * Format::Bf16.bytes(), update("round_off", [weights, 0], Some(factors)))
+    (values * Format::Bf16.bytes(), update("round_off", [weights, 0], Some(factors), 1, Vec::new()))
 }

@@ -11,12 +11,14 @@
 pub mod account;
 mod crossing;
 mod fits;
+mod hybrid;
 mod kept;
 mod lanes;
 mod lars;
 pub mod layout;
 mod network;
 pub mod norms;
+mod parameters;
 mod pass;
 mod places;
 mod profile;
@@ -28,24 +30,24 @@ mod sums;
 mod upload;
 mod worker;
 
-use crate::data::form::{Bytes, CropView, Form};
+use crate::data::form::{CropView, Form};
 use crate::engine::batch::check_labels;
 use crate::engine::exchange::through_main_memory;
-use crate::engine::tensors::{self, pair, pair_mut};
 use crate::engine::{Engine, Exchange, LayerTime, Rates, Slot, Tensor, in_two};
 use crate::gpu::compile::{Compiler, default_cache};
 use crate::gpu::device::Device;
+use crate::gpu::launch::Launch;
 use crate::gpu::library;
-use crate::gpu::memory::Buffer;
 use crate::gpu::nccl::{Id, Nccl};
 use crate::gpu::precision::Wanted;
 use crate::gpu::watch::{ending, watched};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
-use crate::network::{BufferId, Plan, TensorPlan};
+use crate::network::{BufferId, Plan};
 use crate::note;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use fits::{check_memory, check_precision};
+pub use hybrid::{Hybrid, Layouts};
 use layout::Layout;
 use network::Network;
 use pass::{Step, Update};
@@ -87,27 +89,16 @@ struct Besides {
 impl Cuda {
     /// `plan`'s network on these GPUs, by the plan's device numbers; parameters are zero.
     pub fn new(mut plan: Plan, gpus: &[usize]) -> Result<Cuda> {
-        let compiler = Arc::new(Compiler::new(library::driver_version()?, default_cache())?);
-        let devices = gpus
-            .iter()
-            .map(|&gpu| Ok(Arc::new(Device::open(gpu, compiler.clone())?)))
-            .collect::<Result<Vec<_>>>()?;
-        let devices = devices[..plan.data.len()].to_vec();
+        let devices = open(gpus)?[..plan.data.len()].to_vec();
         let least = devices.iter().map(|device| device.capability).min().unwrap_or((0, 0));
         plan.precision = plan.wanted.on(least);
-        if plan.wanted == Wanted::Auto {
-            note!("precision \"auto\": {} on this GPU", plan.precision.name());
-        }
+        tell_precision(&plan);
         check_precision(&plan, &devices)?;
         let multiprocessors: Vec<usize> = devices.iter().map(|d| d.multiprocessors).collect();
         let layout = Layout::new(&plan, plan.batch, &multiprocessors)?;
         check_memory(&plan, &devices, &layout, &multiprocessors)?;
         let network = Arc::new(Network::new(plan, devices, layout)?);
-        let (first, input) = (&network.devices[0], network.plan.input);
-        let host = Host {
-            colours: first.pinned(network.plan.batch * 2 * input.channels)?,
-            labels: first.pinned(network.plan.batch)?,
-        };
+        let host = Host::new(&network)?;
         let workers = (0..network.devices.len())
             .map(|d| Worker::start(network.clone(), d))
             .collect::<Result<Vec<_>>>()?;
@@ -144,7 +135,7 @@ impl Cuda {
         labels: Option<&[u32]>,
         besides: Besides,
     ) -> Result<()> {
-        let queued = self.upload(run, images, labels).and_then(|()| {
+        let queued = self.network.upload(&mut self.host, run, images, labels).and_then(|()| {
             self.steps += 1;
             self.last_batch = run.batch;
             let (backward, floats) = (labels.is_some(), matches!(images, CropView::Floats(_)));
@@ -163,45 +154,6 @@ impl Cuda {
     fn count_update(&mut self) -> u64 {
         self.updates += 1;
         self.updates
-    }
-
-    /// What the last pass came to, as soon as its loss is there.
-    fn tally(&self, images: usize) -> Result<Tally> {
-        self.network.scored.wait()?;
-        let totals = self.network.totals.lock().unwrap_or_else(|e| e.into_inner());
-        Ok(Tally {
-            images: images as u64,
-            loss: totals[0].into(),
-            top1_wrong: totals[1] as u64,
-            top5_wrong: totals[2] as u64,
-        })
-    }
-
-    /// Makes a layer's weights anew as its products read them, where those are others.
-    fn round_off(&self, of: &TensorPlan, part: usize) -> Result<()> {
-        let own = self.network.parameters[of.layer][part].as_ref();
-        let work = self.network.layout.parts[of.layer][part].factors.as_ref();
-        let (Some(own), Some((_, work))) = (own, work) else { return Ok(()) };
-        let Some(factors) = &own.factors else { return Ok(()) };
-        let device = &self.network.devices[self.network.plan.layers[of.layer].parts[part].device];
-        // SAFETY: `round_off` reads the weights and writes factors, whose sizes its constants are
-        // from.
-        unsafe { work.run(&device.compute, |a| a.buffer(&own.value[0]).buffer(factors))? };
-        device.compute.wait()
-    }
-
-    /// One part of a tensor in its device's memory.
-    fn tensor(&self, slot: Slot, of: &TensorPlan, part: usize) -> Result<(&Device, &Buffer<f32>)> {
-        let own = self.network.parameters[of.layer][part].as_ref();
-        let own = own.context("a layer without its parameters; this is an error in the program")?;
-        let both = match slot {
-            Slot::Value => Some(&own.value),
-            Slot::Gradient => own.gradient.as_ref(),
-            Slot::Momentum => own.momentum.as_ref(),
-        };
-        let both = both.context("in evaluation there are no gradients and momenta")?;
-        let device = self.network.plan.layers[of.layer].parts[part].device;
-        Ok((&self.network.devices[device], &both[usize::from(of.is_bias)]))
     }
 }
 
@@ -226,41 +178,15 @@ impl Engine for Cuda {
     }
 
     fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
-        tensors::read(&self.network.plan, tensor, memory, |of, part, learn, world| {
-            let (device, buffer) = self.tensor(slot, of, part)?;
-            let mut own = vec![0.0; buffer.len()];
-            device.compute.read(buffer, &mut own)?;
-            learn.unpack_for_gpu(pair_mut(of.is_bias, world), pair(of.is_bias, &own));
-            Ok(())
-        })
+        self.network.read_parameter(slot, tensor, memory)
     }
 
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()> {
-        tensors::write(&self.network.plan, tensor, values, |of, part, learn, world| {
-            let (device, buffer) = self.tensor(slot, of, part)?;
-            let mut own = vec![0.0; world.len()];
-            learn.pack_for_gpu(pair_mut(of.is_bias, &mut own), pair(of.is_bias, world));
-            device.compute.write(&own, buffer)?;
-            if slot == Slot::Value && !of.is_bias {
-                self.round_off(of, part)?;
-            }
-            Ok(())
-        })
+        self.network.write_parameter(slot, tensor, values)
     }
 
     fn form(&mut self, mean: &[f32]) -> Result<Form> {
-        let values = self.network.plan.input.len();
-        if mean.len() != values {
-            bail!(
-                "a mean of {} values does not fit a network whose input has {values}",
-                mean.len()
-            );
-        }
-        for (device, input) in self.network.devices.iter().zip(&self.network.inputs) {
-            device.compute.write(mean, &input.mean)?;
-        }
-        let first = self.network.devices[0].clone();
-        Ok(Form::Bytes(Arc::new(move |bytes| Ok(Box::new(first.pinned::<u8>(bytes)?) as Bytes))))
+        self.network.form(mean)
     }
 
     fn forward(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
@@ -297,7 +223,7 @@ impl Engine for Cuda {
     fn gradients(&mut self, run: &Run, images: CropView<'_>, labels: &[u32]) -> Result<Tally> {
         check_labels(&self.network.plan, run, labels)?;
         self.pass(run, images, Some(labels), Besides::default())?;
-        self.tally(run.batch)
+        self.network.tally(run.batch)
     }
 
     fn gpus(&self) -> usize {
@@ -346,7 +272,7 @@ impl Engine for Cuda {
         check_labels(&self.network.plan, run, labels)?;
         let update = Some(Update { momentum, rates: rates.to_vec(), number: 0, sums: None });
         self.pass(run, images, Some(labels), Besides { update, whole: None })?;
-        self.tally(run.batch)
+        self.network.tally(run.batch)
     }
 
     fn update(&mut self, momentum: f32, rates: &[Option<Rates>]) -> Result<()> {
@@ -377,22 +303,36 @@ fn all_or_cause<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
     answers.into_iter().chain(gave_up).collect()
 }
 
-/// Compiles and loads every kernel, different ones side by side.
-fn load(plan: &Plan, devices: &[Arc<Device>], layout: &Layout) -> Result<()> {
+/// The GPUs of these numbers.
+fn open(gpus: &[usize]) -> Result<Vec<Arc<Device>>> {
+    let compiler = Arc::new(Compiler::new(library::driver_version()?, default_cache())?);
+    gpus.iter().map(|&gpu| Ok(Arc::new(Device::open(gpu, compiler.clone())?))).collect()
+}
+
+/// Says which precision the program has chosen.
+fn tell_precision(plan: &Plan) {
+    if plan.wanted == Wanted::Auto {
+        note!("precision \"auto\": {} on this GPU", plan.precision.name());
+    }
+}
+
+/// Compiles and loads these kernels, different ones side by side.
+fn load(devices: &[Arc<Device>], launches: &[(usize, &Launch)]) -> Result<()> {
     let begun = Instant::now();
-    let launches = layout.launches(plan);
     let mut different = HashMap::new();
-    for (d, launch) in &launches {
+    for (d, launch) in launches {
         let key = (devices[*d].capability, launch.source.name, format!("{:?}", launch.constants));
         different.entry(key).or_insert((*d, *launch));
     }
     let different: Vec<_> = different.into_values().collect();
-    different.par_iter().try_for_each(|(d, launch)| launch.load(&devices[*d]))?;
     let compiler = devices[0].compiler();
-    if compiler.compiled() > 0 {
+    let before = compiler.compiled();
+    different.par_iter().try_for_each(|(d, launch)| launch.load(&devices[*d]))?;
+    let compiled = compiler.compiled() - before;
+    if compiled > 0 {
         let kept = compiler.cache().map_or(String::new(), |f| format!(", kept in {}", f.display()));
         let seconds = begun.elapsed().as_secs_f64();
-        note!("{} kernels compiled in {seconds:.0} s{kept}", compiler.compiled());
+        note!("{compiled} kernels compiled in {seconds:.0} s{kept}");
     }
     launches.iter().try_for_each(|(d, launch)| launch.load(&devices[*d]))
 }
@@ -400,7 +340,7 @@ fn load(plan: &Plan, devices: &[Arc<Device>], layout: &Layout) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::anyhow;
+    use anyhow::{Context, anyhow};
 
     #[test]
     fn the_worker_that_failed_is_told_of() {

@@ -4,14 +4,14 @@ use super::crossing::Crossings;
 use super::kept::{self, Kept};
 use super::lanes::{Behind, Lanes};
 use super::lars::Lars;
-use super::layout::{Layout, Stored, sizes};
+use super::layout::{Layout, Stored, loads, sizes};
 use super::signal::Board;
 use crate::gpu::device::Device;
 use crate::gpu::memory::{Buffer, Pinned};
 use crate::gpu::stream::Event;
 use crate::layers::cuda::{Loss, ParameterBuffers};
 use crate::network::{BufferId, BufferPlan, Mode, Part, Plan, Task};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::sync::{Arc, Mutex};
 
 pub struct Network {
@@ -62,19 +62,23 @@ pub struct Input {
 impl Network {
     /// Takes all memory and loads all kernels.
     pub fn new(plan: Plan, devices: Vec<Arc<Device>>, layout: Layout) -> Result<Network> {
-        super::load(&plan, &devices, &layout)?;
+        super::load(&devices, &layout.launches(&plan))?;
         let images = layout.images;
         let training = plan.mode == Mode::Training;
         let buffer =
             |(b, stored): (&BufferPlan, &Stored)| devices[b.device].buffer(stored.bytes(images));
         let buffers = plan.buffers.iter().zip(&layout.buffers);
         let buffers = buffers.map(buffer).collect::<Result<_>>()?;
-        let inputs = devices.iter().map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
+        let inputs = devices.iter().filter(|_| loads(&plan));
+        let inputs = inputs.map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
         let scratch = devices.iter().zip(&layout.scratch);
         let scratch =
             scratch.map(|(device, all)| all.iter().map(|&values| device.buffer(values)).collect());
         let scratch = scratch.collect::<Result<_>>()?;
-        let lanes = devices.iter().enumerate().map(|(d, device)| Lanes::new(&plan, d, device));
+        let lanes = devices
+            .iter()
+            .enumerate()
+            .map(|(d, device)| Lanes::new(&plan, d, device, layout.is_one_lane()));
         let lanes = lanes.collect::<Result<_>>()?;
         let behind = plan.layers.iter().map(|layer| Behind::new(layer, &devices));
         let behind = behind.collect::<Result<_>>()?;
@@ -95,10 +99,9 @@ impl Network {
         let board = Board::default();
         let crossings = Crossings::new(&plan, &devices, &layout, &board)?;
         let lars = Lars::new(&plan, &devices, &board)?;
-        let last = &devices[plan.layers.last().context("a plan without layers")?.parts[0].device];
-        let kept = (0..kept::PASSES)
-            .map(|_| Kept::new(layout.kept(&plan), last))
-            .collect::<Result<_>>()?;
+        let last = &devices[last(&plan)];
+        let kept = (0..kept::PASSES).filter_map(|_| layout.kept(&plan));
+        let kept = kept.map(|sizes| Kept::new(sizes, last)).collect::<Result<_>>()?;
         Ok(Network {
             kept,
             loss: Loss { labels: last.buffer(images)?, totals: last.buffer(3)? },
@@ -124,8 +127,7 @@ impl Network {
 
     /// The device with the loss.
     pub fn last(&self) -> &Arc<Device> {
-        let softmax = self.plan.layers.last().expect("a plan ends in softmax");
-        &self.devices[softmax.parts[0].device]
+        &self.devices[last(&self.plan)]
     }
 
     /// What is in a buffer for the first `images` of the batch. Waits for all work queued so far.
@@ -140,6 +142,11 @@ impl Network {
     pub fn of(&self, tower: usize) -> usize {
         self.plan.devices[tower]
     }
+}
+
+/// The device with the loss, or with what comes last.
+fn last(plan: &Plan) -> usize {
+    plan.layers.last().map_or(0, |layer| layer.parts[0].device)
 }
 
 fn input(device: &Device, plan: &Plan, images: usize) -> Result<Input> {

@@ -4,20 +4,20 @@
 //! device's. What one GPU needs of another is copied by the worker that needs it, after the other
 //! has signalled that it is there.
 
-use super::lanes::{Behind, stream};
-use super::layout::PartLayout;
+use super::lanes::{self, Behind};
 use super::network::Network;
 use super::profile::{Direction, Spans};
 use super::sums::Sums;
 use crate::engine::Rates;
 use crate::gpu::device::STREAMS;
-use crate::gpu::launch::Launch;
+use crate::gpu::launch::{Kept, Launch, Queue};
 use crate::gpu::memory::Buffer;
 use crate::gpu::stream::{Event, Stream};
-use crate::layers::cuda::{Call, ParameterBuffers};
+use crate::layers::cuda::{Call, Launches, ParameterBuffers};
 use crate::layers::{Rule, Run};
 use crate::network::{BufferId, Part, Task};
 use anyhow::{Context, Result};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One pass of a batch.
@@ -64,8 +64,62 @@ pub struct Pass<'a> {
 impl Network {
     /// A tower's lane or what is `behind` it; while times are taken all are one.
     pub(super) fn stream(&self, tower: usize, behind: bool, spans: &Spans) -> &Stream {
-        let index = if spans.are_taken() { 0 } else { stream(&self.plan, tower, behind) };
+        let index = if spans.are_taken() { 0 } else { self.lane(tower, behind) };
         self.devices[self.of(tower)].kernels(index)
+    }
+
+    /// The index of that stream.
+    fn lane(&self, tower: usize, behind: bool) -> usize {
+        lanes::stream(&self.plan, if self.layout.is_one_lane() { 0 } else { tower }, behind)
+    }
+
+    /// Queues what `work` does for each of these parts of a layer in `stream`: alone, or for both
+    /// towers together.
+    pub(super) fn each_of(
+        &self,
+        parts: Range<usize>,
+        stream: &Stream,
+        mut work: impl FnMut(usize, Queue<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if parts.len() == 1 {
+            return work(parts.start, Queue::of(stream));
+        }
+        let kept = Kept::default();
+        for index in parts.clone() {
+            work(index, Queue::together(stream, &kept, index == parts.start))?;
+        }
+        kept.end()
+    }
+
+    /// The same of what a layer's launches do; `behind` the parts' lane or in it, which says whose
+    /// scratch space they use.
+    fn launch(
+        &self,
+        step: &Step,
+        (layer, parts, behind): (usize, Range<usize>, bool),
+        stream: &Stream,
+        work: impl Fn(&dyn Launches, &Call<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.each_of(parts, stream, |index, queue| {
+            let part = &self.plan.layers[layer].parts[index];
+            let places = &self.layout.places[layer][index];
+            let buffer = |id: usize| &self.buffers[id];
+            let call = Call {
+                queue,
+                run: &step.run,
+                whole: step.whole,
+                x: buffer(places.x),
+                y: buffer(places.y),
+                dy: places.dy.map(buffer),
+                dx: places.dx.map(buffer),
+                parameters: self.parameters[layer][index].as_ref(),
+                scratch: &self.scratch[part.device][lanes::stream(&self.plan, part.tower, behind)],
+                saved: &self.saved[layer][index],
+                loss: step.backward.then_some(&self.loss),
+                input: buffer(self.plan.data[part.device]),
+            };
+            work(&*self.layout.parts[layer][index].launches, &call)
+        })
     }
 
     /// One of the parts that a joined layer reads, and the gradient at its output.
@@ -107,10 +161,22 @@ impl<'a> Pass<'a> {
                 self.task(*task).with_context(|| self.name(*task))?;
             }
         }
-        if several { lanes.end(device, &self.behind) } else { Ok(()) }
+        self.end()
     }
 
-    fn name(&self, task: Task) -> String {
+    /// The lanes meet, and what is behind them is done before what comes.
+    pub(super) fn end(&self) -> Result<()> {
+        let (lanes, device) = (&self.network.lanes[self.d], &self.network.devices[self.d]);
+        if self.spans.are_taken() { Ok(()) } else { lanes.end(device, &self.behind) }
+    }
+
+    /// Queues what hands on activations at a layer, in the first lane.
+    pub(super) fn copies(&mut self, layer: usize, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.spans.time(&self.network.devices[self.d], layer, Direction::Copies, work)
+    }
+
+    /// What a task is, for sentences.
+    pub(super) fn name(&self, task: Task) -> String {
         let (layer, way) = match task {
             Task::Join { layer, .. } => (layer, "joining the input"),
             Task::Forward { layer, .. } => (layer, "forward"),
@@ -120,7 +186,8 @@ impl<'a> Pass<'a> {
         format!("layer {}, {way}", self.network.plan.layers[layer].name)
     }
 
-    fn task(&mut self, task: Task) -> Result<()> {
+    /// Queues one task.
+    pub(super) fn task(&mut self, task: Task) -> Result<()> {
         match task {
             Task::Join { layer, part, from } => self.join((layer, part, from)),
             Task::Forward { layer, part, .. } => self.forward(layer, part),
@@ -129,121 +196,121 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The memory of a part of a layer; `behind` its lane or in it.
-    fn call(&self, layer: usize, index: usize, behind: bool) -> Call<'a> {
-        let (network, step) = (self.network, self.step);
-        let part = &network.plan.layers[layer].parts[index];
-        let places = &network.layout.places[layer][index];
-        let buffer = |id: usize| &network.buffers[id];
-        Call {
-            stream: network.stream(part.tower, behind, self.spans),
-            run: &step.run,
-            whole: step.whole,
-            x: buffer(places.x),
-            y: buffer(places.y),
-            dy: places.dy.map(buffer),
-            dx: places.dx.map(buffer),
-            parameters: network.parameters[layer][index].as_ref(),
-            scratch: &network.scratch[part.device][stream(&network.plan, part.tower, behind)],
-            saved: &network.saved[layer][index],
-            loss: step.backward.then_some(&network.loss),
-            input: buffer(network.plan.data[part.device]),
-        }
-    }
-
     fn forward(&mut self, layer: usize, index: usize) -> Result<()> {
-        let network = self.network;
-        if network.plan.layers[layer].parts[index].device != self.d {
+        let (network, step) = (self.network, self.step);
+        let (part, parts) =
+            (&network.plan.layers[layer].parts[index], network.layout.with(layer, index));
+        if part.device != self.d || parts.is_empty() {
             return Ok(());
         }
-        let (device, call) = (&network.devices[self.d], self.call(layer, index, false));
-        let launches = &network.layout.parts[layer][index].launches;
-        self.spans.time(device, layer, Direction::Forward, || launches.forward(&call))
+        let lane = network.stream(part.tower, false, self.spans);
+        self.spans.time(&network.devices[self.d], layer, Direction::Forward, || {
+            network.launch(step, (layer, parts, false), lane, |work, call| work.forward(call))
+        })
     }
 
     fn backward(&mut self, layer: usize, index: usize) -> Result<()> {
-        let (network, d) = (self.network, self.d);
-        let part = &network.plan.layers[layer].parts[index];
-        if part.device != d || network.layout.masked[layer] {
+        let (network, step, d) = (self.network, self.step, self.d);
+        let (part, parts) =
+            (&network.plan.layers[layer].parts[index], network.layout.with(layer, index));
+        if part.device != d || network.layout.masked[layer] || parts.is_empty() {
             return Ok(());
         }
-        let (device, call) = (&network.devices[d], self.call(layer, index, false));
-        let launches = &network.layout.parts[layer][index].launches;
+        let (device, lane) = (&network.devices[d], network.stream(part.tower, false, self.spans));
         let behind = network.behind[layer][index].as_ref();
         if let Some(behind) = behind.filter(|_| !self.spans.are_taken()) {
-            call.stream.record(&behind.ready)?;
+            lane.record(&behind.ready)?;
         }
         // First what the layers below wait for.
-        if let Some(dx) = network.layout.places[layer][index].dx {
-            self.free(dx, part.tower)?;
-            self.spans.time(device, layer, Direction::Input, || launches.backward_input(&call))?;
+        let to_input = network.layout.places[layer][parts.clone()].iter().filter_map(|p| p.dx);
+        let to_input: Vec<_> = to_input.collect();
+        if !to_input.is_empty() {
+            to_input.into_iter().try_for_each(|dx| self.free(dx, part.tower))?;
+            let what = (layer, parts.clone(), false);
+            self.spans.time(device, layer, Direction::Input, || {
+                network.launch(step, what, lane, |work, call| work.backward_input(call))
+            })?;
         }
         match behind {
-            Some(behind) if !self.spans.are_taken() => self.behind(layer, index, behind),
+            Some(behind) if !self.spans.are_taken() => self.behind(layer, parts, behind),
             Some(_) => {
                 // In the lane, with the scratch space of what is else behind it.
-                let call = self.call(layer, index, true);
-                self.spans
-                    .time(device, layer, Direction::Weights, || launches.backward_weights(&call))?;
-                self.send(layer, index, &call)
+                let what = (layer, parts.clone(), true);
+                self.spans.time(device, layer, Direction::Weights, || {
+                    network.launch(step, what, lane, |work, call| work.backward_weights(call))
+                })?;
+                self.send(layer, parts, lane)
             }
             None => Ok(()),
         }
     }
 
-    /// The gradients of a part's parameters, and its update, behind its lane.
-    fn behind(&mut self, layer: usize, index: usize, events: &'a Behind) -> Result<()> {
-        let network = self.network;
-        let part = &network.plan.layers[layer].parts[index];
-        let (lane, behind) = (self.call(layer, index, false), self.call(layer, index, true));
-        let PartLayout { launches, update: update_of, .. } = &network.layout.parts[layer][index];
-        behind.stream.wait_for(&events.ready)?;
-        self.behind[stream(&network.plan, part.tower, true)] = true;
-        let constants = self.step.update.as_ref();
+    /// The gradients of parts' parameters, and their update, behind their lane.
+    fn behind(&mut self, layer: usize, parts: Range<usize>, events: &'a Behind) -> Result<()> {
+        let (network, step) = (self.network, self.step);
+        let tower = network.plan.layers[layer].parts[parts.start].tower;
+        let [lane, stream] = [false, true].map(|it| network.stream(tower, it, self.spans));
+        stream.wait_for(&events.ready)?;
+        self.behind[network.lane(tower, true)] = true;
+        let what = (layer, parts.clone(), true);
+        let constants = step.update.as_ref();
         let rates = constants.and_then(|c| c.rates[layer]);
         let (Some(constants), Some(rates)) = (constants, rates) else {
-            launches.backward_weights(&behind)?;
-            self.send(layer, index, &behind)?;
-            return self.dy_is_read(layer, index, events, behind.stream);
+            network.launch(step, what, stream, |work, call| work.backward_weights(call))?;
+            self.send(layer, parts.clone(), stream)?;
+            return self.dy_is_read(layer, parts, events, stream);
         };
         let (rules, loss) = (rates.rules(constants.momentum), &network.loss.totals);
-        let parameters = behind.parameters.context("a layer learns nothing")?;
-        lane.stream.record(&events.passed)?;
-        if let Some(rule) = rules[0].filter(|_| launches.updates()) {
-            behind.stream.wait_for(&events.passed)?;
-            launches.backward_update(&behind, (rule, rules[1]), loss)?;
-            return self.dy_is_read(layer, index, events, behind.stream);
+        let updates = network.layout.parts[layer][parts.start].launches.updates();
+        lane.record(&events.passed)?;
+        if let Some(rule) = rules[0].filter(|_| updates) {
+            stream.wait_for(&events.passed)?;
+            network.launch(step, what, stream, |work, call| {
+                work.backward_update(call, (rule, rules[1]), loss)
+            })?;
+            return self.dy_is_read(layer, parts, events, stream);
         }
-        launches.backward_weights(&behind)?;
-        self.dy_is_read(layer, index, events, behind.stream)?;
-        behind.stream.wait_for(&events.passed)?;
-        update(behind.stream, parameters, update_of, rules, (Some(loss), None))
+        let by_parts = network.layout.parts[layer][parts.start].update_by_parts.is_some();
+        network.launch(step, what, stream, |work, call| match by_parts {
+            true => work.backward_parts(call),
+            false => work.backward_weights(call),
+        })?;
+        self.dy_is_read(layer, parts.clone(), events, stream)?;
+        stream.wait_for(&events.passed)?;
+        network.each_of(parts, stream, |index, queue| {
+            let tower = network.plan.layers[layer].parts[index].tower;
+            let scratch = &network.scratch[self.d][lanes::stream(&network.plan, tower, true)];
+            let parts = by_parts.then_some(scratch);
+            let by = By { loss: Some(loss), parts, ..By::default() };
+            update(queue, network, (layer, index), rules, by)
+        })
     }
 
-    /// Gradients that `call` has queued, on their way to the sums of all processes.
-    fn send(&self, layer: usize, index: usize, call: &Call<'_>) -> Result<()> {
-        match (&self.step.sums, call.parameters) {
-            (Some(sums), Some(own)) => sums.send((layer, index, self.d), call.stream, own),
-            _ => Ok(()),
-        }
+    /// Gradients that `stream` has queued, on their way to the sums of all processes.
+    fn send(&self, layer: usize, mut parts: Range<usize>, stream: &Stream) -> Result<()> {
+        let Some(sums) = &self.step.sums else { return Ok(()) };
+        parts.try_for_each(|index| match &self.network.parameters[layer][index] {
+            Some(own) => sums.send((layer, index, self.d), stream, own),
+            None => Ok(()),
+        })
     }
 
-    /// The gradient at a part's output may be written again after what `stream` has queued so far.
+    /// The gradients at parts' outputs may be written again after what `stream` has queued so far.
     fn dy_is_read(
         &mut self,
         layer: usize,
-        index: usize,
+        parts: Range<usize>,
         events: &'a Behind,
         stream: &Stream,
     ) -> Result<()> {
         stream.record(&events.done)?;
-        let dy = self.network.layout.places[layer][index].dy;
-        self.read.extend(dy.map(|dy| (dy, &events.done)));
+        let places = &self.network.layout.places[layer][parts];
+        self.read.extend(places.iter().filter_map(|p| p.dy).map(|dy| (dy, &events.done)));
         Ok(())
     }
 
     /// A tower's lane is about to write a gradient, which work behind it may still read.
-    fn free(&mut self, id: BufferId, tower: usize) -> Result<()> {
+    pub(super) fn free(&mut self, id: BufferId, tower: usize) -> Result<()> {
         let lane = self.network.stream(tower, false, self.spans);
         for (_, done) in self.read.extract_if(.., |(read, _)| *read == id) {
             lane.wait_for(done)?;
@@ -324,6 +391,20 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Both readers' gradients at the joined input, or twice that of the only one, and those at
+    /// both sources, free to be written in a tower's lane.
+    fn all_gradients(&mut self, layer: usize, tower: usize) -> Result<Vec<&'a Buffer<u8>>> {
+        let network = self.network;
+        let last = network.plan.layers[layer].parts.len() - 1;
+        let mut all = vec![network.joined(layer, 0)?, network.joined(layer, last)?];
+        for below in 0..2 {
+            let to = network.source(layer, below).1.context("a gradient that nothing wants")?;
+            self.free(to, tower)?;
+            all.push(&network.buffers[to]);
+        }
+        Ok(all)
+    }
+
     /// The gradient of one source: its channels in all readers' gradients, added in their order.
     fn split(&mut self, layer: usize, below: usize) -> Result<()> {
         let (network, d) = (self.network, self.d);
@@ -342,7 +423,7 @@ impl<'a> Pass<'a> {
             let Some(crossing) = &network.crossings.of[layer][index][below] else {
                 if let Some(take) = launches.take.as_ref().filter(|_| part.device == d) {
                     let all = match launches.takes_both {
-                        true => vec![network.joined(layer, 0)?, network.joined(layer, 1)?, dy],
+                        true => self.all_gradients(layer, under.tower)?,
                         false => vec![dx, dy],
                     };
                     self.spans
@@ -375,35 +456,50 @@ fn copy(stream: &Stream, work: &Launch, buffers: &[&Buffer<u8>]) -> Result<()> {
     unsafe { work.run(stream, |a| buffers.iter().fold(a, |a, buffer| a.buffer(buffer))) }
 }
 
-/// The update of a layer's weights and biases by these rules, if the first of `loss` is a number;
-/// where there are some, with the rate and the decay in `scaled` for the weights.
+/// What an update depends on besides its rules.
+#[derive(Default)]
+pub(super) struct By<'a> {
+    /// Nothing changes where the first of these is no number.
+    pub loss: Option<&'a Buffer<f32>>,
+    /// The rate and the decay of the weights, in place of their rule's.
+    pub scaled: Option<&'a Buffer<f32>>,
+    /// Parts of the gradients, in place of these.
+    pub parts: Option<&'a Buffer<f32>>,
+}
+
+/// The update of a part's weights and biases by a rule each.
 pub(super) fn update(
-    stream: &Stream,
-    parameters: &ParameterBuffers,
-    work: &Option<Launch>,
+    queue: Queue<'_>,
+    network: &Network,
+    (layer, part): (usize, usize),
     rules: [Option<Rule>; 2],
-    (loss, scaled): (Option<&Buffer<f32>>, Option<&Buffer<f32>>),
+    by: By<'_>,
 ) -> Result<()> {
-    let ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v), factors } =
+    let parameters = network.parameters[layer][part].as_ref();
+    let Some(ParameterBuffers { value, gradient: Some(gradient), momentum: Some(v), factors }) =
         parameters
     else {
         return Ok(());
     };
-    let work = work.as_ref().filter(|_| rules.iter().any(Option::is_some));
-    let Some(work) = work else { return Ok(()) };
-    // SAFETY: the work's constants are the numbers of weights and of biases, and how the factors
-    // lie; of what has no rule there is no pointer; there is at least one total, and two values are
-    // scaled.
+    let layout = &network.layout.parts[layer][part];
+    let work = if by.parts.is_some() { &layout.update_by_parts } else { &layout.update };
+    let Some(work) = work.as_ref().filter(|_| rules.iter().any(Option::is_some)) else {
+        return Ok(());
+    };
+    // SAFETY: the work's constants are the numbers of weights, of biases and of parts, which are in
+    // one buffer, and how the factors lie; of what has no rule there is no pointer; there is at
+    // least one total, and two values are scaled.
     unsafe {
-        work.run(stream, |mut a| {
+        work.run(queue, |mut a| {
             for (index, rule) in rules.into_iter().enumerate() {
-                let [w, v, g] = [value, v, gradient].map(|both| rule.map(|_| &both[index]));
+                let [w, v] = [value, v].map(|both| rule.map(|_| &both[index]));
+                let g = by.parts.unwrap_or(&gradient[index]);
                 let Rule { momentum, decay, rate } =
                     rule.unwrap_or(Rule { momentum: 0.0, decay: 0.0, rate: 0.0 });
-                a = a.optional(w).optional(v).optional(g);
+                a = a.optional(w).optional(v).buffer(g);
                 a = a.float(momentum).float(decay).float(rate);
             }
-            a.optional(factors.as_ref()).optional(loss).optional(scaled)
+            a.optional(factors.as_ref()).optional(by.loss).optional(by.scaled)
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::network::Plan;
 
 /// What moves one tower's channels into a joined input and their gradient back. Where there is one
 /// GPU, all parts of the layer read one joined input, which one launch of the first part makes of
-/// all sources; and one launch of the first part for each source adds up all parts' gradients.
+/// both sources; and one launch of the first part adds up all parts' gradients to both sources.
 pub struct SourceLayout {
     /// Into the joined input.
     pub join: Option<Launch>,
@@ -15,7 +15,7 @@ pub struct SourceLayout {
     pub joins_both: bool,
     /// Out of the joined input's gradient: written, or added to what is there.
     pub take: Option<Launch>,
-    /// Whether that takes both parts' gradients.
+    /// Whether that takes all parts' gradients to both sources.
     pub takes_both: bool,
     /// Where the source is on another GPU: from what came back to the gradient there.
     pub collect: Option<Launch>,
@@ -30,26 +30,33 @@ pub fn sources(
     index: usize,
     context: &LaunchContext,
 ) -> Vec<SourceLayout> {
+    let context = LaunchContext { together: false, ..*context };
     let parts = &plan.layers[layer].parts;
     let part = &parts[index];
     let (all, pixels) = (part.input.channels, part.input.pixels() * context.images);
     let (is_first, alone) = (index == 0, plan.data.len() == 1);
     let from: Vec<_> = part.join.iter().flat_map(|join| &join.from).collect();
-    let (joins_both, takes_both) = (alone && from.len() == 2, alone && parts.len() == 2);
+    let joins_both = alone && from.len() == 2;
+    let wanted = |tower: usize| plan.layers[layer - 1].parts[tower].dy.is_some();
+    let takes_both =
+        joins_both && parts.len() <= 2 && from.iter().all(|source| wanted(source.part));
     let source = |number: usize| {
         let n = from[number].channels.len();
         let crosses = plan.devices[from[number].tower] != part.device;
         // `name` for n channels that begin at `first` of `of`; `moves`: buffers of n channels.
-        let work = |name, of: usize, first, moves: usize| {
+        let work = |name: &'static str, of: usize, first, moves: usize| {
             let widths = [n, of, first].map(|width| context.pack_of(width));
             let pack = widths.into_iter().min().unwrap_or(1);
-            let constants = context.constants(&[
+            let mut constants = context.constants(&[
                 ("PIXELS", pixels),
                 ("CHANNELS", n),
                 ("JOINED_C", of),
                 ("CHANNEL", first),
             ]);
-            let values = pixels * if name == "join_both" { of } else { n };
+            if name == "take_both" {
+                constants.push(("READERS", parts.len().to_string()));
+            }
+            let values = pixels * if name.ends_with("_both") { of } else { n };
             Launch::each(kernel_source!("towers.cu"), constants, name, values / pack)
                 .moving(moves * context.bytes(values))
         };
@@ -60,7 +67,7 @@ pub fn sources(
             (is_first || !alone).then(|| work("join", all, first, 2))
         };
         let take = if takes_both {
-            is_first.then(|| work("take_both", all, first, 3))
+            (is_first && number == 0).then(|| work("take_both", all, 0, parts.len() + 1))
         } else if is_first || crosses {
             Some(work("take", all, first, 2))
         } else {

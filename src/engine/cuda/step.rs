@@ -2,7 +2,7 @@
 
 use super::lars::Lars;
 use super::network::Network;
-use super::pass::{Pass, Step, Update, update};
+use super::pass::{By, Pass, Step, Update, update};
 use super::profile::{Direction, Spans};
 use crate::engine::Rates;
 use crate::gpu::graph::Graph;
@@ -29,6 +29,28 @@ impl Network {
         spans: &mut Spans,
         graphs: &mut Graphs,
     ) -> Result<()> {
+        self.up(d, step, spans, &mut graphs.forward[usize::from(step.backward)])?;
+        if Arc::ptr_eq(&self.devices[d], self.last()) {
+            self.come_to(step)?;
+        }
+        match step.backward {
+            false => Ok(()),
+            // NCCL's work is queued as it is.
+            true if step.sums.is_some() => Pass::new(self, d, step, spans).run(&self.backward),
+            true => self.whole(d, &mut graphs.backward, spans, |spans| {
+                Pass::new(self, d, step, spans).run(&self.backward)
+            }),
+        }
+    }
+
+    /// Queues device `d`'s share of a forward pass over what was uploaded.
+    pub(super) fn up(
+        &self,
+        d: usize,
+        step: &Step,
+        spans: &mut Spans,
+        graph: &mut Graph,
+    ) -> Result<()> {
         let (device, input) = (&self.devices[d], &self.inputs[d]);
         self.wait_for_copies(d)?;
         device.compute.wait_for(&input.uploaded)?;
@@ -43,29 +65,22 @@ impl Network {
             }
         }
         device.compute.record(&input.taken)?;
-        let forward = &mut graphs.forward[usize::from(step.backward)];
-        self.whole(d, forward, spans, |spans| Pass::new(self, d, step, spans).run(&self.forward))?;
-        if Arc::ptr_eq(device, self.last()) {
-            self.come_to(step)?;
-        }
-        match step.backward {
-            false => Ok(()),
-            // NCCL's work is queued as it is.
-            true if step.sums.is_some() => Pass::new(self, d, step, spans).run(&self.backward),
-            true => self.whole(d, &mut graphs.backward, spans, |spans| {
-                Pass::new(self, d, step, spans).run(&self.backward)
-            }),
-        }
+        self.whole(d, graph, spans, |spans| Pass::new(self, d, step, spans).run(&self.forward))
     }
 
     /// What a forward pass has come to, on the device with the loss: on its way to the host, or
     /// kept.
     fn come_to(&self, step: &Step) -> Result<()> {
-        let device = self.last();
         if !step.backward {
             let slot = step.number as usize % self.kept.len();
-            return self.kept[slot].take(device, &self.buffers);
+            return self.kept[slot].take(self.last(), &self.buffers);
         }
+        self.score()
+    }
+
+    /// The loss and the errors of a pass, on their way to the host.
+    pub(super) fn score(&self) -> Result<()> {
+        let device = self.last();
         let mut totals = self.totals.lock().unwrap_or_else(|e| e.into_inner());
         // SAFETY: the host reads them after it has waited for `scored`, and they live as long as
         // the network, whose end waits for the GPU.
@@ -116,7 +131,8 @@ impl Network {
         self.whole(d, &mut graphs.update, spans, |spans| self.updates(d, constants, spans))
     }
 
-    fn updates(&self, d: usize, constants: &Update, spans: &mut Spans) -> Result<()> {
+    /// As [`Network::update`], launch by launch.
+    pub(super) fn updates(&self, d: usize, constants: &Update, spans: &mut Spans) -> Result<()> {
         let device = &self.devices[d];
         if let Some(lars) = &self.lars {
             lars.begin(d, &device.compute)?;
@@ -132,18 +148,21 @@ impl Network {
             if self.lars.is_none() {
                 self.wait_for_sums(constants, (layer, index), stream)?;
             }
-            let parameters = self.parameters[layer][index].as_ref();
-            let (Some(rates), Some(parameters)) = (constants.rates[layer], parameters) else {
+            let parts = self.layout.with(layer, index);
+            let Some(rates) = constants.rates[layer].filter(|_| !parts.is_empty()) else {
                 return Ok(());
             };
-            let work = &self.layout.parts[layer][index].update;
             let rules = rates.rules(constants.momentum);
             spans.time(device, layer, Direction::Update, || {
-                let scaled = rates.trust.zip(rules[0]).map(|asked| {
-                    let lars = self.lars.as_ref().context("layer-wise rates were not planned")?;
-                    lars.scale(&self.plan, (layer, index), &self.layout, stream, asked)
-                });
-                update(stream, parameters, work, rules, (None, scaled.transpose()?))
+                self.each_of(parts, stream, |index, queue| {
+                    let scaled = rates.trust.zip(rules[0]).map(|asked| {
+                        let lars = self.lars.as_ref();
+                        let lars = lars.context("layer-wise rates were not planned")?;
+                        lars.scale(&self.plan, (layer, index), &self.layout, stream, asked)
+                    });
+                    let by = By { scaled: scaled.transpose()?, ..By::default() };
+                    update(queue, self, (layer, index), rules, by)
+                })
             })
         })?;
         if !spans.are_taken() {
@@ -201,9 +220,9 @@ impl Network {
         constants: &Update,
         mut each: impl FnMut(usize, usize, &Part) -> Result<()>,
     ) -> Result<()> {
-        let last = self.plan.layers.len() - 1;
-        for at in 0..=last {
-            let layer = if constants.sums.is_some() { last - at } else { at };
+        let count = self.plan.layers.len();
+        for at in 0..count {
+            let layer = if constants.sums.is_some() { count - 1 - at } else { at };
             let planned = &self.plan.layers[layer];
             for (index, part) in planned.parts.iter().enumerate().filter(|(_, p)| p.device == d) {
                 each(layer, index, part)?;

@@ -31,7 +31,7 @@ impl Cuda {
             check_labels(&self.network.plan, run, labels)?;
             let besides = Besides { update: None, whole: Some(whole) };
             self.pass(run, images, Some(labels), besides)?;
-            mine = self.tally(run.batch)?;
+            mine = self.network.tally(run.batch)?;
         } else {
             self.order(Order::Nothing(sums.clone()))?;
         }

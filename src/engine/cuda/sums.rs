@@ -50,6 +50,11 @@ impl Sums {
         Ok(Sums { ways, events: events.collect::<Result<_>>()? })
     }
 
+    /// How device `d` reaches those of the other processes.
+    pub fn way(&self, d: usize) -> Option<&Communicator> {
+        self.ways.get(d)
+    }
+
     fn events(&self, layer: usize, part: usize) -> Result<&Events> {
         self.events[layer][part].as_ref().context("a layer learns nothing; an error in the program")
     }

@@ -40,7 +40,7 @@ impl Launches for ActivationLaunches {
     fn forward(&self, call: &Call<'_>) -> Result<()> {
         // SAFETY: `relu_forward` and `tanh_forward` read x and write y at COUNT places, images
         // times the layer's shape, which is the size of both.
-        unsafe { self.forward.run(call.stream, |a| a.buffer(call.x).buffer(call.y)) }
+        unsafe { self.forward.run(call.queue, |a| a.buffer(call.x).buffer(call.y)) }
     }
 
     fn backward_input(&self, call: &Call<'_>) -> Result<()> {
@@ -48,6 +48,6 @@ impl Launches for ActivationLaunches {
         let Some(work) = &self.backward else { return Ok(()) };
         // SAFETY: the backward kernels read y and dy and write dx at COUNT places; the gradients of
         // a pointwise layer are as large as its output.
-        unsafe { work.run(call.stream, |a| a.buffer(call.y).buffer(dy).buffer(dx)) }
+        unsafe { work.run(call.queue, |a| a.buffer(call.y).buffer(dy).buffer(dx)) }
     }
 }

@@ -17,7 +17,6 @@ impl Dropout {
             ("PIXELS", self.shape.pixels()),
             ("CHANNELS", self.shape.channels),
             ("JOINED_C", self.all_channels),
-            ("CHANNEL", self.first_channel),
         ]);
         all.push(("PURPOSE", format!("{}u", Purpose::Dropout(&self.name).word())));
         let (source, moves) = (kernel_source!("dropout.cu"), 2 * context.bytes(count));
@@ -31,6 +30,7 @@ impl Dropout {
             mask: Launch::each(source, all.clone(), "dropout", count).moving(moves),
             scale: Launch::each(source, all, "scale", count).moving(moves),
             threshold: self.threshold(),
+            first_channel: self.first_channel as u64,
             factors: self.factors(),
         }
     }
@@ -42,18 +42,19 @@ pub(super) struct DropoutLaunches {
     /// The backward pass, where it is a ReLU's too.
     with_relu: Option<Launch>,
     threshold: u32,
+    first_channel: u64,
     factors: (f32, f32),
 }
 
 impl DropoutLaunches {
     fn mask(&self, call: &Call<'_>, from: &Buffer<u8>, to: &Buffer<u8>) -> Result<()> {
         let run = call.run;
-        // SAFETY: `dropout` takes two buffers and six words between them; it reads `from` and
+        // SAFETY: `dropout` takes two buffers and seven words between them; it reads `from` and
         // writes `to` at IMAGES * PIXELS * CHANNELS places. The callers give input and output, or
         // their gradients, all of which the plan made that large.
         unsafe {
-            self.mask.run(call.stream, |a| {
-                let a = a.buffer(from).word(self.threshold);
+            self.mask.run(call.queue, |a| {
+                let a = a.buffer(from).own_word(self.first_channel).word(self.threshold);
                 let a = a.word(run.seed as u32).word((run.seed >> 32) as u32);
                 a.word(run.step).word(run.first_image).float(self.factors.0).buffer(to)
             })
@@ -75,7 +76,7 @@ impl Launches for DropoutLaunches {
         // SAFETY: `scale` reads x and writes y at as many places as the layer has values, which the
         // plan gave both of them room for.
         unsafe {
-            self.scale.run(call.stream, |a| a.buffer(call.x).float(self.factors.1).buffer(call.y))
+            self.scale.run(call.queue, |a| a.buffer(call.x).float(self.factors.1).buffer(call.y))
         }
     }
 
@@ -84,7 +85,7 @@ impl Launches for DropoutLaunches {
         let Some(work) = &self.with_relu else { return self.mask(call, dy, dx) };
         // SAFETY: `dropout_relu_backward` reads y and dy and writes dx, all of the layer's size.
         unsafe {
-            work.run(call.stream, |a| a.buffer(call.y).buffer(dy).float(self.factors.0).buffer(dx))
+            work.run(call.queue, |a| a.buffer(call.y).buffer(dy).float(self.factors.0).buffer(dx))
         }
     }
 }

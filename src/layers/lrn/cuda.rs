@@ -57,7 +57,7 @@ impl Launches for LrnLaunches {
         // SAFETY: `lrn_forward` reads x and writes y at IMAGES * H * W * C places, the size that
         // the plan gave both, and as many floats of `saved`, if it is given any.
         unsafe {
-            self.forward.run(call.stream, |a| {
+            self.forward.run(call.queue, |a| {
                 let a = a.buffer(call.x);
                 a.optional((self.sums > 0).then_some(call.saved)).buffer(call.y)
             })
@@ -71,7 +71,7 @@ impl Launches for LrnLaunches {
         // pass, and else it is not read; x, dy and dx have the layer's size, and dx is no other's
         // memory.
         unsafe {
-            work.run(call.stream, |a| a.buffer(call.x).buffer(call.saved).buffer(dy).buffer(dx))
+            work.run(call.queue, |a| a.buffer(call.x).buffer(call.saved).buffer(dy).buffer(dx))
         }
     }
 }

@@ -71,7 +71,7 @@ impl Launches for NormalisedPoolingLaunches {
         // SAFETY: `lrn_pool_forward` reads x, IMAGES of normalisation's input, and writes IMAGES of
         // pooling's output to y and, unless it is given nothing, a byte for each value to `saved`.
         unsafe {
-            self.forward.run(call.stream, |a| {
+            self.forward.run(call.queue, |a| {
                 let a = a.buffer(call.x).buffer(call.y);
                 a.optional((self.saved > 0).then_some(call.saved))
             })
@@ -84,7 +84,7 @@ impl Launches for NormalisedPoolingLaunches {
         // SAFETY: x and dx have the input's size and dy the output's; the forward pass has written
         // `saved`; dx is no other's memory.
         unsafe {
-            work.run(call.stream, |a| a.buffer(call.x).buffer(dy).buffer(call.saved).buffer(dx))
+            work.run(call.queue, |a| a.buffer(call.x).buffer(dy).buffer(call.saved).buffer(dx))
         }
     }
 }

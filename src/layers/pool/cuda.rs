@@ -73,7 +73,7 @@ impl Launches for PoolLaunches {
         // to y; a maximum's also writes a choice for each of them to `saved`, unless it is given
         // nothing. The average's takes no third argument.
         unsafe {
-            self.forward.run(call.stream, |a| {
+            self.forward.run(call.queue, |a| {
                 let a = a.buffer(call.x).buffer(call.y);
                 match (self.is_max, self.saved > 0) {
                     (true, true) => a.buffer(call.saved),
@@ -90,7 +90,7 @@ impl Launches for PoolLaunches {
         // SAFETY: dy has the output's size and dx the input's; for maxima the forward pass has
         // written `saved`, whose places lie within a window, and y.
         unsafe {
-            work.run(call.stream, |a| {
+            work.run(call.queue, |a| {
                 let a = a.buffer(dy);
                 if self.is_max { a.buffer(call.saved).buffer(call.y) } else { a }.buffer(dx)
             })

@@ -58,7 +58,7 @@ impl Launches for SoftmaxLaunches {
         // alone, and they were checked to be classes before they were uploaded. Without TRAINING it
         // writes no gradient.
         unsafe {
-            self.softmax.run(call.stream, |a| {
+            self.softmax.run(call.queue, |a| {
                 let a = a.buffer(call.x);
                 let a = match call.loss {
                     Some(loss) => a.buffer(&loss.labels),
@@ -76,7 +76,7 @@ impl Launches for SoftmaxLaunches {
         let Some(loss) = call.loss else { return Ok(()) };
         // SAFETY: `softmax` has written the three scores of each of IMAGES images, on the same
         // stream; there are three totals.
-        unsafe { self.sum.run(call.stream, |a| a.buffer(call.saved).buffer(&loss.totals)) }
+        unsafe { self.sum.run(call.queue, |a| a.buffer(call.saved).buffer(&loss.totals)) }
     }
 
     /// Done already.

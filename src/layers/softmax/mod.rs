@@ -56,6 +56,9 @@ impl Layer for Softmax {
     }
 }
 
+/// With no more classes than this the label is always among the five most probable.
+pub const ALWAYS_AMONG: usize = 5;
+
 /// What a number of images came to; adds up over batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {

@@ -56,7 +56,7 @@ impl Launches for SquaredErrorLaunches {
         // refuses a network whose input has another size), the saved bytes a float an image.
         // Without TRAINING the kernel writes no gradient.
         unsafe {
-            self.error.run(call.stream, |a| {
+            self.error.run(call.queue, |a| {
                 let a = a.buffer(call.x).buffer(call.input).word(count as u32);
                 let a = a.float(count as f32).buffer(call.y);
                 let a = match call.dx {
@@ -69,7 +69,7 @@ impl Launches for SquaredErrorLaunches {
         let Some(loss) = call.loss else { return Ok(()) };
         // SAFETY: `squared_error` has written the error of each of IMAGES images, on the same
         // stream; there are three totals.
-        unsafe { self.sum.run(call.stream, |a| a.buffer(call.saved).buffer(&loss.totals)) }
+        unsafe { self.sum.run(call.queue, |a| a.buffer(call.saved).buffer(&loss.totals)) }
     }
 
     /// Done already.

@@ -68,7 +68,7 @@ pub fn check(ranks: usize, train: &Train) -> Result<()> {
     if ranks > batch {
         return Err(config_error!(
             "train.batch = {batch}: it is the batch of all processes together, and there are \
-             {ranks}; start fewer, or choose a larger batch"
+             {ranks}; start fewer, or say --batch {ranks} or more"
         ));
     }
     Ok(())

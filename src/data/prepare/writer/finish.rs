@@ -27,12 +27,16 @@ pub(super) fn finish(
     let out = &options.out;
     let skipped: Vec<&Skipped> =
         source.splits.iter().flat_map(|(split, _)| &state.splits[split].skipped).collect();
-    files::write_whole(&out.join(SKIPPED_FILE), |file| {
-        for line in skipped.iter().copied().chain(&source.left_out) {
-            writeln!(file, "{}", serde_json::to_string(line)?)?;
-        }
-        Ok(())
-    })?;
+    let lines: Vec<&Skipped> = skipped.iter().copied().chain(&source.left_out).collect();
+    match lines.is_empty() {
+        true => remove_old(&out.join(SKIPPED_FILE))?,
+        false => files::write_whole(&out.join(SKIPPED_FILE), |file| {
+            for line in lines {
+                writeln!(file, "{}", serde_json::to_string(line)?)?;
+            }
+            Ok(())
+        })?,
+    }
     let bad = skipped.len() as u64;
     let allowed = options.max_bad.unwrap_or(total as u64 / 100);
     if bad > allowed {
@@ -52,6 +56,14 @@ pub(super) fn finish(
     files::write_text(&out.join(HEADER_FILE), &text)?;
     fs::remove_file(out.join(UNFINISHED_FILE))?;
     summary(out, facts)
+}
+
+/// Takes away what an earlier start has left, whose images have been mended since.
+fn remove_old(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The end of a `prepare` that was killed after it wrote `dataset.json`.
@@ -97,6 +109,9 @@ fn header(source: &Source, options: &Options, state: Unfinished) -> Result<Heade
         let images = split.shards.iter().map(|shard| shard.records).sum();
         (name, SplitInfo { images, shards: split.shards })
     });
+    // Nothing may have been left out.
+    let files = [SKIPPED_FILE, STATISTICS_FILE].into_iter();
+    let files = files.filter(|name| options.out.join(name).exists());
     let sum_of = |name: &str| Ok((name.to_string(), seal::of_file(&options.out.join(name))?));
     Ok(Header {
         format: FORMAT,
@@ -109,7 +124,7 @@ fn header(source: &Source, options: &Options, state: Unfinished) -> Result<Heade
         preparation: state.preparation,
         classes: source.classes.clone(),
         splits: splits.collect(),
-        files: [SKIPPED_FILE, STATISTICS_FILE].map(sum_of).into_iter().collect::<Result<_>>()?,
+        files: files.map(sum_of).collect::<Result<_>>()?,
     })
 }
 

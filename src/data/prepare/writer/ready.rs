@@ -79,7 +79,7 @@ impl Maker<'_> {
     /// An item made ready to be stored; the inner error means that it is skipped.
     fn ready(&self, item: &Item, bytes: Fetched) -> Result<std::result::Result<Ready, String>> {
         let prepared = bytes.and_then(|bytes| self.prepared(bytes));
-        let Prepared { mut pixels, notes, enlarged } = match prepared {
+        let Prepared { mut pixels, notes, enlarged, .. } = match prepared {
             Ok(prepared) => prepared,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -95,16 +95,16 @@ impl Maker<'_> {
     /// The pixels that an item's bytes are.
     fn prepared(&self, bytes: Vec<u8>) -> std::result::Result<Prepared, String> {
         let channels = self.source.channels;
+        let from = [self.shape.height, self.shape.width];
+        let as_stored = |pixels| Prepared { pixels, notes: Notes::new(), enlarged: false, from };
         match self.source.stored {
-            Stored::Interleaved => {
-                Ok(Prepared { pixels: bytes, notes: Notes::new(), enlarged: false })
-            }
+            Stored::Interleaved => Ok(as_stored(bytes)),
             Stored::Planar => {
                 let plane = bytes.len() / channels;
                 let pixels = (0..bytes.len())
                     .map(|at| bytes[at % channels * plane + at / channels])
                     .collect();
-                Ok(Prepared { pixels, notes: Notes::new(), enlarged: false })
+                Ok(as_stored(pixels))
             }
             Stored::Encoded if bytes.len() as u64 > FILE_LIMIT => {
                 Err(too_large(bytes.len() as u64))

@@ -11,13 +11,13 @@ mod step;
 use super::Cpu;
 use super::memory;
 use crate::data::form::{CropView, Form};
+use crate::engine::owned::{Left, Owned, left_in};
 use crate::engine::{Engine, Exchange, LayerTime, Rates, Slot, Tensor};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::mpi::Team;
 use crate::network::{BufferId, Halves, Plan, Share, Source};
-use anyhow::{Result, bail, ensure};
-use std::collections::BTreeMap;
+use anyhow::{Result, bail};
 use std::ops::Range;
 
 /// One process's part of a network.
@@ -38,13 +38,7 @@ pub struct Hybrid {
     room: Vec<f32>,
     /// Each process's images of the last pass, among those of all.
     images: Vec<Range<usize>>,
-    /// On rank 0, until all have it: what a new or gone on with run begins with.
-    whole: BTreeMap<(bool, usize), Vec<f32>>,
-}
-
-/// A range of each process, each value so many times.
-fn times(ranges: &[Range<usize>], values: usize) -> Vec<Range<usize>> {
-    ranges.iter().map(|range| range.start * values..range.end * values).collect()
+    owned: Owned,
 }
 
 impl Hybrid {
@@ -58,6 +52,7 @@ impl Hybrid {
         below.pieces = plan.pieces;
         memory::check_halves(&plan, &below, &above, team.leads())?;
         Ok(Hybrid {
+            owned: Owned::new(team, share, &below),
             plan,
             below: Cpu::unchecked(below)?,
             above: Cpu::unchecked(above)?,
@@ -68,23 +63,7 @@ impl Hybrid {
             wire: Vec::new(),
             room: Vec::new(),
             images: vec![0..0; share.ranks],
-            whole: BTreeMap::new(),
         })
-    }
-
-    /// Parameters of the lower half; the upper one's follow.
-    fn lower(&self) -> usize {
-        self.below.plan.tensors().len()
-    }
-
-    /// The values of a parameter that each process has; `None`: all have all.
-    fn owned(&self, tensor: usize) -> Option<Vec<Range<usize>>> {
-        if tensor < self.lower() {
-            return None;
-        }
-        let of = &self.plan.tensors()[tensor];
-        let row = of.len() / of.shape[0];
-        Some(times(&self.share.each(of.shape[0]), row))
     }
 
     /// This process's images among those of the last pass.
@@ -114,46 +93,33 @@ impl Engine for Hybrid {
         [self.below.times(), self.above.times()].concat()
     }
 
-    fn read_into(&self, slot: Slot, tensor: usize, mut memory: Vec<f32>) -> Result<Tensor> {
-        let Some(owned) = self.owned(tensor) else {
+    fn read_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
+        if !self.is_shared(tensor) {
             return self.below.read_into(slot, tensor, memory);
-        };
-        let shape = self.plan.tensors()[tensor].shape.clone();
-        if let Some(values) = self.whole.get(&(slot == Slot::Momentum, tensor)) {
-            return Ok(Tensor { shape, values: values.clone() });
         }
-        let mine = self.above.read(slot, tensor - self.lower())?.values;
-        memory.clear();
-        memory.resize(shape.iter().product(), 0.0);
-        memory[owned[self.share.rank].clone()].copy_from_slice(&mine);
-        Ok(Tensor { shape, values: memory })
+        self.owned.read(&self.plan, (slot, tensor), memory, |own| self.above.read(slot, own))
     }
 
     fn is_shared(&self, tensor: usize) -> bool {
-        tensor >= self.lower()
+        self.owned.is_shared(tensor)
     }
 
     fn collect_into(&self, slot: Slot, tensor: usize, memory: Vec<f32>) -> Result<Tensor> {
         let mut all = self.read_into(slot, tensor, memory)?;
-        if let Some(owned) = self.owned(tensor) {
-            self.team.collect(&mut all.values, &owned)?;
-        }
+        self.owned.collect(&self.plan, tensor, &mut all.values)?;
         Ok(all)
     }
 
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()> {
-        let Some(owned) = self.owned(tensor) else { return self.below.write(slot, tensor, values) };
-        let of = &self.plan.tensors()[tensor];
-        ensure!(values.len() == of.len(), "{} has {} values", of.name, of.len());
-        if self.team.leads() {
-            self.whole.insert((slot == Slot::Momentum, tensor), values.to_vec());
+        if !self.is_shared(tensor) {
+            return self.below.write(slot, tensor, values);
         }
-        let lower = self.lower();
-        self.above.write(slot, tensor - lower, &values[owned[self.share.rank].clone()])
+        let own = self.owned.keep(&self.plan, (slot, tensor), values)?;
+        self.above.write(slot, self.owned.above(tensor), own)
     }
 
     fn handed_out(&mut self) {
-        self.whole.clear();
+        self.owned.handed_out();
     }
 
     fn form(&mut self, _: &[f32]) -> Result<Form> {
@@ -174,23 +140,12 @@ impl Engine for Hybrid {
     }
 
     fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
-        if buffer == self.plan.probabilities() {
-            return self.probabilities();
+        match left_in(&self.plan, (&self.below.plan, &self.above.plan), buffer) {
+            Left::Rows(buffer) => Ok(self.own_rows(buffer)),
+            Left::Below(buffer) => self.below.left_in(buffer),
+            Left::Above(buffer) => self.above.left_in(buffer),
+            Left::Nowhere => Ok(Vec::new()),
         }
-        if buffer == self.plan.logits() {
-            return Ok(self.own_rows(self.above.plan.logits()));
-        }
-        let first = self.below.plan.layers.len();
-        for (layer, planned) in self.plan.layers.iter().enumerate() {
-            let Some(part) = planned.parts.iter().position(|part| part.y == buffer) else {
-                continue;
-            };
-            return match layer.checked_sub(first) {
-                None => self.below.left_in(self.below.plan.layers[layer].parts[part].y),
-                Some(layer) => self.above.left_in(self.above.plan.layers[layer].parts[0].y),
-            };
-        }
-        Ok(Vec::new())
     }
 
     fn gradients(&mut self, _: &Run, _: CropView<'_>, _: &[u32]) -> Result<Tally> {

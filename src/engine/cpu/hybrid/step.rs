@@ -9,13 +9,16 @@
 //!
 //! The loss needs nothing backward: every process has all scores and all labels, which travel with
 //! the images, and so the whole gradient at them. Sums travel while the gradients of the weights
-//! above are computed.
+//! above are computed. What is gathered is waited for: of the paper's network, two processes of 64
+//! images each, 4.7 MB, 38 ms at 1 Gbit/s. No more than fc6's half of it could be hidden, behind
+//! this process's own images, and fc6's 75 MB of weights would be read twice for that.
 
+use super::Hybrid;
 use super::columns::{into_blocks, into_rows, join, split};
-use super::{Hybrid, times};
 use crate::data::form::CropView;
 use crate::engine::batch::check_labels;
 use crate::engine::cpu::rules_at_once;
+use crate::engine::owned::times;
 use crate::engine::{Engine, Exchange, Rates};
 use crate::layers::softmax::Tally;
 use crate::layers::{Role, Run};

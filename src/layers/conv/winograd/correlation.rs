@@ -6,16 +6,18 @@
 //! threads.
 
 use super::geometry::{Correlation, WeightLayout};
+use super::shared::{Among, Shared};
 use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
 use crate::vectors::scratch::{self, LINE};
 use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
 
 /// Values of transformed inputs and gradients that are kept for one round of products in
-/// [`Correlation::weight_gradient`]: 6 MiB, part of a third-level cache.
-const ROUND: usize = 3 << 19;
+/// [`Correlation::weight_gradient`]: 3 MiB, part of a third-level cache; with 6 conv3 to conv5 take
+/// up to a tenth more.
+const ROUND: usize = 3 << 18;
 
-impl<const T: usize, const R: usize> Correlation<T, R> {
+impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     /// `y` ← correlation of `x` with `weight`, plus `bias` if there is one; both hold whole images.
     pub fn run(
         &self,
@@ -26,15 +28,15 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
     ) {
         let apart = self.weights_apart(panel());
         let panels = self.output.used.div_ceil(panel());
-        let image = self.source.height * self.source.width * self.source.channels;
+        let image = self.image();
         let block = self.block();
         let tiles = self.rows_at_once() * self.grid().1;
         let (strip_rows, strip_width) = self.input_strip();
         let strip = scratch::lines(strip_rows * strip_width * self.depth());
-        let inputs = scratch::lines(T * T * self.inputs_apart(tiles));
-        let outputs = T * T * self.outputs_apart(tiles);
-        scratch::with(panels * T * T * apart, |transformed| {
-            transformed.par_chunks_mut(T * T * apart).enumerate().for_each(|(panel, to)| {
+        let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
+        let outputs = Self::POINTS * self.outputs_apart(tiles);
+        scratch::with(panels * Self::POINTS * apart, |transformed| {
+            transformed.par_chunks_mut(Self::POINTS * apart).enumerate().for_each(|(panel, to)| {
                 dispatch(TransformWeights { of: self, panel, to, weight, layout });
             });
             let transformed = &*transformed;
@@ -63,7 +65,7 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
     /// Images of one round of [`Correlation::weight_gradient`], in blocks.
     fn round(&self, batch: usize) -> usize {
         let tiles = self.block() * self.image_tiles();
-        let block = T * T * (self.inputs_apart(tiles) + self.outputs_apart(tiles));
+        let block = Self::POINTS * (self.inputs_apart(tiles) + self.outputs_apart(tiles));
         (ROUND / block).max(2).min(batch.div_ceil(self.block())).max(1)
     }
 
@@ -72,71 +74,92 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         if self.sums_stay() {
             return self.parts_workspace(batch);
         }
-        let tiles = self.block() * self.image_tiles();
-        let block = scratch::lines(T * T * self.inputs_apart(tiles))
-            + scratch::lines(T * T * self.outputs_apart(tiles))
-            + scratch::lines(self.output.used);
-        LINE + self.round(batch) * block + T * T * self.sums_apart()
+        let sizes = self.round_sizes(self.round(batch));
+        LINE + sizes.iter().sum::<usize>() + Self::POINTS * self.sums_apart()
     }
 
-    /// `dweight` and `dbias` ← sums over the images of `x` and `dy`.
+    /// Values of what lies between the steps of a round of `blocks`: inputs, output gradients, and
+    /// each block's sums of gradients.
+    fn round_sizes(&self, blocks: usize) -> [usize; 3] {
+        let tiles = blocks * self.block() * self.image_tiles();
+        [
+            scratch::lines(Self::POINTS * self.inputs_apart(tiles)),
+            scratch::lines(Self::POINTS * self.outputs_apart(tiles)),
+            blocks * self.output.used,
+        ]
+    }
+
+    /// `dweight` and `dbias` ← sums over this region of the images of `x` and `dy`; added to what
+    /// is there if `add`.
     pub fn weight_gradient(
         &self,
         (dweight, layout): (&mut [f32], WeightLayout),
         dbias: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
+        (dy, x): (&[f32], &[f32]),
         workspace: &mut [f32],
+        add: bool,
     ) {
-        if self.sums_stay() {
-            return self.gradient_by_parts((dweight, layout), dbias, dy, x, workspace);
+        if !add {
+            dbias.fill(0.0);
         }
-        let image = self.source.height * self.source.width * self.source.channels;
+        if self.sums_stay() {
+            return self.gradient_by_parts((dweight, layout), dbias, (dy, x), workspace, add);
+        }
+        let image = self.image();
         let batch = dy.len() / self.output.len();
         let round = self.round(batch);
-        let (mut memory, sums) = RoundMemory::new(self, round, workspace);
-        let sums = &mut sums[..T * T * self.sums_apart()];
-        dbias.fill(0.0);
+        let [inputs, outputs, biases] = self.round_sizes(round);
+        let (inputs, rest) = scratch::aligned(workspace).split_at_mut(inputs);
+        let (outputs, rest) = rest.split_at_mut(outputs);
+        let (sums, rest) = rest.split_at_mut(Self::POINTS * self.sums_apart());
+        let biases = &mut rest[..biases];
         for first in (0..batch).step_by(round * self.block()) {
             let images = first..(first + round * self.block()).min(batch);
+            let tiles = images.len() * self.image_tiles();
             let x = &x[images.start * image..images.end * image];
             let dy = &dy[images.start * self.output.len()..images.end * self.output.len()];
-            self.transform_round(&mut memory, dy, x);
-            for bias in memory.biases.chunks_exact(memory.sizes[2]).take(self.blocks(images.len()))
-            {
+            self.transform_round((inputs, outputs, biases), tiles, dy, x);
+            let blocks = images.len().div_ceil(self.block());
+            for bias in biases.chunks_exact(self.output.used).take(blocks) {
                 dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
             }
-            self.multiply_round(sums, &memory, images.len(), first == 0);
+            sums.par_chunks_exact_mut(self.sums_apart()).enumerate().for_each(|(point, sums)| {
+                let left = &inputs[point * self.inputs_apart(tiles)..];
+                let right = &outputs[point * self.outputs_apart(tiles)..];
+                self.multiply(sums, left, right, tiles, first == 0);
+            });
         }
-        dispatch(TransformBack { of: self, dweight, layout, sums });
-    }
-
-    /// Blocks of a round of `images`; the last may be smaller.
-    fn blocks(&self, images: usize) -> usize {
-        images.div_ceil(self.block())
+        self.transform_back((dweight, layout), sums, add);
     }
 
     /// One round's inputs and output gradients to all points, and the gradients' sums, block by
-    /// block.
-    fn transform_round(&self, memory: &mut RoundMemory<'_>, dy: &[f32], x: &[f32]) {
-        let image = self.source.height * self.source.width * self.source.channels;
+    /// block; the images of `x` and `dy` have `tiles` tiles.
+    fn transform_round(
+        &self,
+        (inputs, outputs, biases): (&mut [f32], &mut [f32], &mut [f32]),
+        tiles: usize,
+        dy: &[f32],
+        x: &[f32],
+    ) {
         let (block, strip) = (self.block(), self.gradient_strip());
-        let [inputs_size, outputs_size, biases_size] = memory.sizes;
-        memory
-            .inputs
-            .par_chunks_mut(inputs_size)
-            .zip(memory.outputs.par_chunks_mut(outputs_size))
-            .zip(memory.biases.par_chunks_mut(biases_size))
-            .zip(x.par_chunks(block * image))
+        let (inputs, outputs) = (&Shared::new(inputs), &Shared::new(outputs));
+        biases
+            .par_chunks_exact_mut(self.output.used)
+            .zip(x.par_chunks(block * self.image()))
             .zip(dy.par_chunks(block * self.output.len()))
-            .for_each(|((((inputs, outputs), bias), x), dy)| {
+            .enumerate()
+            .for_each(|(task, ((bias, x), dy))| {
                 let range = 0..dy.len() / self.output.len() * self.grid().0;
                 bias.fill(0.0);
+                // SAFETY: each task has tiles of its own, and so places.
+                let (inputs, outputs) = unsafe { (inputs.part(), outputs.part()) };
+                let among = Among { first: task * block * self.image_tiles(), all: tiles };
                 scratch::with(strip, |strip| {
                     dispatch(TransformBoth {
                         of: self,
                         inputs,
                         outputs,
+                        among,
                         bias,
                         x,
                         dy,
@@ -147,54 +170,19 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
             });
     }
 
-    /// `sums` ← for every point the products of one round of `images`, in the blocks' order; added
-    /// to what is there but in the first round.
-    fn multiply_round(
+    /// The sums of all points to `dweight`; added to what is there if `add`.
+    pub(super) fn transform_back(
         &self,
-        sums: &mut [f32],
-        memory: &RoundMemory<'_>,
-        images: usize,
-        is_first: bool,
+        (dweight, layout): (&mut [f32], WeightLayout),
+        sums: &[f32],
+        add: bool,
     ) {
-        let (inputs, outputs) = (&*memory.inputs, &*memory.outputs);
-        sums.par_chunks_exact_mut(self.sums_apart()).enumerate().for_each(|(point, sums)| {
-            for b in 0..self.blocks(images) {
-                let tiles = self.block().min(images - b * self.block()) * self.image_tiles();
-                let left = b * memory.sizes[0] + point * self.inputs_apart(tiles);
-                let right = b * memory.sizes[1] + point * self.outputs_apart(tiles);
-                let (left, right) = (&inputs[left..], &outputs[right..]);
-                self.multiply(sums, left, right, tiles, is_first && b == 0);
-            }
+        let dweight = &Shared::new(dweight);
+        (0..self.depth().div_ceil(LINE)).into_par_iter().for_each(|task| {
+            let inputs = task * LINE..((task + 1) * LINE).min(self.depth());
+            // SAFETY: each task writes the weights of inputs of its own.
+            let dweight = unsafe { dweight.part() };
+            dispatch(TransformBack { of: self, dweight, layout, inputs, sums, add });
         });
-    }
-}
-
-/// What lies between the steps of one round of the weights' gradient, block after block.
-struct RoundMemory<'a> {
-    inputs: &'a mut [f32],
-    outputs: &'a mut [f32],
-    biases: &'a mut [f32],
-    /// Values of one block of each.
-    sizes: [usize; 3],
-}
-
-impl<'a> RoundMemory<'a> {
-    /// Room for `round` blocks out of `workspace`, and what is left of it.
-    fn new<const T: usize, const R: usize>(
-        of: &Correlation<T, R>,
-        round: usize,
-        workspace: &'a mut [f32],
-    ) -> (RoundMemory<'a>, &'a mut [f32]) {
-        let tiles = of.block() * of.image_tiles();
-        let sizes = [
-            scratch::lines(T * T * of.inputs_apart(tiles)),
-            scratch::lines(T * T * of.outputs_apart(tiles)),
-            scratch::lines(of.output.used),
-        ];
-        let memory = scratch::aligned(workspace);
-        let (inputs, memory) = memory.split_at_mut(round * sizes[0]);
-        let (outputs, memory) = memory.split_at_mut(round * sizes[1]);
-        let (biases, rest) = memory.split_at_mut(round * sizes[2]);
-        (RoundMemory { inputs, outputs, biases, sizes }, rest)
     }
 }

@@ -1,19 +1,21 @@
 //! The sizes of one correlation: its maps, its tiles, and how far apart things lie between the
 //! steps.
 
+use super::split::Region;
 use super::strip::Padded;
-use super::transform::M;
 use crate::vectors::scratch::LINE;
 
 /// Tiles that are worked on at a time: enough rows for a product, few enough to stay in the cache.
 /// 16 to 128 are within 5 % of each other on a Zen 5 with 1 MiB of second-level cache.
 const TILES: usize = 32;
 
-/// A correlation with stride 1 of one group's maps: `T` points for kernels of `R`.
+/// A correlation with stride 1 of one group's maps, as far as tiles of one shape go: `H` × `W`
+/// points for kernels of `R`.
 #[derive(Clone, Copy, Debug)]
-pub struct Correlation<const T: usize, const R: usize> {
+pub struct Correlation<const H: usize, const W: usize, const R: usize> {
     pub source: Padded,
     pub output: Maps,
+    pub region: Region,
 }
 
 /// Where outputs go: channels `first` .. `first` + `used` of NHWC images.
@@ -54,13 +56,25 @@ pub struct WeightLayout {
     pub start: usize,
 }
 
-impl<const T: usize, const R: usize> Correlation<T, R> {
+impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
+    /// Points of a tile, and outputs of it down and across.
+    pub(super) const POINTS: usize = H * W;
+    pub(super) const TILE: (usize, usize) = (H - R + 1, W - R + 1);
+
     pub(super) fn depth(&self) -> usize {
         self.source.depth()
     }
+    /// Values of one image of the source.
+    pub(super) fn image(&self) -> usize {
+        self.source.height * self.source.width * self.source.channels
+    }
     /// Rows of tiles, and tiles in one.
     pub(super) fn grid(&self) -> (usize, usize) {
-        (self.output.height.div_ceil(M), self.output.width.div_ceil(M))
+        (self.region.rows, self.region.columns)
+    }
+    /// The first output row and column of tile row `row`, counted over the images.
+    pub(super) fn corner(&self, row: usize) -> (usize, usize) {
+        (self.region.top + row % self.region.rows * Self::TILE.0, self.region.left)
     }
     pub(super) fn image_tiles(&self) -> usize {
         self.grid().0 * self.grid().1
@@ -87,11 +101,12 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
     pub(super) fn weights_apart(&self, columns: usize) -> usize {
         self.depth() * columns + LINE
     }
+    /// Rows and columns of the input, and of the output, under a row of tiles.
     pub(super) fn input_strip(&self) -> (usize, usize) {
-        (T, self.grid().1 * M + R - 1)
+        (H, self.region.columns * Self::TILE.1 + R - 1)
     }
     pub(super) fn output_strip(&self) -> (usize, usize) {
-        (M, self.grid().1 * M)
+        (Self::TILE.0, self.region.columns * Self::TILE.1)
     }
 
     /// Values of the strip that both sides of the weights' gradient take turns with.

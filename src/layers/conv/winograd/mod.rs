@@ -1,28 +1,44 @@
-//! Convolution by Winograd's minimal filtering, F(4×4, 3×3) and F(4×4, 5×5): 2.25 and 4
-//! multiply-adds an output and input channel in place of 9 and 25.
+//! Convolution by Winograd's minimal filtering, F(m×n, 3×3) with tiles of four and five and
+//! F(4×4, 5×5): about 2.1 and 4 multiply-adds an output and input channel in place of 9 and 25.
 //!
-//! Tiles of the input are transformed (`transform`), each of the T² points is a matrix product over
-//! the channels (`vectors::kernel`), and the products are transformed back. The gradient to the
-//! input is the same with flipped weights; the gradient to the weights sums the products of
-//! transformed inputs and transformed output gradients over all tiles and is transformed back once.
+//! Each direction of a map is cut into tiles of four and then of five outputs (`split`), so a map
+//! has up to four regions, in each of which all tiles have one shape; they are computed one after
+//! the other. Tiles of the input are transformed (`transform`), each of their points is a matrix
+//! product over the channels (`vectors::kernel`), and the products are transformed back. The
+//! gradient to the input is the same with flipped weights; the gradient to the weights sums the
+//! products of transformed inputs and transformed output gradients over all tiles and is
+//! transformed back once a region.
 //!
 //! Strided kernels are folded into kernels with stride 1 over more channels (`strip`).
 //!
 //! The paper's layers one by one, batch 128, both towers, milliseconds forward, to the input, to
 //! the weights, as `alexnet bench` shows them (the best of three runs; others used the machine
-//! too). On two cores of a Zen 3 (peak 177 GFLOP/s, 512 KiB of second-level cache a core): conv1
-//! 101, –, 103; conv2 100, 107, 122; conv3 120, 120, 142; conv4 87, 89, 106; conv5 58, 59, 70. Of a
-//! Zen 5 (peak 540 GFLOP/s, 1 MiB), by an earlier version: conv1 37, –, 41; conv2 36, 36, 36; conv3
-//! 36, 36, 40; conv4 27, 27, 32; conv5 19, 19, 21. In the operations of direct convolution that is
-//! 1.2 to 3.2 times the peak. Errors against f64 are in `transform`.
+//! too), by an earlier version with tiles of four alone. On two cores of a Zen 3 (peak 177 GFLOP/s,
+//! 512 KiB of second-level cache a core): conv1 101, –, 103; conv2 100, 107, 122; conv3 120, 120,
+//! 142; conv4 87, 89, 106; conv5 58, 59, 70. Of a Zen 5 (peak 540 GFLOP/s, 1 MiB), earlier still:
+//! conv1 37, –, 41; conv2 36, 36, 36; conv3 36, 36, 40; conv4 27, 27, 32; conv5 19, 19, 21. In the
+//! operations of direct convolution that is 1.2 to 3.2 times the peak. Errors against f64 are in
+//! `matrices`.
 //!
 //! At the Zen 3's peak conv3's products would take 81 ms of its forward pass's 120. The rest goes
 //! to transforms and to the third-level cache: one core alone takes 206 ms, so that two together
 //! lose a seventh to what they share. Tried without a gain: 16 or 64 tiles at a time.
+//!
+//! Tiles of four and five against tiles of four alone: the same code in turn on one core of a Zen 5
+//! that had other work to do, batch 128, processor time, medians of five, as ratios forward, to the
+//! input, to the weights (the last with one product a round besides). AVX-512: conv3 0.76, 0.75,
+//! 0.62; conv4 0.77, 0.80, 0.67; conv5 0.80, 0.78, 0.69; AVX2: 0.74, 0.72, 0.66; 0.73, 0.78, 0.65;
+//! 0.73, 0.72, 0.60. By points it would be 0.63; the rest are weights' transforms, 169 points in
+//! place of 36. conv1 by fives: 1.04, –, 0.93 and 0.86, –, 0.91. What lost: fives across in every
+//! row (two shapes, 399 points in place of 361), 0.78, 0.77, 0.90 for conv3; fives alone (441
+//! points), 0.84, 0.86, 0.91.
 
 mod correlation;
 mod geometry;
+mod matrices;
 mod parts;
+mod shared;
+mod split;
 mod strip;
 mod tiles;
 mod transform;
@@ -31,39 +47,62 @@ use crate::layers::window::Window;
 use crate::vectors::scratch;
 use geometry::{Correlation, Maps, WeightLayout};
 use rayon::prelude::*;
+use split::{Region, Run};
 use strip::Padded;
-use transform::M;
 
 /// Channels must be a multiple of this: the lanes of the widest vectors, so that the choice does
 /// not depend on the machine.
 const CHANNELS: usize = 16;
 
-/// The two sizes of kernels.
+/// One region's correlation: kernels of three with four shapes of tiles, kernels of five with one.
 #[derive(Clone, Copy, Debug)]
 enum Sized {
-    Three(Correlation<6, 3>),
-    Five(Correlation<8, 5>),
+    Three44(Correlation<6, 6, 3>),
+    Three45(Correlation<6, 7, 3>),
+    Three54(Correlation<7, 6, 3>),
+    Three55(Correlation<7, 7, 3>),
+    Five44(Correlation<8, 8, 5>),
 }
 
 macro_rules! either {
     ($sized:expr, $c:ident => $body:expr) => {
         match $sized {
-            Sized::Three($c) => $body,
-            Sized::Five($c) => $body,
+            Sized::Three44($c) => $body,
+            Sized::Three45($c) => $body,
+            Sized::Three54($c) => $body,
+            Sized::Three55($c) => $body,
+            Sized::Five44($c) => $body,
         }
     };
 }
 
-/// The directions of a convolution that go this way; one correlation for each group.
+/// The correlations of one group: every region of its output, `down` × `across`.
+fn regions(size: usize, source: Padded, output: Maps, [down, across]: [Vec<Run>; 2]) -> Vec<Sized> {
+    let of = |d: &Run, a: &Run| {
+        let region = Region { top: d.first, left: a.first, rows: d.count, columns: a.count };
+        match (size, d.tile, a.tile) {
+            (3, 4, 4) => Sized::Three44(Correlation { source, output, region }),
+            (3, 4, _) => Sized::Three45(Correlation { source, output, region }),
+            (3, _, 4) => Sized::Three54(Correlation { source, output, region }),
+            (3, _, _) => Sized::Three55(Correlation { source, output, region }),
+            _ => Sized::Five44(Correlation { source, output, region }),
+        }
+    };
+    down.iter().flat_map(|d| across.iter().map(move |a| of(d, a))).collect()
+}
+
+/// The directions of a convolution that go this way; for each group its regions.
 #[derive(Debug)]
 pub struct Winograd {
     window: Window,
     /// Side of a kernel after folding, and the fold.
     size: usize,
     fold: usize,
-    forward: Vec<Sized>,
+    forward: Vec<Vec<Sized>>,
+    /// Forward for few images.
+    few: Vec<Vec<Sized>>,
     /// Empty where the direct way is shorter or strides leave gaps.
-    backward_input: Vec<Sized>,
+    backward_input: Vec<Vec<Sized>>,
 }
 
 impl Winograd {
@@ -78,18 +117,14 @@ impl Winograd {
         let (input, output) = (window.input, window.output);
         let divides = depth.is_multiple_of(CHANNELS) && outputs.is_multiple_of(CHANNELS);
         let saves = |height: usize, width: usize| {
-            let tiles = height.div_ceil(M) * width.div_ceil(M);
-            let side = M + size - 1;
-            3 * tiles * side * side * depth <= 2 * height * width * window.patch()
+            let [down, across] =
+                [height, width].map(|extent| split::points(&split::split(extent, size), size));
+            3 * down * across * depth <= 2 * height * width * window.patch()
         };
         let folds = fold == 1 || window.groups == 1;
         if !(divides && folds && [3, 5].contains(&size) && saves(output.height, output.width)) {
             return None;
         }
-        let sized = |source: Padded, output: Maps| match size {
-            3 => Sized::Three(Correlation { source, output }),
-            _ => Sized::Five(Correlation { source, output }),
-        };
         let of_x = |g: usize| Maps {
             height: input.height,
             width: input.width,
@@ -104,19 +139,27 @@ impl Winograd {
             first: g * outputs,
             used: outputs,
         };
-        let forward = |g| {
-            sized(Padded { fold, top: window.top, left: window.left, ..of_x(g).source() }, of_y(g))
+        let best = |height, width| [height, width].map(|extent| split::split(extent, size));
+        let forward = |g, runs| {
+            let (top, left) = (window.top, window.left);
+            regions(size, Padded { fold, top, left, ..of_x(g).source() }, of_y(g), runs)
         };
         let backward = |g| {
             let (top, left) = (size - 1 - window.top, size - 1 - window.left);
-            sized(Padded { top, left, ..of_y(g).source() }, of_x(g))
+            let runs = best(input.height, input.width);
+            regions(size, Padded { top, left, ..of_y(g).source() }, of_x(g), runs)
         };
         let back = fold == 1 && saves(input.height, input.width);
         Some(Winograd {
             window: window.clone(),
             size,
             fold,
-            forward: (0..window.groups).map(forward).collect(),
+            forward: (0..window.groups)
+                .map(|g| forward(g, best(output.height, output.width)))
+                .collect(),
+            few: (0..window.groups)
+                .map(|g| forward(g, [output.height, output.width].map(split::of_four)))
+                .collect(),
             backward_input: if back {
                 (0..window.groups).map(backward).collect()
             } else {
@@ -169,12 +212,17 @@ impl Winograd {
         }
     }
 
-    pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32]) {
+    /// `y` ← the convolution of `x`. `few`: there are so few images that transforming the weights
+    /// takes longer than the products; the result is equal but for rounding.
+    pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], few: bool) {
         let outputs = self.window.group_outputs();
+        let groups = if few { &self.few } else { &self.forward };
         if self.fold == 1 {
-            for (g, group) in self.forward.iter().enumerate() {
+            for (g, group) in groups.iter().enumerate() {
                 let bias = &bias[g * outputs..][..outputs];
-                either!(group, c => c.run(y, x, (weight, self.own_layout(g)), Some(bias)));
+                for region in group {
+                    either!(region, c => c.run(y, x, (weight, self.own_layout(g)), Some(bias)));
+                }
             }
             return;
         }
@@ -185,7 +233,9 @@ impl Winograd {
                 None => folded[to * outputs..][..outputs].fill(0.0),
             });
             let weights = (&*folded, self.folded_layout());
-            either!(&self.forward[0], c => c.run(y, x, weights, Some(bias)));
+            for region in &groups[0] {
+                either!(region, c => c.run(y, x, weights, Some(bias)));
+            }
         });
     }
 
@@ -210,14 +260,17 @@ impl Winograd {
                     },
                 );
                 let weights = (&*flipped, WeightLayout { strides, start: 0 });
-                either!(group, c => c.run(dx, dy, weights, None));
+                for region in group {
+                    either!(region, c => c.run(dx, dy, weights, None));
+                }
             }
         });
     }
 
     /// Values of scratch space that `backward_weights` needs.
     pub fn workspace(&self, batch: usize) -> usize {
-        either!(&self.forward[0], c => c.workspace(batch))
+        let regions = self.forward[0].iter().map(|region| either!(region, c => c.workspace(batch)));
+        regions.max().unwrap_or(0)
     }
 
     pub fn backward_weights(
@@ -230,15 +283,19 @@ impl Winograd {
         let outputs = self.window.group_outputs();
         if self.fold == 1 {
             for (g, group) in self.forward.iter().enumerate() {
-                let to = (&mut *dweight, self.own_layout(g));
                 let dbias = &mut dbias[g * outputs..][..outputs];
-                either!(group, c => c.weight_gradient(to, dbias, dy, x, workspace));
+                for (n, region) in group.iter().enumerate() {
+                    let to = (&mut *dweight, self.own_layout(g));
+                    either!(region, c => c.weight_gradient(to, dbias, (dy, x), workspace, n > 0));
+                }
             }
             return;
         }
         scratch::with(self.folded_len(), |folded| {
-            let to = (&mut *folded, self.folded_layout());
-            either!(&self.forward[0], c => c.weight_gradient(to, dbias, dy, x, workspace));
+            for (n, region) in self.forward[0].iter().enumerate() {
+                let to = (&mut *folded, self.folded_layout());
+                either!(region, c => c.weight_gradient(to, dbias, (dy, x), workspace, n > 0));
+            }
             self.folded_rows(|from, to| {
                 if let Some(to) = to {
                     dweight[to * outputs..][..outputs]

@@ -7,7 +7,8 @@
 //! conv2: 205 to 216, and 173 to 295.
 
 use super::geometry::{Correlation, WeightLayout};
-use super::tiles::{TransformBack, TransformBoth};
+use super::shared::{Among, Part};
+use super::tiles::TransformBoth;
 use crate::vectors::kernel::{Finish, Left, Out, Product, Right};
 use crate::vectors::product::{MOST_PARTS, parts, sum_parts};
 use crate::vectors::scratch::{self, LINE};
@@ -22,13 +23,13 @@ const SUMS: usize = 1 << 19;
 /// second-level cache; half of it is as fast for conv1, slower for conv2.
 const STAGE: usize = 1 << 18;
 
-impl<const T: usize, const R: usize> Correlation<T, R> {
+impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     /// Whether the gradient is computed here.
     pub(super) fn sums_stay(&self) -> bool {
         self.sums_len() <= SUMS
     }
     fn sums_len(&self) -> usize {
-        scratch::lines(T * T * self.sums_apart())
+        scratch::lines(Self::POINTS * self.sums_apart())
     }
 
     /// Scratch space in values: the sums of each part and of all, and the biases' of each part.
@@ -42,11 +43,11 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         &self,
         (dweight, layout): (&mut [f32], WeightLayout),
         dbias: &mut [f32],
-        dy: &[f32],
-        x: &[f32],
+        (dy, x): (&[f32], &[f32]),
         workspace: &mut [f32],
+        add: bool,
     ) {
-        let image = self.source.height * self.source.width * self.source.channels;
+        let image = self.image();
         let (output, used) = (self.output.len(), self.output.used);
         let (images, count) = parts(dy.len() / output);
         let memory = scratch::aligned(workspace);
@@ -55,13 +56,13 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         let biases = &mut biases[..count * used];
 
         let (rows, columns) = self.grid();
-        let row = T * T * columns * (self.depth() + used);
+        let row = Self::POINTS * columns * (self.depth() + used);
         let at_once = (STAGE / row).clamp(1, rows);
         let at_once = rows.div_ceil(rows.div_ceil(at_once));
         let tiles = at_once * columns;
         let strip = scratch::lines(self.gradient_strip());
-        let inputs = scratch::lines(T * T * self.inputs_apart(tiles));
-        let outputs = T * T * self.outputs_apart(tiles);
+        let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
+        let outputs = Self::POINTS * self.outputs_apart(tiles);
         sums.par_chunks_exact_mut(self.sums_len())
             .zip(biases.par_chunks_exact_mut(used))
             .zip(x.par_chunks(images * image).zip(dy.par_chunks(images * output)))
@@ -76,8 +77,9 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                         let tiles = range.len() * columns;
                         dispatch(TransformBoth {
                             of: self,
-                            inputs: &mut *inputs,
-                            outputs: &mut *outputs,
+                            inputs: Part::whole(inputs),
+                            outputs: Part::whole(outputs),
+                            among: Among { first: 0, all: tiles },
                             bias: &mut *bias,
                             x,
                             dy,
@@ -88,9 +90,11 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
                     }
                 });
             });
-        sum_parts(dbias, biases);
+        for bias in biases.chunks_exact(used) {
+            dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
+        }
         sum_parts(all, sums);
-        dispatch(TransformBack { of: self, dweight, layout, sums: all });
+        self.transform_back((dweight, layout), all, add);
     }
     /// `sums` ← for every point the product over `tiles` tiles; added to what is there but at
     /// first.
@@ -102,7 +106,7 @@ impl<const T: usize, const R: usize> Correlation<T, R> {
         tiles: usize,
         is_first: bool,
     ) {
-        let sums = sums.chunks_exact_mut(self.sums_apart()).take(T * T);
+        let sums = sums.chunks_exact_mut(self.sums_apart()).take(Self::POINTS);
         for (point, sums) in sums.enumerate() {
             let left = &inputs[point * self.inputs_apart(tiles)..];
             let right = &outputs[point * self.outputs_apart(tiles)..];

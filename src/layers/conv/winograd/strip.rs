@@ -39,8 +39,15 @@ impl Padded {
         self.fold * self.fold * self.used
     }
 
-    /// `strip` [rows, width, depth] ← folded rows `row`, `row` + 1, … of the padded image `x`.
-    pub fn fill(&self, strip: &mut [f32], x: &[f32], row: usize, (rows, width): (usize, usize)) {
+    /// `strip` [rows, width, depth] ← folded rows `row`, `row` + 1, … of the padded image `x`, from
+    /// folded column `column` on.
+    pub fn fill(
+        &self,
+        strip: &mut [f32],
+        x: &[f32],
+        (row, column): (usize, usize),
+        (rows, width): (usize, usize),
+    ) {
         let depth = self.depth();
         for (r, line) in strip[..rows * width * depth].chunks_exact_mut(width * depth).enumerate() {
             for within in 0..self.fold {
@@ -48,13 +55,13 @@ impl Padded {
                 let y = y.filter(|&y| y < self.height);
                 let source =
                     y.map(|y| &x[y * self.width * self.channels..][..self.width * self.channels]);
-                self.fill_line(line, source, within);
+                self.fill_line(line, source, column, within);
             }
         }
     }
 
-    /// One row of the image into its places of a folded row.
-    fn fill_line(&self, line: &mut [f32], source: Option<&[f32]>, within: usize) {
+    /// One row of the image, from folded column `first` on, into its places of a folded row.
+    fn fill_line(&self, line: &mut [f32], source: Option<&[f32]>, first: usize, within: usize) {
         let (depth, span) = (self.depth(), self.fold * self.used);
         let Some(source) = source else {
             for pixel in line.chunks_exact_mut(depth) {
@@ -64,7 +71,8 @@ impl Padded {
         };
         if self.used == self.channels && self.fold == 1 {
             // The whole row is one run of values.
-            let before = (self.left * depth).min(line.len());
+            let before = (self.left.saturating_sub(first) * depth).min(line.len());
+            let source = source.get(first.saturating_sub(self.left) * depth..).unwrap_or(&[]);
             let (zeros, rest) = line.split_at_mut(before);
             let (inside, after) = rest.split_at_mut(source.len().min(rest.len()));
             zeros.fill(0.0);
@@ -72,7 +80,7 @@ impl Padded {
             after.fill(0.0);
         } else if self.used == self.channels {
             // A folded pixel's share of this row is one run of values.
-            let (mut at, before) = (0, self.left * self.used);
+            let (mut at, before) = (first * span, self.left * self.used);
             for pixel in line.chunks_exact_mut(depth) {
                 let to = &mut pixel[within * span..][..span];
                 if at >= before && at + span <= before + source.len() {
@@ -87,7 +95,7 @@ impl Padded {
             }
         } else {
             for (column, to) in line.chunks_exact_mut(self.used).enumerate() {
-                let column = column.checked_sub(self.left).filter(|&c| c < self.width);
+                let column = (first + column).checked_sub(self.left).filter(|&c| c < self.width);
                 match column {
                     Some(c) => {
                         to.copy_from_slice(&source[c * self.channels + self.first..][..self.used])

@@ -2,22 +2,23 @@
 //! the products between them.
 
 use super::geometry::{Correlation, Maps, WeightLayout};
-use super::transform::{M, Transform, contract_tile, expand_tile};
+use super::shared::{Among, Part};
+use super::transform::{Inputs, Outputs, Plus, Weights, contract_tile, expand_tile};
 use crate::vectors::kernel::{Finish, Left, Out, Product, Right};
 use crate::vectors::scratch::LINE;
 use crate::vectors::{Simd, Work};
 use std::ops::Range;
 
-/// One panel of weights to all points, `[T²][depth][panel]`.
-pub(super) struct TransformWeights<'a, const T: usize, const R: usize> {
-    pub of: &'a Correlation<T, R>,
+/// One panel of weights to all points, `[points][depth][panel]`.
+pub(super) struct TransformWeights<'a, const H: usize, const W: usize, const R: usize> {
+    pub of: &'a Correlation<H, W, R>,
     pub panel: usize,
     pub to: &'a mut [f32],
     pub weight: &'a [f32],
     pub layout: WeightLayout,
 }
 
-impl<const T: usize, const R: usize> Work for TransformWeights<'_, T, R> {
+impl<const H: usize, const W: usize, const R: usize> Work for TransformWeights<'_, H, W, R> {
     type Out = ();
 
     #[inline(always)]
@@ -30,14 +31,16 @@ impl<const T: usize, const R: usize> Work for TransformWeights<'_, T, R> {
         for c in 0..of.depth() {
             for o in (0..width).step_by(S::LANES) {
                 let start = layout.start + c * input + first + o;
-                check(weight, start, R, (row, column), S::LANES);
-                assert!((T * T - 1) * apart + c * width + o + S::LANES <= to.len());
-                // SAFETY: R × R vectors of weights by the check, T² of points, `apart` apart, by
+                check(weight.len(), start, R, (row, column), S::LANES);
+                assert!(
+                    (Correlation::<H, W, R>::POINTS - 1) * apart + c * width + o + S::LANES
+                        <= to.len()
+                );
+                // SAFETY: R × R vectors of weights by the check, points, `apart` apart, by
                 // the assertion.
                 unsafe {
-                    expand_tile::<S, R, T>(
+                    expand_tile::<S, Weights<H, R>, Weights<W, R>>(
                         s,
-                        &Transform::<T, R>::G,
                         weight.as_ptr().add(start),
                         (row, column),
                         to.as_mut_ptr().add(c * width + o),
@@ -49,15 +52,15 @@ impl<const T: usize, const R: usize> Work for TransformWeights<'_, T, R> {
     }
 }
 
-/// Panics unless a tile of `n` × `n` vectors that begins at `start` lies inside `values`.
+/// Panics unless a tile of `n` × `n` vectors that begins at `start` lies inside `values` values.
 #[inline(always)]
-fn check(values: &[f32], start: usize, n: usize, (row, column): (usize, usize), lanes: usize) {
-    assert!(start + (n - 1) * (row + column) + lanes <= values.len());
+fn check(values: usize, start: usize, n: usize, (row, column): (usize, usize), lanes: usize) {
+    assert!(start + (n - 1) * (row + column) + lanes <= values);
 }
 
 /// A few whole images from end to end.
-pub(super) struct Correlate<'a, const T: usize, const R: usize> {
-    pub of: &'a Correlation<T, R>,
+pub(super) struct Correlate<'a, const H: usize, const W: usize, const R: usize> {
+    pub of: &'a Correlation<H, W, R>,
     pub y: &'a mut [f32],
     pub x: &'a [f32],
     pub weights: (&'a [f32], usize),
@@ -67,7 +70,7 @@ pub(super) struct Correlate<'a, const T: usize, const R: usize> {
     pub outputs: &'a mut [f32],
 }
 
-impl<const T: usize, const R: usize> Work for Correlate<'_, T, R> {
+impl<const H: usize, const W: usize, const R: usize> Work for Correlate<'_, H, W, R> {
     type Out = ();
 
     #[inline(always)]
@@ -80,15 +83,17 @@ impl<const T: usize, const R: usize> Work for Correlate<'_, T, R> {
         for first in (0..all).step_by(of.rows_at_once()) {
             let range = first..(first + of.rows_at_once()).min(all);
             let tiles = range.len() * columns;
-            transform_inputs(s, of, inputs, x, strip, range.clone());
+            let among = Among { first: 0, all: tiles };
+            transform_inputs(s, of, (Part::whole(inputs), among), x, strip, range.clone());
             let (inputs_apart, outputs_apart) = (of.inputs_apart(tiles), of.outputs_apart(tiles));
-            for point in 0..T * T {
+            let points = Correlation::<H, W, R>::POINTS;
+            for point in 0..points {
                 Product {
                     left: &inputs[point * inputs_apart..],
                     order: Left::AlongDepth { all: tiles },
                     right: &weights[point * weights_apart..],
-                    panels: Right::Panels { apart: T * T * weights_apart },
-                    next: &weights[(point + 1) % (T * T) * weights_apart..],
+                    panels: Right::Panels { apart: points * weights_apart },
+                    next: &weights[(point + 1) % points * weights_apart..],
                     out: &mut outputs[point * outputs_apart..],
                     to: Out::Rows { stride: used },
                     rows: tiles,
@@ -103,38 +108,40 @@ impl<const T: usize, const R: usize> Work for Correlate<'_, T, R> {
     }
 }
 
-/// Rows of tiles `range`, counted over the images of `x`, to `inputs`
-/// `[T²][depth / 16][tiles][16]`.
+/// Rows of tiles `range`, counted over the images of `x`, to their places in `inputs`
+/// `[points][depth / 16][tiles][16]`.
 #[inline(always)]
-fn transform_inputs<S: Simd, const T: usize, const R: usize>(
+fn transform_inputs<S: Simd, const H: usize, const W: usize, const R: usize>(
     s: S,
-    of: &Correlation<T, R>,
-    inputs: &mut [f32],
+    of: &Correlation<H, W, R>,
+    (inputs, among): (Part<'_>, Among),
     x: &[f32],
     strip: &mut [f32],
     range: Range<usize>,
 ) {
     let (rows, columns) = of.grid();
     let (depth, (_, width)) = (of.depth(), of.input_strip());
-    let tiles = range.len() * columns;
+    let across = Correlation::<H, W, R>::TILE.1;
+    let tiles = among.all;
     let apart = of.inputs_apart(tiles);
-    let image = of.source.height * of.source.width * of.source.channels;
-    assert!(strip.len() >= T * width * depth && inputs.len() >= T * T * apart);
+    assert!(among.first + range.len() * columns <= tiles);
+    let image = of.image();
+    let points = Correlation::<H, W, R>::POINTS;
+    assert!(strip.len() >= H * width * depth && inputs.len() >= points * apart);
     for (index, row) in range.enumerate() {
-        of.source.fill(strip, &x[row / rows * image..][..image], row % rows * M, (T, width));
+        of.source.fill(strip, &x[row / rows * image..][..image], of.corner(row), (H, width));
         for column in 0..columns {
             for c in (0..depth).step_by(S::LANES) {
-                // SAFETY: T rows of `width` pixels and T² times `apart` values by the assertion; a
-                // tile ends R − 1 pixels after the next one begins, a row of them at `width`.
+                let tile = among.first + index * columns + column;
+                // SAFETY: H rows of `width` pixels and `points` times `apart` values by the
+                // assertion; a tile ends R − 1 pixels after the next one begins, a row of them at
+                // `width`, and only places of these tiles are written.
                 unsafe {
-                    expand_tile::<S, T, T>(
+                    expand_tile::<S, Inputs<H, R>, Inputs<W, R>>(
                         s,
-                        &Transform::<T, R>::B,
-                        strip.as_ptr().add(column * M * depth + c),
+                        strip.as_ptr().add(column * across * depth + c),
                         (width * depth, depth),
-                        inputs
-                            .as_mut_ptr()
-                            .add((c / LINE * tiles + index * columns + column) * LINE + c % LINE),
+                        inputs.at().add((c / LINE * tiles + tile) * LINE + c % LINE),
                         apart,
                     );
                 }
@@ -143,11 +150,11 @@ fn transform_inputs<S: Simd, const T: usize, const R: usize>(
     }
 }
 
-/// `outputs` `[T²][tiles][used]` to the rows of tiles `range` of the images `y`.
+/// `outputs` `[points][tiles][used]` to the rows of tiles `range` of the images `y`.
 #[inline(always)]
-fn transform_outputs<S: Simd, const T: usize, const R: usize>(
+fn transform_outputs<S: Simd, const H: usize, const W: usize, const R: usize>(
     s: S,
-    of: &Correlation<T, R>,
+    of: &Correlation<H, W, R>,
     y: &mut [f32],
     outputs: &[f32],
     bias: Option<&[f32]>,
@@ -157,24 +164,25 @@ fn transform_outputs<S: Simd, const T: usize, const R: usize>(
     let Maps { height, width, channels, first, used } = of.output;
     let tiles = range.len() * columns;
     let apart = of.outputs_apart(tiles);
-    assert!(outputs.len() >= T * T * apart && first + used <= channels);
+    let (down, across) = Correlation::<H, W, R>::TILE;
+    assert!(outputs.len() >= Correlation::<H, W, R>::POINTS * apart && first + used <= channels);
     assert!(range.end.div_ceil(rows) * of.output.len() <= y.len());
     assert!(bias.is_none_or(|b| b.len() >= used));
     for (index, row) in range.enumerate() {
-        let (image, top) = (row / rows, row % rows * M);
+        let (image, (top, first_left)) = (row / rows, of.corner(row));
         for column in 0..columns {
-            let left = column * M;
-            let inside = (M.min(height - top), M.min(width - left));
+            let left = first_left + column * across;
+            let inside = (down.min(height - top), across.min(width - left));
             let to = image * of.output.len() + (top * width + left) * channels + first;
             for o in (0..used).step_by(S::LANES) {
-                // SAFETY: T² vectors of points lie in `outputs` and a vector in `bias` by the
+                // SAFETY: vectors of points lie in `outputs` and a vector in `bias` by the
                 // assertions; of the tile only what is inside the map is written, and the image
                 // lies in `y`.
                 unsafe {
                     let bias = bias.map_or(s.splat(0.0), |b| s.load(b.as_ptr().add(o)));
-                    contract_tile::<S, T, M>(
+                    let bias = Plus::Bias(bias);
+                    contract_tile::<S, Outputs<H, R>, Outputs<W, R>>(
                         s,
-                        &Transform::<T, R>::A,
                         (outputs.as_ptr().add((index * columns + column) * used + o), apart),
                         (y.as_mut_ptr().add(to + o), (width * channels, channels)),
                         inside,
@@ -187,11 +195,12 @@ fn transform_outputs<S: Simd, const T: usize, const R: usize>(
 }
 
 /// Inputs and output gradients of the rows of tiles `range`, counted over the images of `x`, to all
-/// points; the sums of the gradients are added to `bias`.
-pub(super) struct TransformBoth<'a, const T: usize, const R: usize> {
-    pub of: &'a Correlation<T, R>,
-    pub inputs: &'a mut [f32],
-    pub outputs: &'a mut [f32],
+/// points, in the places of the tiles `among`; the sums of the gradients are added to `bias`.
+pub(super) struct TransformBoth<'a, const H: usize, const W: usize, const R: usize> {
+    pub of: &'a Correlation<H, W, R>,
+    pub inputs: Part<'a>,
+    pub outputs: Part<'a>,
+    pub among: Among,
     pub bias: &'a mut [f32],
     pub x: &'a [f32],
     pub dy: &'a [f32],
@@ -199,44 +208,46 @@ pub(super) struct TransformBoth<'a, const T: usize, const R: usize> {
     pub strip: &'a mut [f32],
 }
 
-impl<const T: usize, const R: usize> Work for TransformBoth<'_, T, R> {
+impl<const H: usize, const W: usize, const R: usize> Work for TransformBoth<'_, H, W, R> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, inputs, outputs, bias, x, dy, range, strip } = self;
+        let Self { of, inputs, outputs, among, bias, x, dy, range, strip } = self;
         let (rows, columns) = of.grid();
-        transform_inputs(s, of, inputs, x, strip, range.clone());
+        transform_inputs(s, of, (inputs, among), x, strip, range.clone());
 
         let (used, (_, width)) = (of.output.used, of.output_strip());
-        let tiles = range.len() * columns;
+        let tiles = among.all;
         let apart = of.outputs_apart(tiles);
         let panel = S::PANEL * S::LANES;
         let source = of.output.source();
-        assert!(strip.len() >= M * width * used && outputs.len() >= T * T * apart);
+        let (down, across) = Correlation::<H, W, R>::TILE;
+        let points = Correlation::<H, W, R>::POINTS;
+        assert!(strip.len() >= down * width * used && outputs.len() >= points * apart);
         for (index, row) in range.enumerate() {
             let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
-            source.fill(strip, dy, row % rows * M, (M, width));
-            for pixel in strip[..M * width * used].chunks_exact(used) {
+            source.fill(strip, dy, of.corner(row), (down, width));
+            for pixel in strip[..down * width * used].chunks_exact(used) {
                 for (sum, d) in bias[..used].iter_mut().zip(pixel) {
                     *sum += d;
                 }
             }
             for column in 0..columns {
-                let tile = index * columns + column;
+                let tile = among.first + index * columns + column;
                 for o in (0..used).step_by(S::LANES) {
                     let first = o / panel * panel;
                     let wide = panel.min(used - first);
-                    // SAFETY: M rows of `width` pixels by the assertion, and tiles lie side by side
-                    // in them; panels before this one hold `first` values of every tile, this one
-                    // `wide`, so that all ends within `apart`, and T² times that are there.
+                    // SAFETY: `down` rows of `width` pixels by the assertion, and tiles lie side by
+                    // side in them; panels before this one hold `first` values of every tile, this
+                    // one `wide`, so that all ends within `apart`, and as often as there are
+                    // points. Only places of these tiles are written.
                     unsafe {
-                        expand_tile::<S, M, T>(
+                        expand_tile::<S, Outputs<H, R>, Outputs<W, R>>(
                             s,
-                            &Transform::<T, R>::A,
-                            strip.as_ptr().add(column * M * used + o),
+                            strip.as_ptr().add(column * across * used + o),
                             (width * used, used),
-                            outputs.as_mut_ptr().add(first * tiles + tile * wide + o - first),
+                            outputs.at().add(first * tiles + tile * wide + o - first),
                             apart,
                         );
                     }
@@ -246,37 +257,40 @@ impl<const T: usize, const R: usize> Work for TransformBoth<'_, T, R> {
     }
 }
 
-/// The sums of all points to the weights' gradient.
-pub(super) struct TransformBack<'a, const T: usize, const R: usize> {
-    pub of: &'a Correlation<T, R>,
-    pub dweight: &'a mut [f32],
+/// The sums of all points to the weights' gradient of some of the inputs.
+pub(super) struct TransformBack<'a, const H: usize, const W: usize, const R: usize> {
+    pub of: &'a Correlation<H, W, R>,
+    pub dweight: Part<'a>,
     pub layout: WeightLayout,
+    pub inputs: Range<usize>,
     pub sums: &'a [f32],
+    /// Whether they are added to what is there.
+    pub add: bool,
 }
 
-impl<const T: usize, const R: usize> Work for TransformBack<'_, T, R> {
+impl<const H: usize, const W: usize, const R: usize> Work for TransformBack<'_, H, W, R> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, dweight, layout, sums } = self;
+        let Self { of, dweight, layout, inputs, sums, add } = self;
         let (apart, used) = (of.sums_apart(), of.output.used);
         let (row, column, input) = layout.strides;
-        assert!(sums.len() >= T * T * apart);
-        for c in 0..of.depth() {
+        assert!(sums.len() >= Correlation::<H, W, R>::POINTS * apart);
+        assert!(inputs.end <= of.depth());
+        for c in inputs {
             for o in (0..used).step_by(S::LANES) {
                 let start = layout.start + c * input + o;
-                check(dweight, start, R, (row, column), S::LANES);
-                // SAFETY: T² vectors of sums, `apart` apart, by the assertion, R × R of weights by
-                // the check.
+                check(dweight.len(), start, R, (row, column), S::LANES);
+                // SAFETY: Vectors of sums, `apart` apart, by the assertion, R × R of weights by
+                // the check, which belong to one of `inputs`.
                 unsafe {
-                    contract_tile::<S, T, R>(
+                    contract_tile::<S, Weights<H, R>, Weights<W, R>>(
                         s,
-                        &Transform::<T, R>::G,
                         (sums.as_ptr().add(c * used + o), apart),
-                        (dweight.as_mut_ptr().add(start), (row, column)),
+                        (dweight.at().add(start), (row, column)),
                         (R, R),
-                        s.splat(0.0),
+                        if add { Plus::Itself } else { Plus::Bias(s.splat(0.0)) },
                     );
                 }
             }

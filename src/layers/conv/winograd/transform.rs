@@ -4,8 +4,8 @@
 //! In one dimension outputs are y = Aᵀ·[(G·g) ∘ (B·d)]: t inputs d and r weights g are taken to t
 //! points (as polynomials evaluated there, up to factors), multiplied, and taken back. Transposed,
 //! the same matrices give the weights' gradient, Gᵀ·[(A·dy) ∘ (B·d)]. All three are computed from
-//! the points when this is compiled. Points come as 0, ±a, ±b, … and ∞, so that two rows share
-//! their even and odd terms.
+//! the points when this is compiled (`matrices`). Points come as 0, ±a, ±b, … and ∞, so that two
+//! rows share their even and odd terms; of seven one has no partner.
 //!
 //! In two dimensions rows and columns are transformed one after the other; every value is a vector
 //! of channels.
@@ -15,126 +15,90 @@
     reason = "rows and columns read like the matrices, and unroll"
 )]
 
+use super::matrices::{MOST, Matrix, Paired, Transform};
 use crate::vectors::Simd;
+use std::mem::MaybeUninit;
 
-/// Most points of a transform here.
-const MOST: usize = 8;
+/// Vectors along one direction; as many are in use as the matrix has rows or columns.
+pub type Line<S> = [<S as Simd>::V; MOST];
 
-/// t rows of what a matrix multiplies: t, r or m columns are in use.
-pub type Matrix = [[f32; MOST]; MOST];
+/// One direction of a transform: a matrix of `POINTS` × `WIDTH`.
+pub trait Direction {
+    const POINTS: usize;
+    const WIDTH: usize;
+    const MATRIX: Matrix;
+    const PAIRED: Paired = Paired::new(Self::MATRIX, Self::POINTS);
 
-/// A transform to `T` points for kernels of `R`; outputs M = T − R + 1.
-#[derive(Clone, Copy, Debug)]
-pub struct Transform<const T: usize, const R: usize>;
+    /// To the points: matrix · x
+    #[inline(always)]
+    fn expand<S: Simd>(s: S, x: &Line<S>) -> Line<S> {
+        expand(s, &Self::PAIRED, x, Self::WIDTH)
+    }
 
-/// Outputs a side of one tile, for both kernel sizes.
-pub const M: usize = 4;
-
-/// The finite points of a transform to `t` points, 0 first, pairs after it. Errors are root mean
-/// squares over 192 and 48 channels of normal values, against f64: for six points ±√½, ±√2 have
-/// 1.2·10⁻⁶, the customary ±1, ±2 twice that; for eight ±1, ±2, ±½ have 2.8·10⁻⁶, and no set tried
-/// was better.
-const fn points(t: usize) -> [f64; MOST - 1] {
-    use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
-    match t {
-        6 => [0.0, HALF, -HALF, TWO, -TWO, 0.0, 0.0],
-        8 => [0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5],
-        _ => panic!("six or eight points"),
+    /// Back from them: matrixᵀ · x
+    #[inline(always)]
+    fn contract<S: Simd>(s: S, x: &Line<S>) -> Line<S> {
+        contract(s, &Self::PAIRED, x, Self::WIDTH)
     }
 }
 
-/// Coefficients of Π (x − p) over the finite points without number `skip`.
-const fn polynomial(t: usize, skip: usize) -> [f64; MOST] {
-    let points = points(t);
-    let mut product = [0.0; MOST];
-    product[0] = 1.0;
-    let mut i = 0;
-    while i < t - 1 {
-        if i != skip {
-            let mut k = MOST - 1;
-            while k > 0 {
-                product[k] = product[k - 1] - points[i] * product[k];
-                k -= 1;
-            }
-            product[0] *= -points[i];
-        }
-        i += 1;
-    }
-    // Every other coefficient of a product over pairs is 0 but for rounding.
-    let mut k = 0;
-    while k < MOST {
-        if product[k].abs() < 1e-12 {
-            product[k] = 0.0;
-        }
-        k += 1;
-    }
-    product
-}
+/// Inputs: B.
+pub struct Inputs<const T: usize, const R: usize>;
 
-/// Point number `j`'s value of the product over the other points.
-const fn weight(t: usize, j: usize) -> f64 {
-    let coefficients = polynomial(t, j);
-    let (mut value, mut k) = (0.0, MOST);
-    while k > 0 {
-        k -= 1;
-        value = value * points(t)[j] + coefficients[k];
-    }
-    value
-}
+impl<const T: usize, const R: usize> Direction for Inputs<T, R> {
+    const POINTS: usize = T;
+    const WIDTH: usize = T;
+    const MATRIX: Matrix = Transform::<T, R>::B;
 
-impl<const T: usize, const R: usize> Transform<T, R> {
-    /// Of the inputs, T × T.
-    pub const B: Matrix = Self::inputs();
-    /// Of the weights, T × R.
-    pub const G: Matrix = Self::powers(R, true);
-    /// Of the outputs, T × M.
-    pub const A: Matrix = Self::powers(M, false);
-
-    const fn inputs() -> Matrix {
-        let mut matrix = [[0.0; MOST]; MOST];
-        let mut j = 0;
-        while j < T {
-            // The last row is the point at infinity: no point is left out.
-            let row = polynomial(T, j);
-            let mut k = 0;
-            while k < T {
-                matrix[j][k] = row[k] as f32;
-                k += 1;
-            }
-            j += 1;
+    /// With a point c that has no partner, the other points' polynomials all have the factor x − c:
+    /// it comes first, and what is left has its even and odd terms again.
+    #[inline(always)]
+    fn expand<S: Simd>(s: S, x: &Line<S>) -> Line<S> {
+        if T.is_multiple_of(2) {
+            return expand(s, &Self::PAIRED, x, T);
         }
-        matrix
-    }
-
-    /// p^k in row p, divided by the point's weight if `divided`; at infinity the highest power
-    /// only.
-    const fn powers(columns: usize, divided: bool) -> Matrix {
-        let mut matrix = [[0.0; MOST]; MOST];
-        let mut j = 0;
-        while j < T - 1 {
-            let (mut power, mut k) = (if divided { 1.0 / weight(T, j) } else { 1.0 }, 0);
-            while k < columns {
-                matrix[j][k] = power as f32;
-                power *= points(T)[j];
-                k += 1;
-            }
-            j += 1;
+        let (paired, c) = (&Transform::<T, R>::PAIRED, s.splat(-Transform::<T, R>::LAST));
+        let mut by_c = *x;
+        for k in 0..T - 1 {
+            by_c[k] = s.fma(c, x[k], x[k + 1]);
         }
-        matrix[T - 1][columns - 1] = 1.0;
-        matrix
+        let mut out = expand(s, paired, &by_c, T - 1);
+        out[T - 1] = out[T - 2];
+        out[T - 2] = dot(s, &paired.matrix[T - 2], x, T - 1, (0, 1));
+        out
     }
 }
 
-/// Σ `row[k] · x[k]` over k = `first`, `first` + `step`, …; terms with 0 or 1 cost nothing more.
+/// Weights and their gradient: G.
+pub struct Weights<const T: usize, const R: usize>;
+
+impl<const T: usize, const R: usize> Direction for Weights<T, R> {
+    const POINTS: usize = T;
+    const WIDTH: usize = R;
+    const MATRIX: Matrix = Transform::<T, R>::G;
+}
+
+/// Outputs and their gradient: A.
+pub struct Outputs<const T: usize, const R: usize>;
+
+impl<const T: usize, const R: usize> Direction for Outputs<T, R> {
+    const POINTS: usize = T;
+    const WIDTH: usize = Transform::<T, R>::M;
+    const MATRIX: Matrix = Transform::<T, R>::A;
+}
+
+/// Σ `row[k] · x[k]` over k = `first`, `first` + `step`, … below `n`; terms with 0 or 1 cost
+/// nothing more.
 #[inline(always)]
-fn dot<S: Simd, const N: usize>(
+fn dot<S: Simd>(
     s: S,
     row: &[f32; MOST],
-    x: &[S::V; N],
+    x: &Line<S>,
+    n: usize,
     (first, step): (usize, usize),
 ) -> S::V {
     let mut sum = None;
-    for k in (first..N).step_by(step) {
+    for k in (first..n).step_by(step) {
         sum = add_times::<S>(s, sum, row[k], x[k]);
     }
     sum.unwrap_or(s.splat(0.0))
@@ -153,119 +117,148 @@ fn add_times<S: Simd>(s: S, sum: Option<S::V>, factor: f32, x: S::V) -> Option<S
     }
 }
 
-/// matrix [T, N] · x
+/// matrix [t, n] · x
 #[inline(always)]
-fn expand<S: Simd, const N: usize, const T: usize>(
-    s: S,
-    matrix: &Matrix,
-    x: &[S::V; N],
-) -> [S::V; T] {
-    let mut out = [s.splat(0.0); T];
-    out[0] = dot(s, &matrix[0], x, (0, 1));
-    out[T - 1] = dot(s, &matrix[T - 1], x, (0, 1));
-    for j in (1..T - 1).step_by(2) {
-        let even = dot(s, &matrix[j], x, (0, 2));
-        let odd = dot(s, &matrix[j], x, (1, 2));
-        out[j] = s.add(even, odd);
-        out[j + 1] = s.sub(even, odd);
+fn expand<S: Simd>(s: S, paired: &Paired, x: &Line<S>, n: usize) -> Line<S> {
+    let (matrix, t) = (&paired.matrix, paired.t);
+    let mut out = [s.splat(0.0); MOST];
+    out[0] = dot(s, &matrix[0], x, n, (0, 1));
+    out[t - 1] = dot(s, &matrix[t - 1], x, n, (0, 1));
+    for j in (1..t - 1).step_by(2) {
+        if j + 1 == t - 1 {
+            out[j] = dot(s, &matrix[j], x, n, (0, 1));
+        } else if paired.pairs[j] {
+            let even = dot(s, &matrix[j], x, n, (0, 2));
+            let odd = dot(s, &matrix[j], x, n, (1, 2));
+            out[j] = s.add(even, odd);
+            out[j + 1] = s.sub(even, odd);
+        } else {
+            out[j] = dot(s, &matrix[j], x, n, (0, 1));
+            out[j + 1] = dot(s, &matrix[j + 1], x, n, (0, 1));
+        }
     }
     out
 }
 
-/// matrixᵀ [N, T] · x
+/// matrixᵀ [n, t] · x
 #[inline(always)]
-fn contract<S: Simd, const T: usize, const N: usize>(
-    s: S,
-    matrix: &Matrix,
-    x: &[S::V; T],
-) -> [S::V; N] {
-    let (mut sums, mut differences) = ([x[0]; T], [x[0]; T]);
-    for j in (1..T - 1).step_by(2) {
+fn contract<S: Simd>(s: S, paired: &Paired, x: &Line<S>, n: usize) -> Line<S> {
+    let (matrix, t) = (&paired.matrix, paired.t);
+    let (mut sums, mut differences) = ([x[0]; MOST], [x[0]; MOST]);
+    for j in (1..t - 2).step_by(2) {
         sums[j] = s.add(x[j], x[j + 1]);
         differences[j] = s.sub(x[j], x[j + 1]);
     }
-    let mut out = [s.splat(0.0); N];
-    for (k, out) in out.iter_mut().enumerate() {
+    let mut out = [s.splat(0.0); MOST];
+    for k in 0..n {
         let mut sum = add_times(s, None, matrix[0][k], x[0]);
-        for j in (1..T - 1).step_by(2) {
-            let pair = if k % 2 == 0 { sums[j] } else { differences[j] };
-            sum = add_times(s, sum, matrix[j][k], pair);
+        for j in (1..t - 1).step_by(2) {
+            if j + 1 == t - 1 {
+                sum = add_times(s, sum, matrix[j][k], x[j]);
+            } else if paired.pairs[j] {
+                let pair = if k % 2 == 0 { sums[j] } else { differences[j] };
+                sum = add_times(s, sum, matrix[j][k], pair);
+            } else {
+                sum = add_times(s, sum, matrix[j][k], x[j]);
+                sum = add_times(s, sum, matrix[j + 1][k], x[j + 1]);
+            }
         }
-        sum = add_times(s, sum, matrix[T - 1][k], x[T - 1]);
-        *out = sum.unwrap_or(s.splat(0.0));
+        sum = add_times(s, sum, matrix[t - 1][k], x[t - 1]);
+        out[k] = sum.unwrap_or(s.splat(0.0));
     }
     out
 }
 
-/// N × N vectors at `from`, `strides` apart by row and column, to T × T at `to`, `apart` values
-/// apart.
+/// Vectors at `from`, `strides` apart by row and column, as wide as the directions down (`D`) and
+/// across (`A`) are, to their points at `to`, `apart` values apart.
 ///
 /// # Safety
-/// N × N vectors are readable at `from` and T × T writable at `to`.
+/// D × A vectors are readable at `from`, and their points' writable at `to`.
 #[inline(always)]
-pub unsafe fn expand_tile<S: Simd, const N: usize, const T: usize>(
+pub unsafe fn expand_tile<S: Simd, D: Direction, A: Direction>(
     s: S,
-    matrix: &Matrix,
     from: *const f32,
     strides: (usize, usize),
     to: *mut f32,
     apart: usize,
 ) {
-    let mut half = [[s.splat(0.0); N]; T];
-    // SAFETY: N rows and columns are read and T written, which the caller vouches for.
+    let mut half = [[MaybeUninit::<S::V>::uninit(); MOST]; MOST];
+    // SAFETY: as many rows and columns are read as the directions are wide, and written as they
+    // have points, which the caller vouches for; of `half` only what was written is read.
     unsafe {
-        for column in 0..N {
-            let mut x = [s.splat(0.0); N];
-            for (row, x) in x.iter_mut().enumerate() {
-                *x = s.load(from.add(row * strides.0 + column * strides.1));
+        for column in 0..A::WIDTH {
+            let mut x = [s.splat(0.0); MOST];
+            for row in 0..D::WIDTH {
+                x[row] = s.load(from.add(row * strides.0 + column * strides.1));
             }
-            let y: [S::V; T] = expand(s, matrix, &x);
-            for row in 0..T {
-                half[row][column] = y[row];
+            let y = D::expand(s, &x);
+            for row in 0..D::POINTS {
+                half[row][column].write(y[row]);
             }
         }
-        for (row, half) in half.iter().enumerate() {
-            let y: [S::V; T] = expand(s, matrix, half);
-            for (column, y) in y.into_iter().enumerate() {
-                s.store(to.add((row * T + column) * apart), y);
+        for row in 0..D::POINTS {
+            let mut x = [s.splat(0.0); MOST];
+            for column in 0..A::WIDTH {
+                x[column] = half[row][column].assume_init();
+            }
+            let y = A::expand(s, &x);
+            for column in 0..A::POINTS {
+                s.store(to.add((row * A::POINTS + column) * apart), y[column]);
             }
         }
     }
 }
 
-/// T × T vectors at `from`, `apart` values apart, to the first `rows` × `columns` of N × N at `to`,
-/// `strides` apart; `bias` is added to each.
+/// What is added to what a tile of points gives.
+#[derive(Clone, Copy)]
+pub enum Plus<V> {
+    /// The same everywhere.
+    Bias(V),
+    /// What is there.
+    Itself,
+}
+
+/// Points at `from`, `apart` values apart, to the first `rows` × `columns` of the tile at `to`,
+/// `strides` apart; `plus` is added to each.
 ///
 /// # Safety
-/// T × T vectors are readable at `from`, and `rows` × `columns` of N × N writable at `to`.
+/// The points' vectors are readable at `from`, and `rows` × `columns` writable at `to`.
 #[inline(always)]
-pub unsafe fn contract_tile<S: Simd, const T: usize, const N: usize>(
+pub unsafe fn contract_tile<S: Simd, D: Direction, A: Direction>(
     s: S,
-    matrix: &Matrix,
     (from, apart): (*const f32, usize),
     (to, strides): (*mut f32, (usize, usize)),
     (rows, columns): (usize, usize),
-    bias: S::V,
+    plus: Plus<S::V>,
 ) {
-    let mut half = [[s.splat(0.0); T]; N];
-    // SAFETY: T rows and columns are read, and `rows` and `columns` written, which the caller
-    // vouches for.
+    let mut half = [[MaybeUninit::<S::V>::uninit(); MOST]; MOST];
+    // SAFETY: all points are read, and `rows` and `columns` written, which the caller vouches for;
+    // of `half` only what was written is read.
     unsafe {
-        for column in 0..T {
-            let mut x = [s.splat(0.0); T];
-            for (row, x) in x.iter_mut().enumerate() {
-                *x = s.load(from.add((row * T + column) * apart));
+        for column in 0..A::POINTS {
+            let mut x = [s.splat(0.0); MOST];
+            for row in 0..D::POINTS {
+                x[row] = s.load(from.add((row * A::POINTS + column) * apart));
             }
-            let y: [S::V; N] = contract(s, matrix, &x);
-            for row in 0..N {
-                half[row][column] = y[row];
+            let y = D::contract(s, &x);
+            for row in 0..D::WIDTH {
+                half[row][column].write(y[row]);
             }
         }
-        for row in 0..N {
-            let y: [S::V; N] = contract(s, matrix, &half[row]);
-            for (column, y) in y.into_iter().enumerate() {
+        for row in 0..D::WIDTH {
+            let mut x = [s.splat(0.0); MOST];
+            for column in 0..A::POINTS {
+                x[column] = half[row][column].assume_init();
+            }
+            let y = A::contract(s, &x);
+            for column in 0..A::WIDTH {
                 if row < rows && column < columns {
-                    s.store(to.add(row * strides.0 + column * strides.1), s.add(y, bias));
+                    let to = to.add(row * strides.0 + column * strides.1);
+                    let plus = match plus {
+                        Plus::Bias(bias) => bias,
+                        Plus::Itself => s.load(to),
+                    };
+                    s.store(to, s.add(y[column], plus));
                 }
             }
         }
@@ -285,7 +278,7 @@ mod tests {
             x.iter().zip(&matrix[j]).map(|(x, &m)| x * f64::from(m)).sum()
         };
         let products: Vec<f64> = (0..T).map(|j| at(&b, j, &d) * at(&g, j, &w)).collect();
-        for o in 0..M {
+        for o in 0..Transform::<T, R>::M {
             let y: f64 = (0..T).map(|j| f64::from(a[j][o]) * products[j]).sum();
             let truth: f64 = (0..R).map(|k| d[o + k] * w[k]).sum();
             assert!((y - truth).abs() < 1e-5, "{T} points, output {o}: {y}, {truth}");
@@ -295,6 +288,7 @@ mod tests {
     #[test]
     fn the_matrices_give_a_correlation() {
         one_dimension::<6, 3>();
+        one_dimension::<7, 3>();
         one_dimension::<8, 5>();
     }
 

@@ -37,6 +37,8 @@ struct Step {
     reduce: Option<Launch>,
     /// Values of scratch space that the parts take; 0 where there are none.
     parts: usize,
+    /// How many there are.
+    splits: usize,
 }
 
 impl Convolution {
@@ -70,6 +72,28 @@ impl Step {
         std::iter::once(&self.work).chain(&self.reduce)
     }
 
+    /// Queues the first kernel alone.
+    ///
+    /// # Safety
+    /// As for [`Step::run`].
+    unsafe fn product<'a, T: DeviceRepr>(
+        &'a self,
+        call: &Call<'_>,
+        inputs: impl FnOnce(Arguments<'a>) -> Arguments<'a>,
+        out: &Buffer<T>,
+        beside: Option<&Buffer<f32>>,
+    ) -> Result<()> {
+        // SAFETY: the caller promises inputs and result; scratch has room for all parts
+        // (`scratch`).
+        unsafe {
+            self.work.run(call.queue, |a| {
+                let a = inputs(a);
+                let a = if self.reduce.is_some() { a.buffer(call.scratch) } else { a.buffer(out) };
+                beside.into_iter().fold(a, |a, beside| a.buffer(beside))
+            })
+        }
+    }
+
     /// Queues both: `inputs` adds the first kernel's inputs, `bias` is what the sums end in and
     /// `mask` what they are masked by, if they are; `beside` takes what the kernels make beside
     /// `out`, if they do.
@@ -86,20 +110,13 @@ impl Step {
         out: &Buffer<T>,
         beside: Option<&Buffer<f32>>,
     ) -> Result<()> {
-        // SAFETY: the caller promises inputs and result; scratch has room for all parts
-        // (`scratch`).
-        unsafe {
-            self.work.run(call.stream, |a| {
-                let a = inputs(a);
-                let a = if self.reduce.is_some() { a.buffer(call.scratch) } else { a.buffer(out) };
-                beside.into_iter().fold(a, |a, beside| a.buffer(beside))
-            })?;
-        }
+        // SAFETY: the caller promises inputs and result.
+        unsafe { self.product(call, inputs, out, beside)? };
         let Some(reduce) = &self.reduce else { return Ok(()) };
         // SAFETY: the first kernel has written all parts; `out` holds as many values as each of
         // them. Only sums that end in a bias or are masked read one, and it is the layer's.
         unsafe {
-            reduce.run(call.stream, |a| {
+            reduce.run(call.queue, |a| {
                 let a = a.buffer(call.scratch).optional(bias).optional(mask).buffer(out);
                 beside.into_iter().fold(a, |a, beside| a.buffer(beside))
             })
@@ -109,14 +126,16 @@ impl Step {
 
 impl Launches for Convolution {
     fn launches(&self) -> Vec<(When, &Launch)> {
-        use When::{Evaluation, Forward, Input, Update, Weights};
+        use When::{Evaluation, Forward, Input, Parts, Update, Weights};
         let forward = [(Forward, &self.forward), (Evaluation, &self.forward)];
         let backward = self.backward.iter();
         let backward = backward.flat_map(|b| [(Input, &b.input), (Weights, &b.weights)]);
         let all = forward.into_iter().chain(backward);
         let all = all.flat_map(|(when, s)| s.launches().map(move |work| (when, work)));
         let update = self.backward.iter().flat_map(|b| &b.update);
-        all.chain(update.map(|work| (Update, work))).collect()
+        let parts = self.backward.iter().filter(|b| b.weights.reduce.is_some());
+        let parts = parts.map(|b| (Parts, &b.weights.work));
+        all.chain(update.map(|work| (Update, work))).chain(parts).collect()
     }
 
     fn scratch(&self, weights: bool) -> usize {
@@ -178,6 +197,17 @@ impl Launches for Convolution {
         }
     }
 
+    fn parts(&self) -> usize {
+        self.backward.as_ref().map_or(1, |b| b.weights.splits)
+    }
+
+    fn backward_parts(&self, call: &Call<'_>) -> Result<()> {
+        let ([dweight, dbias], dy) = (call.gradients()?, call.dy()?);
+        let step = &self.backward()?.weights;
+        // SAFETY: as in `backward_weights`.
+        unsafe { step.product(call, |a| a.buffer(call.x).buffer(dy), dweight, Some(dbias)) }
+    }
+
     fn backward_update(
         &self,
         call: &Call<'_>,
@@ -193,7 +223,7 @@ impl Launches for Convolution {
         // SAFETY: `conv_backward_update` takes x, dy, weights, momenta of the same size, the rule's
         // three numbers, the same of the biases, which may be none, and the loss.
         unsafe {
-            update.run(call.stream, |a| {
+            update.run(call.queue, |a| {
                 let a = a.buffer(call.x).buffer(dy).buffer(w).buffer(v);
                 let a = a.float(rule.momentum).float(rule.decay).float(rule.rate);
                 let a = a.optional(given.then_some(bias)).optional(given.then_some(bias_v));

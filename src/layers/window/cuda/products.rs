@@ -34,7 +34,7 @@ impl Products<'_> {
         let Window { input, output, size, stride, top, left, groups } = *w;
         let stored = context.stored_channels.unwrap_or(input.channels);
         // How activations are stored is among the constants of a tiling.
-        let shape = constants(&[
+        let mut shape = constants(&[
             ("IMAGES", context.images),
             ("IN_H", input.height),
             ("IN_W", input.width),
@@ -51,6 +51,7 @@ impl Products<'_> {
             ("GROUPS", groups),
             ("LOCAL", local.into()),
         ]);
+        shape.extend(context.towers());
         let pack = context.precision.pack();
         let depth = windows_depth([size, size], [input.width, stored], groups, stride, left, pack);
         let biases = output.channels * if local { output.pixels() } else { 1 };
@@ -194,7 +195,7 @@ impl Products<'_> {
     ) -> Step {
         let reads = work.moves;
         if splits == 1 {
-            return Step { work: work.moving(reads + bytes), reduce: None, parts: 0 };
+            return Step { work: work.moving(reads + bytes), reduce: None, parts: 0, splits };
         }
         let values = splits * (out + biases);
         let parts = values * size_of::<f32>();
@@ -203,7 +204,7 @@ impl Products<'_> {
         let blocks = out.div_ceil(4).div_ceil(256) + biases.div_ceil(256);
         let reduce = Launch::new(REDUCE, all, "reduce_splits", (blocks, 1, 1), (256, 1, 1));
         let reduce = Some(reduce.moving(parts + bytes));
-        Step { work: work.moving(reads + parts), reduce, parts: values }
+        Step { work: work.moving(reads + parts), reduce, parts: values, splits }
     }
 }
 

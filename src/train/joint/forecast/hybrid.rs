@@ -2,7 +2,7 @@
 //! activations travel while those of the weights above are computed, and below the first fully
 //! connected layer all is as without shares.
 
-use super::{Machines, Step, Wire, of_gradients, works};
+use super::{Machines, Step, Wire, beside, of_gradients, works};
 use crate::layers::Role;
 use crate::network::{Fusion, Halves, Plan, Share, Task};
 
@@ -80,7 +80,7 @@ pub fn hybrid_step(plan: &Plan, halves: &Halves, machines: &Machines) -> Step {
         middle(halves, machines, above, below * forward.multiply_adds + wire.round());
     wire.free = now;
     for work in backward {
-        now += below * work.multiply_adds;
+        now = wire.meanwhile(now, below * work.multiply_adds);
         work.sends.iter().for_each(|&values| wire.send(values, now));
     }
     wire.flush(now);
@@ -95,7 +95,7 @@ pub fn hybrid_step(plan: &Plan, halves: &Halves, machines: &Machines) -> Step {
 fn middle(halves: &Halves, machines: &Machines, second: f64, mut now: f64) -> (f64, f64) {
     let several = halves.share.ranks > 1;
     let seconds = |bytes: usize| match several {
-        true => bytes as f64 / machines.bytes_per_second + machines.latency,
+        true => bytes as f64 / machines.travel().0 + machines.latency,
         false => 0.0,
     };
     let plan = &halves.above;
@@ -118,7 +118,8 @@ fn middle(halves: &Halves, machines: &Machines, second: f64, mut now: f64) -> (f
         };
         let scattered = scattered.filter(|_| down).map_or(0.0, |m| seconds(m.scattered));
         let (to_input, to_weights) = (f64::from(u8::from(down)), f64::from(u8::from(learns)));
-        now += to_input * work(layer) + (to_weights * work(layer)).max(scattered);
+        now += to_input * work(layer);
+        now = beside(now, to_weights * work(layer), scattered, machines).max(now + scattered);
         busy += (to_input + to_weights) * work(layer);
     }
     (now, busy)
@@ -138,7 +139,7 @@ mod tests {
         [[layer]]\nname = 'fc3'\nkind = 'fc'\noutputs = 4\n\
         [[layer]]\nname = 'softmax'\nkind = 'softmax'\n";
     const MACHINES: Machines =
-        Machines { images_per_second: 100.0, bytes_per_second: 1e8, latency: 1e-3 };
+        Machines { images_per_second: 100.0, bytes_per_second: 1e8, latency: 1e-3, processor: 0.0 };
 
     /// By hand: 20 images on two ranks, 500 neurons each. Nothing learns below fc1, so that no
     /// gradient goes on from there, and no weights' gradient travels at all.

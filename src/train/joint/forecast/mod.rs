@@ -4,8 +4,11 @@
 //! of that is its part of the multiply-adds. One connection a rank, both ways at once, carries what
 //! is sent in the order in which it is sent. A sum over N ranks takes each 2·(N − 1)/N of its
 //! bytes, which is the least there can be, and 2·⌈log₂ N⌉ times the latency (reduce-scatter and
-//! all-gather by halves). Updates are part of what a rank computes; adding up, and what the
-//! network's own code takes of the processor, are not counted.
+//! all-gather by halves). Updates are part of what a rank computes.
+//!
+//! What a byte that travels takes of the processor, in the network's code, in MPI and in being
+//! added up, is a number of its own, 0 where nobody has measured it: numbers then come no faster
+//! than the processor takes them, and what is computed meanwhile is slower by its share.
 
 mod hybrid;
 
@@ -23,6 +26,16 @@ pub struct Machines {
     pub bytes_per_second: f64,
     /// Seconds from one rank to another.
     pub latency: f64,
+    /// Seconds of a rank's processor for a byte that it sends while one comes.
+    pub processor: f64,
+}
+
+impl Machines {
+    /// Bytes that travel in a second, and the part of the processor that they take meanwhile.
+    fn travel(&self) -> (f64, f64) {
+        let rate = self.bytes_per_second.min(1.0 / self.processor);
+        (rate, rate * self.processor)
+    }
 }
 
 /// A step, in seconds.
@@ -30,7 +43,7 @@ pub struct Machines {
 pub struct Step {
     /// All of it.
     pub seconds: f64,
-    /// What a rank only waits for others.
+    /// What others take of it: waits, and the processor's time for what travels.
     pub exposed: f64,
 }
 
@@ -62,7 +75,7 @@ pub fn step(plan: &Plan, ranks: usize, images: usize, machines: &Machines) -> St
     let mut wire = Wire::new(ranks, machines);
     let mut now = wire.round();
     for work in &works {
-        now += compute * work.multiply_adds / all.max(1.0);
+        now = wire.meanwhile(now, compute * work.multiply_adds / all.max(1.0));
         work.sends.iter().for_each(|&values| wire.send(values, now));
     }
     wire.flush(now);
@@ -77,7 +90,7 @@ pub fn step_in_parts(plan: &Plan, ranks: usize, images: usize, machines: &Machin
     let all: usize = lengths(plan).iter().flatten().sum();
     let wire = Wire::new(ranks, machines);
     let levels = ranks.next_power_of_two().ilog2() as f64;
-    let up = levels * (4.0 * all as f64 / machines.bytes_per_second + machines.latency);
+    let up = levels * (4.0 * all as f64 / machines.travel().0 + machines.latency);
     let exposed = if ranks > 1 { wire.round() + up + wire.seconds(all) } else { 0.0 };
     Step { seconds: compute + exposed, exposed }
 }
@@ -138,7 +151,12 @@ impl Wire<'_> {
         let n = self.ranks as f64;
         let bytes = 2.0 * (n - 1.0) / n * 4.0 * values as f64;
         let hops = 2.0 * f64::from(self.ranks.next_power_of_two().ilog2());
-        bytes / self.machines.bytes_per_second + hops * self.machines.latency
+        bytes / self.machines.travel().0 + hops * self.machines.latency
+    }
+
+    /// When a task is over that is begun at `now` and takes so many seconds by itself.
+    fn meanwhile(&self, now: f64, seconds: f64) -> f64 {
+        beside(now, seconds, (self.free - now).max(0.0), self.machines)
     }
 
     /// As [`Travelling::send`](crate::mpi::Travelling::send), at the time `now`.
@@ -171,6 +189,17 @@ impl Wire<'_> {
     }
 }
 
+/// When a task is over that is begun at `now`, where it takes so many seconds by itself, and for so
+/// many from now on numbers travel, which the processor serves first.
+fn beside(now: f64, seconds: f64, travel: f64, machines: &Machines) -> f64 {
+    let taken = machines.travel().1;
+    if seconds < travel * (1.0 - taken) {
+        now + seconds / (1.0 - taken)
+    } else {
+        now + seconds + travel * taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +220,7 @@ mod tests {
     }
 
     const MACHINES: Machines =
-        Machines { images_per_second: 100.0, bytes_per_second: 1e8, latency: 1e-3 };
+        Machines { images_per_second: 100.0, bytes_per_second: 1e8, latency: 1e-3, processor: 0.0 };
 
     #[test]
     fn one_rank_waits_for_nobody() {
@@ -218,6 +247,29 @@ mod tests {
         let parameters = 48_000 + 1_000_000 + 4_000 + 2_004;
         assert_eq!(bytes_sent(&plan(), 2, 1), 4 * parameters);
         assert_eq!(bytes_sent(&plan(), 4, 1), 6 * parameters);
+    }
+
+    /// By hand: 10 ns a byte are all of the processor at 1e8 bytes a second, 4 ns two fifths.
+    #[test]
+    fn what_travels_takes_its_part_of_the_processor() {
+        let at = |processor: f64, rate: f64| {
+            let machines = Machines { processor, bytes_per_second: rate, ..MACHINES };
+            step(&plan(), 2, 10, &machines)
+        };
+        let [slow, free] = [at(4e-9, 1e8), at(0.0, 1e8)];
+        // The wire is as fast, and what is computed after fc2's gradient is over before it.
+        assert!((slow.seconds - free.seconds).abs() < 1e-9, "{slow:?} and {free:?}");
+        // Where the processor is what keeps it up, a faster network is of no use.
+        let [narrow, wide] = [at(1e-8, 1e8), at(1e-8, 1e12)];
+        assert!((narrow.seconds - wide.seconds).abs() < 1e-9, "{narrow:?} and {wide:?}");
+        // All bytes' time adds to what is computed, and latencies of a round and two sums.
+        let bytes = 4.0 * 1_054_004.0;
+        assert!((wide.exposed - (bytes * 1e-8 + 6e-3)).abs() < 1e-9, "{wide:?}");
+        let machines = Machines { processor: 4e-9, ..MACHINES };
+        // Over before what travels; after it; without it.
+        for (seconds, travel, expected) in [(0.3, 1.0, 1.5), (0.9, 1.0, 2.3), (0.9, 0.0, 1.9)] {
+            assert!((beside(1.0, seconds, travel, &machines) - expected).abs() < 1e-12);
+        }
     }
 
     /// A fast network hides all but the last sum.
