@@ -21,6 +21,7 @@ mod common;
 use alexnet::gpu::compile::{Compiler, default_cache};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::format::Format;
+use alexnet::gpu::launch::Queue;
 use alexnet::gpu::library::driver_version;
 use alexnet::gpu::memory::Buffer;
 use alexnet::layers::cuda::{Call, LaunchContext, Loss, ParameterBuffers};
@@ -213,7 +214,7 @@ fn on_gpu(case: &Case, layer: &dyn Layer, data: &Data, device: &Device) -> Resul
     let scratch = device.buffer(scratch)?;
     let saved = device.buffer(launches.saved())?;
     let call = Call {
-        stream: &device.compute,
+        queue: Queue::of(&device.compute),
         run: &case.run(),
         whole: case.run().batch,
         x: &x,
