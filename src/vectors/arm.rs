@@ -7,9 +7,8 @@
 //! multiply-adds (12), of which each takes its value of the left operand from a lane, 10 loads (8),
 //! 1 prefetch (1), the rest addresses and the loop; no sum leaves its register. So 59 to 60 % of
 //! the instructions are multiply-adds where AVX2 has 48 to 50 %. A core that starts four
-//! instructions a cycle and two multiply-adds of them (Neoverse N1, by its maker's guide) spends 12
-//! cycles on the multiply-adds and could start all 41 in 11; one of eight and four (Neoverse V1) 6
-//! and 6. Counted with objdump, not measured: no such processor was at hand.
+//! instructions a cycle, two of them multiply-adds, would spend 12 cycles on the multiply-adds and
+//! start all 41 in 11. Counted with objdump, not measured: no such processor was at hand.
 
 use super::levels::Level;
 use super::operations::Simd;
