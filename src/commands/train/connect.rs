@@ -29,6 +29,8 @@ struct Has {
     wanted: Wanted,
     /// GPUs that it computes on.
     gpus: usize,
+    /// What these compute in, and with it the form of what travels between halves of a network.
+    precision: String,
     /// Its NCCL's version; or what keeps it from being used.
     version: Result<String, String>,
 }
@@ -63,14 +65,15 @@ pub fn gpus(team: &Team, engine: &mut dyn Engine) -> Result<()> {
         _ => Nccl::open().map_err(|error| format!("{error:#}")),
     };
     let version = found.as_ref().map(|nccl| nccl.version.clone()).map_err(String::clone);
-    let has = Has { wanted, gpus: engine.gpus(), version };
+    let precision = engine.plan().precision.name().to_string();
+    let has = Has { wanted, gpus: engine.gpus(), precision, version };
     let answer = team.round("how its GPUs are connected", serde_json::to_vec(&has)?, |said| {
         let all: Vec<Has> =
             said.iter().map(|said| serde_json::from_slice(said)).collect::<Result<_, _>>()?;
         if all.iter().all(|has| has.gpus == 0 && has.wanted != Wanted::Yes) {
             return Ok(Vec::new());
         }
-        let answer: Answer = match hindrance(team, &all) {
+        let answer: Answer = match hindrance(team, &all, needed) {
             Some(why) => Err(why),
             None => ids(found.as_ref().ok(), all[0].gpus).map_err(|error| format!("{error:#}")),
         };
@@ -108,8 +111,8 @@ fn wanted() -> Result<Wanted> {
     }
 }
 
-/// The first thing that keeps ranks from being connected.
-fn hindrance(team: &Team, all: &[Has]) -> Option<String> {
+/// The first thing that keeps ranks from being connected; `halves` if activations travel, too.
+fn hindrance(team: &Team, all: &[Has], halves: bool) -> Option<String> {
     let of = |rank: usize, why: String| match team.is_several() {
         true => format!("{}: {why}", team.name(rank)),
         false => why,
@@ -121,6 +124,12 @@ fn hindrance(team: &Team, all: &[Has]) -> Option<String> {
         if has.gpus != all[0].gpus {
             let (theirs, ours) = (has.gpus, all[0].gpus);
             return Some(of(rank, format!("it computes on {theirs} GPUs, and rank 0 on {ours}")));
+        }
+        if halves && has.precision != all[0].precision {
+            let (theirs, ours) = (&has.precision, &all[0].precision);
+            let way = "give all the same by --set gpu.precision=f32";
+            let why = format!("its GPU computes in {theirs}, and rank 0's in {ours} ({way})");
+            return Some(of(rank, why));
         }
         if has.version != all[0].version {
             let text = |has: &Has| has.version.clone().unwrap_or_default();

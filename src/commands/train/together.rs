@@ -111,6 +111,13 @@ fn hybrid_device(team: &Team, towers: usize, choice: &Choice) -> Result<Choice> 
              both towers together; start a process for each GPU"
         ));
     }
+    let here = team.neighbours().len();
+    if matches!(choice, Choice::Cuda(_)) && here > 1 {
+        return Err(config_error!(
+            "--device {choice}: the {here} processes of a machine would share that GPU, which \
+             train.distribute = \"hybrid\" cannot do; leave the option out, and each takes its own"
+        ));
+    }
     if *choice != Choice::Auto {
         return Ok(choice.clone());
     }

@@ -45,16 +45,19 @@ pub fn check_memory(
     multiprocessors: &[usize],
 ) -> Result<()> {
     let of_less = |images| Layout::new(plan, images, multiprocessors).ok().map(|l| l.bytes(plan));
-    check(devices, layout.bytes(plan), of_less, (plan.batch, plan.pieces.all))
+    let otherwise = "use a GPU with more memory, two GPUs, or --device cpu";
+    check(devices, layout.bytes(plan), of_less, (plan.batch, plan.pieces.all), otherwise)
 }
 
 /// Refuses a batch of so many images at once, in so many processes, that needs these bytes on each
-/// device, if there are not as many; `of_less` says what fewer images need.
+/// device, if there are not as many; `of_less` says what fewer images need, `otherwise` what can be
+/// done where not one fits.
 pub fn check(
     devices: &[Arc<Device>],
     need: Vec<usize>,
     of_less: impl Fn(usize) -> Option<Vec<usize>>,
     (batch, processes): (usize, usize),
+    otherwise: &'static str,
 ) -> Result<()> {
     // The driver's own and the kernels' code.
     const SPARE: usize = 64 << 20;
@@ -82,7 +85,7 @@ pub fn check(
         batch: batch * processes,
         why: each.join(", "),
         fits: most * processes,
-        none_fits: "use a GPU with more memory, two GPUs, or --device cpu",
+        none_fits: otherwise,
         option: BATCH_OPTION,
     }))
 }

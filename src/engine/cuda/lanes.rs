@@ -4,7 +4,8 @@
 //! it in a second stream and after it where there is not room for both. On an H200 in bfloat16, 128
 //! images: 28.3 thousand a second launch by launch in one stream, 30.1 as a graph, 34.6 with two
 //! lanes, 35.5 with what is behind them. The lanes meet where a layer reads both towers, and at
-//! both ends of a pass. Towers that are alike share launches (`Layout::together`), and one lane.
+//! both ends of a pass. Alike towers of small networks share launches (`Layout::together`), and
+//! one lane.
 
 use crate::gpu::device::{Device, STREAMS};
 use crate::gpu::stream::Event;

@@ -10,7 +10,7 @@ use crate::data::prepare::{Skipped, Source};
 use crate::data::seal;
 use crate::data::statistics::Sums;
 use crate::files;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -61,7 +61,9 @@ pub(super) fn finish(
 /// Takes away what an earlier start has left, whose images have been mended since.
 fn remove_old(file: &Path) -> Result<()> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", file.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -92,7 +92,11 @@ impl Between {
         let (wire, parts) = (wire.unwrap_or(0), parts.chain(descends.then_some(bytes)).max());
         let parts = parts.unwrap_or(0);
         if bytes.max(wire).max(parts) >= 1 << 31 {
-            bail!("a batch of {room} is too large for a GPU's 32-bit addresses between processes");
+            bail!(
+                "a batch of {} is too large for a GPU's 32-bit addresses between processes; choose a \
+                 smaller one (--set train.batch=…) or --set train.distribute=data",
+                halves.batch
+            );
         }
         let (pixels, several) = (at_once * input.pixels(), sources.len() > 1);
         let join = |source: &Source| {

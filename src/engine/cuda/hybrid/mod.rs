@@ -150,7 +150,8 @@ fn check_memory(halves: &Halves, device: &Arc<Device>, layouts: &Layouts) -> Res
     let bytes = |layouts: Layouts| vec![layouts.bytes(halves)];
     let of_less = |images| Layouts::new(halves, images, device.multiprocessors).ok().map(bytes);
     let (need, at_once) = (vec![layouts.bytes(halves)], halves.below.batch);
-    fits::check(slice::from_ref(device), need, of_less, (at_once, halves.share.ranks))
+    let otherwise = "use GPUs with more memory, more processes, or --device cpu";
+    fits::check(slice::from_ref(device), need, of_less, (at_once, halves.share.ranks), otherwise)
 }
 
 /// What no process does by itself.
