@@ -6,6 +6,7 @@ use crate::note;
 use crate::quoting;
 use crate::train::runs::RunFolder;
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub fn listed(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
             ));
         }
         let before = all.len();
-        gather(path, 0, &mut all)?;
+        gather(path, 0, &mut BTreeSet::new(), &mut all)?;
         if all.len() == before {
             return Err(config_error!(
                 "{}: no pictures are in this folder: no file's name ends in .{}",
@@ -56,8 +57,17 @@ fn is_input(path: &Path) -> bool {
     path.as_os_str() == INPUT
 }
 
-fn gather(folder: &Path, depth: usize, all: &mut Vec<PathBuf>) -> Result<()> {
+/// The pictures of a folder and of those below; each folder once, however many links lead to it.
+fn gather(
+    folder: &Path,
+    depth: usize,
+    seen: &mut BTreeSet<PathBuf>,
+    all: &mut Vec<PathBuf>,
+) -> Result<()> {
     let read = || format!("the folder {} cannot be read", folder.display());
+    if !seen.insert(folder.canonicalize().with_context(read)?) {
+        return Ok(());
+    }
     let entries = fs::read_dir(folder).with_context(read)?.collect::<io::Result<Vec<_>>>();
     let mut paths: Vec<PathBuf> =
         entries.with_context(read)?.iter().map(|entry| entry.path()).collect();
@@ -66,7 +76,9 @@ fn gather(folder: &Path, depth: usize, all: &mut Vec<PathBuf>) -> Result<()> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let is_picture = ENDINGS.contains(&ending.to_ascii_lowercase().as_str());
         if path.is_dir() && depth < DEEPEST {
-            gather(&path, depth + 1, all)?;
+            if let Err(error) = gather(&path, depth + 1, seen, all) {
+                note!("{error:#}; its pictures are left out");
+            }
         } else if is_picture && path.is_file() {
             all.push(path);
         }

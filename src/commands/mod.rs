@@ -41,7 +41,7 @@ use std::io::Write;
 /// Train, evaluate and use the network of Krizhevsky, Sutskever and Hinton 2012.
 ///
 /// Start with `alexnet train --config configs/demo.toml`: it trains a small network on the images
-/// that come with the configs, in a minute or two, and says what to try next.
+/// that come with the configs, in a few minutes, and says what to try next.
 #[derive(Parser, Debug)]
 #[command(name = "alexnet", version, after_help = EXAMPLES)]
 pub struct Arguments {

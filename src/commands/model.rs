@@ -86,6 +86,7 @@ impl Named {
     fn find(path: &Path) -> Result<Named> {
         let in_runs = RunFolder(Path::new(FOLDER).join(path));
         let run = match path.is_dir() {
+            true if in_runs.has_checkpoint() && !RunFolder(path.into()).has_checkpoint() => in_runs,
             true => RunFolder(path.to_path_buf()),
             false if !path.exists() && in_runs.has_checkpoint() => in_runs,
             false => return Ok(Named::File(path.to_path_buf())),
@@ -105,6 +106,13 @@ impl Named {
         );
         Ok(Named::Run(run))
     }
+}
+
+/// Whether a person may mean a run by `path`: its folder, or its name in `runs/`.
+pub fn is_run(path: &Path) -> bool {
+    [path.to_path_buf(), Path::new(FOLDER).join(path)]
+        .into_iter()
+        .any(|f| RunFolder(f).has_checkpoint())
 }
 
 /// Opens the checkpoints named (of a run its best), or the best of the newest run, which is said;

@@ -236,7 +236,7 @@ impl Place {
         let carried = shipped::named(name.strip_suffix(".toml").unwrap_or(name));
         match (self, carried) {
             (Place::Carried(_), Some(shipped)) => Place::Carried(shipped),
-            (Place::File(_), Some(shipped)) if !beside.exists() => Place::Carried(shipped),
+            (Place::File(_), Some(shipped)) if !beside.is_file() => Place::Carried(shipped),
             _ => Place::File(beside),
         }
     }

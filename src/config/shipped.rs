@@ -84,9 +84,10 @@ pub fn named(name: &str) -> Option<Shipped> {
     ALL.iter().find(|shipped| shipped.name == name).copied()
 }
 
-/// The one that a person means by `path`, where no such file is: its name, with or without the ending.
+/// The one that a person means by `path`, where no such file is (a folder may be called so): its
+/// name, with or without the ending.
 pub fn named_by(path: &Path) -> Option<Shipped> {
-    let name = path.to_str().filter(|_| !path.exists())?;
+    let name = path.to_str().filter(|_| !path.is_file())?;
     named(name.strip_suffix(".toml").unwrap_or(name))
 }
 

@@ -30,7 +30,7 @@ pub struct Network {
 /// A sentence: it is none that is known, and what the first difference is.
 pub fn find(file: &Weights, learnt: &[Learnt], named: Option<&Path>) -> Result<Network> {
     if let Some(path) = named {
-        let known = path.to_str().and_then(shipped::known).filter(|_| !path.exists());
+        let known = path.to_str().and_then(shipped::known).filter(|_| !path.is_file());
         let Some(known) = known else {
             let (config, source) = (Config::read(path, &[])?, path.display().to_string());
             return Ok(Network { config, source, known: None, fitted: Vec::new() });

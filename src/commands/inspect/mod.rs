@@ -105,10 +105,13 @@ pub fn run(args: Args) -> Result<()> {
     print(&serde_json::to_string_pretty(&document)?)
 }
 
-/// The file that is named, a run's best checkpoint, or that of the newest run.
+/// The file that is named, a run's best checkpoint, or that of the newest run; of a run and a config
+/// of the same name the run.
 fn file(named: Option<&Path>) -> Result<PathBuf> {
     match named {
-        Some(path) if shipped::named_by(path).is_some() => Ok(path.to_path_buf()),
+        Some(path) if shipped::named_by(path).is_some() && !model::is_run(path) => {
+            Ok(path.to_path_buf())
+        }
         named => model::file(named),
     }
 }
@@ -117,7 +120,7 @@ fn file(named: Option<&Path>) -> Result<PathBuf> {
 fn origin(checkpoint: &Checkpoint, config: &Config) -> String {
     let Checkpoint { path, state, facts, .. } = checkpoint;
     let trained = match state.batches {
-        0 => format!("after epoch {}", state.epoch - 1),
+        0 => format!("after epoch {}", state.epoch.saturating_sub(1)),
         batches => {
             format!("inside epoch {}, {} steps into it", state.epoch, grouped(batches.into()))
         }
