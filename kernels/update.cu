@@ -58,6 +58,7 @@ __device__ __forceinline__ void apply(float* w, float* v, const float* g, size_t
     load(w, value);
     load(v, speed);
     load(g, slope);
+#pragma unroll 4
     for (int s = 1; s < SPLITS; s++) {
         float part[N];
         load(g + s * step, part);
