@@ -63,6 +63,36 @@ fn a_run_goes_by_its_folder_its_name_or_nothing() {
 }
 
 #[test]
+fn folders_of_the_same_name_hide_neither_runs_nor_configs() {
+    let world = trained();
+    fs::rename(world.path("runs/stripes"), world.path("runs/mnist")).unwrap();
+    let of_run = world.ok("inspect runs/mnist");
+    // Of a config and a run of one name the run.
+    assert_eq!(world.ok("inspect mnist"), of_run);
+    fs::create_dir(world.path("mnist")).unwrap();
+    assert_eq!(world.ok("inspect mnist"), of_run);
+    world.ok("filters mnist --out f.png");
+    fs::create_dir(world.path("cifar10")).unwrap();
+    let text = world.ok("inspect cifar10");
+    assert!(text.starts_with("cifar10"), "{text}");
+    // What a config wants to be made from, and is not there.
+    let words = ["runs/data/demo", "configs/demo", "--set data.prepare.source="];
+    world.fails("train --config demo", 2, &words);
+}
+
+/// Two links to itself in a folder lead nowhere new.
+#[cfg(unix)]
+#[test]
+fn links_in_circles_come_to_an_end() {
+    let world = trained();
+    let alone = world.ok("predict photos/val --csv");
+    for name in ["a", "b"] {
+        std::os::unix::fs::symlink(".", world.path("photos/val").join(name)).unwrap();
+    }
+    assert_eq!(world.ok("predict photos/val --csv"), alone);
+}
+
+#[test]
 fn a_resume_with_a_config_takes_its_newest_run() {
     let world = trained();
     world.ok("train --config net.toml --epochs 2");
