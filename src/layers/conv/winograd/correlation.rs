@@ -17,6 +17,9 @@ use rayon::prelude::*;
 /// up to a tenth more.
 const ROUND: usize = 3 << 18;
 
+/// The fewest tiles of a task, where there are so many.
+const FEWEST: usize = 8;
+
 impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     /// `y` ← correlation of `x` with `weight`, plus `bias` if there is one; both hold whole images.
     pub fn run(
@@ -29,7 +32,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         let apart = self.weights_apart(panel());
         let panels = self.output.used.div_ceil(panel());
         let image = self.image();
-        let block = self.block();
+        let block = self.images_of_a_task(x.len() / image);
         let tiles = self.rows_at_once() * self.grid().1;
         let (strip_rows, strip_width) = self.input_strip();
         let strip = scratch::lines(strip_rows * strip_width * self.depth());
@@ -60,6 +63,14 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
                 },
             );
         });
+    }
+
+    /// Images of a task of [`Correlation::run`]: a block's, or fewer where threads would have none
+    /// to do, but not so few that a product has less than [`FEWEST`] rows for all the weights that
+    /// it reads. Bits are the same however many there are.
+    fn images_of_a_task(&self, batch: usize) -> usize {
+        let each = batch.div_ceil(rayon::current_num_threads());
+        each.max(FEWEST.div_ceil(self.image_tiles())).min(self.block()).max(1)
     }
 
     /// Images of one round of [`Correlation::weight_gradient`], in blocks.
