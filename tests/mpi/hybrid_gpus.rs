@@ -152,8 +152,8 @@ fn without_nccl_or_a_gpu_each_on_cpus() {
     let said = ranks.ok(&format!("{train} --run few"), "1", &[]);
     assert!(said.contains(line) && said.contains("1 GPU"), "{said}");
     let named = format!("{train} --device cuda:0 --run named");
-    let words = ["hybrid", "on GPUs", "NCCL alone", "ALEXNET_NCCL=0", "--device cpu"];
-    ranks.fails(&named, &no_nccl, &words);
+    let words = ["--device cuda:0", "2 processes", "share that GPU", "leave the option out"];
+    ranks.fails(&named, &[], &words);
     let both = format!("{train} --device cuda:0,1 --run both");
     let (code, said) = ranks.start(&both, "4", &[]).end();
     assert_ne!(code, Some(0), "{said}");
