@@ -4,20 +4,21 @@
 //! on a GPU with NVIDIA's own library, where there is one. What several processes do is in
 //! `tests/mpi`.
 
+mod alone;
 mod common;
 mod standin;
 
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
 use alexnet::engine::cuda::{Cuda, Hybrid};
-use alexnet::engine::{Engine, Exchange, Rates, Slot};
+use alexnet::engine::{Engine, Rates, Slot};
 use alexnet::gpu::nccl::Nccl;
 use alexnet::layers::softmax::Tally;
 use alexnet::layers::{Classes, Run};
 use alexnet::mpi::Team;
 use alexnet::network::{Halves, Mode, Plan, Share};
 use alexnet::random::{self, Stream};
-use anyhow::Result;
+use alone::{Alone, nccl, waits_are_needed, with_nccl};
 use common::NETWORK;
 use std::sync::Arc;
 
@@ -25,51 +26,6 @@ use std::sync::Arc;
 const VALUES: usize = 12 * 12 * 3;
 const BATCH: usize = 10;
 const STEPS: u32 = 3;
-
-/// One process alone, as one of several sees the others.
-#[derive(Default)]
-struct Alone {
-    agreed: bool,
-    begun: bool,
-}
-
-impl Exchange for Alone {
-    fn agree(&mut self, tally: Tally) -> Result<Tally> {
-        assert!(!self.begun, "all agree before parameters change");
-        self.agreed = true;
-        Ok(tally)
-    }
-    fn send(&mut self, _: usize, _: Vec<f32>) {
-        panic!("a gradient goes through main memory");
-    }
-    fn flush(&mut self) {
-        panic!("gradients go through main memory");
-    }
-    fn receive(&mut self, _: usize) -> Result<Vec<f32>> {
-        panic!("a sum comes through main memory");
-    }
-    fn begins(&mut self) {
-        self.begun = true;
-    }
-    fn waited(&mut self, _: std::time::Duration) {
-        panic!("nobody is waited for");
-    }
-}
-
-/// The library; None, which is said: this GPU's machine has none.
-fn nccl() -> Option<Arc<Nccl>> {
-    match Nccl::open() {
-        Ok(nccl) => {
-            eprintln!("NCCL {} ({})", nccl.version, nccl.path.display());
-            Some(nccl)
-        }
-        Err(error) if standin::on_gpu() => {
-            eprintln!("skipped: {error:#}");
-            None
-        }
-        Err(error) => panic!("{error:#}"),
-    }
-}
 
 /// The network with one tower or two, three layers of neurons with dropout between them.
 fn config(towers: usize, precision: &str) -> Config {
@@ -168,19 +124,6 @@ fn a_loss_that_is_no_number(divided: &mut Hybrid) {
     assert!(tally.loss.is_nan() && state(divided) == before);
 }
 
-/// Runs `body` with NCCL: on a GPU as it is, else on the stand-ins.
-#[track_caller]
-fn with_nccl(test: &str, more: &[(&str, &str)], body: impl FnOnce()) {
-    if standin::on_gpu() {
-        return standin::run(test, &[], body);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let Some(path) = standin::path_with_nccl() else { return };
-    let lies = folder.path().display().to_string();
-    let own = [("LD_LIBRARY_PATH", &path[..]), ("STANDIN_NCCL", &lies[..])];
-    standin::run(test, &[&own[..], more].concat(), body);
-}
-
 #[test]
 fn one_process_has_the_same_bits() {
     with_nccl("one_process_has_the_same_bits", &[], || the_same_bits("f32"));
@@ -219,33 +162,16 @@ fn nothing_races_with_what_travels() {
 /// these waits there would be a race.
 #[test]
 fn what_travels_is_waited_for_and_waits() {
-    let test = "what_travels_is_waited_for_and_waits";
-    if standin::skipped_on_gpu(test) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("waits.json");
-    let more = [&standin::RACES[..], &[("STANDIN_WAITS", file.to_str().unwrap())]].concat();
-    with_nccl(test, &more, || {
-        let (mut whole, mut divided) = both(&config(2, "f32"), &nccl().unwrap());
-        steps(&mut whole, &mut divided);
-    });
-    // In the process that has the stand-in the file is written at its end.
-    let Ok(text) = std::fs::read_to_string(&file) else { return };
-    let both = [
+    let pairs = [
         ("handing over a piece", "kernel join"),
         ("kernel conv_forward", "a piece of another rank"),
         ("kernel sum_parts", "a piece of another rank"),
     ];
-    for (before, behind) in both {
-        let start = format!("{{\"before\":\"{before}");
-        let behind = format!("\"behind\":\"{behind}");
-        let seen = |line: &&str| {
-            line.starts_with(&start) && line.contains(&behind) && line.contains("race: ")
-        };
-        let count = text.lines().filter(seen).count();
-        assert!(count >= STEPS as usize - 1, "{count} waits of {before} for {behind}");
-    }
+    let least = STEPS as usize - 1;
+    waits_are_needed("what_travels_is_waited_for_and_waits", &pairs, least, || {
+        let (mut whole, mut divided) = both(&config(2, "f32"), &nccl().unwrap());
+        steps(&mut whole, &mut divided);
+    });
 }
 
 /// A GPU with too little memory for both halves says how large a batch would fit.

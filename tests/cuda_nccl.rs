@@ -3,67 +3,26 @@
 //! ALEXNET_TEST_GPU=1, on a GPU with NVIDIA's own library, where there is one. What several
 //! processes do is in `tests/mpi`.
 
+mod alone;
 mod common;
 mod standin;
 
 use alexnet::config::Config;
 use alexnet::data::form::CropView;
 use alexnet::engine::cuda::Cuda;
-use alexnet::engine::{Engine, Exchange, Rates, Slot};
+use alexnet::engine::{Engine, Rates, Slot};
 use alexnet::gpu::nccl::Nccl;
 use alexnet::layers::softmax::Tally;
 use alexnet::layers::{Classes, Run};
 use alexnet::network::{Mode, Plan};
 use alexnet::random::{self, Stream};
-use anyhow::Result;
+use alone::{Alone, nccl, switches, waits_are_needed, with_nccl};
 use common::{NETWORK, World, stderr};
 
 /// Images of 12 x 12 with three channels.
 const VALUES: usize = 12 * 12 * 3;
 const BATCH: usize = 10;
 const STEPS: u32 = 3;
-
-/// One process alone, whose loss is said to be `loss`, if that is given.
-struct Alone {
-    loss: Option<f64>,
-    begun: bool,
-}
-
-impl Exchange for Alone {
-    fn agree(&mut self, tally: Tally) -> Result<Tally> {
-        Ok(Tally { loss: self.loss.unwrap_or(tally.loss), ..tally })
-    }
-    fn send(&mut self, _: usize, _: Vec<f32>) {
-        panic!("a gradient goes through main memory");
-    }
-    fn flush(&mut self) {
-        panic!("gradients go through main memory");
-    }
-    fn receive(&mut self, _: usize) -> Result<Vec<f32>> {
-        panic!("a sum comes through main memory");
-    }
-    fn begins(&mut self) {
-        self.begun = true;
-    }
-    fn waited(&mut self, _: std::time::Duration) {
-        panic!("nobody is waited for");
-    }
-}
-
-/// The library; None, which is said: this GPU's machine has none.
-fn nccl() -> Option<std::sync::Arc<Nccl>> {
-    match Nccl::open() {
-        Ok(nccl) => {
-            eprintln!("NCCL {} ({})", nccl.version, nccl.path.display());
-            Some(nccl)
-        }
-        Err(error) if standin::on_gpu() => {
-            eprintln!("skipped: {error:#}");
-            None
-        }
-        Err(error) => panic!("{error:#}"),
-    }
-}
 
 fn engine(towers: &[usize], gpus: &[usize], precision: &str) -> Cuda {
     let precision = format!("gpu.precision={precision}");
@@ -106,7 +65,7 @@ fn steps(engine: &mut Cuda, connected: bool) -> Vec<Tally> {
         if !connected {
             return engine.step(&run, images, &labels, 0.9, &rates).unwrap();
         }
-        let mut alone = Alone { loss: None, begun: false };
+        let mut alone = Alone::default();
         let batch = (images, &labels[..], BATCH);
         let tally = engine.exchanged_step(&run, batch, (0.9, &rates), &mut alone).unwrap();
         assert!(alone.begun);
@@ -141,37 +100,19 @@ fn the_same_bits(precision: &str) {
 /// image, but for what decays.
 fn others_count(engine: &mut Cuda) {
     let (before, rates, (images, labels)) = (state(engine), rates(engine), images(7));
-    let mut alone = Alone { loss: Some(f64::NAN), begun: false };
+    let mut alone = Alone { loss: Some(f64::NAN), ..Alone::default() };
     let batch = (CropView::Floats(&images), &labels[..], BATCH);
     let update = (0.9, &rates[..]);
     engine.exchanged_step(&run(BATCH, 7), batch, update, &mut alone).unwrap();
     assert!(!alone.begun && state(engine) == before);
     let batch = (CropView::Floats(&[][..]), &[][..], BATCH);
-    let mut alone = Alone { loss: None, begun: false };
+    let mut alone = Alone::default();
     engine.exchanged_step(&run(0, 8), batch, update, &mut alone).unwrap();
     for tensor in 0..engine.plan().tensors().len() {
         let gradient = engine.read(Slot::Gradient, tensor).unwrap().values;
         assert!(gradient.iter().all(|&value| value == 0.0));
     }
     assert!(alone.begun && state(engine) != before, "momenta and decay go on");
-}
-
-/// Switches with which the stand-in for NCCL is found, and lays its files into `folder`.
-fn switches(folder: &std::path::Path) -> Option<[(&'static str, String); 2]> {
-    let path = standin::path_with_nccl()?;
-    Some([("LD_LIBRARY_PATH", path), ("STANDIN_NCCL", folder.display().to_string())])
-}
-
-/// Runs `body` with NCCL: on a GPU as it is, else on the stand-ins.
-#[track_caller]
-fn with_nccl(test: &str, more: &[(&str, &str)], body: impl FnOnce()) {
-    if standin::on_gpu() {
-        return standin::run(test, &[], body);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let Some(own) = switches(folder.path()) else { return };
-    let own = own.iter().map(|(name, value)| (*name, &value[..]));
-    standin::run(test, &own.chain(more.iter().copied()).collect::<Vec<_>>(), body);
 }
 
 #[test]
@@ -197,31 +138,14 @@ fn nothing_races_with_sums() {
 /// without these waits the watch would see a race.
 #[test]
 fn sums_are_waited_for_and_wait() {
-    let test = "sums_are_waited_for_and_wait";
-    if standin::skipped_on_gpu(test) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("waits.json");
-    let more = [&standin::RACES[..], &[("STANDIN_WAITS", file.to_str().unwrap())]].concat();
-    with_nccl(test, &more, || {
+    let pairs = [("handing over a sum", "kernel "), ("kernel update", "a sum of all ranks")];
+    // Four layers with weights, whose towers may be launched together, and three steps.
+    let least = 4 * STEPS as usize;
+    waits_are_needed("sums_are_waited_for_and_wait", &pairs, least, || {
         let mut engine = engine(&[0, 0], &[0], "f32");
         connect(&mut engine, &nccl().unwrap());
         steps(&mut engine, true);
     });
-    // In the process that has the stand-in the file is written at its end.
-    let Ok(text) = std::fs::read_to_string(&file) else { return };
-    let both = [("handing over a sum", "kernel "), ("kernel update", "a sum of all ranks")];
-    for (before, behind) in both {
-        let start = format!("{{\"before\":\"{before}");
-        let behind = format!("\"behind\":\"{behind}");
-        let seen = |line: &&str| {
-            line.starts_with(&start) && line.contains(&behind) && line.contains("race: ")
-        };
-        let count = text.lines().filter(seen).count();
-        // Four layers with weights, whose towers may be launched together, and three steps.
-        assert!(count >= 4 * STEPS as usize, "{count} waits of {before} for {behind}");
-    }
 }
 
 /// The built program, which asks for it by a variable.

@@ -5,7 +5,7 @@
 use super::{Slot, Tensor};
 use crate::mpi::Team;
 use crate::network::{BufferId, Plan, Share};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -38,10 +38,40 @@ pub(super) fn times(ranges: &[Range<usize>], values: usize) -> Vec<Range<usize>>
     ranges.iter().map(|range| range.start * values..range.end * values).collect()
 }
 
+/// What no process does by itself.
+pub(super) fn steps_only<T>() -> Result<T> {
+    bail!(
+        "processes with a share of a network each make steps only; this is an error in the program"
+    )
+}
+
 impl Owned {
     /// For a lower half of `below`.
     pub fn new(team: Team, share: Share, below: &Plan) -> Owned {
         Owned { team, share, lower: below.tensors().len(), whole: BTreeMap::new() }
+    }
+
+    /// The images of each process in a pass of evaluation over all of theirs, of which this one has
+    /// `own`.
+    pub fn images_of_all(&self, own: usize) -> Result<Vec<Range<usize>>> {
+        if !self.team.is_several() {
+            return Ok(self.share.each(own));
+        }
+        let mine = own.to_le_bytes().to_vec();
+        let counts = self.team.round("a pass of all", mine, |said| Ok(said.concat()))?;
+        let mut end = 0;
+        let count = |bytes: &[u8]| {
+            let start = end;
+            end += usize::from_le_bytes(bytes.try_into().unwrap_or_default());
+            start..end
+        };
+        Ok(counts.chunks_exact(size_of::<usize>()).map(count).collect())
+    }
+
+    /// The images of each process in a step of at most `batch` images of which there are `whole`.
+    pub fn images_of_step(&self, batch: usize, whole: usize) -> Vec<Range<usize>> {
+        let each = self.share.each(batch).into_iter();
+        each.map(|own| own.start.min(whole)..own.end.min(whole)).collect()
     }
 
     /// Whether each process has a part of this parameter only.

@@ -2,12 +2,9 @@
 //! comes of it is what one process makes, and what the same makes on CPUs, but for rounding.
 
 use super::hybrid::{HYBRID, TRAIN, close_within, same_log, step, world, world_of};
-use super::launchers::send;
 use super::nccl::Ranks;
 use super::{one_error, standin};
 use crate::common::World;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 /// Whether the last checkpoints are the same but for rounding: where that turns a ReLU or a maximum
 /// over at the last, a momentum is another by what one image gives it.
@@ -118,21 +115,8 @@ fn a_process_that_dies_ends_those_that_wait_for_its_neurons() {
     let Some(ranks) = Ranks::over(world) else { return };
     let args =
         format!("{TRAIN} --config deep.toml {HYBRID} --set train.checkpoint_steps=2 --run died");
-    let mut running = ranks.start(&args, "2", &[("STANDIN_NCCL_LOST", "80")]);
-    let begun = Instant::now();
     let file = ranks.world.path("died/last.safetensors");
-    while !running.said().contains("added up by NCCL") || step(&file) < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(120), "{}", running.said());
-        sleep(Duration::from_millis(100));
-    }
-    sleep(Duration::from_secs(3));
-    let all = running.ranks();
-    assert_eq!(all.len(), 2, "{}", running.said());
-    send(all[1], libc::SIGKILL);
-    let took = running.ranks_end();
-    let said = running.kill();
-    // The README says 10 seconds; a busy machine is given more.
-    assert!(took < Duration::from_secs(40), "{took:?}: {said}");
+    ranks.a_death_ends_both(&args, "80", || step(&file) >= 2);
     assert!(step(&file) >= 2);
     ranks.ok("train --resume --run died", "2", &[]);
     ranks.world.ok(&format!("{TRAIN} --config deep.toml --run whole"));

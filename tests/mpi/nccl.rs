@@ -20,6 +20,26 @@ pub struct Ranks {
 }
 
 impl Ranks {
+    /// Runs two with `args`, of whose pieces the one of number `lost` never comes; kills one of them
+    /// while it is waited for, once both are connected and it is `ready`. The other one is to end.
+    #[track_caller]
+    pub fn a_death_ends_both(&self, args: &str, lost: &str, ready: impl Fn() -> bool) {
+        let mut running = self.start(args, "2", &[("STANDIN_NCCL_LOST", lost)]);
+        let begun = Instant::now();
+        while !running.said().contains("added up by NCCL") || !ready() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{}", running.said());
+            sleep(Duration::from_millis(100));
+        }
+        sleep(Duration::from_secs(3));
+        let all = running.ranks();
+        assert_eq!(all.len(), 2, "{}", running.said());
+        send(all[1], libc::SIGKILL);
+        let took = running.ranks_end();
+        let said = running.kill();
+        // src/mpi/README.md says 10 seconds; a busy machine is given more.
+        assert!(took < Duration::from_secs(40), "{took:?}: {said}");
+    }
+
     /// None: something is missing, or this machine's own GPU would be shared.
     fn new(images: u32) -> Option<Ranks> {
         Ranks::over(|| {
@@ -158,18 +178,5 @@ fn a_sum_that_fails_is_told() {
 fn a_rank_that_dies_ends_those_that_wait_for_its_sums() {
     let Some(ranks) = Ranks::new(5) else { return };
     let train = "train --config net.toml --set train.batch=5 --set train.epochs=1 --run died";
-    let mut running = ranks.start(train, "2", &[("STANDIN_NCCL_LOST", "30")]);
-    let begun = Instant::now();
-    while !running.said().contains("added up by NCCL") {
-        assert!(begun.elapsed() < Duration::from_secs(120), "{}", running.said());
-        sleep(Duration::from_millis(100));
-    }
-    sleep(Duration::from_secs(3));
-    let all = running.ranks();
-    assert_eq!(all.len(), 2, "{}", running.said());
-    send(all[1], libc::SIGKILL);
-    let took = running.ranks_end();
-    let said = running.kill();
-    // The README says 10 seconds; a busy machine is given more.
-    assert!(took < Duration::from_secs(40), "{took:?}: {said}");
+    ranks.a_death_ends_both(train, "30", || true);
 }

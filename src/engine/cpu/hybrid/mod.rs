@@ -11,13 +11,13 @@ mod step;
 use super::Cpu;
 use super::memory;
 use crate::data::form::{CropView, Form};
-use crate::engine::owned::{Left, Owned, left_in};
+use crate::engine::owned::{Left, Owned, left_in, steps_only};
 use crate::engine::{Engine, Exchange, LayerTime, Rates, Slot, Tensor};
 use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::mpi::Team;
 use crate::network::{BufferId, Halves, Plan, Share, Source};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::ops::Range;
 
 /// One process's part of a network.
@@ -149,10 +149,7 @@ impl Engine for Hybrid {
     }
 
     fn gradients(&mut self, _: &Run, _: CropView<'_>, _: &[u32]) -> Result<Tally> {
-        bail!(
-            "processes with a share of a network each make steps only; this is an error in the \
-               program"
-        )
+        steps_only()
     }
 
     fn exchanged_step(
@@ -166,9 +163,6 @@ impl Engine for Hybrid {
     }
 
     fn update(&mut self, _: f32, _: &[Option<Rates>]) -> Result<()> {
-        bail!(
-            "processes with a share of a network each make steps only; this is an error in the \
-               program"
-        )
+        steps_only()
     }
 }

@@ -33,19 +33,12 @@ use std::time::{Duration, Instant};
 impl Hybrid {
     /// A forward pass of evaluation over the images of all processes, this one's among them.
     pub(super) fn evaluate(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
-        let mine = run.batch.to_le_bytes().to_vec();
-        let counts = self.team.round("a pass of all", mine, |said| Ok(said.concat()))?;
-        let mut end = 0;
-        let count = |bytes: &[u8]| {
-            let start = end;
-            end += usize::from_le_bytes(bytes.try_into().unwrap_or_default());
-            start..end
-        };
-        self.images = counts.chunks_exact(size_of::<usize>()).map(count).collect();
+        self.images = self.owned.images_of_all(run.batch)?;
         if run.batch > 0 {
             self.below.forward(run, images)?;
         }
-        self.upward(&Run { batch: end, ..*run }).map(|_| ())
+        let all = self.images.last().map_or(0, |last| last.end);
+        self.upward(&Run { batch: all, ..*run }).map(|_| ())
     }
 
     /// See [`Engine::exchanged_step`]. The loss is that of all images, the same in every process.
@@ -62,8 +55,7 @@ impl Hybrid {
         }
         // Who cannot go on says so here, before others wait for what it has.
         exchange.agree(Tally::default())?;
-        let each = self.share.each(self.batch).into_iter();
-        self.images = each.map(|own| own.start.min(whole)..own.end.min(whole)).collect();
+        self.images = self.owned.images_of_step(self.batch, whole);
         let begun = Instant::now();
         let labels = self.gather_labels(labels)?;
         exchange.waited(begun.elapsed());

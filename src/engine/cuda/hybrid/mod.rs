@@ -13,7 +13,7 @@ use super::network::Network;
 use super::profile::Spans;
 use super::upload::Host;
 use crate::data::form::{CropView, Form};
-use crate::engine::owned::{Left, Owned, left_in};
+use crate::engine::owned::{Left, Owned, left_in, steps_only};
 use crate::engine::{Engine, Exchange, LayerTime, Rates, Slot, Tensor};
 use crate::gpu::device::Device;
 use crate::gpu::graph::Graph;
@@ -22,7 +22,7 @@ use crate::layers::Run;
 use crate::layers::softmax::Tally;
 use crate::mpi::Team;
 use crate::network::{BufferId, Halves, Plan, Source};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use layout::Between;
 pub use layout::Layouts;
 use std::cell::RefCell;
@@ -152,13 +152,6 @@ fn check_memory(halves: &Halves, device: &Arc<Device>, layouts: &Layouts) -> Res
     let (need, at_once) = (vec![layouts.bytes(halves)], halves.below.batch);
     let otherwise = "use GPUs with more memory, more processes, or --device cpu";
     fits::check(slice::from_ref(device), need, of_less, (at_once, halves.share.ranks), otherwise)
-}
-
-/// What no process does by itself.
-fn steps_only<T>() -> Result<T> {
-    bail!(
-        "processes with a share of a network each make steps only; this is an error in the program"
-    )
 }
 
 impl Engine for Hybrid {

@@ -22,18 +22,7 @@ use std::sync::Arc;
 impl Hybrid {
     /// A forward pass of evaluation over the images of all processes, this one's among them.
     pub(super) fn evaluate(&mut self, run: &Run, images: CropView<'_>) -> Result<()> {
-        let mine = run.batch.to_le_bytes().to_vec();
-        let counts = self.owned.team.round("a pass of all", mine, |said| Ok(said.concat()))?;
-        let mut end = 0;
-        let count = |bytes: &[u8]| {
-            let start = end;
-            end += usize::from_le_bytes(bytes.try_into().unwrap_or_default());
-            start..end
-        };
-        self.images = match self.owned.team.is_several() {
-            true => counts.chunks_exact(size_of::<usize>()).map(count).collect(),
-            false => self.owned.share.each(run.batch),
-        };
+        self.images = self.owned.images_of_all(run.batch)?;
         let all = Run { batch: self.images.last().map_or(0, |last| last.end), ..*run };
         self.climb(run, images, None)?;
         let step = self.step_of(&all, false);
@@ -53,8 +42,7 @@ impl Hybrid {
         exchange: &mut dyn Exchange,
     ) -> Result<Tally> {
         check_labels(&self.plan, run, labels)?;
-        let each = self.owned.share.each(self.batch).into_iter();
-        self.images = each.map(|own| own.start.min(whole)..own.end.min(whole)).collect();
+        self.images = self.owned.images_of_step(self.batch, whole);
         self.updates += 1;
         let (lower, upper) = rates.split_at(self.below.network.plan.layers.len());
         let number = self.updates;
