@@ -208,7 +208,8 @@ fn a_source_beside_a_parent_config_is_found_from_anywhere() {
         ),
     );
     // Its own source is looked for beside itself, and a data set named by hand is not made.
-    world.fails("train --config mine.toml", 1, &["nowhere", "does not exist"]);
+    let words = ["nowhere", "does not exist", "--set data.prepare.source=FOLDER"];
+    world.fails("train --config mine.toml", 1, &words);
     let given = format!("train --config {demo} --data nothing");
     world.fails(&given, 1, &["no data set in nothing", "alexnet prepare"]);
     assert!(!world.path("nothing").exists());

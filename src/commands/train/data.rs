@@ -55,13 +55,13 @@ fn open_or_prepare(prepare: Option<&Prepare>, path: &Path) -> Result<Dataset> {
             ));
         }
         if !prepare.source.is_dir() {
-            return Err(config_error!(
-                "{} is to be made from the pictures in {}, and there is no such folder; train where \
-                 it is, in a copy of the program's source for the demo, or say \
+            bail!(
+                "{} is to be made from the pictures in {}, which does not exist here; train where it \
+                 is, in a copy of the program's source for the demo, or say \
                  --set data.prepare.source=FOLDER",
                 path.display(),
                 prepare.source.display()
-            ));
+            );
         }
         note!("preparing {} from {}", path.display(), prepare.source.display());
         let source = idx::find(&prepare.source, None, prepare.val_fraction, 1)?;
