@@ -260,18 +260,24 @@ fn a_step_is_gradients_and_update() {
 /// and on two.
 #[test]
 fn the_account_is_what_runs() {
-    standin::only("the_account_is_what_runs", &[("STANDIN_CAPTURE", "0")], || {
-        for (towers, devices, precision) in
-            [([0, 0], vec![0], "f32"), ([0, 0], vec![0], "bf16"), ([0, 1], vec![0, 1], "f32")]
-        {
+    let switches = [("STANDIN_CAPTURE", "0"), ("ALEXNET_TEST_PORTIONS", "2")];
+    standin::only("the_account_is_what_runs", &switches, || {
+        // The last one's forward pass in portions.
+        for (towers, devices, precision, batch) in [
+            ([0, 0], vec![0], "f32", 10),
+            ([0, 0], vec![0], "bf16", 10),
+            ([0, 1], vec![0, 1], "f32", 10),
+            ([0, 1], vec![0, 1], "f32", 32),
+        ] {
             for mode in [Mode::Training, Mode::Evaluation] {
                 let set = format!("gpu.precision={precision}");
                 let config = Config::parse(common::NETWORK, &[set], "net.toml").unwrap();
-                let plan = Plan::new(&config, 10, mode, &towers, Classes::Known(3)).unwrap();
+                let plan = Plan::new(&config, batch, mode, &towers, Classes::Known(3)).unwrap();
                 let mut engine = Cuda::new(plan, &devices).unwrap();
                 alexnet::train::initial::initialise(&mut engine).unwrap();
                 let plan = engine.plan();
-                let layout = Layout::new(plan, 10, &vec![108; devices.len()]).unwrap();
+                let layout = Layout::new(plan, batch, &vec![108; devices.len()]).unwrap();
+                assert_eq!(layout.portions.count, if batch == 32 { 2 } else { 1 });
                 let work = account::step(plan, &layout);
                 // The input comes as floats here, so no kernel makes it.
                 let expected = work.iter().filter(|w| w.purpose != Purpose::Batch).count();

@@ -133,6 +133,39 @@ fn two_devices_train_as_one_does_and_as_the_cpu() {
     assert!((values("cpu") - values("two")).abs() < 1e-4);
 }
 
+/// A forward pass in portions of the batch: the same bytes in more copies, and the same bits as on
+/// one device, which takes the batch as a whole; the last batch leaves half of a portion unused.
+#[test]
+fn in_portions_two_devices_train_as_one_does() {
+    let Some(gpus) = Gpus::on_standin("in_portions_two_devices_train_as_one_does") else { return };
+    let args = format!("{TRAIN} --set train.batch=48 --set train.epochs=2");
+    for precision in ["f32", "tf32", "bf16"] {
+        let args = format!("{args} --set gpu.precision={precision}");
+        let run = |run: &str, portions: &str, peer: &str| {
+            let file = gpus.world.path("counters.json");
+            let switches = [
+                ("ALEXNET_TEST_PORTIONS", portions),
+                ("STANDIN_PEER", peer),
+                ("STANDIN_ORDER", "random"),
+                ("STANDIN_COUNTERS", file.to_str().unwrap()),
+            ];
+            gpus.ok(&format!("{args} --device cuda:0,1 --run {precision}-{run}"), &switches);
+            gpus.peer_copies("counters.json")
+        };
+        gpus.ok(&format!("{args} --device cuda:0 --run {precision}-one"), &[]);
+        let (whole, in_three) = (run("whole", "1", "1"), run("three", "3", "1"));
+        run("host", "3", "0");
+        assert_eq!(whole.1, in_three.1, "bytes between devices");
+        // At conv2 and at fc3, both ways: in training and in validation of both epochs.
+        assert_eq!(in_three.0 - whole.0, 2 * 2 * 2 * (3 - 1) * 2);
+        for other in ["whole", "three", "host"].map(|other| format!("{precision}-{other}")) {
+            let one = format!("{precision}-one");
+            assert_eq!(gpus.losses(&one), gpus.losses(&other), "{other}");
+            assert_eq!(gpus.weights(&one), gpus.weights(&other), "{other}");
+        }
+    }
+}
+
 /// In bfloat16 two devices are one to the bit, and the first update is the CPU's but for the
 /// rounding of what it was made of; below a pooling layer by more, since of values that are rounded
 /// to the same another one may be the largest.

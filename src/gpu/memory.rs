@@ -1,6 +1,7 @@
 //! Memory that kernels and copies use: buffers on a GPU, and pinned memory on the host.
 //!
-//! A buffer is one allocation, taken once and kept; the driver's allocator costs milliseconds.
+//! A buffer is one allocation, taken once and kept, or a part of one; the driver's allocator costs
+//! milliseconds.
 
 use super::driver_error;
 use super::watch::watched;
@@ -12,10 +13,16 @@ use std::sync::Arc;
 
 /// `len` values of `T` in a GPU's memory. What they are is undefined until something writes them.
 pub struct Buffer<T> {
+    memory: Arc<Memory>,
     pointer: sys::CUdeviceptr,
     len: usize,
-    context: Arc<CudaContext>,
     of: PhantomData<fn() -> T>,
+}
+
+/// One allocation, given back with the last buffer that lies in it.
+struct Memory {
+    pointer: sys::CUdeviceptr,
+    context: Arc<CudaContext>,
 }
 
 impl<T: DeviceRepr> Buffer<T> {
@@ -24,14 +31,24 @@ impl<T: DeviceRepr> Buffer<T> {
         let bytes = len.max(1) * size_of::<T>();
         let take = || {
             context.bind_to_thread()?;
-            // SAFETY: at least one value's bytes are asked for; the pointer is kept in the buffer
-            // alone and given back once, in `drop`.
+            // SAFETY: at least one value's bytes are asked for; the pointer is given back once, when
+            // its `Memory` is dropped.
             unsafe { result::malloc_sync(bytes) }
         };
         let pointer = take().map_err(|e| {
             driver_error(e, &format!("taking {bytes} bytes of memory on GPU {}", context.ordinal()))
         })?;
-        Ok(Buffer { pointer, len, context: context.clone(), of: PhantomData })
+        let memory = Arc::new(Memory { pointer, context: context.clone() });
+        Ok(Buffer { memory, pointer, len, of: PhantomData })
+    }
+
+    /// The one with this number of `count` equal portions of it, in the same memory. Panics where
+    /// there are not so many.
+    pub fn portion(&self, number: usize, count: usize) -> Buffer<T> {
+        assert!(number < count, "portion {number} of {count}");
+        let len = self.len / count;
+        let pointer = self.pointer + (number * len * size_of::<T>()) as u64;
+        Buffer { memory: self.memory.clone(), pointer, len, of: PhantomData }
     }
 
     /// Number of values.
@@ -51,7 +68,7 @@ impl<T: DeviceRepr> Buffer<T> {
 
     /// Index of the GPU.
     pub fn device(&self) -> usize {
-        self.context.ordinal()
+        self.context().ordinal()
     }
 
     /// Address of the first value on the GPU.
@@ -60,16 +77,16 @@ impl<T: DeviceRepr> Buffer<T> {
     }
 
     pub(super) fn context(&self) -> &Arc<CudaContext> {
-        &self.context
+        &self.memory.context
     }
 }
 
-impl<T> Drop for Buffer<T> {
+impl Drop for Memory {
     fn drop(&mut self) {
         // After an error of the GPU nothing can be given back; the process is about to end.
         if self.context.bind_to_thread().is_ok() {
-            // SAFETY: `new` took it in the same context, and nobody else gives it back; the driver
-            // waits for work that uses it.
+            // SAFETY: `Buffer::new` took it in the same context, and nobody else gives it back; the
+            // driver waits for work that uses it.
             let free = || unsafe { result::free_sync(self.pointer) };
             let _ = watched(self.context.ordinal(), free);
         }

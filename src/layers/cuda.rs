@@ -16,6 +16,10 @@ use anyhow::{Context, Result, bail};
 pub struct LaunchContext {
     /// Images of the batch. All kernels work on as many; a smaller batch leaves the rest unused.
     pub images: usize,
+    /// How many times as many there are in a batch, of which these are one portion: products are
+    /// shared out as the whole batch's, so that their sums have the same order. Only the forward
+    /// pass is made in portions.
+    pub portions: usize,
     /// Multiprocessors of the GPU: how the work is shared out depends on them.
     pub multiprocessors: usize,
     /// Whether there will be a backward pass.
@@ -43,6 +47,7 @@ impl LaunchContext {
     pub fn new(images: usize, multiprocessors: usize, training: bool) -> LaunchContext {
         LaunchContext {
             images,
+            portions: 1,
             multiprocessors,
             training,
             together: false,

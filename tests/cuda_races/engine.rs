@@ -15,6 +15,11 @@ use std::process::Output;
 /// Two steps and an evaluation.
 const TRAIN: &str = "train --config net.toml --set train.batch=15 --set train.epochs=1 --device";
 
+/// As many in batches whose forward pass is made in portions.
+const IN_PORTIONS: &str =
+    "train --config net.toml --set train.batch=48 --set train.epochs=2 --device";
+const PORTIONS: (&str, &str) = ("ALEXNET_TEST_PORTIONS", "3");
+
 struct Gpus {
     world: World,
     environment: Vec<(String, String)>,
@@ -67,6 +72,14 @@ fn nothing_races() {
     for (run, device) in [("one", "cuda:0"), ("rehearsal", "cuda:0,0")] {
         gpus.ok(&format!("{TRAIN} {device} --run {run}"), &[]);
     }
+    for (run, device, peer, precision) in [
+        ("portions", "cuda:0,1", "1", "bf16"),
+        ("portions-host", "cuda:0,1", "0", "f32"),
+        ("portions-rehearsal", "cuda:0,0", "1", "tf32"),
+    ] {
+        let args = format!("{IN_PORTIONS} {device} --run {run} --set gpu.precision={precision}");
+        gpus.ok(&args, &[PORTIONS, ("STANDIN_PEER", peer), ("STANDIN_ORDER", "reverse")]);
+    }
     gpus.ok("eval direct/best.safetensors --ten-crop --device cuda:0,1", &[]);
 }
 
@@ -76,9 +89,11 @@ fn nothing_races() {
 ///
 /// Those that a pass begins with, for the copies of the pass before, are for nothing where what
 /// arrives in this pass comes after them anyway: which ones, the network decides. And where towers
-/// that share a GPU meet, both wait, also the one that reads what both have made long since.
+/// that share a GPU meet, both wait, also the one that reads what both have made long since. With
+/// `portions`, what follows an exchange waits for what all of them give to it, which keeps nothing
+/// but the order of precedence.
 #[track_caller]
-fn needed_waits(text: &str) -> usize {
+fn needed_waits(text: &str, portions: bool) -> usize {
     let is_needed = |line: &&str| {
         let wait: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         println!("{line}");
@@ -87,7 +102,11 @@ fn needed_waits(text: &str) -> usize {
         let begins = before.starts_with("kernel input") && behind.starts_with("a copy");
         let meets = [("kernel conv", "kernel join"), ("kernel conv", "kernel take")];
         let meets = meets.iter().any(|(a, b)| before.starts_with(a) && behind.starts_with(b));
-        let needless = race.is_empty() && (begins || meets);
+        let gives = ["kernel lrn_pool_forward", "kernel conv_forward"];
+        let yields = portions
+            && before.starts_with("kernel join")
+            && gives.iter().any(|name| behind.starts_with(name));
+        let needless = race.is_empty() && (begins || meets || yields);
         assert!(race.starts_with("race: ") || needless, "not needed: {line}");
         !race.is_empty()
     };
@@ -104,8 +123,12 @@ fn each_wait_is_needed() {
         let file = gpus.world.path(&format!("{run}.json"));
         let switches = [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap())];
         gpus.ok(&format!("{TRAIN} {device} --run {run}"), &switches);
-        assert!(needed_waits(&gpus.world.text(&format!("{run}.json"))) > least);
+        assert!(needed_waits(&gpus.world.text(&format!("{run}.json")), false) > least);
     }
+    let file = gpus.world.path("portions.json");
+    let switches = [PORTIONS, ("STANDIN_WAITS", file.to_str().unwrap())];
+    gpus.ok(&format!("{IN_PORTIONS} cuda:0,1 --run portions"), &switches);
+    assert!(needed_waits(&gpus.world.text("portions.json"), true) > 60);
 }
 
 /// The network of the other tests, and one whose second tower gives to the first, at the end, and
@@ -130,12 +153,13 @@ fn passes_follow_each_other() {
         let switches = [&RACES[..], &switches].concat();
         let output = standin::outcome("engine::passes_follow_each_other", &switches, || {
             let network = &networks()[std::env::var("NETWORK").unwrap().parse::<usize>().unwrap()];
-            three_passes(network);
+            three_passes(network, 15);
         });
         let Some(output) = output else { return };
         assert!(output.status.success(), "{}", stderr(&output));
         let text = std::fs::read_to_string(&file).unwrap();
-        let (stands, way) = (needed_waits(&text), if peer == "1" { "direct" } else { "host" });
+        let (stands, way) =
+            (needed_waits(&text, false), if peer == "1" { "direct" } else { "host" });
         println!("network {which}, {way}: {stands} waits needed");
         let taken = text.lines().filter(|line| {
             line.contains("\"before\":\"a copy to the device (on stream 2")
@@ -163,20 +187,38 @@ fn passes_follow_each_other() {
     }
 }
 
-fn three_passes(network: &str) {
+/// The same in portions of the batch.
+#[test]
+fn passes_in_portions_follow_each_other() {
+    for peer in ["1", "0"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("waits.json");
+        let switches =
+            [("STANDIN_PEER", peer), ("STANDIN_WAITS", file.to_str().unwrap()), PORTIONS];
+        let switches = [&RACES[..], &switches].concat();
+        let test = "engine::passes_in_portions_follow_each_other";
+        let output = standin::outcome(test, &switches, || three_passes(NETWORK, 48));
+        let Some(output) = output else { return };
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(needed_waits(&text, true) > 20);
+    }
+}
+
+fn three_passes(network: &str, batch: usize) {
     let config = Config::parse(network, &[], "net.toml").unwrap();
     let known = Classes::Known(3);
-    let plan = Plan::new(&config, 15, Mode::Evaluation, &[0, 1], known).unwrap();
+    let plan = Plan::new(&config, batch, Mode::Evaluation, &[0, 1], known).unwrap();
     let (values, channels) = (plan.input.len(), plan.input.channels);
     let mut engine = Cuda::new(plan, &[0, 1]).unwrap();
-    let run = Run { batch: 15, training: false, seed: 1, step: 1, first_image: 0 };
-    let colours = vec![1.0; 15 * 2 * channels];
+    let run = Run { batch, training: false, seed: 1, step: 1, first_image: 0 };
+    let colours = vec![1.0; batch * 2 * channels];
     for pass in 0..3 {
-        let pixels = vec![pass; 15 * values];
+        let pixels = vec![pass; batch * values];
         let images = CropView::Bytes { pixels: &pixels, colours: &colours };
         engine.forward(&run, images).unwrap();
     }
-    assert_eq!(engine.probabilities().unwrap().len(), 15 * 3);
+    assert_eq!(engine.probabilities().unwrap().len(), batch * 3);
 }
 
 /// Planted: the program runs without one of its waits.

@@ -43,7 +43,11 @@ pub fn step<'a>(plan: &Plan, layout: &'a Layout) -> Vec<Work<'a>> {
     let forward = plan.forward(&layout.fusions);
     let backward = if training { plan.backward(&layout.fusions) } else { Vec::new() };
     for task in forward.into_iter().chain(backward) {
-        of_task(plan, layout, task, &mut all);
+        if layout.portions.take(task) {
+            (0..layout.portions.count).for_each(|_| of_portion(layout, task, &mut all));
+        } else {
+            of_task(plan, layout, task, &mut all);
+        }
     }
     for (layer, planned) in plan.layers.iter().enumerate().filter(|(_, l)| training && l.learns()) {
         for part in 0..planned.parts.len() {
@@ -64,6 +68,24 @@ fn at_once(plan: &Plan, layout: &Layout, layer: usize, part: usize) -> bool {
     let of = &layout.parts[layer][part];
     let can = of.launches.updates() || of.update_by_parts.is_some();
     plan.data.len() == 1 && !plan.lars && can
+}
+
+/// What a task of the forward pass is for one portion of the batch.
+fn of_portion<'a>(layout: &'a Layout, task: Task, all: &mut Vec<Work<'a>>) {
+    let portion = |layer: usize, part: usize| layout.parts[layer][part].portion.as_ref();
+    match task {
+        Task::Join { layer, part, from } => {
+            let join = portion(layer, part).and_then(|own| own.joins[from].as_ref());
+            all.extend(join.map(|launch| Work { layer, purpose: Purpose::Copies, launch }));
+        }
+        Task::Forward { layer, part, .. } => {
+            let own = portion(layer, part).into_iter().flat_map(|own| own.launches.launches());
+            let forward = own.filter(|(when, _)| *when == When::Forward);
+            let work = |(_, launch)| Work { layer, purpose: Purpose::Forward, launch };
+            all.extend(forward.map(work));
+        }
+        Task::Backward { .. } | Task::Split { .. } => {}
+    }
 }
 
 fn of_task<'a>(plan: &Plan, layout: &'a Layout, task: Task, all: &mut Vec<Work<'a>>) {

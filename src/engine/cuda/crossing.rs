@@ -27,11 +27,19 @@ pub struct Crossing {
     /// On the reader's device: the source's output; in the backward pass its gradient, on its way
     /// back.
     pub there: Buffer<u8>,
+    /// The source's output, in as many copies as the batch has portions.
+    pub portions: Vec<There>,
+    pub back: Option<Back>,
+}
+
+/// One copy of a source's output.
+pub struct There {
+    /// On the reader's device, within [`Crossing::there`].
+    pub there: Buffer<u8>,
     pub there_free: Event,
-    /// The source's output is written.
+    /// It is written.
     pub written: Signal,
     pub arrived: Event,
-    pub back: Option<Back>,
 }
 
 /// The gradient's way back to the source's device.
@@ -53,9 +61,11 @@ impl Crossings {
     ) -> Result<Crossings> {
         let sources = layout.parts.iter().flatten().flat_map(|p| &p.sources);
         let most = sources.map(|s| s.crossing).max().unwrap_or(0);
-        let mut maker = Maker { plan, devices, board, most, links: HashMap::new() };
+        let mut maker = Maker { plan, devices, board, most, portions: 1, links: HashMap::new() };
         let mut of = Vec::new();
-        for (layer, layouts) in plan.layers.iter().zip(&layout.parts) {
+        for (index, (layer, layouts)) in plan.layers.iter().zip(&layout.parts).enumerate() {
+            let all = &layout.portions;
+            maker.portions = if all.reach(index) { all.count } else { 1 };
             let mut of_layer = Vec::new();
             for (part, layout) in layer.parts.iter().zip(layouts) {
                 let sources = part.join.iter().flat_map(|j| &j.from).zip(&layout.sources);
@@ -75,6 +85,8 @@ struct Maker<'a> {
     board: &'a Board,
     /// Bytes of the largest crossing.
     most: usize,
+    /// Of a crossing at the layer at hand.
+    portions: usize,
     links: HashMap<(usize, usize), Link>,
 }
 
@@ -91,7 +103,17 @@ impl Maker<'_> {
         }
         let other = self.plan.devices[from.tower];
         let (reader, giver) = (&self.devices[part.device], &self.devices[other]);
-        let arrived = self.arrival(other, part.device)?;
+        let there = reader.buffer(source.crossing)?;
+        let count = self.portions;
+        let portion = |number: usize| {
+            Ok(There {
+                there: there.portion(number, count),
+                there_free: reader.event(false)?,
+                written: self.board.signal(giver)?,
+                arrived: self.arrival(other, part.device)?,
+            })
+        };
+        let portions = (0..count).map(portion).collect::<Result<_>>()?;
         let back = match source.collect {
             Some(_) => Some(Back {
                 here: giver.buffer(source.crossing)?,
@@ -101,13 +123,7 @@ impl Maker<'_> {
             }),
             None => None,
         };
-        Ok(Some(Crossing {
-            there: reader.buffer(source.crossing)?,
-            there_free: reader.event(false)?,
-            written: self.board.signal(giver)?,
-            arrived,
-            back,
-        }))
+        Ok(Some(Crossing { there, portions, back }))
     }
 
     /// An event on the link between two devices, which is opened if it is new.

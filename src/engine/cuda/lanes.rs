@@ -1,6 +1,6 @@
 //! The streams that one network's kernels run in on a GPU. Each tower's way from the input to the
 //! loss and back is a lane of its own, so that towers that share a GPU fill what the other leaves
-//! idle; gradients of weights and their update, for which nothing else of a pass waits, go behind
+//! idle (of two GPUs portions of a batch do, `portions.rs`); gradients of weights and their update, for which nothing else of a pass waits, go behind
 //! it in a second stream and after it where there is not room for both. On an H200 in bfloat16, 128
 //! images: 28.3 thousand a second launch by launch in one stream, 30.1 as a graph, 34.6 with two
 //! lanes, 35.5 with what is behind them. The lanes meet where a layer reads both towers, and at
@@ -14,7 +14,7 @@ use anyhow::Result;
 use std::sync::Arc;
 
 /// Lanes of a GPU: half of its streams for kernels, the other half is behind them.
-const LANES: usize = STREAMS / 2;
+pub const LANES: usize = STREAMS / 2;
 
 /// The index of the stream that is a tower's lane, or of the one behind it. Towers on one device
 /// take turns.
@@ -55,6 +55,17 @@ impl Lanes {
     pub fn end(&self, device: &Device, behind: &[bool; STREAMS]) -> Result<()> {
         self.gather(device, (LANES..STREAMS).filter(|&index| behind[index]))?;
         self.meet(device)
+    }
+
+    /// What is queued behind the first lane from now on comes after all that has been queued in it.
+    pub fn fork(&self, device: &Device) -> Result<()> {
+        device.compute.record(&self.here[0])?;
+        device.kernels(LANES).wait_for(&self.here[0])
+    }
+
+    /// What is queued in the first lane from now on comes after all that has been queued behind it.
+    pub fn unite(&self, device: &Device) -> Result<()> {
+        self.gather(device, LANES..=LANES)
     }
 
     /// The first lane waits for other streams.

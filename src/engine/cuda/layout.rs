@@ -3,8 +3,10 @@
 use super::kept;
 use super::lanes::stream;
 use super::norms::{self, Norms};
-use super::places::{Places, places, shared};
+use super::places::{Places, places};
+use super::portions::{PortionLayout, Portions};
 use super::sources::{SourceLayout, sources};
+use super::storage::{Stored, stored, stored_channels};
 use crate::gpu::compile::Constant;
 use crate::gpu::device::STREAMS;
 use crate::gpu::format::Format;
@@ -14,7 +16,7 @@ use crate::kernel_source;
 use crate::layers::cuda::{Elsewhere, Factors, LaunchContext, Launches, When};
 use crate::layers::pool::Kernel;
 use crate::layers::{Role, Shape, Stage};
-use crate::network::{BufferId, BufferPlan, Fusion, Mode, OnGpu, Part, Pass, Plan, PlannedLayer};
+use crate::network::{BufferId, Fusion, Mode, OnGpu, Part, Pass, Plan, PlannedLayer};
 use anyhow::{Context, Result, bail};
 use std::ops::Range;
 
@@ -36,6 +38,8 @@ pub struct Layout {
     /// For each layer, whether one launch works for both of its parts, which are on one GPU and
     /// alike.
     pub together: Vec<bool>,
+    /// How the forward pass is shared out.
+    pub portions: Portions,
     /// How each of the plan's buffers is stored.
     pub buffers: Vec<Stored>,
     /// Passes in the place of several layers'.
@@ -52,28 +56,14 @@ pub struct Layout {
     pub scratch: Vec<[usize; STREAMS]>,
 }
 
-/// How a buffer of activations or gradients is stored.
-#[derive(Clone, Copy, Debug)]
-pub struct Stored {
-    /// Each number.
-    pub format: Format,
-    /// Numbers for each image of the batch, with those that fill packs.
-    pub values: usize,
-}
-
-impl Stored {
-    /// Bytes of a batch of so many images.
-    pub fn bytes(self, images: usize) -> usize {
-        images * self.values * self.format.bytes()
-    }
-}
-
 /// What one layer needs on one tower.
 pub struct PartLayout {
     /// Its kernels.
     pub launches: Box<dyn Launches>,
     /// Where its input is joined: for each source.
     pub sources: Vec<SourceLayout>,
+    /// The same for one portion of the batch, where the forward pass is made in portions.
+    pub portion: Option<PortionLayout>,
     /// The update of weights and biases.
     pub update: Option<Launch>,
     /// The same by gradients in parts, where they are made in parts.
@@ -121,6 +111,7 @@ impl Layout {
             bail!("a batch of {images} is too large for a GPU's 32-bit addresses within a layer");
         }
         let fusions = plan.fusions::<OnGpu>();
+        let portions = Portions::new(plan, images);
         let masked: Vec<bool> = (0..plan.layers.len()).map(|l| is_masked(plan, l)).collect();
         let stored_channels = stored_channels(plan);
         let buffers = stored(plan, stored_channels, &fusions);
@@ -142,18 +133,34 @@ impl Layout {
                     stored_channels: stored_channels.filter(|_| plan.data.contains(&part.x)),
                     ..LaunchContext::new(images, multiprocessors[part.device], training)
                 };
-                let launches = match pass {
+                let work = |context: &LaunchContext| match pass {
                     Some(Fusion { pass: OnGpu::NormalisedPooling(both), at, .. }) => {
-                        if *at == index { both.cuda(&context) } else { Box::new(Elsewhere) }
+                        Ok(if *at == index { both.cuda(context) } else { Box::new(Elsewhere) })
                     }
-                    _ => part
-                        .layer
-                        .cuda(&context)
-                        .with_context(|| format!("layer {}", layer.name))?,
+                    _ => {
+                        let work = part.layer.cuda(context);
+                        work.with_context(|| format!("layer {}", layer.name))
+                    }
                 };
+                let launches = work(&context)?;
+                let of_portion = || {
+                    let LaunchContext { images, portions: of, .. } = context;
+                    let count = portions.count;
+                    let context =
+                        LaunchContext { images: images / count, portions: of * count, ..context };
+                    let all = index < portions.below;
+                    let launches = if all { work(&context)? } else { Box::new(Elsewhere) };
+                    let joins = sources(plan, index, number, &context).into_iter();
+                    Ok::<_, anyhow::Error>(PortionLayout {
+                        launches,
+                        joins: joins.map(|source| source.join).collect(),
+                    })
+                };
+                let portion = portions.reach(index).then(of_portion).transpose()?;
                 for behind in [false, true] {
                     let most = &mut scratch[part.device][stream(plan, part.tower, behind)];
-                    *most = launches.scratch(behind).max(*most);
+                    let of_portion = portion.as_ref().map_or(0, |own| own.launches.scratch(false));
+                    *most = launches.scratch(behind).max(of_portion).max(*most);
                 }
                 let factors = launches.factors();
                 let learns = training && matches!(part.layer.role(), Role::Learn(_));
@@ -162,6 +169,7 @@ impl Layout {
                 let parts = launches.parts();
                 of_layer.push(PartLayout {
                     sources: sources(plan, index, number, &context),
+                    portion,
                     update: learns.then(|| update(1)),
                     update_by_parts: (learns && parts > 1).then(|| update(parts)),
                     launches,
@@ -174,7 +182,18 @@ impl Layout {
         let input = |_| input(plan, images, stored_channels);
         let inputs = plan.data.iter().filter(|_| loads(plan)).map(input).collect();
         let places = places(plan, &fusions);
-        Ok(Layout { images, together, buffers, fusions, places, masked, inputs, parts, scratch })
+        Ok(Layout {
+            images,
+            together,
+            portions,
+            buffers,
+            fusions,
+            places,
+            masked,
+            inputs,
+            parts,
+            scratch,
+        })
     }
 
     /// The parts of a layer whose work is queued when it is this one's turn: where one launch works
@@ -252,6 +271,8 @@ impl Layout {
             for (part, layout) in layer.parts.iter().zip(layouts) {
                 let mut add = |device, work| all.push((device, work));
                 layout.launches.launches().into_iter().for_each(|(_, w)| add(part.device, w));
+                let portion = layout.portion.iter().flat_map(PortionLayout::used);
+                portion.for_each(|w| add(part.device, w));
                 let updates = layout.update.iter().chain(&layout.update_by_parts);
                 updates.for_each(|w| add(part.device, w));
                 layout.norms.iter().flat_map(Norms::launches).for_each(|w| add(part.device, w));
@@ -306,52 +327,6 @@ fn are_alike(layer: &PlannedLayer, parts: &[PartLayout]) -> bool {
         when == other && a.is_like(b)
     };
     first.len() == second.len() && first.iter().zip(second).all(alike)
-}
-
-/// As how many channels the input is stored, if not as many as it has: what all its readers want.
-fn stored_channels(plan: &Plan) -> Option<usize> {
-    let parts = plan.layers.iter().flat_map(|layer| &layer.parts);
-    let mut readers = parts.filter(|part| plan.data.contains(&part.x));
-    let wish = |part: &Part| part.layer.stored_channels(plan.precision);
-    let first = wish(readers.next()?)?;
-    readers.all(|part| wish(part) == Some(first)).then_some(first)
-}
-
-/// The buffers in the plan's precision; but what the loss reads of a layer with weights, and what
-/// it makes of it, are f32. What passes hand on within themselves is not there, nor a joined input
-/// that another stands for.
-fn stored(plan: &Plan, channels: Option<usize>, fusions: &[Fusion<OnGpu>]) -> Vec<Stored> {
-    let format = plan.precision.format();
-    let stored = |buffer: &BufferPlan| Stored { format, values: buffer.values };
-    let mut all: Vec<Stored> = plan.buffers.iter().map(stored).collect();
-    if let Some(channels) = channels {
-        let values = plan.input.pixels() * channels;
-        plan.data.iter().for_each(|&id| all[id].values = values);
-    }
-    shared(plan).for_each(|(of, _)| all[of].values = 0);
-    for fusion in fusions.iter().filter(|f| f.pass.goes_back()) {
-        fusion.between(plan).for_each(|id| all[id].values = 0);
-        if let (_, Part { dy: Some(dy), dx: Some(dx), .. }) = fusion.ends(plan) {
-            // They change places below.
-            let most = all[*dy].values.max(all[*dx].values);
-            (all[*dy].values, all[*dx].values) = (most, most);
-        }
-    }
-    if !plan.has_loss() {
-        return all;
-    }
-    all[plan.probabilities()].format = Format::Float;
-    // Not where it is joined from several towers: copies are in one format.
-    let below = plan.layers.len().checked_sub(2).map(|l| &plan.layers[l]);
-    let writes_it = |layer: &PlannedLayer| layer.parts.iter().any(|p| p.y == plan.logits());
-    if below.is_some_and(|layer| layer.weights.is_some() && writes_it(layer)) {
-        all[plan.logits()].format = Format::Float;
-    }
-    // Where it is gathered from all processes both ends are.
-    if let Some(layer) = below.filter(|layer| plan.share.is_some() && layer.weights.is_some()) {
-        [layer.parts[0].y, plan.logits()].into_iter().for_each(|y| all[y].format = Format::Float);
-    }
-    all
 }
 
 /// Whether the layer is a ReLU that the layer above alone reads, tower by tower, and can do the

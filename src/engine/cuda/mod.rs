@@ -10,6 +10,7 @@
 
 pub mod account;
 mod crossing;
+mod exchange;
 mod fits;
 mod hybrid;
 mod kept;
@@ -21,10 +22,12 @@ pub mod norms;
 mod parameters;
 mod pass;
 mod places;
+mod portions;
 mod profile;
 mod signal;
 mod sources;
 mod step;
+mod storage;
 mod summed;
 mod sums;
 mod update;

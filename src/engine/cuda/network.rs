@@ -4,8 +4,10 @@ use super::crossing::Crossings;
 use super::kept::{self, Kept};
 use super::lanes::{Behind, Lanes};
 use super::lars::Lars;
-use super::layout::{Layout, Stored, loads, sizes};
+use super::layout::{Layout, loads, sizes};
+use super::portions::Portions;
 use super::signal::Board;
+use super::storage::Stored;
 use crate::gpu::device::Device;
 use crate::gpu::memory::{Buffer, Pinned};
 use crate::gpu::stream::Event;
@@ -23,6 +25,8 @@ pub struct Network {
     pub backward: Vec<Task>,
     /// The plan's buffers.
     pub buffers: Vec<Buffer<u8>>,
+    /// The same for each portion of the batch, where the forward pass is made in portions.
+    pub portions: Vec<Portion>,
     /// For each device, where the next batch comes in and what it is centred on.
     pub inputs: Vec<Input>,
     /// For each device and each of its streams for kernels, what its layers share.
@@ -44,6 +48,14 @@ pub struct Network {
     /// The loss's totals on the host, and when they are there.
     pub totals: Mutex<Pinned<f32>>,
     pub scored: Event,
+}
+
+/// The memory of one portion of the batch, within the whole batch's.
+pub struct Portion {
+    /// The plan's buffers.
+    pub buffers: Vec<Buffer<u8>>,
+    /// `[layer][part]`, of the layers that work in portions.
+    pub saved: Vec<Vec<Buffer<u8>>>,
 }
 
 /// The next batch on its way to one device.
@@ -68,7 +80,7 @@ impl Network {
         let buffer =
             |(b, stored): (&BufferPlan, &Stored)| devices[b.device].buffer(stored.bytes(images));
         let buffers = plan.buffers.iter().zip(&layout.buffers);
-        let buffers = buffers.map(buffer).collect::<Result<_>>()?;
+        let buffers: Vec<Buffer<u8>> = buffers.map(buffer).collect::<Result<_>>()?;
         let inputs = devices.iter().filter(|_| loads(&plan));
         let inputs = inputs.map(|d| input(d, &plan, images)).collect::<Result<_>>()?;
         let scratch = devices.iter().zip(&layout.scratch);
@@ -83,7 +95,8 @@ impl Network {
         let behind = plan.layers.iter().map(|layer| Behind::new(layer, &devices));
         let behind = behind.collect::<Result<_>>()?;
 
-        let (mut saved, mut parameters) = (Vec::new(), Vec::new());
+        let mut saved: Vec<Vec<Buffer<u8>>> = Vec::new();
+        let mut parameters = Vec::new();
         for (layer, layouts) in plan.layers.iter().zip(&layout.parts) {
             let own = layer.parts.iter().zip(layouts);
             let own =
@@ -96,6 +109,15 @@ impl Network {
             });
             parameters.push(own.collect::<Result<_>>()?);
         }
+        let Portions { count, below } = layout.portions;
+        let portion = |number| Portion {
+            buffers: buffers.iter().map(|all| all.portion(number, count)).collect(),
+            saved: saved[..below]
+                .iter()
+                .map(|layer| layer.iter().map(|all| all.portion(number, count)).collect())
+                .collect(),
+        };
+        let portions = if count > 1 { (0..count).map(portion).collect() } else { Vec::new() };
         let board = Board::default();
         let crossings = Crossings::new(&plan, &devices, &layout, &board)?;
         let lars = Lars::new(&plan, &devices, &board)?;
@@ -114,6 +136,7 @@ impl Network {
             board,
             layout,
             buffers,
+            portions,
             inputs,
             scratch,
             lanes,

@@ -6,17 +6,17 @@
 
 use super::lanes::{self, Behind};
 use super::network::Network;
+use super::portions::{is_behind, stretches};
 use super::profile::{Direction, Spans};
 use super::sums::Sums;
 use super::update::{By, update};
 use crate::engine::Rates;
 use crate::gpu::device::STREAMS;
-use crate::gpu::launch::{Kept, Launch, Queue};
-use crate::gpu::memory::Buffer;
+use crate::gpu::launch::{Kept, Queue};
 use crate::gpu::stream::{Event, Stream};
 use crate::layers::Run;
 use crate::layers::cuda::{Call, Launches};
-use crate::network::{BufferId, Part, Task};
+use crate::network::{BufferId, Task};
 use anyhow::{Context, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -52,14 +52,25 @@ pub struct Update {
 
 /// One device's share of a pass, as it is being queued.
 pub struct Pass<'a> {
-    network: &'a Network,
-    d: usize,
-    step: &'a Step,
-    spans: &'a mut Spans,
+    pub(super) network: &'a Network,
+    pub(super) d: usize,
+    pub(super) step: &'a Step,
+    pub(super) spans: &'a mut Spans,
     /// Gradients that work behind a lane still reads, and when it has.
     read: Vec<(BufferId, &'a Event)>,
     /// Streams behind a lane in which something is queued.
     behind: [bool; STREAMS],
+}
+
+/// Which of a layer's launches.
+#[derive(Clone)]
+struct What {
+    layer: usize,
+    parts: Range<usize>,
+    /// Behind the lane, or in it.
+    behind: bool,
+    /// Of one portion of the batch, where the layer works in portions.
+    portion: Option<usize>,
 }
 
 impl Network {
@@ -97,14 +108,18 @@ impl Network {
     fn launch(
         &self,
         step: &Step,
-        (layer, parts, behind): (usize, Range<usize>, bool),
+        What { layer, parts, behind, portion }: What,
         stream: &Stream,
         work: impl Fn(&dyn Launches, &Call<'_>) -> Result<()>,
     ) -> Result<()> {
         self.each_of(parts, stream, |index, queue| {
             let part = &self.plan.layers[layer].parts[index];
             let places = &self.layout.places[layer][index];
-            let buffer = |id: usize| &self.buffers[id];
+            let buffer = |id: usize| match portion {
+                Some(portion) => &self.portions[portion].buffers[id],
+                None => &self.buffers[id],
+            };
+            let saved = portion.map_or(&self.saved, |portion| &self.portions[portion].saved);
             let call = Call {
                 queue,
                 run: &step.run,
@@ -115,26 +130,14 @@ impl Network {
                 dx: places.dx.map(buffer),
                 parameters: self.parameters[layer][index].as_ref(),
                 scratch: &self.scratch[part.device][lanes::stream(&self.plan, part.tower, behind)],
-                saved: &self.saved[layer][index],
+                saved: &saved[layer][index],
                 loss: step.backward.then_some(&self.loss),
                 input: buffer(self.plan.data[part.device]),
             };
-            work(&*self.layout.parts[layer][index].launches, &call)
+            let own = &self.layout.parts[layer][index];
+            let of_portion = own.portion.as_ref().filter(|_| portion.is_some());
+            work(of_portion.map_or(&*own.launches, |own| &*own.launches), &call)
         })
-    }
-
-    /// One of the parts that a joined layer reads, and the gradient at its output.
-    fn source(&self, layer: usize, below: usize) -> (&Part, Option<BufferId>) {
-        let join = self.plan.layers[layer].parts[0].join.as_ref();
-        let source = &join.expect("only joined layers are split").from[below];
-        let under = &self.plan.layers[layer - 1].parts[source.part];
-        (under, self.layout.places[layer - 1][source.part].dy)
-    }
-
-    /// The gradient at the joined input of a part.
-    fn joined(&self, layer: usize, index: usize) -> Result<&Buffer<u8>> {
-        let dx = self.layout.places[layer][index].dx;
-        Ok(&self.buffers[dx.context("split only where gradients go on")?])
     }
 }
 
@@ -150,19 +153,60 @@ impl<'a> Pass<'a> {
     pub fn run(&mut self, tasks: &[Task]) -> Result<()> {
         let (lanes, device) = (&self.network.lanes[self.d], &self.network.devices[self.d]);
         let several = !self.spans.are_taken();
-        let copies = |task: &Task| matches!(task, Task::Join { .. } | Task::Split { .. });
-        for tasks in tasks.chunk_by(|a, b| copies(a) == copies(b)) {
+        let portions = &self.network.layout.portions;
+        let (tasks, whole) = tasks.split_at(tasks.partition_point(|task| portions.take(*task)));
+        self.in_portions(tasks)?;
+        for tasks in whole.chunk_by(|a, b| copies(a) == copies(b)) {
             if several {
                 lanes.meet(device)?;
             }
-            for task in tasks {
-                self.give(*task).with_context(|| self.name(*task))?;
-            }
-            for task in tasks {
-                self.task(*task).with_context(|| self.name(*task))?;
-            }
+            self.give_all(tasks, None)?;
+            self.queue(tasks, None)?;
         }
         self.end()
+    }
+
+    /// Queues `tasks`, from each exchange to the next portion by portion: what other GPUs need of
+    /// one portion is on its way while the next ones are computed. Every other portion is behind
+    /// the lane and fills what the one before it leaves idle; none of what follows an exchange goes
+    /// before what all portions give to it.
+    fn in_portions(&mut self, tasks: &[Task]) -> Result<()> {
+        let (lanes, device) = (&self.network.lanes[self.d], &self.network.devices[self.d]);
+        let several = !self.spans.are_taken();
+        if several && !tasks.is_empty() {
+            lanes.fork(device)?;
+        }
+        let mut stretches = stretches(tasks).peekable();
+        while let Some(tasks) = stretches.next() {
+            let next = stretches.peek().copied().unwrap_or_default();
+            for portion in 0..self.network.layout.portions.count {
+                self.queue(tasks, Some(portion))?;
+                self.give_all(next, Some(portion))?;
+            }
+            if several {
+                lanes.unite(device)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, tasks: &[Task], portion: Option<usize>) -> Result<()> {
+        tasks.iter().try_for_each(|task| {
+            let queued = match *task {
+                Task::Join { layer, part, from } => self.join((layer, part, from), portion),
+                Task::Forward { layer, part, .. } => self.forward((layer, part), portion),
+                Task::Backward { layer, part, .. } => self.backward(layer, part),
+                Task::Split { layer, below } => self.split(layer, below),
+            };
+            queued.with_context(|| self.name(*task))
+        })
+    }
+
+    /// Lets other GPUs have what they need of this one for copies.
+    fn give_all(&mut self, tasks: &[Task], portion: Option<usize>) -> Result<()> {
+        tasks
+            .iter()
+            .try_for_each(|task| self.give(*task, portion).with_context(|| self.name(*task)))
     }
 
     /// The lanes meet, and what is behind them is done before what comes.
@@ -189,24 +233,21 @@ impl<'a> Pass<'a> {
 
     /// Queues one task.
     pub(super) fn task(&mut self, task: Task) -> Result<()> {
-        match task {
-            Task::Join { layer, part, from } => self.join((layer, part, from)),
-            Task::Forward { layer, part, .. } => self.forward(layer, part),
-            Task::Backward { layer, part, .. } => self.backward(layer, part),
-            Task::Split { layer, below } => self.split(layer, below),
-        }
+        self.queue(&[task], None)
     }
 
-    fn forward(&mut self, layer: usize, index: usize) -> Result<()> {
+    fn forward(&mut self, (layer, index): (usize, usize), portion: Option<usize>) -> Result<()> {
         let (network, step) = (self.network, self.step);
         let (part, parts) =
             (&network.plan.layers[layer].parts[index], network.layout.with(layer, index));
         if part.device != self.d || parts.is_empty() {
             return Ok(());
         }
-        let lane = network.stream(part.tower, false, self.spans);
+        let behind = is_behind(portion);
+        let stream = network.stream(part.tower, behind, self.spans);
         self.spans.time(&network.devices[self.d], layer, Direction::Forward, || {
-            network.launch(step, (layer, parts, false), lane, |work, call| work.forward(call))
+            let what = What { layer, parts, behind, portion };
+            network.launch(step, what, stream, |work, call| work.forward(call))
         })
     }
 
@@ -227,7 +268,7 @@ impl<'a> Pass<'a> {
         let to_input: Vec<_> = to_input.collect();
         if !to_input.is_empty() {
             to_input.into_iter().try_for_each(|dx| self.free(dx, part.tower))?;
-            let what = (layer, parts.clone(), false);
+            let what = What { layer, parts: parts.clone(), behind: false, portion: None };
             self.spans.time(device, layer, Direction::Input, || {
                 network.launch(step, what, lane, |work, call| work.backward_input(call))
             })?;
@@ -236,7 +277,7 @@ impl<'a> Pass<'a> {
             Some(behind) if !self.spans.are_taken() => self.behind(layer, parts, behind),
             Some(_) => {
                 // In the lane, with the scratch space of what is else behind it.
-                let what = (layer, parts.clone(), true);
+                let what = What { layer, parts: parts.clone(), behind: true, portion: None };
                 self.spans.time(device, layer, Direction::Weights, || {
                     network.launch(step, what, lane, |work, call| work.backward_weights(call))
                 })?;
@@ -253,7 +294,7 @@ impl<'a> Pass<'a> {
         let [lane, stream] = [false, true].map(|it| network.stream(tower, it, self.spans));
         stream.wait_for(&events.ready)?;
         self.behind[network.lane(tower, true)] = true;
-        let what = (layer, parts.clone(), true);
+        let what = What { layer, parts: parts.clone(), behind: true, portion: None };
         let constants = step.update.as_ref();
         let rates = constants.and_then(|c| c.rates[layer]);
         let (Some(constants), Some(rates)) = (constants, rates) else {
@@ -318,141 +359,9 @@ impl<'a> Pass<'a> {
         }
         Ok(())
     }
-
-    /// Lets other GPUs have what they need of this one for a copy.
-    fn give(&mut self, task: Task) -> Result<()> {
-        let (network, d) = (self.network, self.d);
-        let (device, number) = (&network.devices[d], self.step.number);
-        match task {
-            Task::Join { layer, part, from } => {
-                let crossing = network.crossings.of[layer][part][from].as_ref();
-                let join = network.plan.layers[layer].parts[part].join.as_ref();
-                let source = &join.expect("only joined parts have joins").from[from];
-                match crossing.filter(|_| network.of(source.tower) == d) {
-                    Some(crossing) => {
-                        crossing.written.give(&network.board, &device.compute, number)
-                    }
-                    None => Ok(()),
-                }
-            }
-            Task::Split { layer, below } => {
-                let parts = network.plan.layers[layer].parts.iter().enumerate();
-                // As in `split`: nothing below wants it.
-                if network.source(layer, below).1.is_none() {
-                    return Ok(());
-                }
-                for (index, _) in parts.filter(|(_, part)| part.device == d) {
-                    let crossing = network.crossings.of[layer][index][below].as_ref();
-                    let Some(crossing) = crossing else { continue };
-                    let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
-                    let dx = network.joined(layer, index)?;
-                    let take = network.layout.parts[layer][index].sources[below].take.as_ref();
-                    let take = take.context("a gradient crosses unplanned")?;
-                    self.spans.time(device, layer, Direction::Copies, || {
-                        copy(&device.compute, take, &[dx, &crossing.there])
-                    })?;
-                    back.taken.give(&network.board, &device.compute, number)?;
-                }
-                Ok(())
-            }
-            Task::Forward { .. } | Task::Backward { .. } => Ok(()),
-        }
-    }
-
-    /// One source's channels into the joined input.
-    fn join(&mut self, (layer, index, from): (usize, usize, usize)) -> Result<()> {
-        let (network, d) = (self.network, self.d);
-        let part = &network.plan.layers[layer].parts[index];
-        let source = &part.join.as_ref().expect("only joined parts have joins").from[from];
-        let (device, y) = (&network.devices[d], &network.buffers[source.y]);
-        let own = &network.layout.parts[layer][index].sources[from];
-        // None: another makes all of the input.
-        let Some(work) = &own.join else { return Ok(()) };
-        let (x, stream) = (&network.buffers[part.x], network.stream(part.tower, false, self.spans));
-        match &network.crossings.of[layer][index][from] {
-            None if part.device == d => {
-                let sources = part.join.iter().flat_map(|join| &join.from);
-                let all = sources.map(|source| &network.buffers[source.y]);
-                let all: Vec<_> =
-                    if own.joins_both { all.chain([x]).collect() } else { vec![y, x] };
-                self.spans.time(device, layer, Direction::Copies, || copy(stream, work, &all))
-            }
-            Some(crossing) if part.device == d => {
-                let written = crossing.written.of(&network.board, self.step.number)?;
-                let link = &network.crossings.links[&(network.of(source.tower), d)];
-                let after = [written, &crossing.there_free];
-                link.copy(y, &crossing.there, &after, &crossing.arrived)?;
-                self.spans.time(device, layer, Direction::Copies, || {
-                    device.compute.wait_for(&crossing.arrived)?;
-                    copy(&device.compute, work, &[&crossing.there, x])?;
-                    device.compute.record(&crossing.there_free)
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Both readers' gradients at the joined input, or twice that of the only one, and those at
-    /// both sources, free to be written in a tower's lane.
-    fn all_gradients(&mut self, layer: usize, tower: usize) -> Result<Vec<&'a Buffer<u8>>> {
-        let network = self.network;
-        let last = network.plan.layers[layer].parts.len() - 1;
-        let mut all = vec![network.joined(layer, 0)?, network.joined(layer, last)?];
-        for below in 0..2 {
-            let to = network.source(layer, below).1.context("a gradient that nothing wants")?;
-            self.free(to, tower)?;
-            all.push(&network.buffers[to]);
-        }
-        Ok(all)
-    }
-
-    /// The gradient of one source: its channels in all readers' gradients, added in their order.
-    fn split(&mut self, layer: usize, below: usize) -> Result<()> {
-        let (network, d) = (self.network, self.d);
-        let parts = &network.plan.layers[layer].parts;
-        let (under, dy) = network.source(layer, below);
-        let Some(id) = dy else { return Ok(()) };
-        if under.device == d {
-            self.free(id, under.tower)?;
-        }
-        let dy = &network.buffers[id];
-        let (device, stream) =
-            (&network.devices[d], network.stream(under.tower, false, self.spans));
-        for (index, part) in parts.iter().enumerate() {
-            let dx = network.joined(layer, index)?;
-            let launches = &network.layout.parts[layer][index].sources[below];
-            let Some(crossing) = &network.crossings.of[layer][index][below] else {
-                if let Some(take) = launches.take.as_ref().filter(|_| part.device == d) {
-                    let all = match launches.takes_both {
-                        true => self.all_gradients(layer, under.tower)?,
-                        false => vec![dx, dy],
-                    };
-                    self.spans
-                        .time(device, layer, Direction::Copies, || copy(stream, take, &all))?;
-                }
-                continue;
-            };
-            let back = crossing.back.as_ref().context("a gradient crosses unplanned")?;
-            if under.device == d {
-                let taken = back.taken.of(&network.board, self.step.number)?;
-                let link = &network.crossings.links[&(part.device, d)];
-                let after = [taken, &back.here_free];
-                link.copy(&crossing.there, &back.here, &after, &back.returned)?;
-                let collect = launches.collect.as_ref().context("a gradient crosses unplanned")?;
-                self.spans.time(device, layer, Direction::Copies, || {
-                    device.compute.wait_for(&back.returned)?;
-                    copy(&device.compute, collect, &[&back.here, dy])?;
-                    device.compute.record(&back.here_free)
-                })?;
-            }
-        }
-        Ok(())
-    }
 }
 
-/// A kernel of `towers.cu` from some buffers to the last.
-fn copy(stream: &Stream, work: &Launch, buffers: &[&Buffer<u8>]) -> Result<()> {
-    // SAFETY: the work's constants are the sizes that the plan gave the buffers, which are as many
-    // as its kernel takes.
-    unsafe { work.run(stream, |a| buffers.iter().fold(a, |a, buffer| a.buffer(buffer))) }
+/// Whether a task hands something on from tower to tower.
+fn copies(task: &Task) -> bool {
+    matches!(task, Task::Join { .. } | Task::Split { .. })
 }

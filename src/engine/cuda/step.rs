@@ -109,8 +109,9 @@ impl Network {
         for (layer, of_layer) in self.plan.layers.iter().zip(&self.crossings.of) {
             for (part, of_part) in layer.parts.iter().zip(of_layer) {
                 for (from, crossing) in part.join.iter().flat_map(|j| &j.from).zip(of_part) {
-                    if let Some(crossing) = crossing.as_ref().filter(|_| self.of(from.tower) == d) {
-                        self.devices[d].compute.wait_for(&crossing.arrived)?;
+                    let given = crossing.iter().filter(|_| self.of(from.tower) == d);
+                    for portion in given.flat_map(|crossing| &crossing.portions) {
+                        self.devices[d].compute.wait_for(&portion.arrived)?;
                     }
                 }
             }

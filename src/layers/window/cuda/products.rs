@@ -108,7 +108,9 @@ impl Products<'_> {
         finish: &[Constant],
         biases: usize,
     ) -> Step {
-        let tiling = Tiling::choose(product, self.context.multiprocessors);
+        let lines = product.lines * self.context.portions;
+        let whole = Tiling::choose(ProductShape { lines, ..product }, self.context.multiprocessors);
+        let tiling = Tiling::new(product, whole.tile(), whole.splits);
         let mut all = self.shape.clone();
         all.extend_from_slice(finish);
         all.extend(tiling.constants());
