@@ -14,13 +14,15 @@ mod paper;
 mod standin;
 
 use alexnet::config::Config;
+use alexnet::engine::cuda::Layouts;
 use alexnet::engine::cuda::layout::Layout;
 use alexnet::gpu::compile::{Compiler, Constant};
 use alexnet::gpu::device::Device;
 use alexnet::gpu::kernels::KernelSource;
+use alexnet::gpu::launch::Launch;
 use alexnet::gpu::precision::{Precision, Wanted};
 use alexnet::layers::Classes;
-use alexnet::network::{Mode, Plan};
+use alexnet::network::{Halves, Mode, Plan, Share};
 use paper::{Variant, variants};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -203,14 +205,19 @@ fn every_kernel_compiles_without_spills() {
     }
 }
 
-/// Every kernel that training with a shipped config would launch, on two GPUs and on one, with its
-/// key: in f32 and in what `auto` is. `all`: not only the paper's network, but that in every
+/// Every kernel that training with a shipped config would launch, on two GPUs and on one, and what
+/// hybrid training would launch besides between two processes or three, with its key: in f32 and in
+/// what `auto` is. `all`: not only the paper's network, but that in every
 /// precision.
 fn shipped(
     (capability, multiprocessors): ((i32, i32), usize),
     all: bool,
 ) -> HashMap<String, (KernelSource, Vec<Constant>)> {
     let mut found = HashMap::new();
+    let mut add = |launch: &Launch| {
+        let key = format!("{} {:?}", launch.source.name, launch.constants);
+        found.insert(key, (launch.source, launch.constants.clone()));
+    };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         let paper = file.ends_with("ilsvrc2010.toml");
@@ -230,12 +237,21 @@ fn shipped(
                 plan.precision = precision;
                 let each = vec![multiprocessors; plan.data.len()];
                 let layout = Layout::new(&plan, plan.batch, &each).unwrap();
-                for (_, launch) in layout.launches(&plan) {
-                    let key = format!("{} {:?}", launch.source.name, launch.constants);
-                    found.insert(key, (launch.source, launch.constants.clone()));
+                layout.launches(&plan).into_iter().for_each(|(_, launch)| add(launch));
+                for ranks in [2, 3] {
+                    let share = Share { rank: 0, ranks };
+                    let halves = Halves::new(&config, batch * ranks, share, Classes::Any);
+                    // Not every network can be divided.
+                    let Ok(mut halves) = halves else { continue };
+                    (halves.below.precision, halves.above.precision) = (precision, precision);
+                    let layouts = Layouts::new(&halves, batch, multiprocessors).unwrap();
+                    layouts.between.launches().for_each(&mut add);
                 }
             }
         }
+    }
+    for source in ["shares.cu", "parts.cu"] {
+        assert!(found.values().any(|(own, _)| own.name == source), "{source}");
     }
     found
 }
