@@ -77,7 +77,7 @@ fn folders_of_the_same_name_hide_neither_runs_nor_configs() {
     assert!(text.starts_with("cifar10"), "{text}");
     // What a config wants to be made from, and is not there.
     let words = ["runs/data/demo", "configs/demo", "--set data.prepare.source="];
-    world.fails("train --config demo", 2, &words);
+    world.fails("train --config demo", 1, &words);
 }
 
 /// Two links to itself in a folder lead nowhere new.
