@@ -182,6 +182,8 @@ fn keys_are_named_as_they_are_to_be_typed() {
         ("batch=7", "--set train.batch=7"),
         ("patience=2", "--set schedule.patience=2"),
         ("crop=9", "--set data.crop=9"),
+        #[cfg(unix)]
+        ("lr=[1,2]", "--set schedule.rate='[1, 2]'"),
     ] {
         world.fails(&format!("train --config net.toml --set {set}"), 2, &["no key", meant]);
     }
