@@ -183,6 +183,10 @@ pub trait Learn: Sync {
     fn forward_few(&self) -> Option<&dyn ForwardFew> {
         None
     }
+    /// The passes of several such layers that read one input, where the layer has them.
+    fn together(&self) -> Option<&dyn Together> {
+        None
+    }
     /// The weights' gradient and their update in one pass, where the layer has that: the gradient
     /// of a large layer is then never written to memory.
     fn update_at_once(&self) -> Option<&dyn UpdateAtOnce> {
@@ -201,6 +205,27 @@ pub trait Learn: Sync {
     fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         self.unpack(world, own);
     }
+}
+
+/// The gradients of a layer's weights and biases.
+pub type Gradients<'a> = (&'a mut [f32], &'a mut [f32]);
+
+/// See [`Learn::together`]. Layers with the same settings and shapes, each with weights and biases of
+/// its own; bits are those of one after the other.
+pub trait Together {
+    /// Values that `backward_weights` needs as scratch space for so many layers.
+    fn workspace(&self, batch: usize, layers: usize) -> usize;
+    /// As [`Learn::forward`], for each of `ys` with its weights and biases.
+    fn forward(&self, run: &Run, ys: &mut [&mut [f32]], x: &[f32], parameters: &[[&[f32]; 2]]);
+    /// As [`Learn::backward_weights`], for each of `dys`.
+    fn backward_weights(
+        &self,
+        run: &Run,
+        gradients: &mut [Gradients<'_>],
+        dys: &[&[f32]],
+        x: &[f32],
+        workspace: &mut [f32],
+    );
 }
 
 /// See [`Learn::update_at_once`].

@@ -10,6 +10,7 @@ mod memory;
 mod parameters;
 mod rounded;
 mod tasks;
+mod together;
 
 use super::batch::{check_images, check_labels};
 use super::tensors::{self, pair, pair_mut};
@@ -78,7 +79,7 @@ impl Cpu {
             },
             buffers: images.map(|values| zeros(values * plan.batch)).collect::<Result<_>>()?,
             fusions,
-            workspace: zeros(if training { plan.workspace(0) } else { 0 })?,
+            workspace: zeros(if training { together::workspace(&plan, plan.batch) } else { 0 })?,
             parameters: plan
                 .layers
                 .iter()

@@ -52,6 +52,9 @@ impl Cpu {
     }
 
     fn forward_part(&mut self, layer: usize, index: usize, run: &Run) {
+        if self.forward_together(layer, index, run) {
+            return;
+        }
         let part = &self.plan.layers[layer].parts[index];
         let mut y = take(&mut self.buffers[part.y]);
         let x = &self.buffers[part.x];
@@ -80,11 +83,12 @@ impl Cpu {
 
     /// Gradients of the weights and biases of one part, where they are wanted.
     pub(super) fn backward_weights(&mut self, layer: usize, index: usize, run: &Run) {
-        let part = &self.plan.layers[layer].parts[index];
-        let Role::Learn(learn) = part.layer.role() else { return };
-        if self.plan.mode == Mode::Explanation || !self.plan.layers[layer].learns() {
+        let learns = self.plan.mode != Mode::Explanation && self.plan.layers[layer].learns();
+        if !learns || self.weights_together(layer, index, run) {
             return;
         }
+        let part = &self.plan.layers[layer].parts[index];
+        let Role::Learn(learn) = part.layer.role() else { return };
         let begun = Instant::now();
         let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
         let rule = self.at_once.get(layer).copied().flatten();

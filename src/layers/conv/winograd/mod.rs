@@ -33,6 +33,18 @@
 //! row (two shapes, 399 points in place of 361), 0.78, 0.77, 0.90 for conv3; fives alone (441
 //! points), 0.84, 0.86, 0.91.
 
+macro_rules! either {
+    ($sized:expr, $c:ident => $body:expr) => {
+        match $sized {
+            Sized::Three44($c) => $body,
+            Sized::Three45($c) => $body,
+            Sized::Three54($c) => $body,
+            Sized::Three55($c) => $body,
+            Sized::Five44($c) => $body,
+        }
+    };
+}
+
 mod correlation;
 mod geometry;
 mod matrices;
@@ -41,6 +53,7 @@ mod shared;
 mod split;
 mod strip;
 mod tiles;
+mod together;
 mod transform;
 
 use crate::layers::window::Window;
@@ -62,18 +75,6 @@ enum Sized {
     Three54(Correlation<7, 6, 3>),
     Three55(Correlation<7, 7, 3>),
     Five44(Correlation<8, 8, 5>),
-}
-
-macro_rules! either {
-    ($sized:expr, $c:ident => $body:expr) => {
-        match $sized {
-            Sized::Three44($c) => $body,
-            Sized::Three45($c) => $body,
-            Sized::Three54($c) => $body,
-            Sized::Three55($c) => $body,
-            Sized::Five44($c) => $body,
-        }
-    };
 }
 
 /// The correlations of one group: every region of its output, `down` × `across`.
@@ -212,6 +213,27 @@ impl Winograd {
         }
     }
 
+    /// `folded` ← the kernels with a stride of 1.
+    fn fold_weights(&self, folded: &mut [f32], weight: &[f32]) {
+        let outputs = self.window.group_outputs();
+        self.folded_rows(|to, from| match from {
+            Some(from) => folded[to * outputs..][..outputs]
+                .copy_from_slice(&weight[from * outputs..][..outputs]),
+            None => folded[to * outputs..][..outputs].fill(0.0),
+        });
+    }
+
+    /// The reverse of `fold_weights`.
+    fn unfold_weights(&self, weight: &mut [f32], folded: &[f32]) {
+        let outputs = self.window.group_outputs();
+        self.folded_rows(|from, to| {
+            if let Some(to) = to {
+                weight[to * outputs..][..outputs]
+                    .copy_from_slice(&folded[from * outputs..][..outputs]);
+            }
+        });
+    }
+
     /// `y` ← the convolution of `x`. `few`: there are so few images that transforming the weights
     /// takes longer than the products; the result is equal but for rounding.
     pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], few: bool) {
@@ -227,11 +249,7 @@ impl Winograd {
             return;
         }
         scratch::with(self.folded_len(), |folded| {
-            self.folded_rows(|to, from| match from {
-                Some(from) => folded[to * outputs..][..outputs]
-                    .copy_from_slice(&weight[from * outputs..][..outputs]),
-                None => folded[to * outputs..][..outputs].fill(0.0),
-            });
+            self.fold_weights(folded, weight);
             let weights = (&*folded, self.folded_layout());
             for region in &groups[0] {
                 either!(region, c => c.run(y, x, weights, Some(bias)));
@@ -296,12 +314,7 @@ impl Winograd {
                 let to = (&mut *folded, self.folded_layout());
                 either!(region, c => c.weight_gradient(to, dbias, (dy, x), workspace, n > 0));
             }
-            self.folded_rows(|from, to| {
-                if let Some(to) = to {
-                    dweight[to * outputs..][..outputs]
-                        .copy_from_slice(&folded[from * outputs..][..outputs]);
-                }
-            });
+            self.unfold_weights(dweight, folded);
         });
     }
 }

@@ -28,8 +28,15 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     pub(super) fn sums_stay(&self) -> bool {
         self.sums_len() <= SUMS
     }
-    fn sums_len(&self) -> usize {
+    pub(super) fn sums_len(&self) -> usize {
         scratch::lines(Self::POINTS * self.sums_apart())
+    }
+    /// Rows of tiles that are worked on at a time.
+    pub(super) fn rows_staged(&self) -> usize {
+        let (rows, columns) = self.grid();
+        let row = Self::POINTS * columns * (self.depth() + self.output.used);
+        let at_once = (STAGE / row).clamp(1, rows);
+        rows.div_ceil(rows.div_ceil(at_once))
     }
 
     /// Scratch space in values: the sums of each part and of all, and the biases' of each part.
@@ -56,9 +63,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         let biases = &mut biases[..count * used];
 
         let (rows, columns) = self.grid();
-        let row = Self::POINTS * columns * (self.depth() + used);
-        let at_once = (STAGE / row).clamp(1, rows);
-        let at_once = rows.div_ceil(rows.div_ceil(at_once));
+        let at_once = self.rows_staged();
         let tiles = at_once * columns;
         let strip = scratch::lines(self.gradient_strip());
         let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
@@ -98,7 +103,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     }
     /// `sums` ← for every point the product over `tiles` tiles; added to what is there but at
     /// first.
-    fn multiply_points(
+    pub(super) fn multiply_points(
         &self,
         sums: &mut [f32],
         inputs: &[f32],
