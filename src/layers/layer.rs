@@ -183,6 +183,11 @@ pub trait Learn: Sync {
     fn forward_few(&self) -> Option<&dyn ForwardFew> {
         None
     }
+    /// The forward pass with what it makes of the weights kept from one batch to the next, where it
+    /// makes something of them.
+    fn keeps(&self) -> Option<&dyn Keeps> {
+        None
+    }
     /// The passes of several such layers that read one input, where the layer has them.
     fn together(&self) -> Option<&dyn Together> {
         None
@@ -205,6 +210,16 @@ pub trait Learn: Sync {
     fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         self.unpack(world, own);
     }
+}
+
+/// See [`Learn::keeps`]; for evaluation, with the bits of [`Learn::forward`].
+pub trait Keeps {
+    /// Values that are kept for batches like one of so many images.
+    fn len(&self, batch: usize) -> usize;
+    /// `kept` ← what the forward pass of such a batch makes of the weights.
+    fn keep(&self, batch: usize, kept: &mut [f32], weight: &[f32]);
+    /// As [`Learn::forward`].
+    fn forward(&self, run: &Run, y: &mut [f32], x: &[f32], kept: &[f32], bias: &[f32]);
 }
 
 /// The gradients of a layer's weights and biases.

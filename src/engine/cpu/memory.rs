@@ -123,7 +123,9 @@ fn of_parameters(part: &Part, plan: &Plan, batch: usize) -> u64 {
         Mode::Evaluation if batch <= FEW && learn.forward_few().is_some() => 0,
         Mode::Evaluation | Mode::Explanation => 1,
     };
-    copies * weights as u64 + 3 * biases as u64
+    let kept = learn.keeps().filter(|_| plan.mode == Mode::Evaluation);
+    let kept = kept.map_or(0, |keeps| keeps.len(batch));
+    copies * weights as u64 + 3 * biases as u64 + kept as u64
 }
 
 #[cfg(test)]

@@ -208,6 +208,7 @@ impl Engine for Cpu {
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()> {
         tensors::write(&self.plan, tensor, values, |of, part, learn, world| {
             let own = &mut self.parameters[of.layer][part];
+            own.forget();
             let target = &mut own.of_mut(slot)[usize::from(of.is_bias)];
             if target.len() != world.len() {
                 bail!("in evaluation there are no gradients and momenta");

@@ -1,7 +1,7 @@
 //! The plan's tasks, one after the other, each on all threads.
 
-use super::Cpu;
 use super::parameters::Parameters;
+use super::{Cpu, together};
 use crate::engine::LayerTime;
 use crate::layers::{Role, Run};
 use crate::network::{Mode, Task};
@@ -61,8 +61,15 @@ impl Cpu {
         match part.layer.role() {
             Role::Map(map) => map.forward(run, &mut y, x),
             Role::Learn(learn) => {
-                let Parameters { value: [weight, bias], adopted, .. } =
-                    &self.parameters[layer][index];
+                let own = &mut self.parameters[layer][index];
+                let keeps = self.plan.mode == Mode::Evaluation
+                    && together::is_enough(run)
+                    && !self.rounded.is_on();
+                if keeps && own.forward_kept(learn, run, &mut y, x) {
+                    self.buffers[part.y] = y;
+                    return;
+                }
+                let Parameters { value: [weight, bias], adopted, .. } = &*own;
                 match (adopted, learn.forward_few()) {
                     (Some(weight), Some(few)) => few.forward_few(run, &mut y, x, weight, bias),
                     _ => learn.forward(run, &mut y, x, &self.rounded.weights(weight), bias),

@@ -2,7 +2,7 @@
 
 use super::Conv;
 use super::winograd::Winograd;
-use crate::layers::{Gradients, Learn, Run, Together};
+use crate::layers::{Gradients, Keeps, Learn, Run, Together};
 
 /// Images of an evaluation up to which fewer products are not worth more transformed weights.
 /// conv3's need 133 points more and save 215 an image, and a point of the weights takes about as
@@ -58,6 +58,10 @@ impl Learn for Conv {
         }
     }
 
+    fn keeps(&self) -> Option<&dyn Keeps> {
+        self.winograd.as_ref().map(|_| self as &dyn Keeps)
+    }
+
     fn together(&self) -> Option<&dyn Together> {
         let winograd = self.winograd.as_ref();
         winograd.filter(|w| w.goes_together()).map(|_| self as &dyn Together)
@@ -78,15 +82,30 @@ impl Learn for Conv {
     }
 }
 
+impl Keeps for Conv {
+    fn len(&self, batch: usize) -> usize {
+        self.winograd_way().kept_len(batch <= FEW)
+    }
+
+    fn keep(&self, batch: usize, kept: &mut [f32], weight: &[f32]) {
+        self.winograd_way().keep(kept, weight, batch <= FEW);
+    }
+
+    fn forward(&self, run: &Run, y: &mut [f32], x: &[f32], kept: &[f32], bias: &[f32]) {
+        let (y, x) = (&mut y[..self.outputs(run)], &x[..self.inputs(run)]);
+        self.winograd_way().forward_kept(y, x, kept, bias, is_few(run));
+    }
+}
+
 impl Together for Conv {
     fn workspace(&self, batch: usize, layers: usize) -> usize {
-        self.shared_way().workspace_together(batch, layers)
+        self.winograd_way().workspace_together(batch, layers)
     }
 
     fn forward(&self, run: &Run, ys: &mut [&mut [f32]], x: &[f32], parameters: &[[&[f32]; 2]]) {
         let mut ys: Vec<&mut [f32]> = ys.iter_mut().map(|y| &mut y[..self.outputs(run)]).collect();
         let x = &x[..self.inputs(run)];
-        self.shared_way().forward_together(&mut ys, x, parameters, is_few(run));
+        self.winograd_way().forward_together(&mut ys, x, parameters, is_few(run));
     }
 
     fn backward_weights(
@@ -99,13 +118,13 @@ impl Together for Conv {
     ) {
         let dys: Vec<&[f32]> = dys.iter().map(|dy| &dy[..self.outputs(run)]).collect();
         let x = &x[..self.inputs(run)];
-        self.shared_way().backward_weights_together(gradients, &dys, x, workspace);
+        self.winograd_way().backward_weights_together(gradients, &dys, x, workspace);
     }
 }
 
 impl Conv {
-    fn shared_way(&self) -> &Winograd {
-        self.winograd.as_ref().expect("only layers that go this way are computed together")
+    fn winograd_way(&self) -> &Winograd {
+        self.winograd.as_ref().expect("it is asked of layers that go this way")
     }
 
     /// Values of a batch.

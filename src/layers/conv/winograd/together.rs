@@ -17,6 +17,9 @@ use crate::vectors::{Simd, Work, dispatch, panel};
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// The fewest tiles of a task, where there are so many: a product reads all weights.
+const FEWEST: usize = 8;
+
 impl Winograd {
     /// Whether there is a way for several at once: one group, and few sums.
     pub fn goes_together(&self) -> bool {
@@ -85,38 +88,58 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         (weights, layout): (&[&[f32]], WeightLayout),
         biases: &[&[f32]],
     ) {
-        let apart = self.weights_apart(panel());
-        let (panels, image, block) =
-            (self.output.used.div_ceil(panel()), self.image(), self.block());
+        let own = self.weights_len();
+        scratch::with(ys.len() * own, |transformed| {
+            for (to, weight) in transformed.chunks_exact_mut(own).zip(weights) {
+                self.transform_weights(to, (weight, layout));
+            }
+            self.run_all(ys, x, transformed, biases);
+        });
+    }
+
+    /// `to` ← the weights at their points.
+    pub(super) fn transform_weights(
+        &self,
+        to: &mut [f32],
+        (weight, layout): (&[f32], WeightLayout),
+    ) {
+        let panels = to.par_chunks_exact_mut(Self::POINTS * self.weights_apart(panel()));
+        panels.enumerate().for_each(|(panel, to)| {
+            dispatch(TransformWeights { of: self, panel, to, weight, layout });
+        });
+    }
+
+    /// Images of a task, as [`Correlation::run`] has them.
+    fn images_each(&self, batch: usize) -> usize {
+        let each = batch.div_ceil(rayon::current_num_threads());
+        each.max(FEWEST.div_ceil(self.image_tiles())).min(self.block()).max(1)
+    }
+
+    /// As [`Correlation::run`] for each of `ys`, whose weights at their points lie one after the
+    /// other in `transformed`.
+    pub(super) fn run_all(
+        &self,
+        ys: &mut [&mut [f32]],
+        x: &[f32],
+        transformed: &[f32],
+        biases: &[&[f32]],
+    ) {
+        let (apart, image) = (self.weights_apart(panel()), self.image());
+        let block = self.images_each(x.len() / image);
         let tiles = self.rows_at_once() * self.grid().1;
         let (rows, width) = self.input_strip();
         let strip = scratch::lines(rows * width * self.depth());
         let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
         let outputs = Self::POINTS * self.outputs_apart(tiles);
-        let own = panels * Self::POINTS * apart;
-        scratch::with(ys.len() * own, |transformed| {
-            transformed.par_chunks_mut(Self::POINTS * apart).enumerate().for_each(|(n, to)| {
-                let (panel, weight) = (n % panels, weights[n / panels]);
-                dispatch(TransformWeights { of: self, panel, to, weight, layout });
-            });
-            let transformed = &*transformed;
-            let x = x.par_chunks(block * image);
-            x.zip(by_block(ys, block * self.output.len())).for_each(|(x, ys)| {
-                scratch::with(strip + inputs + outputs, |memory| {
-                    let (strip, rest) = memory.split_at_mut(strip);
-                    let (inputs, outputs) = rest.split_at_mut(inputs);
-                    let weights = transformed.chunks_exact(own).map(|own| (own, apart));
-                    dispatch(CorrelateAll {
-                        of: self,
-                        ys,
-                        x,
-                        weights: weights.collect(),
-                        biases,
-                        strip,
-                        inputs,
-                        outputs,
-                    });
-                });
+        let x = x.par_chunks(block * image);
+        x.zip(by_block(ys, block * self.output.len())).for_each(|(x, ys)| {
+            scratch::with(strip + inputs + outputs, |memory| {
+                let (strip, rest) = memory.split_at_mut(strip);
+                let (inputs, outputs) = rest.split_at_mut(inputs);
+                let weights = transformed.chunks_exact(self.weights_len());
+                let weights = weights.map(|own| (own, apart)).collect();
+                let of = self;
+                dispatch(CorrelateAll { of, ys, x, weights, biases, strip, inputs, outputs });
             });
         });
     }
@@ -309,6 +332,11 @@ mod tests {
                     let mut alone = vec![0.0; values];
                     way.forward(&mut alone, &x, weight, bias, few);
                     assert_eq!(y, &alone, "stride {stride}");
+                    let mut kept = vec![0.0; way.kept_len(few)];
+                    way.keep(&mut kept, weight, few);
+                    alone.fill(0.0);
+                    way.forward_kept(&mut alone, &x, &kept, bias, few);
+                    assert_eq!(y, &alone, "weights kept, stride {stride}");
                 }
             }
 
