@@ -123,7 +123,8 @@ fn of_parameters(part: &Part, plan: &Plan, batch: usize) -> u64 {
         Mode::Evaluation if batch <= FEW && learn.forward_few().is_some() => 0,
         Mode::Evaluation | Mode::Explanation => 1,
     };
-    let kept = learn.keeps().filter(|_| plan.mode == Mode::Evaluation);
+    let kept = learn.keeps();
+    let kept = kept.filter(|_| plan.mode == Mode::Evaluation && together::is_enough(batch));
     let kept = kept.map_or(0, |keeps| keeps.len(batch));
     copies * weights as u64 + 3 * biases as u64 + kept as u64
 }

@@ -63,7 +63,7 @@ impl Cpu {
             Role::Learn(learn) => {
                 let own = &mut self.parameters[layer][index];
                 let keeps = self.plan.mode == Mode::Evaluation
-                    && together::is_enough(run)
+                    && together::is_enough(run.batch)
                     && !self.rounded.is_on();
                 if keeps && own.forward_kept(learn, run, &mut y, x) {
                     self.buffers[part.y] = y;

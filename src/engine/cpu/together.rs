@@ -28,13 +28,13 @@ pub(super) fn workspace(plan: &Plan, batch: usize) -> usize {
 }
 
 /// Whether images alone give every thread enough to do.
-pub(super) fn is_enough(run: &Run) -> bool {
-    run.batch >= IMAGES * rayon::current_num_threads()
+pub(super) fn is_enough(batch: usize) -> bool {
+    batch >= IMAGES * rayon::current_num_threads()
 }
 
 impl Cpu {
     fn together(&self, layer: usize, run: &Run) -> Option<&dyn Together> {
-        of(&self.plan.layers[layer]).filter(|_| is_enough(run) && !self.rounded.is_on())
+        of(&self.plan.layers[layer]).filter(|_| is_enough(run.batch) && !self.rounded.is_on())
     }
 
     /// The forward pass of all parts at the turn of the first; `false`: each has its own.
