@@ -79,6 +79,15 @@ impl Stream {
         philox([position, self.counter[1], self.counter[2], self.counter[3]], self.key)
     }
 
+    /// Blocks `position`, `position` + 1, … of the stream: `[word][block]`. Inlined into a function for
+    /// vectors (`vectors::Work`), all blocks are computed side by side.
+    #[inline(always)]
+    pub fn blocks(&self, position: u32) -> [[u32; BLOCKS]; 4] {
+        let [_, index, time, purpose] = self.counter;
+        let positions = std::array::from_fn(|i| position.wrapping_add(i as u32));
+        philox_of([positions, [index; BLOCKS], [time; BLOCKS], [purpose; BLOCKS]], self.key)
+    }
+
     /// A number in `0..bound`, without bias (Lemire's multiplication with rejection). `bound` > 0.
     pub fn below(&mut self, bound: u32) -> u32 {
         let threshold = bound.wrapping_neg() % bound;
@@ -126,20 +135,34 @@ impl TryRng for Stream {
     }
 }
 
-/// Philox-4x32 with 10 rounds: 128 bits of counter and 64 bits of key to 128 random bits.
-pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+/// Blocks that [`Stream::blocks`] gives at a time: the lanes of the widest vectors.
+pub const BLOCKS: usize = 16;
+
+/// [`philox`] of several counters, `[word][counter]`.
+#[inline(always)]
+fn philox_of<const N: usize>(mut counter: [[u32; N]; 4], mut key: [u32; 2]) -> [[u32; N]; 4] {
     for _ in 0..10 {
-        let a = u64::from(counter[0]) * 0xD251_1F53;
-        let b = u64::from(counter[2]) * 0xCD9E_8D57;
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
+        let [mut a, mut b] = [[0; N]; 2];
+        let mut next = [[0; N]; 4];
+        for i in 0..N {
+            a[i] = u64::from(counter[0][i]) * 0xD251_1F53;
+            b[i] = u64::from(counter[2][i]) * 0xCD9E_8D57;
+        }
+        for i in 0..N {
+            next[0][i] = (b[i] >> 32) as u32 ^ counter[1][i] ^ key[0];
+            next[1][i] = b[i] as u32;
+            next[2][i] = (a[i] >> 32) as u32 ^ counter[3][i] ^ key[1];
+            next[3][i] = a[i] as u32;
+        }
+        counter = next;
         key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter
+}
+
+/// Philox-4x32 with 10 rounds: 128 bits of counter and 64 bits of key to 128 random bits.
+pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox_of(counter.map(|word| [word]), key).map(|[word]| word)
 }
 
 #[cfg(test)]
@@ -159,6 +182,18 @@ mod tests {
             philox([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
+    }
+
+    #[test]
+    fn blocks_are_the_blocks_one_by_one() {
+        let stream = Stream::new(5, Purpose::Dropout("fc6"), 3, 9);
+        for first in [0, 1, 77, u32::MAX - 3] {
+            let blocks = stream.blocks(first);
+            for i in 0..BLOCKS {
+                let one = stream.block(first.wrapping_add(i as u32));
+                assert_eq!(blocks.map(|words| words[i]), one);
+            }
+        }
     }
 
     #[test]

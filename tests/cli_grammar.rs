@@ -77,7 +77,7 @@ fn folders_of_the_same_name_hide_neither_runs_nor_configs() {
     assert!(text.starts_with("cifar10"), "{text}");
     // What a config wants to be made from, and is not there.
     let words = ["runs/data/demo", "configs/demo", "--set data.prepare.source="];
-    world.fails("train --config demo", 2, &words);
+    world.fails("train --config demo", 1, &words);
 }
 
 /// Two links to itself in a folder lead nowhere new.
@@ -182,6 +182,8 @@ fn keys_are_named_as_they_are_to_be_typed() {
         ("batch=7", "--set train.batch=7"),
         ("patience=2", "--set schedule.patience=2"),
         ("crop=9", "--set data.crop=9"),
+        #[cfg(unix)]
+        ("lr=[1,2]", "--set schedule.rate='[1, 2]'"),
     ] {
         world.fails(&format!("train --config net.toml --set {set}"), 2, &["no key", meant]);
     }

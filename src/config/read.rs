@@ -10,6 +10,7 @@ use crate::files::text;
 use crate::gpu::precision::GpuOptions;
 use crate::keys::{self, typed};
 use crate::layers::conv::CpuOptions;
+use crate::quoting;
 use crate::schedules::{self, Schedule, Start, written};
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -125,13 +126,16 @@ fn check_top(top: &Table) -> Result<()> {
     };
     match called.or_else(of_section) {
         None => keys::check(top, &TOP, "the config"),
-        Some(meant) => Err(config_error!(
-            "the config has no key {key:?}; {meant} is meant: --set {meant}={}",
-            match &top[key] {
+        Some(meant) => {
+            let value = match &top[key] {
                 Value::String(text) => text.clone(),
                 value => value.to_string(),
-            }
-        )),
+            };
+            Err(config_error!(
+                "the config has no key {key:?}; {meant} is meant: {}",
+                quoting::set(&meant, &value)
+            ))
+        }
     }
 }
 

@@ -183,6 +183,15 @@ pub trait Learn: Sync {
     fn forward_few(&self) -> Option<&dyn ForwardFew> {
         None
     }
+    /// The forward pass with what it makes of the weights kept from one batch to the next, where it
+    /// makes something of them.
+    fn keeps(&self) -> Option<&dyn Keeps> {
+        None
+    }
+    /// The passes of several such layers that read one input, where the layer has them.
+    fn together(&self) -> Option<&dyn Together> {
+        None
+    }
     /// The weights' gradient and their update in one pass, where the layer has that: the gradient
     /// of a large layer is then never written to memory.
     fn update_at_once(&self) -> Option<&dyn UpdateAtOnce> {
@@ -201,6 +210,37 @@ pub trait Learn: Sync {
     fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         self.unpack(world, own);
     }
+}
+
+/// See [`Learn::keeps`]; for evaluation, with the bits of [`Learn::forward`].
+pub trait Keeps {
+    /// Values that are kept for batches like one of so many images.
+    fn len(&self, batch: usize) -> usize;
+    /// `kept` ← what the forward pass of such a batch makes of the weights.
+    fn keep(&self, batch: usize, kept: &mut [f32], weight: &[f32]);
+    /// As [`Learn::forward`].
+    fn forward(&self, run: &Run, y: &mut [f32], x: &[f32], kept: &[f32], bias: &[f32]);
+}
+
+/// The gradients of a layer's weights and biases.
+pub type Gradients<'a> = (&'a mut [f32], &'a mut [f32]);
+
+/// See [`Learn::together`]. Layers with the same settings and shapes, each with weights and biases of
+/// its own; bits are those of one after the other.
+pub trait Together {
+    /// Values that `backward_weights` needs as scratch space for so many layers.
+    fn workspace(&self, batch: usize, layers: usize) -> usize;
+    /// As [`Learn::forward`], for each of `ys` with its weights and biases.
+    fn forward(&self, run: &Run, ys: &mut [&mut [f32]], x: &[f32], parameters: &[[&[f32]; 2]]);
+    /// As [`Learn::backward_weights`], for each of `dys`.
+    fn backward_weights(
+        &self,
+        run: &Run,
+        gradients: &mut [Gradients<'_>],
+        dys: &[&[f32]],
+        x: &[f32],
+        workspace: &mut [f32],
+    );
 }
 
 /// See [`Learn::update_at_once`].

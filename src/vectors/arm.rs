@@ -11,7 +11,7 @@
 //! start all 41 in 11. Counted with objdump, not measured: no such processor was at hand.
 
 use super::levels::Level;
-use super::operations::Simd;
+use super::operations::{FOURTH_ROOT, Simd};
 use std::arch::aarch64::*;
 
 /// Registers of four values; multiply-add with one rounding.
@@ -68,6 +68,7 @@ macro_rules! level {
                     if_greater;
                 if_equal(a: float32x4_t, b: float32x4_t, then: float32x4_t, other: float32x4_t)
                     if_equal;
+                fourth_root_guess(a: float32x4_t) guess;
             }
         }
     };
@@ -103,4 +104,11 @@ fn if_greater(
 #[target_feature(enable = "neon")]
 fn if_equal(a: float32x4_t, b: float32x4_t, then: float32x4_t, other: float32x4_t) -> float32x4_t {
     vbslq_f32(vceqq_f32(a, b), then, other)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn guess(a: float32x4_t) -> float32x4_t {
+    let fourth = vshrq_n_u32::<2>(vreinterpretq_u32_f32(a));
+    vreinterpretq_f32_u32(vsubq_u32(vdupq_n_u32(FOURTH_ROOT), fourth))
 }

@@ -50,7 +50,20 @@ pub unsafe trait Simd: Copy {
     fn if_greater(self, a: Self::V, b: Self::V, then: Self::V, other: Self::V) -> Self::V;
     /// Lane by lane, `then` where a = b, else `other`.
     fn if_equal(self, a: Self::V, b: Self::V, then: Self::V, other: Self::V) -> Self::V;
+    /// Lane by lane, a where a > b, else b: of two zeros and beside NaN, b.
+    #[inline(always)]
+    fn larger(self, a: Self::V, b: Self::V) -> Self::V {
+        self.if_greater(a, b, a, b)
+    }
+    /// Lane by lane, the float whose bits are [`FOURTH_ROOT`] less a fourth of a's: a^−¼ within
+    /// 3.3 %, for positive a that are no denormals.
+    fn fourth_root_guess(self, a: Self::V) -> Self::V;
 }
+
+/// The bits from which a fourth of a float's are taken: of its exponent, which that divides by −4,
+/// and of its fraction, which that does nearly. A search over constants 2¹⁵ apart found the errors
+/// of this one the least after a step of `lrn::vectors`.
+pub const FOURTH_ROOT: u32 = 0x4f58_0000;
 
 /// Something to be done at any level.
 pub trait Work {

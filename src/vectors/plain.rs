@@ -1,7 +1,7 @@
 //! What every 64-bit processor has, without a word of its instructions.
 
 use super::levels::Level;
-use super::operations::Simd;
+use super::operations::{FOURTH_ROOT, Simd};
 
 /// Arrays of four, of the size of the registers that every 64-bit processor has. Where SSE2 or
 /// NEON serve instead, the same bits come out; with SSE2 Winograd's kernels run in two thirds of the
@@ -63,6 +63,10 @@ unsafe impl Simd for Plain {
         self.add(self.mul(a, b), c)
     }
     #[inline(always)]
+    fn fourth_root_guess(self, a: Self::V) -> Self::V {
+        a.map(|a| f32::from_bits(FOURTH_ROOT.wrapping_sub(a.to_bits() >> 2)))
+    }
+    #[inline(always)]
     fn if_greater(self, a: Self::V, b: Self::V, then: Self::V, other: Self::V) -> Self::V {
         std::array::from_fn(|i| if a[i] > b[i] { then[i] } else { other[i] })
     }
@@ -94,6 +98,8 @@ mod tests {
             s.fma(a, b, c),
             s.if_greater(a, b, c, s.splat(7.0)),
             s.if_equal(a, b, c, s.splat(7.0)),
+            s.larger(a, b),
+            s.fourth_root_guess(c),
         ];
         let bits = results.map(|v| {
             let mut to = [0.0; 4];

@@ -352,6 +352,8 @@ pub fn all() -> Vec<Case> {
             // The second tower's channels: blocks of four random words lie across the border.
             case("dropout", rate, [2, 3, 5], 3).tower(5..10, 10),
             case("dropout", rate, [1, 1, 16], 2).tower(15..31, 31),
+            case("dropout", rate, [3, 2, 2], 2).tower(3..5, 5),
+            case("dropout", rate, [1, 1, 140], 2).tower(2..142, 150),
             case("dropout", rate, [2, 3, 5], 3).evaluation(),
         ]);
     }

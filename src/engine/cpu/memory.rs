@@ -1,6 +1,6 @@
 //! What a network needs of main memory, asked for before it is taken.
 
-use super::fused;
+use super::{fused, together};
 use crate::errors::{BATCH_OPTION, TooLarge};
 use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::{ParameterShapes, Role};
@@ -101,7 +101,7 @@ fn values(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u
             let largest = plan.tensors().iter().map(|tensor| tensor.len() as u64).max();
             let waiting = (plan.pieces.waiting as u64).saturating_mul(plan.parameters());
             let copies = (COPIES * largest.unwrap_or(0)).saturating_add(waiting);
-            copies.saturating_add(plan.workspace_of(0, batch) as u64)
+            copies.saturating_add(together::workspace(plan, batch) as u64)
         }
         Mode::Evaluation | Mode::Explanation => 0,
     };
@@ -123,7 +123,10 @@ fn of_parameters(part: &Part, plan: &Plan, batch: usize) -> u64 {
         Mode::Evaluation if batch <= FEW && learn.forward_few().is_some() => 0,
         Mode::Evaluation | Mode::Explanation => 1,
     };
-    copies * weights as u64 + 3 * biases as u64
+    let kept = learn.keeps();
+    let kept = kept.filter(|_| plan.mode == Mode::Evaluation && together::is_enough(batch));
+    let kept = kept.map_or(0, |keeps| keeps.len(batch));
+    copies * weights as u64 + 3 * biases as u64 + kept as u64
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod memory;
 mod parameters;
 mod rounded;
 mod tasks;
+mod together;
 
 use super::batch::{check_images, check_labels};
 use super::tensors::{self, pair, pair_mut};
@@ -78,7 +79,7 @@ impl Cpu {
             },
             buffers: images.map(|values| zeros(values * plan.batch)).collect::<Result<_>>()?,
             fusions,
-            workspace: zeros(if training { plan.workspace(0) } else { 0 })?,
+            workspace: zeros(if training { together::workspace(&plan, plan.batch) } else { 0 })?,
             parameters: plan
                 .layers
                 .iter()
@@ -207,6 +208,7 @@ impl Engine for Cpu {
     fn write(&mut self, slot: Slot, tensor: usize, values: &[f32]) -> Result<()> {
         tensors::write(&self.plan, tensor, values, |of, part, learn, world| {
             let own = &mut self.parameters[of.layer][part];
+            own.forget();
             let target = &mut own.of_mut(slot)[usize::from(of.is_bias)];
             if target.len() != world.len() {
                 bail!("in evaluation there are no gradients and momenta");

@@ -16,6 +16,10 @@ pub(super) struct Parameters {
     /// Weights used where they lie in a file, in the outside world's order; then the first of
     /// `value` is not.
     pub adopted: Option<MappedFloats>,
+    /// What evaluation keeps of the weights, and whether they have been used since they were
+    /// written.
+    kept: Vec<f32>,
+    used: bool,
 }
 
 impl Parameters {
@@ -29,7 +33,7 @@ impl Parameters {
             Ok([zeros(size(weights))?, zeros(size(biases))?])
         };
         let (value, gradient, momentum) = (both(true)?, both(training)?, both(training)?);
-        Ok(Parameters { value, gradient, momentum, adopted: None })
+        Ok(Parameters { value, gradient, momentum, ..Parameters::default() })
     }
 
     pub fn of(&self, slot: Slot) -> &[Vec<f32>; 2] {
@@ -45,6 +49,31 @@ impl Parameters {
             Slot::Gradient => &mut self.gradient,
             Slot::Momentum => &mut self.momentum,
         }
+    }
+
+    /// Weights are about to be written: nothing that was made of them is right any more.
+    pub fn forget(&mut self) {
+        (self.kept, self.used) = (Vec::new(), false);
+    }
+
+    /// The forward pass of an evaluation with what is kept of the weights. `false`: there is no
+    /// such pass, or they are used for the first time, which may be the last.
+    pub fn forward_kept(&mut self, learn: &dyn Learn, run: &Run, y: &mut [f32], x: &[f32]) -> bool {
+        let Some(keeps) = learn.keeps() else { return false };
+        let values = keeps.len(run.batch);
+        if self.kept.is_empty() && self.used {
+            // Without the memory it goes on as before.
+            self.kept = zeros(values).unwrap_or_default();
+            if !self.kept.is_empty() {
+                keeps.keep(run.batch, &mut self.kept, &self.value[0]);
+            }
+        }
+        self.used = true;
+        let fits = self.kept.len() == values;
+        if fits {
+            keeps.forward(run, y, x, &self.kept, &self.value[1]);
+        }
+        fits
     }
 
     /// The gradients of one batch; with a rule, and if the layer can, the weights are updated

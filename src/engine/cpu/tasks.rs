@@ -1,7 +1,7 @@
 //! The plan's tasks, one after the other, each on all threads.
 
-use super::Cpu;
 use super::parameters::Parameters;
+use super::{Cpu, together};
 use crate::engine::LayerTime;
 use crate::layers::{Role, Run};
 use crate::network::{Mode, Task};
@@ -52,14 +52,24 @@ impl Cpu {
     }
 
     fn forward_part(&mut self, layer: usize, index: usize, run: &Run) {
+        if self.forward_together(layer, index, run) {
+            return;
+        }
         let part = &self.plan.layers[layer].parts[index];
         let mut y = take(&mut self.buffers[part.y]);
         let x = &self.buffers[part.x];
         match part.layer.role() {
             Role::Map(map) => map.forward(run, &mut y, x),
             Role::Learn(learn) => {
-                let Parameters { value: [weight, bias], adopted, .. } =
-                    &self.parameters[layer][index];
+                let own = &mut self.parameters[layer][index];
+                let keeps = self.plan.mode == Mode::Evaluation
+                    && together::is_enough(run.batch)
+                    && !self.rounded.is_on();
+                if keeps && own.forward_kept(learn, run, &mut y, x) {
+                    self.buffers[part.y] = y;
+                    return;
+                }
+                let Parameters { value: [weight, bias], adopted, .. } = &*own;
                 match (adopted, learn.forward_few()) {
                     (Some(weight), Some(few)) => few.forward_few(run, &mut y, x, weight, bias),
                     _ => learn.forward(run, &mut y, x, &self.rounded.weights(weight), bias),
@@ -80,11 +90,12 @@ impl Cpu {
 
     /// Gradients of the weights and biases of one part, where they are wanted.
     pub(super) fn backward_weights(&mut self, layer: usize, index: usize, run: &Run) {
-        let part = &self.plan.layers[layer].parts[index];
-        let Role::Learn(learn) = part.layer.role() else { return };
-        if self.plan.mode == Mode::Explanation || !self.plan.layers[layer].learns() {
+        let learns = self.plan.mode != Mode::Explanation && self.plan.layers[layer].learns();
+        if !learns || self.weights_together(layer, index, run) {
             return;
         }
+        let part = &self.plan.layers[layer].parts[index];
+        let Role::Learn(learn) = part.layer.role() else { return };
         let begun = Instant::now();
         let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
         let rule = self.at_once.get(layer).copied().flatten();

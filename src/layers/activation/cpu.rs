@@ -49,8 +49,7 @@ impl Pointwise for Activation {
 /// ReLU of a vector, with the layer's bits: NaN stays NaN.
 #[inline(always)]
 pub fn rectified<S: Simd>(s: S, x: S::V) -> S::V {
-    let zero = s.splat(0.0);
-    s.if_greater(zero, x, zero, x)
+    s.larger(s.splat(0.0), x)
 }
 
 /// The gradient at ReLU's input: `dy` where its output `y` is above 0, else 0.

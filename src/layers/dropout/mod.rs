@@ -13,7 +13,8 @@ mod cuda;
 use super::{Family, Kind, Layer, Place, Pointwise, Role, Run, Settings, Shape, Stage, read_as};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
-use crate::random::{Purpose, Stream};
+use crate::random::{BLOCKS, Purpose, Stream};
+use crate::vectors::{Fill, Simd, fill};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -132,18 +133,51 @@ impl Dropout {
         let image = run.first_image + image as u32;
         let stream = Stream::new(run.seed, Purpose::Dropout(&self.name), run.step, image);
         let (threshold, (factor, _)) = (self.threshold(), self.factors());
-        let (mut at, mut block) = (u32::MAX, [0; 4]);
-        for (pixel, values) in values.chunks_exact_mut(self.shape.channels).enumerate() {
-            let first = pixel * self.all_channels + self.first_channel;
-            for (c, value) in values.iter_mut().enumerate() {
-                let neuron = (first + c) as u32;
-                if neuron / 4 != at {
-                    at = neuron / 4;
-                    block = stream.block(at);
-                }
-                let stays = block[neuron as usize % 4] >= threshold;
-                *value = if stays { *value * factor } else { 0.0 };
+        // Neurons that follow each other: a pixel's, or all if no other tower has some between them.
+        let whole = self.shape.channels == self.all_channels;
+        let run = if whole { values.len() } else { self.shape.channels };
+        for (pixel, values) in values.chunks_exact_mut(run).enumerate() {
+            let first = (pixel * self.all_channels + self.first_channel) as u32;
+            fill(values, Masked { stream: &stream, first, threshold, factor });
+        }
+    }
+}
+
+/// Masks neighbouring values, of which the first is neuron `first`.
+struct Masked<'a> {
+    stream: &'a Stream,
+    first: u32,
+    threshold: u32,
+    factor: f32,
+}
+
+impl Fill<f32> for Masked<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn fill<S: Simd>(self, _: S, to: &mut [f32]) {
+        let Self { stream, first, threshold, factor } = self;
+        // The first neurons' block may have begun before them.
+        let skip = first as usize % 4;
+        let mut position = first / 4;
+        let mut rest = to;
+        if skip > 0 {
+            let words = stream.block(position);
+            let (head, others) = rest.split_at_mut((4 - skip).min(rest.len()));
+            for (value, word) in head.iter_mut().zip(&words[skip..]) {
+                *value = if *word >= threshold { *value * factor } else { 0.0 };
             }
+            (rest, position) = (others, position + 1);
+        }
+        for values in rest.chunks_mut(4 * BLOCKS) {
+            let words = stream.blocks(position);
+            for (values, block) in values.chunks_mut(4).zip(0..) {
+                for (value, words) in values.iter_mut().zip(&words) {
+                    let stays: bool = words[block] >= threshold;
+                    *value = if stays { *value * factor } else { 0.0 };
+                }
+            }
+            position += BLOCKS as u32;
         }
     }
 }

@@ -19,9 +19,9 @@ fn inverse_power(s: f32, beta: f32) -> f32 {
 }
 
 impl Lrn {
-    /// Whether it is the paper's: across maps with β = ¾.
+    /// Whether it is the paper's: across maps with β = ¾, and sums that are no denormals.
     pub(in crate::layers) fn by_vectors(&self) -> bool {
-        self.region == Region::AcrossMaps && self.beta == 0.75
+        self.region == Region::AcrossMaps && self.beta == 0.75 && self.k >= 1e-30
     }
 
     /// `sums` `[shape]` ← for each value, the sum of `values` over its neighbourhood. Always added

@@ -1,6 +1,6 @@
-//! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾ comes from two square
-//! roots and a division: s · 1 / (s · √s · √√s), of which the backward pass needs the second factor
-//! too.
+//! Normalisation across maps with the paper's β = ¾, by vectors of maps. s^−¾, and 1/s for the
+//! backward pass, come from a guess and multiply-adds ([`powers`]), closer than two square roots and
+//! a division came.
 //!
 //! One task is an image, worked on row by row. A row's squares lie in scratch space with zeros
 //! around each position's maps, so that the sum over neighbours is n shifted loads, added from the
@@ -15,7 +15,7 @@ use crate::vectors::scratch::LINE;
 use crate::vectors::{Simd, Work, load_some, store_some};
 
 /// Maps of one position with room for whole vectors and for neighbours on both sides.
-pub fn stride(lrn: &Lrn) -> usize {
+fn stride(lrn: &Lrn) -> usize {
     lrn.shape.channels.next_multiple_of(LINE) + lrn.n
 }
 
@@ -42,17 +42,18 @@ pub struct Backward<'a> {
 }
 
 /// Sum of the n values from `near` on, for a vector of positions.
+///
+/// # Safety
+/// n − 1 values and a vector are readable at `near`.
 #[inline(always)]
-fn sum<S: Simd>(s: S, near: &[f32], n: usize) -> S::V {
-    assert!(near.len() >= n - 1 + S::LANES);
-    let near = near.as_ptr();
+unsafe fn sum<S: Simd>(s: S, near: *const f32, n: usize) -> S::V {
     // The paper's five values have code without a loop.
-    // SAFETY: n − 1 values and a vector are there by the assertion.
+    // SAFETY: as the caller says.
     unsafe { if n == 5 { sum_of(s, near, 5) } else { sum_of(s, near, n) } }
 }
 
 /// # Safety
-/// n − 1 values and a vector are readable at `near`.
+/// As [`sum`]'s.
 #[inline(always)]
 unsafe fn sum_of<S: Simd>(s: S, near: *const f32, n: usize) -> S::V {
     // SAFETY: the n-th vector begins n − 1 values on, as far as the caller's word goes.
@@ -65,12 +66,25 @@ unsafe fn sum_of<S: Simd>(s: S, near: *const f32, n: usize) -> S::V {
     }
 }
 
-/// s^−¾ and s^−7/4, by two square roots and a division.
+/// s^−¾ and 1/s.
+///
+/// From a guess at s^−¼ two steps of y ← y · (1 + e)^−¼, e = s·y⁴ − 1: the first by the series up
+/// to e³, which leaves e below 1.1 · 10⁻⁴; the second, up to e, goes at once to the powers that are
+/// wanted. Errors against f64 are in the test.
 #[inline(always)]
 fn powers<S: Simd>(s: S, scale: S::V) -> (S::V, S::V) {
-    let root = s.sqrt(scale);
-    let more = s.div(s.splat(1.0), s.mul(scale, s.mul(root, s.sqrt(root))));
-    (s.mul(more, scale), more)
+    // y² and e.
+    let far = |y| {
+        let square = s.mul(y, y);
+        (square, s.fma(s.mul(scale, square), square, s.splat(-1.0)))
+    };
+    let y = s.fourth_root_guess(scale);
+    let (_, e) = far(y);
+    let series = s.fma(s.fma(e, s.splat(-15.0 / 128.0), s.splat(5.0 / 32.0)), e, s.splat(-0.25));
+    let y = s.fma(s.mul(y, e), series, y);
+    let (square, e) = far(y);
+    let (cube, fourth) = (s.mul(y, square), s.mul(square, square));
+    (s.fma(s.mul(cube, e), s.splat(-0.75), cube), s.sub(fourth, s.mul(fourth, e)))
 }
 
 /// One layer's formulas, with its constants as vectors: a the input, b the output, s = k + α Σ a².
@@ -96,28 +110,54 @@ impl<S: Simd> Formulas<S> {
 
     /// a² to its place in `near`. Past the last map `a` is 0.
     #[inline(always)]
-    pub fn square(self, near: &mut [f32], first: usize, a: S::V) {
+    fn square(self, near: &mut [f32], first: usize, a: S::V) {
         store_some(self.s, &mut near[self.n / 2 + first..], self.s.mul(a, a));
     }
 
-    /// s^−¾ and s^−7/4 from the squares of a position; b is a times the first.
+    /// s^−¾ and 1/s from the squares of a position; b is a times the first.
     #[inline(always)]
-    pub fn powers(self, near: &[f32], first: usize) -> (S::V, S::V) {
-        powers(self.s, self.s.fma(self.alpha, sum(self.s, &near[first..], self.n), self.k))
+    fn powers(self, near: &[f32], first: usize) -> (S::V, S::V) {
+        let near = &near[first..];
+        assert!(near.len() >= self.n - 1 + S::LANES);
+        // SAFETY: by the assertion.
+        unsafe { self.powers_at(near.as_ptr()) }
     }
 
-    /// db · b / s, as db · a · s^−7/4, to its place in `inner`. Past the last map both are 0.
+    /// The same from the squares from the first neighbour's on.
+    ///
+    /// # Safety
+    /// n − 1 values and a vector are readable at `near`.
     #[inline(always)]
-    pub fn inner(self, inner: &mut [f32], first: usize, (db, a, more): (S::V, S::V, S::V)) {
-        let product = self.s.mul(self.s.mul(db, a), more);
-        store_some(self.s, &mut inner[self.n / 2 + first..], product);
+    pub unsafe fn powers_at(self, near: *const f32) -> (S::V, S::V) {
+        // SAFETY: as the caller says.
+        let sum = unsafe { sum(self.s, near, self.n) };
+        powers(self.s, self.s.fma(self.alpha, sum, self.k))
     }
 
-    /// da, from what [`Formulas::inner`] left of a position, db, a and s^−¾.
+    /// db · b / s, from db, b and 1/s. Past the last map db and b are 0.
     #[inline(always)]
-    pub fn gradient(self, inner: &[f32], first: usize, (db, a, power): (S::V, S::V, S::V)) -> S::V {
+    pub fn inner(self, (db, b, inverse): (S::V, S::V, S::V)) -> S::V {
+        self.s.mul(self.s.mul(db, b), inverse)
+    }
+
+    /// da, from what [`Formulas::inner`] gave of a position, db, a and s^−¾.
+    #[inline(always)]
+    fn gradient(self, inner: &[f32], first: usize, of: (S::V, S::V, S::V)) -> S::V {
+        let inner = &inner[first..];
+        assert!(inner.len() >= self.n - 1 + S::LANES);
+        // SAFETY: by the assertion.
+        unsafe { self.gradient_at(inner.as_ptr(), of) }
+    }
+
+    /// The same from what [`Formulas::inner`] gave from the first neighbour on.
+    ///
+    /// # Safety
+    /// n − 1 values and a vector are readable at `inner`.
+    #[inline(always)]
+    pub unsafe fn gradient_at(self, inner: *const f32, (db, a, power): (S::V, S::V, S::V)) -> S::V {
         let s = self.s;
-        let sums = s.mul(self.factor, sum(s, &inner[first..], self.n));
+        // SAFETY: as the caller says.
+        let sums = s.mul(self.factor, unsafe { sum(s, inner, self.n) });
         s.fma(a, sums, s.mul(db, power))
     }
 
@@ -176,9 +216,13 @@ impl Work for Backward<'_> {
             let positions = dy.chunks_exact(c).zip(x.chunks_exact(c));
             for (((near, inner), power), (dy, x)) in places.zip(positions) {
                 for first in (0..c).step_by(S::LANES) {
-                    let (direct, more) = formulas.powers(near, first);
+                    let (direct, inverse) = formulas.powers(near, first);
                     let (db, a) = (load_some(s, &dy[first..]), load_some(s, &x[first..]));
-                    formulas.inner(inner, first, (db, a, more));
+                    store_some(
+                        s,
+                        &mut inner[lrn.n / 2 + first..],
+                        formulas.inner((db, s.mul(a, direct), inverse)),
+                    );
                     store_some(s, &mut power[first..], direct);
                 }
             }
@@ -196,5 +240,51 @@ impl Work for Backward<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::at_each_level;
+
+    /// The largest errors of the two powers over `scales`, in units of 2⁻²⁴ of the power.
+    struct Errors<'a>(&'a [f32]);
+
+    impl Work for Errors<'_> {
+        type Out = [f64; 2];
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> [f64; 2] {
+            let mut most = [0f64; 2];
+            for scales in self.0.chunks_exact(S::LANES) {
+                let (power, inverse) = powers(s, load_some(s, scales));
+                for (most, (found, exponent)) in
+                    most.iter_mut().zip([(power, -0.75), (inverse, -1.0)])
+                {
+                    let mut values = vec![0.0; S::LANES];
+                    store_some(s, &mut values, found);
+                    for (value, scale) in values.iter().zip(scales) {
+                        let wanted = f64::from(*scale).powf(exponent);
+                        *most = most.max((f64::from(*value) / wanted - 1.0).abs() * 16_777_216.0);
+                    }
+                }
+            }
+            most
+        }
+    }
+
+    /// From the smallest sums that come here to the largest: no worse than the 4.6 of two square
+    /// roots and a division, and than two roundings a multiplication.
+    #[test]
+    fn powers_are_close() {
+        let scales: Vec<f32> = (0..1 << 18)
+            .map(|i| (f64::from(i) / f64::from(1 << 18) * 210.0 - 99.0).exp2() as f32)
+            .chain((0..1 << 18).map(|i| 1.0 + 15.0 * i as f32 / (1 << 18) as f32))
+            .collect();
+        at_each_level(|level| {
+            let [power, inverse] = crate::vectors::dispatch(Errors(&scales));
+            println!("{level:?}: {power:.2}, {inverse:.2}");
+            assert!(power < 3.5 && inverse < 4.0, "{level:?}: {power}, {inverse}");
+        });
     }
 }

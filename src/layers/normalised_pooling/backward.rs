@@ -1,15 +1,30 @@
-//! Backward: input rows are normalised again as the windows come to them, the windows share their
-//! gradient out among the rows that they see, and a row that no later window sees gives the
-//! gradient at its input.
+//! Backward: input rows are normalised again as the windows come to them, each row of windows says
+//! where its maxima lie, and a row that no later window sees takes its gradient from the windows
+//! over it and gives the gradient at its input.
 
 use super::NormalisedPooling;
-use crate::layers::lrn::vectors::{Formulas, stride};
-use crate::layers::pool::cpu::share;
-use crate::vectors::{Simd, Work, store_some};
+use super::rows::{activate, normalise};
+use crate::layers::activation::cpu::rectified_gradient;
+use crate::layers::lrn::vectors::Formulas;
+use crate::layers::pool::Pool;
+use crate::vectors::{Simd, Work, load_some, store_some};
+use std::ops::Range;
 
-/// Scratch space for one image, in values: the two padded rows and the four rings of [`Rows`].
+/// Scratch space for one image, in values: the two rows with gaps and all of [`Kept`].
 pub(super) fn scratch(of: &NormalisedPooling) -> usize {
-    2 * of.padded_row() + 4 * of.slots() * of.row()
+    2 * of.rows().padded()
+        + (1 + 4 * of.slots()) * of.rows().row()
+        + 2 * most_over(of) * windows(of)
+}
+
+/// Rows of windows that may lie over an input row.
+fn most_over(of: &NormalisedPooling) -> usize {
+    of.pool.size.div_ceil(of.pool.stride).min(of.pool.output.height)
+}
+
+/// Values of a row of windows.
+fn windows(of: &NormalisedPooling) -> usize {
+    of.pool.output.width * of.rows().position
 }
 
 /// `dx` `[input]`, overwritten, from `dy` `[output]` and `x` `[input]` for one image.
@@ -21,82 +36,288 @@ pub(super) struct Backward<'a> {
     pub scratch: &'a mut [f32],
 }
 
-/// What is kept of the rows between the first window over them and the last, each in its slot.
-struct Rows<'a> {
-    /// The normalised values b.
+/// What is kept of input rows and rows of windows, each in its slot, between the steps.
+struct Kept<'a> {
+    /// The input a as normalisation sees it, and the normalised values b.
+    inputs: &'a mut [f32],
     outputs: &'a mut [f32],
-    /// s^−¾ and s^−7/4.
+    /// s^−¾ and 1/s.
     power: &'a mut [f32],
-    more: &'a mut [f32],
-    /// The gradient at b.
+    inverse: &'a mut [f32],
+    /// Of windows: which of its positions, counted from 0, is the largest; and the gradient dy.
+    largest: &'a mut [f32],
+    shares: &'a mut [f32],
+    /// One row of gradients at b; one of squares and one of db · b / s, with gaps.
     gradient: &'a mut [f32],
-    /// One row of squares, and one of a · db · s^−7/4, with zeros around each position's maps.
     near: &'a mut [f32],
     inner: &'a mut [f32],
+    across: Vec<Vec<Over>>,
 }
 
-impl Rows<'_> {
-    /// Row `x` of the input, normalised, to the slot that begins at `slot`.
-    #[inline(always)]
-    fn begin<S: Simd>(&mut self, s: S, of: &NormalisedPooling, x: &[f32], slot: usize) {
-        let (c, position, row) = (of.lrn.shape.channels, of.position(), of.row());
-        let formulas = Formulas::new(s, &of.lrn);
-        of.squares(s, formulas, self.near, x);
-        self.gradient[slot..][..row].fill(0.0);
-        let places = self.outputs[slot..][..row].chunks_exact_mut(position);
-        let places = places.zip(self.power[slot..][..row].chunks_exact_mut(position));
-        let places = places.zip(self.more[slot..][..row].chunks_exact_mut(position));
-        let near = self.near.chunks_exact(stride(&of.lrn));
-        for ((x, near), ((output, power), more)) in x.chunks_exact(c).zip(near).zip(places) {
-            for first in (0..c).step_by(S::LANES) {
-                let (p, m) = formulas.powers(near, first);
-                let a = of.activated(s, &x[first..]);
-                store_some(s, &mut output[first..], s.mul(a, p));
-                store_some(s, &mut power[first..], p);
-                store_some(s, &mut more[first..], m);
-            }
+/// A window over a column: where its values begin in a row of windows, its columns inside the map,
+/// and which of them that is.
+#[derive(Clone, Copy)]
+struct Over {
+    at: usize,
+    columns: usize,
+    column: usize,
+}
+
+/// For each column of the map the windows over it. Made once for an image: for each row it took a
+/// fifth of the pass.
+fn windows_over(of: &NormalisedPooling) -> Vec<Vec<Over>> {
+    let (pool, rows) = (&of.pool, of.rows());
+    let of_column = |column: usize| {
+        let windows = over(pool, column, pool.output.width).map(|window| {
+            let range = pool.range(window, rows.width);
+            let at = window * rows.position;
+            Over { at, columns: range.len(), column: column - range.start }
+        });
+        windows.collect()
+    };
+    (0..rows.width).map(of_column).collect()
+}
+
+/// The windows over row or column `x` of a map, of `windows`.
+fn over(pool: &Pool, x: usize, windows: usize) -> Range<usize> {
+    (x + 1).saturating_sub(pool.size).div_ceil(pool.stride)..(x / pool.stride + 1).min(windows)
+}
+
+impl<'a> Kept<'a> {
+    fn new(of: &NormalisedPooling, scratch: &'a mut [f32]) -> Kept<'a> {
+        scratch.fill(0.0);
+        let (mut rest, rows) = (scratch, of.rows());
+        let mut take = |values: usize| {
+            let (taken, others) = std::mem::take(&mut rest).split_at_mut(values);
+            rest = others;
+            taken
+        };
+        let (ring, windows) = (of.slots() * rows.row(), most_over(of) * windows(of));
+        Kept {
+            across: windows_over(of),
+            near: take(rows.padded()),
+            inner: take(rows.padded()),
+            gradient: take(rows.row()),
+            inputs: take(ring),
+            outputs: take(ring),
+            power: take(ring),
+            inverse: take(ring),
+            largest: take(windows),
+            shares: take(windows),
         }
     }
 
-    /// `dx` ← the gradient at row `x` of the input, from the slot that begins at `slot`.
+    /// Row `x` of the input, normalised, to the slot that begins at `slot`.
     #[inline(always)]
-    fn finish<S: Simd>(
+    fn begin<S: Simd, const RELU: bool>(
         &mut self,
         s: S,
         of: &NormalisedPooling,
-        (dx, x): (&mut [f32], &[f32]),
+        (x, dx): (&[f32], &[f32]),
         slot: usize,
     ) {
-        let (c, position, row) = (of.lrn.shape.channels, of.position(), of.row());
-        let formulas = Formulas::new(s, &of.lrn);
-        let kept = |values: &[f32]| -> *const f32 { values[slot..][..row].as_ptr() };
-        let (gradient, power, more) = (kept(self.gradient), kept(self.power), kept(self.more));
-        let inner = self.inner.chunks_exact_mut(stride(&of.lrn));
-        for (i, (x, inner)) in x.chunks_exact(c).zip(inner).enumerate() {
+        let slot = slot..slot + of.rows().row();
+        let a = &mut self.inputs[slot.clone()];
+        activate::<S, RELU>(s, of, (a, self.near), x, Some(dx));
+        let powers = [&mut self.power[slot.clone()], &mut self.inverse[slot.clone()]];
+        normalise(s, of, &mut self.outputs[slot], (a, self.near), Some(powers));
+    }
+
+    /// The places of the maxima, and the gradient `dy`, of row `o` of windows.
+    #[inline(always)]
+    fn pool<S: Simd>(
+        &mut self,
+        s: S,
+        of: &NormalisedPooling,
+        dy: &[f32],
+        slots: &[usize],
+        o: usize,
+    ) {
+        let (c, position) = (of.pool.output.channels, of.rows().position);
+        let base = o % most_over(of) * windows(of);
+        let places = base..base + windows(of);
+        let largest = self.largest[places.clone()].chunks_exact_mut(position);
+        let shares = self.shares[places].chunks_exact_mut(position);
+        for (o, ((largest, share), dy)) in largest.zip(shares).zip(dy.chunks_exact(c)).enumerate() {
+            let columns = of.pool.range(o, of.lrn.shape.width);
             for first in (0..c).step_by(S::LANES) {
-                // SAFETY: a position has room for whole vectors, and a row has `width` positions.
-                let (db, more) = unsafe {
-                    let at = i * position + first;
-                    (s.load(gradient.add(at)), s.load(more.add(at)))
-                };
-                formulas.inner(inner, first, (db, of.activated(s, &x[first..]), more));
-            }
-        }
-        let inner = self.inner.chunks_exact(stride(&of.lrn));
-        let positions = dx.chunks_exact_mut(c).zip(x.chunks_exact(c));
-        for (i, ((dx, x), inner)) in positions.zip(inner).enumerate() {
-            for first in (0..c).step_by(S::LANES) {
-                // SAFETY: `gradient` and `power` too have `width` positions of whole vectors.
-                let (db, power) = unsafe {
-                    let at = i * position + first;
-                    (s.load(gradient.add(at)), s.load(power.add(at)))
-                };
-                let a = of.activated(s, &x[first..]);
-                let da = formulas.gradient(inner, first, (db, a, power));
-                store_some(s, &mut dx[first..], of.through_relu(s, da, a));
+                let from = place(s, self.outputs, slots, &columns, (position, first));
+                store_some(s, &mut largest[first..], from);
+                store_some(s, &mut share[first..], load_some(s, &dy[first..]));
             }
         }
     }
+
+    /// `dx` ← the gradient at row `r` of the input.
+    #[inline(always)]
+    fn finish<S: Simd, const RELU: bool>(
+        &mut self,
+        s: S,
+        of: &NormalisedPooling,
+        dx: &mut [f32],
+        r: usize,
+    ) {
+        let (rows, c) = (of.rows(), of.lrn.shape.channels);
+        let (formulas, slot) = (Formulas::new(s, &of.lrn), of.slot(r));
+        self.collect(s, of, formulas, r);
+        let row = |values: &[f32]| -> *const f32 { values[slot..][..rows.row()].as_ptr() };
+        let (a, power) = (row(self.inputs), row(self.power));
+        assert!(self.gradient.len() >= rows.row() && self.inner.len() >= rows.padded());
+        assert!(dx.len() >= of.line());
+        let gradient = self.gradient.as_mut_ptr();
+        // Where maps do not fill vectors, to the row of gradients first.
+        let whole = c.is_multiple_of(S::LANES);
+        let (to, apart) = if whole { (dx.as_mut_ptr(), c) } else { (gradient, rows.position) };
+        for column in 0..rows.width {
+            let at = column * rows.position;
+            // SAFETY: rows of whole vectors, and one with gaps, by the assertions; what is written
+            // to the row of gradients has been read.
+            unsafe {
+                let (a, power, gradient) = (a.add(at), power.add(at), gradient.add(at));
+                let (inner, to) =
+                    (self.inner.as_ptr().add(rows.near(column)), to.add(column * apart));
+                for first in (0..apart).step_by(S::LANES) {
+                    let a = s.load(a.add(first));
+                    let at_b = (s.load(gradient.add(first)), a, s.load(power.add(first)));
+                    let da = formulas.gradient_at(inner.add(first), at_b);
+                    s.store(to.add(first), if RELU { rectified_gradient(s, da, a) } else { da });
+                }
+            }
+        }
+        if !whole {
+            let from = self.gradient.chunks_exact(rows.position);
+            for (dx, from) in dx.chunks_exact_mut(c).zip(from) {
+                dx.copy_from_slice(&from[..c]);
+            }
+        }
+    }
+
+    /// The gradient at b of row `r`: the shares of all windows that have their maximum there, added
+    /// in the windows' order; and db · b / s with it.
+    #[inline(always)]
+    fn collect<S: Simd>(&mut self, s: S, of: &NormalisedPooling, formulas: Formulas<S>, r: usize) {
+        let (pool, rows, slot) = (&of.pool, of.rows(), of.slot(r));
+        let (kept, ring) = (windows(of), most_over(of) * windows(of));
+        assert!(self.largest.len() >= ring && self.shares.len() >= ring);
+        assert!(self.gradient.len() >= rows.row() && self.inner.len() >= rows.padded());
+        let row = |values: &[f32]| -> *const f32 { values[slot..][..rows.row()].as_ptr() };
+        let (b, inverse) = (row(self.outputs), row(self.inverse));
+        // Rows of windows over it: where each begins, and which of a window's rows it is there.
+        let down = over(pool, r, pool.output.height);
+        let down: Vec<_> = down.map(|o| (o % most_over(of) * kept, r - o * pool.stride)).collect();
+        let mut found = Vec::with_capacity(most_over(of) * most_over(of));
+        for (column, across) in self.across.iter().enumerate() {
+            // Where each window over it lies, and the number that it has in it.
+            found.clear();
+            for (start, row) in &down {
+                found.extend(across.iter().map(|window| {
+                    let number = row * window.columns + window.column;
+                    (start + window.at, s.splat(number as f32))
+                }));
+            }
+            let at = column * rows.position;
+            // SAFETY: rows, and one with gaps, all of whole vectors, by the assertions; so are the
+            // rows of windows in which `found` lies.
+            unsafe {
+                let position = Position {
+                    values: rows.position,
+                    largest: self.largest.as_ptr(),
+                    shares: self.shares.as_ptr(),
+                    b: b.add(at),
+                    inverse: inverse.add(at),
+                    gradient: self.gradient.as_mut_ptr().add(at),
+                    inner: self.inner.as_mut_ptr().add(rows.place(column)),
+                };
+                // The paper's windows have code without a loop.
+                match found[..] {
+                    [one] => position.collect(s, formulas, &[one]),
+                    [one, two] => position.collect(s, formulas, &[one, two]),
+                    [one, two, three, four] => {
+                        position.collect(s, formulas, &[one, two, three, four])
+                    }
+                    _ => position.collect(s, formulas, &found),
+                }
+            }
+        }
+    }
+}
+
+/// One position of a row of the input, as [`Kept::collect`] works on it.
+struct Position {
+    values: usize,
+    /// The first rows of windows.
+    largest: *const f32,
+    shares: *const f32,
+    /// Its own values.
+    b: *const f32,
+    inverse: *const f32,
+    gradient: *mut f32,
+    inner: *mut f32,
+}
+
+impl Position {
+    /// # Safety
+    /// `values` of its own values are readable and writable, and of the windows that begin at
+    /// `found`, which comes with the position's number in each.
+    #[inline(always)]
+    unsafe fn collect<S: Simd>(&self, s: S, formulas: Formulas<S>, found: &[(usize, S::V)]) {
+        for first in (0..self.values).step_by(S::LANES) {
+            // SAFETY: as the caller says.
+            unsafe {
+                let mut db = s.splat(0.0);
+                for &(at, number) in found {
+                    let from = s.load(self.largest.add(at + first));
+                    let share = s.load(self.shares.add(at + first));
+                    db = s.add(db, s.if_equal(from, number, share, s.splat(0.0)));
+                }
+                s.store(self.gradient.add(first), db);
+                let of = (db, s.load(self.b.add(first)), s.load(self.inverse.add(first)));
+                s.store(self.inner.add(first), formulas.inner(of));
+            }
+        }
+    }
+}
+
+/// Which of a window's positions, counted from 0 row by row, has the largest value of `ring`, for
+/// the vector of maps that begins at `first`; of equal ones the first. The window has `columns` of
+/// the rows that begin at `slots`, and a position `position` values.
+#[inline(always)]
+fn place<S: Simd>(
+    s: S,
+    ring: &[f32],
+    slots: &[usize],
+    columns: &Range<usize>,
+    (position, first): (usize, usize),
+) -> S::V {
+    let most = slots.iter().max().map_or(0, |slot| slot + columns.end * position);
+    assert!(most <= ring.len() && first + S::LANES <= position && !columns.is_empty());
+    // SAFETY: all columns lie in the ring by the assertion, with room for whole vectors.
+    let value = |slot: usize, column: usize| unsafe {
+        s.load(ring.as_ptr().add(slot + (columns.start + column) * position + first))
+    };
+    let (mut from, mut best) = (s.splat(0.0), value(slots[0], 0));
+    let mut see = |number: usize, x| {
+        from = s.if_greater(x, best, s.splat(number as f32), from);
+        best = s.larger(x, best);
+    };
+    match *slots {
+        // The paper's windows have code without a loop.
+        [top, middle, bottom] if columns.len() == 3 => {
+            for (row, slot) in [top, middle, bottom].into_iter().enumerate() {
+                for column in 0..3 {
+                    see(3 * row + column, value(slot, column));
+                }
+            }
+        }
+        _ => {
+            for (row, &slot) in slots.iter().enumerate() {
+                for column in 0..columns.len() {
+                    see(row * columns.len() + column, value(slot, column));
+                }
+            }
+        }
+    }
+    from
 }
 
 impl Work for Backward<'_> {
@@ -104,42 +325,38 @@ impl Work for Backward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if self.of.relu { self.rows::<S, true>(s) } else { self.rows::<S, false>(s) }
+    }
+}
+
+impl Backward<'_> {
+    #[inline(always)]
+    fn rows<S: Simd, const RELU: bool>(self, s: S) {
         let Self { of, dx, dy, x, scratch } = self;
         let (shape, pool, line) = (of.lrn.shape, &of.pool, of.line());
-        let (position, kept) = (of.position(), of.slots() * of.row());
-        scratch.fill(0.0);
-        let (near, rest) = scratch.split_at_mut(of.padded_row());
-        let (inner, rest) = rest.split_at_mut(of.padded_row());
-        let (outputs, rest) = rest.split_at_mut(kept);
-        let (power, rest) = rest.split_at_mut(kept);
-        let (more, gradient) = rest.split_at_mut(kept);
-        let mut rows = Rows { outputs, power, more, gradient, near, inner };
-        let mut spots = Vec::with_capacity(pool.size * pool.size);
+        let mut kept = Kept::new(of, scratch);
+        let mut slots = Vec::with_capacity(pool.size);
         let (mut ready, mut finished) = (0, 0);
         for (o, dy) in dy.chunks_exact(pool.output.width * shape.channels).enumerate() {
             let seen = pool.range(o, shape.height);
             for r in ready..seen.end {
-                rows.begin(s, of, &x[r * line..][..line], of.slot(r));
+                let rows = (&x[r * line..][..line], &dx[r * line..][..line]);
+                kept.begin::<S, RELU>(s, of, rows, of.slot(r));
             }
             ready = ready.max(seen.end);
-            for (column, dy) in dy.chunks_exact(shape.channels).enumerate() {
-                let columns = pool.range(column, shape.width);
-                spots.clear();
-                for slot in seen.clone().map(|r| of.slot(r)) {
-                    spots.extend(columns.clone().map(|c| slot + c * position));
-                }
-                share(s, (rows.gradient, rows.outputs), dy, &spots, position);
-            }
+            slots.clear();
+            slots.extend(seen.map(|r| of.slot(r)));
+            kept.pool(s, of, dy, &slots, o);
             // Rows that no later window sees.
             let last = o + 1 == pool.output.height;
             let end = if last { shape.height } else { (o + 1) * pool.stride };
             for r in finished..end {
-                let (x, slot) = (&x[r * line..][..line], of.slot(r));
                 if r >= ready {
-                    rows.begin(s, of, x, slot);
+                    let rows = (&x[r * line..][..line], &dx[r * line..][..line]);
+                    kept.begin::<S, RELU>(s, of, rows, of.slot(r));
                     ready = r + 1;
                 }
-                rows.finish(s, of, (&mut dx[r * line..][..line], x), slot);
+                kept.finish::<S, RELU>(s, of, &mut dx[r * line..][..line], r);
             }
             finished = end;
         }

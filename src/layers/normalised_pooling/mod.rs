@@ -10,15 +10,15 @@
 mod backward;
 mod cuda;
 mod forward;
+mod rows;
 
-use super::activation::cpu::{rectified, rectified_gradient};
 use super::lrn::Lrn;
-use super::lrn::vectors::{Formulas, stride};
 use super::pool::{Kernel, Pool};
 use super::{Map, Run};
-use crate::vectors::scratch::{self, LINE};
-use crate::vectors::{Simd, dispatch, load_some};
+use crate::vectors::dispatch;
+use crate::vectors::scratch;
 use rayon::prelude::*;
+use rows::Rows;
 
 /// ReLU (if `relu`), normalisation and max-pooling as one layer.
 #[derive(Debug)]
@@ -39,49 +39,16 @@ impl NormalisedPooling {
     fn line(&self) -> usize {
         self.lrn.shape.width * self.lrn.shape.channels
     }
-    /// Values of a position with room for whole vectors.
-    fn position(&self) -> usize {
-        self.lrn.shape.channels.next_multiple_of(LINE)
-    }
-    /// Values of a row of such positions.
-    fn row(&self) -> usize {
-        self.lrn.shape.width * self.position()
-    }
-    /// A row of positions with zeros around each one's maps.
-    fn padded_row(&self) -> usize {
-        self.lrn.shape.width * stride(&self.lrn)
-    }
     /// Rows that are kept at a time: row r lies in slot r modulo this.
     fn slots(&self) -> usize {
         self.pool.size.max(self.pool.stride).min(self.lrn.shape.height)
     }
-    /// Where the slot of row `r` begins.
+    /// Where the slot of row `r` begins, in values.
     fn slot(&self, r: usize) -> usize {
-        r % self.slots() * self.row()
+        r % self.slots() * self.rows().row()
     }
-
-    /// The input as normalisation sees it.
-    #[inline(always)]
-    fn activated<S: Simd>(&self, s: S, x: &[f32]) -> S::V {
-        let x = load_some(s, x);
-        if self.relu { rectified(s, x) } else { x }
-    }
-
-    /// The gradient at the input from the one at normalisation's input `a`.
-    #[inline(always)]
-    fn through_relu<S: Simd>(&self, s: S, da: S::V, a: S::V) -> S::V {
-        if self.relu { rectified_gradient(s, da, a) } else { da }
-    }
-
-    /// The squares of row `x` of the input into `near`, [width][half zeros, maps, zeros].
-    #[inline(always)]
-    fn squares<S: Simd>(&self, s: S, formulas: Formulas<S>, near: &mut [f32], x: &[f32]) {
-        let c = self.lrn.shape.channels;
-        for (x, near) in x.chunks_exact(c).zip(near.chunks_exact_mut(stride(&self.lrn))) {
-            for first in (0..c).step_by(S::LANES) {
-                formulas.square(near, first, self.activated(s, &x[first..]));
-            }
-        }
+    fn rows(&self) -> Rows {
+        Rows::new(&self.lrn)
     }
 }
 

@@ -105,7 +105,7 @@ impl Work for Backward<'_> {
 /// The larger of two vectors, lane by lane; NaN wins and stays.
 #[inline(always)]
 pub fn larger<S: Simd>(s: S, best: S::V, x: S::V) -> S::V {
-    s.if_equal(x, x, s.if_greater(x, best, x, best), x)
+    s.if_equal(x, x, s.larger(x, best), x)
 }
 
 /// One window's gradient `dy` `[channels]`, added to `dx` at the place where `x` is largest,
@@ -135,7 +135,7 @@ pub fn share<S: Simd>(
             number = s.add(number, one);
             let x = load_some(s, value(at));
             from = s.if_greater(x, best, number, from);
-            best = s.if_greater(x, best, x, best);
+            best = s.larger(x, best);
         }
         let mut number = zero;
         for &at in offsets {

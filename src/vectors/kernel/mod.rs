@@ -16,7 +16,8 @@ mod tile;
 
 use super::scratch::LINE;
 use super::{Simd, Work, dispatch};
-use tile::{Then, Tile};
+use std::ops::Range;
+use tile::{Ahead, Then, Tile};
 
 /// The left operand, `rows × depth`: the values lie in groups of a cache line, sixteen.
 #[derive(Clone, Copy)]
@@ -197,16 +198,26 @@ impl Product<'_> {
         }
     }
 
-    /// What block number `block` asks for while the panel that begins at column `first` is used:
-    /// one line of columns of what follows. Blocks after that have nothing to ask for but what they
-    /// read.
-    fn ahead(&self, first: usize, width: usize, block: usize) -> *const f32 {
+    /// What block number `block`, rows `rows`, asks for while the panel that begins at column
+    /// `first` is used: one line of columns of what follows; then, while the first panel is used,
+    /// the left operand's next rows, which later panels find in the cache. Blocks after that have
+    /// nothing to ask for but what they read.
+    fn ahead(&self, first: usize, width: usize, block: usize, rows: Range<usize>) -> Ahead {
         let (line, next) = (block * LINE, first + width);
         let at = |column| self.right.as_ptr().wrapping_add(self.panels.place(column, width));
-        match (line < width, next < self.columns) {
-            (true, true) => at(next + line),
-            (true, false) => self.next.as_ptr().wrapping_add(line),
-            (false, _) => at(first),
+        let step = match self.panels {
+            Right::Panels { .. } => (self.columns - first).min(width),
+            Right::Lines { .. } => LINE,
+        };
+        let right = |at| Ahead { at, jump: step * LINE, step };
+        match (line < width, next < self.columns, self.order) {
+            (true, true, _) => right(at(next + line)),
+            (true, false, _) => right(self.next.as_ptr().wrapping_add(line)),
+            (false, _, Left::AlongDepth { all }) if first == 0 => {
+                let at = self.left.as_ptr().wrapping_add(rows.end * LINE);
+                Ahead { at, jump: all * LINE, step: LINE }
+            }
+            (false, ..) => right(at(first)),
         }
     }
 }
@@ -256,7 +267,7 @@ impl Work for Product<'_> {
                     results,
                     then,
                     depth,
-                    ahead: self.ahead(first, width, block),
+                    ahead: self.ahead(first, width, block, row..row + count),
                 };
                 // SAFETY: `left`, `right`, `out` and `v` reach by the check, for `count` rows from
                 // `row` on and `vectors` vectors from `first` on.

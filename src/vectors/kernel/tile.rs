@@ -34,9 +34,16 @@ pub(super) struct Tile {
     pub results: *mut f32,
     pub then: Then,
     pub depth: usize,
-    /// What is asked for meanwhile, a cache line for each row of the right operand and as far
-    /// apart.
-    pub ahead: *const f32,
+    /// What is asked for meanwhile, a cache line for each row of the right operand.
+    pub ahead: Ahead,
+}
+
+/// Cache lines to ask for: from one group of depth to the next, and from one of its sixteen to the
+/// next, so many values.
+pub(super) struct Ahead {
+    pub at: *const f32,
+    pub jump: usize,
+    pub step: usize,
 }
 
 impl Tile {
@@ -116,8 +123,10 @@ impl Tile {
             let mut off = 0;
             for group in 0..groups {
                 let mut at = group * self.jump;
+                let mut ahead = self.ahead.at.wrapping_add(group * self.ahead.jump);
                 for _ in 0..steps {
-                    prefetch(self.ahead.wrapping_add(off), Cache::Second);
+                    prefetch(ahead, Cache::Second);
+                    ahead = ahead.wrapping_add(self.ahead.step);
                     let mut b = [s.splat(0.0); N];
                     for n in 0..N {
                         b[n] = s.load(self.right[n].add(off));

@@ -32,15 +32,40 @@
 //! place of 36. conv1 by fives: 1.04, –, 0.93 and 0.86, –, 0.91. What lost: fives across in every
 //! row (two shapes, 399 points in place of 361), 0.78, 0.77, 0.90 for conv3; fives alone (441
 //! points), 0.84, 0.86, 0.91.
+//!
+//! Where one tower's time goes, in milliseconds of both threads of a quiet Zen 5, AVX-512: batch
+//! 128; laying out the input, its transform, products (and what they would take at the peak), the
+//! transform of the outputs or of their gradient, the weights' transform. conv1 forward 7.7, 10, 16
+//! (12.2), 9, 0; to the weights 7, 9.3, 17.4 (12.2), 7.5, 0: so its towers share the first two
+//! (`together`). conv2 1.0, 2.3, 21 (17.2), 7.2, 0; to the input 2.8, 6.6, 20, 2.3, 0; to the
+//! weights 1.2, 2.4, 25, 5, 0. conv3 2.1, 3.0, 18.5 (15.9), 1.7, 0.8; 1.6, 2.4, 19, 2.0, 0.8; 2.1,
+//! 3.0, 19.5, 1.8, 0.6. With neighbours in the third-level cache conv3's weights take 3.8, and its
+//! products for the weights' gradient 24.5. Tried without a gain there: huge pages, outputs on
+//! cache lines, asking ahead for where transforms write, 48 or 64 tiles at a time; asking ahead for
+//! sums that are added to gains 2 % with AVX-512 and nothing with AVX2.
+
+macro_rules! either {
+    ($sized:expr, $c:ident => $body:expr) => {
+        match $sized {
+            Sized::Three44($c) => $body,
+            Sized::Three45($c) => $body,
+            Sized::Three54($c) => $body,
+            Sized::Three55($c) => $body,
+            Sized::Five44($c) => $body,
+        }
+    };
+}
 
 mod correlation;
 mod geometry;
+mod kept;
 mod matrices;
 mod parts;
 mod shared;
 mod split;
 mod strip;
 mod tiles;
+mod together;
 mod transform;
 
 use crate::layers::window::Window;
@@ -62,18 +87,6 @@ enum Sized {
     Three54(Correlation<7, 6, 3>),
     Three55(Correlation<7, 7, 3>),
     Five44(Correlation<8, 8, 5>),
-}
-
-macro_rules! either {
-    ($sized:expr, $c:ident => $body:expr) => {
-        match $sized {
-            Sized::Three44($c) => $body,
-            Sized::Three45($c) => $body,
-            Sized::Three54($c) => $body,
-            Sized::Three55($c) => $body,
-            Sized::Five44($c) => $body,
-        }
-    };
 }
 
 /// The correlations of one group: every region of its output, `down` × `across`.
@@ -212,6 +225,27 @@ impl Winograd {
         }
     }
 
+    /// `folded` ← the kernels with a stride of 1.
+    fn fold_weights(&self, folded: &mut [f32], weight: &[f32]) {
+        let outputs = self.window.group_outputs();
+        self.folded_rows(|to, from| match from {
+            Some(from) => folded[to * outputs..][..outputs]
+                .copy_from_slice(&weight[from * outputs..][..outputs]),
+            None => folded[to * outputs..][..outputs].fill(0.0),
+        });
+    }
+
+    /// The reverse of `fold_weights`.
+    fn unfold_weights(&self, weight: &mut [f32], folded: &[f32]) {
+        let outputs = self.window.group_outputs();
+        self.folded_rows(|from, to| {
+            if let Some(to) = to {
+                weight[to * outputs..][..outputs]
+                    .copy_from_slice(&folded[from * outputs..][..outputs]);
+            }
+        });
+    }
+
     /// `y` ← the convolution of `x`. `few`: there are so few images that transforming the weights
     /// takes longer than the products; the result is equal but for rounding.
     pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], few: bool) {
@@ -227,11 +261,7 @@ impl Winograd {
             return;
         }
         scratch::with(self.folded_len(), |folded| {
-            self.folded_rows(|to, from| match from {
-                Some(from) => folded[to * outputs..][..outputs]
-                    .copy_from_slice(&weight[from * outputs..][..outputs]),
-                None => folded[to * outputs..][..outputs].fill(0.0),
-            });
+            self.fold_weights(folded, weight);
             let weights = (&*folded, self.folded_layout());
             for region in &groups[0] {
                 either!(region, c => c.run(y, x, weights, Some(bias)));
@@ -296,12 +326,7 @@ impl Winograd {
                 let to = (&mut *folded, self.folded_layout());
                 either!(region, c => c.weight_gradient(to, dbias, (dy, x), workspace, n > 0));
             }
-            self.folded_rows(|from, to| {
-                if let Some(to) = to {
-                    dweight[to * outputs..][..outputs]
-                        .copy_from_slice(&folded[from * outputs..][..outputs]);
-                }
-            });
+            self.unfold_weights(dweight, folded);
         });
     }
 }

@@ -79,19 +79,31 @@ impl Padded {
             inside.copy_from_slice(&source[..inside.len()]);
             after.fill(0.0);
         } else if self.used == self.channels {
-            // A folded pixel's share of this row is one run of values.
-            let (mut at, before) = (first * span, self.left * self.used);
-            for pixel in line.chunks_exact_mut(depth) {
-                let to = &mut pixel[within * span..][..span];
-                if at >= before && at + span <= before + source.len() {
-                    copy(to, &source[at - before..][..span]);
-                } else {
-                    for (i, to) in to.iter_mut().enumerate() {
+            // A folded pixel's share of this row is one run of values. Of those that lie inside the
+            // image, which are nearly all, nothing is asked.
+            let (start, before) = (first * span, self.left * self.used);
+            let pixels = line.len() / depth;
+            let edge = before.saturating_sub(start).div_ceil(span).min(pixels);
+            let end = (before + source.len()).saturating_sub(start) / span;
+            let inside = edge..end.clamp(edge, pixels);
+            let (beginning, rest) = line.split_at_mut(inside.start * depth);
+            let (middle, ending) = rest.split_at_mut(inside.len() * depth);
+            let over_edge = |pixels: &mut [f32], mut at: usize| {
+                for pixel in pixels.chunks_exact_mut(depth) {
+                    for (i, to) in pixel[within * span..][..span].iter_mut().enumerate() {
                         let from = (at + i).checked_sub(before);
                         *to = from.and_then(|i| source.get(i)).copied().unwrap_or(0.0);
                     }
+                    at += span;
                 }
-                at += span;
+            };
+            over_edge(beginning, start);
+            over_edge(ending, start + inside.end * span);
+            if !inside.is_empty() {
+                let from = &source[start + inside.start * span - before..];
+                for (to, from) in middle.chunks_exact_mut(depth).zip(from.chunks_exact(span)) {
+                    copy(&mut to[within * span..][..span], from);
+                }
             }
         } else {
             for (column, to) in line.chunks_exact_mut(self.used).enumerate() {

@@ -75,43 +75,53 @@ impl<const H: usize, const W: usize, const R: usize> Work for Correlate<'_, H, W
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, y, x, weights: (weights, weights_apart), bias, strip, inputs, outputs } =
-            self;
+        let Self { of, y, x, weights, bias, strip, inputs, outputs } = self;
         let (rows, columns) = of.grid();
-        let (depth, used) = (of.depth(), of.output.used);
         let all = y.len() / of.output.len() * rows;
         for first in (0..all).step_by(of.rows_at_once()) {
             let range = first..(first + of.rows_at_once()).min(all);
             let tiles = range.len() * columns;
             let among = Among { first: 0, all: tiles };
             transform_inputs(s, of, (Part::whole(inputs), among), x, strip, range.clone());
-            let (inputs_apart, outputs_apart) = (of.inputs_apart(tiles), of.outputs_apart(tiles));
-            let points = Correlation::<H, W, R>::POINTS;
-            for point in 0..points {
-                Product {
-                    left: &inputs[point * inputs_apart..],
-                    order: Left::AlongDepth { all: tiles },
-                    right: &weights[point * weights_apart..],
-                    panels: Right::Panels { apart: points * weights_apart },
-                    next: &weights[(point + 1) % points * weights_apart..],
-                    out: &mut outputs[point * outputs_apart..],
-                    to: Out::Rows { stride: used },
-                    rows: tiles,
-                    depth,
-                    columns: used,
-                    finish: Finish::Store,
-                }
-                .compute();
-            }
+            multiply_tiles(of, outputs, inputs, weights, tiles);
             transform_outputs(s, of, y, outputs, bias, range);
         }
+    }
+}
+
+/// `outputs` `[points][tiles][used]` ← every point's product of `inputs` with its weights, which
+/// are `weights.1` values apart.
+pub(super) fn multiply_tiles<const H: usize, const W: usize, const R: usize>(
+    of: &Correlation<H, W, R>,
+    outputs: &mut [f32],
+    inputs: &[f32],
+    (weights, weights_apart): (&[f32], usize),
+    tiles: usize,
+) {
+    let (inputs_apart, outputs_apart) = (of.inputs_apart(tiles), of.outputs_apart(tiles));
+    let (points, used) = (Correlation::<H, W, R>::POINTS, of.output.used);
+    for point in 0..points {
+        Product {
+            left: &inputs[point * inputs_apart..],
+            order: Left::AlongDepth { all: tiles },
+            right: &weights[point * weights_apart..],
+            panels: Right::Panels { apart: points * weights_apart },
+            next: &weights[(point + 1) % points * weights_apart..],
+            out: &mut outputs[point * outputs_apart..],
+            to: Out::Rows { stride: used },
+            rows: tiles,
+            depth: of.depth(),
+            columns: used,
+            finish: Finish::Store,
+        }
+        .compute();
     }
 }
 
 /// Rows of tiles `range`, counted over the images of `x`, to their places in `inputs`
 /// `[points][depth / 16][tiles][16]`.
 #[inline(always)]
-fn transform_inputs<S: Simd, const H: usize, const W: usize, const R: usize>(
+pub(super) fn transform_inputs<S: Simd, const H: usize, const W: usize, const R: usize>(
     s: S,
     of: &Correlation<H, W, R>,
     (inputs, among): (Part<'_>, Among),
@@ -152,7 +162,7 @@ fn transform_inputs<S: Simd, const H: usize, const W: usize, const R: usize>(
 
 /// `outputs` `[points][tiles][used]` to the rows of tiles `range` of the images `y`.
 #[inline(always)]
-fn transform_outputs<S: Simd, const H: usize, const W: usize, const R: usize>(
+pub(super) fn transform_outputs<S: Simd, const H: usize, const W: usize, const R: usize>(
     s: S,
     of: &Correlation<H, W, R>,
     y: &mut [f32],
@@ -214,43 +224,57 @@ impl<const H: usize, const W: usize, const R: usize> Work for TransformBoth<'_, 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { of, inputs, outputs, among, bias, x, dy, range, strip } = self;
-        let (rows, columns) = of.grid();
         transform_inputs(s, of, (inputs, among), x, strip, range.clone());
+        transform_gradients(s, of, (outputs, among), bias, dy, strip, range);
+    }
+}
 
-        let (used, (_, width)) = (of.output.used, of.output_strip());
-        let tiles = among.all;
-        let apart = of.outputs_apart(tiles);
-        let panel = S::PANEL * S::LANES;
-        let source = of.output.source();
-        let (down, across) = Correlation::<H, W, R>::TILE;
-        let points = Correlation::<H, W, R>::POINTS;
-        assert!(strip.len() >= down * width * used && outputs.len() >= points * apart);
-        for (index, row) in range.enumerate() {
-            let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
-            source.fill(strip, dy, of.corner(row), (down, width));
-            for pixel in strip[..down * width * used].chunks_exact(used) {
-                for (sum, d) in bias[..used].iter_mut().zip(pixel) {
-                    *sum += d;
-                }
+/// Output gradients of the rows of tiles `range`, counted over the images of `dy`, to their places
+/// in `outputs`, `[points][used / panel][tiles][panel]`; their sums are added to `bias`.
+#[inline(always)]
+pub(super) fn transform_gradients<S: Simd, const H: usize, const W: usize, const R: usize>(
+    s: S,
+    of: &Correlation<H, W, R>,
+    (outputs, among): (Part<'_>, Among),
+    bias: &mut [f32],
+    dy: &[f32],
+    strip: &mut [f32],
+    range: Range<usize>,
+) {
+    let (rows, columns) = of.grid();
+    let (used, (_, width)) = (of.output.used, of.output_strip());
+    let tiles = among.all;
+    let apart = of.outputs_apart(tiles);
+    let panel = S::PANEL * S::LANES;
+    let source = of.output.source();
+    let (down, across) = Correlation::<H, W, R>::TILE;
+    let points = Correlation::<H, W, R>::POINTS;
+    assert!(strip.len() >= down * width * used && outputs.len() >= points * apart);
+    for (index, row) in range.enumerate() {
+        let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
+        source.fill(strip, dy, of.corner(row), (down, width));
+        for pixel in strip[..down * width * used].chunks_exact(used) {
+            for (sum, d) in bias[..used].iter_mut().zip(pixel) {
+                *sum += d;
             }
-            for column in 0..columns {
-                let tile = among.first + index * columns + column;
-                for o in (0..used).step_by(S::LANES) {
-                    let first = o / panel * panel;
-                    let wide = panel.min(used - first);
-                    // SAFETY: `down` rows of `width` pixels by the assertion, and tiles lie side by
-                    // side in them; panels before this one hold `first` values of every tile, this
-                    // one `wide`, so that all ends within `apart`, and as often as there are
-                    // points. Only places of these tiles are written.
-                    unsafe {
-                        expand_tile::<S, Outputs<H, R>, Outputs<W, R>>(
-                            s,
-                            strip.as_ptr().add(column * across * used + o),
-                            (width * used, used),
-                            outputs.at().add(first * tiles + tile * wide + o - first),
-                            apart,
-                        );
-                    }
+        }
+        for column in 0..columns {
+            let tile = among.first + index * columns + column;
+            for o in (0..used).step_by(S::LANES) {
+                let first = o / panel * panel;
+                let wide = panel.min(used - first);
+                // SAFETY: `down` rows of `width` pixels by the assertion, and tiles lie side by
+                // side in them; panels before this one hold `first` values of every tile, this
+                // one `wide`, so that all ends within `apart`, and as often as there are
+                // points. Only places of these tiles are written.
+                unsafe {
+                    expand_tile::<S, Outputs<H, R>, Outputs<W, R>>(
+                        s,
+                        strip.as_ptr().add(column * across * used + o),
+                        (width * used, used),
+                        outputs.at().add(first * tiles + tile * wide + o - first),
+                        apart,
+                    );
                 }
             }
         }

@@ -1,0 +1,65 @@
+//! Weights taken to their points once for many batches: evaluation's do not change.
+//!
+//! The paper's conv3 to conv5 have 169 points for each of their weights, 150 MB on two towers.
+
+use super::geometry::{Correlation, WeightLayout};
+use super::{Sized, Winograd};
+
+use crate::vectors::panel;
+use crate::vectors::scratch::{self, LINE};
+
+impl Winograd {
+    fn ways(&self, few: bool) -> &[Vec<Sized>] {
+        if few { &self.few } else { &self.forward }
+    }
+
+    /// Values that [`Winograd::keep`] writes.
+    pub fn kept_len(&self, few: bool) -> usize {
+        let regions = self.ways(few).iter().flatten();
+        LINE + regions.map(|region| either!(region, c => c.weights_len())).sum::<usize>()
+    }
+
+    /// `kept` ← the weights at their points, group by group and region by region.
+    pub fn keep(&self, kept: &mut [f32], weight: &[f32], few: bool) {
+        let mut rest = scratch::aligned(kept);
+        let mut write = |regions: &[Sized], weights: (&[f32], WeightLayout)| {
+            for region in regions {
+                let (to, after) =
+                    std::mem::take(&mut rest).split_at_mut(either!(region, c => c.weights_len()));
+                either!(region, c => c.transform_weights(to, weights));
+                rest = after;
+            }
+        };
+        if self.fold == 1 {
+            for (g, regions) in self.ways(few).iter().enumerate() {
+                write(regions, (weight, self.own_layout(g)));
+            }
+            return;
+        }
+        scratch::with(self.folded_len(), |folded| {
+            self.fold_weights(folded, weight);
+            write(&self.ways(few)[0], (folded, self.folded_layout()));
+        });
+    }
+
+    /// As [`Winograd::forward`] with what [`Winograd::keep`] has written.
+    pub fn forward_kept(&self, y: &mut [f32], x: &[f32], kept: &[f32], bias: &[f32], few: bool) {
+        let outputs = self.window.group_outputs();
+        let mut rest = &kept[kept.as_ptr().align_offset(4 * LINE).min(LINE)..];
+        for (g, regions) in self.ways(few).iter().enumerate() {
+            let bias = &bias[g * outputs..][..outputs];
+            for region in regions {
+                let (weights, after) = rest.split_at(either!(region, c => c.weights_len()));
+                either!(region, c => c.run_all(&mut [&mut *y], x, weights, &[bias]));
+                rest = after;
+            }
+        }
+    }
+}
+
+impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
+    /// Values of all weights at their points.
+    pub(super) fn weights_len(&self) -> usize {
+        self.output.used.div_ceil(panel()) * Self::POINTS * self.weights_apart(panel())
+    }
+}

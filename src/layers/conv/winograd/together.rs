@@ -1,0 +1,358 @@
+//! Several convolutions of one shape that read the same input, such as a first layer's towers: its
+//! tiles are transformed once for all of them. Bits are those of one after the other.
+//!
+//! The paper's conv1 spent two fifths of its time on laying out and transforming the images, for
+//! each tower anew.
+
+use super::geometry::{Correlation, WeightLayout};
+use super::shared::{Among, Part};
+use super::tiles::{
+    TransformWeights, multiply_tiles, transform_gradients, transform_inputs, transform_outputs,
+};
+use super::{Sized, Winograd};
+use crate::layers::Gradients;
+use crate::vectors::product::{MOST_PARTS, parts, sum_parts};
+use crate::vectors::scratch::{self, LINE};
+use crate::vectors::{Simd, Work, dispatch, panel};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// The fewest tiles of a task, where there are so many: a product reads all weights.
+const FEWEST: usize = 8;
+
+impl Winograd {
+    /// Whether there is a way for several at once: one group, and few sums.
+    pub fn goes_together(&self) -> bool {
+        let stays = |region: &Sized| either!(region, c => c.sums_stay());
+        self.forward.len() == 1 && self.forward[0].iter().all(stays)
+    }
+
+    /// As [`Winograd::forward`] for each of `ys` with its weights and biases.
+    pub fn forward_together(
+        &self,
+        ys: &mut [&mut [f32]],
+        x: &[f32],
+        parameters: &[[&[f32]; 2]],
+        few: bool,
+    ) {
+        let regions = if few { &self.few[0] } else { &self.forward[0] };
+        let biases: Vec<&[f32]> = parameters.iter().map(|[_, bias]| *bias).collect();
+        scratch::with(ys.len() * self.folded_len(), |folded| {
+            let towers = folded.chunks_exact_mut(self.folded_len());
+            towers.zip(parameters).for_each(|(to, [weight, _])| self.fold_weights(to, weight));
+            let weights: Vec<&[f32]> = folded.chunks_exact(self.folded_len()).collect();
+            for region in regions {
+                let weights = (&weights[..], self.folded_layout());
+                either!(region, c => c.run_together(ys, x, weights, &biases));
+            }
+        });
+    }
+
+    /// Values of scratch space that `backward_weights_together` needs.
+    pub fn workspace_together(&self, batch: usize, towers: usize) -> usize {
+        let of = |region: &Sized| either!(region, c => c.workspace_together(batch, towers));
+        self.forward[0].iter().map(of).max().unwrap_or(0)
+    }
+
+    /// As [`Winograd::backward_weights`] for each of `dys` with its gradients.
+    pub fn backward_weights_together(
+        &self,
+        gradients: &mut [Gradients<'_>],
+        dys: &[&[f32]],
+        x: &[f32],
+        workspace: &mut [f32],
+    ) {
+        scratch::with(dys.len() * self.folded_len(), |folded| {
+            for (n, region) in self.forward[0].iter().enumerate() {
+                let folded = folded.chunks_exact_mut(self.folded_len());
+                let mut to: Vec<Gradients<'_>> =
+                    folded.zip(&mut *gradients).map(|(w, (_, bias))| (w, &mut **bias)).collect();
+                let (layout, add) = (self.folded_layout(), n > 0);
+                either!(region, c => {
+                    c.gradients_together((&mut to, layout), (dys, x), workspace, add)
+                });
+            }
+            for (from, (to, _)) in folded.chunks_exact(self.folded_len()).zip(gradients) {
+                self.unfold_weights(to, from);
+            }
+        });
+    }
+}
+
+impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
+    /// As [`Correlation::run`] for each of `ys`.
+    fn run_together(
+        &self,
+        ys: &mut [&mut [f32]],
+        x: &[f32],
+        (weights, layout): (&[&[f32]], WeightLayout),
+        biases: &[&[f32]],
+    ) {
+        let own = self.weights_len();
+        scratch::with(ys.len() * own, |transformed| {
+            for (to, weight) in transformed.chunks_exact_mut(own).zip(weights) {
+                self.transform_weights(to, (weight, layout));
+            }
+            self.run_all(ys, x, transformed, biases);
+        });
+    }
+
+    /// `to` ← the weights at their points.
+    pub(super) fn transform_weights(
+        &self,
+        to: &mut [f32],
+        (weight, layout): (&[f32], WeightLayout),
+    ) {
+        let panels = to.par_chunks_exact_mut(Self::POINTS * self.weights_apart(panel()));
+        panels.enumerate().for_each(|(panel, to)| {
+            dispatch(TransformWeights { of: self, panel, to, weight, layout });
+        });
+    }
+
+    /// Images of a task, as [`Correlation::run`] has them.
+    fn images_each(&self, batch: usize) -> usize {
+        let each = batch.div_ceil(rayon::current_num_threads());
+        each.max(FEWEST.div_ceil(self.image_tiles())).min(self.block()).max(1)
+    }
+
+    /// As [`Correlation::run`] for each of `ys`, whose weights at their points lie one after the
+    /// other in `transformed`.
+    pub(super) fn run_all(
+        &self,
+        ys: &mut [&mut [f32]],
+        x: &[f32],
+        transformed: &[f32],
+        biases: &[&[f32]],
+    ) {
+        let (apart, image) = (self.weights_apart(panel()), self.image());
+        let block = self.images_each(x.len() / image);
+        let tiles = self.rows_at_once() * self.grid().1;
+        let (rows, width) = self.input_strip();
+        let strip = scratch::lines(rows * width * self.depth());
+        let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
+        let outputs = Self::POINTS * self.outputs_apart(tiles);
+        let x = x.par_chunks(block * image);
+        x.zip(by_block(ys, block * self.output.len())).for_each(|(x, ys)| {
+            scratch::with(strip + inputs + outputs, |memory| {
+                let (strip, rest) = memory.split_at_mut(strip);
+                let (inputs, outputs) = rest.split_at_mut(inputs);
+                let weights = transformed.chunks_exact(self.weights_len());
+                let weights = weights.map(|own| (own, apart)).collect();
+                let of = self;
+                dispatch(CorrelateAll { of, ys, x, weights, biases, strip, inputs, outputs });
+            });
+        });
+    }
+
+    fn workspace_together(&self, batch: usize, towers: usize) -> usize {
+        let parts = batch.min(MOST_PARTS);
+        LINE + towers * ((parts + 1) * self.sums_len() + parts * self.output.used)
+    }
+
+    /// As [`Correlation::weight_gradient`] for each of `dys`.
+    fn gradients_together(
+        &self,
+        (to, layout): (&mut [Gradients<'_>], WeightLayout),
+        (dys, x): (&[&[f32]], &[f32]),
+        workspace: &mut [f32],
+        add: bool,
+    ) {
+        let (towers, used) = (dys.len(), self.output.used);
+        let (sums_len, batch) = (self.sums_len(), x.len() / self.image());
+        let (images, count) = parts(batch);
+        let memory = scratch::aligned(workspace);
+        let (all, memory) = memory.split_at_mut(towers * sums_len);
+        let (sums, biases) = memory.split_at_mut(count * towers * sums_len);
+        let biases = &mut biases[..count * towers * used];
+        sums.par_chunks_exact_mut(towers * sums_len)
+            .zip(biases.par_chunks_exact_mut(towers * used))
+            .enumerate()
+            .for_each(|(part, (sums, biases))| {
+                let images = part * images..((part + 1) * images).min(batch);
+                self.gradients_of_part((sums, biases), (dys, x), images);
+            });
+        for (tower, (dweight, dbias)) in to.iter_mut().enumerate() {
+            if !add {
+                dbias.fill(0.0);
+            }
+            for bias in biases.chunks_exact(used).skip(tower).step_by(towers) {
+                dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
+            }
+            if tower == 0 {
+                sum_parts(all, sums);
+            }
+            self.transform_back((dweight, layout), &all[tower * sums_len..][..sums_len], add);
+        }
+    }
+
+    /// The sums over some images, `sums` and `biases` of one tower after the other.
+    fn gradients_of_part(
+        &self,
+        (sums, biases): (&mut [f32], &mut [f32]),
+        (dys, x): (&[&[f32]], &[f32]),
+        images: Range<usize>,
+    ) {
+        let (rows, columns) = self.grid();
+        let (at_once, used) = (self.rows_staged(), self.output.used);
+        let tiles = at_once * columns;
+        let strip = scratch::lines(self.gradient_strip());
+        let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
+        let outputs = Self::POINTS * self.outputs_apart(tiles);
+        biases.fill(0.0);
+        scratch::with(strip + inputs + outputs, |memory| {
+            let (strip, rest) = memory.split_at_mut(strip);
+            let (inputs, outputs) = rest.split_at_mut(inputs);
+            let all = images.start * rows..images.end * rows;
+            for first in all.clone().step_by(at_once) {
+                let range = first..(first + at_once).min(all.end);
+                let tiles = range.len() * columns;
+                let among = Among { first: 0, all: tiles };
+                let to = (Part::whole(inputs), among);
+                dispatch(One { of: self, to, from: x, bias: None, range: range.clone(), strip });
+                let towers = sums.chunks_exact_mut(self.sums_len()).zip(dys);
+                for ((sums, from), bias) in towers.zip(biases.chunks_exact_mut(used)) {
+                    let (to, range) = ((Part::whole(outputs), among), range.clone());
+                    dispatch(One { of: self, to, from, bias: Some(bias), range, strip });
+                    self.multiply_points(sums, inputs, outputs, tiles, first == all.start);
+                }
+            }
+        });
+    }
+}
+
+/// What each block of images has of all of `ys`, `values` of each.
+fn by_block<'a>(ys: &'a mut [&mut [f32]], values: usize) -> Vec<Vec<&'a mut [f32]>> {
+    let mut blocks: Vec<Vec<&mut [f32]>> = Vec::new();
+    for y in ys {
+        for (n, block) in y.chunks_mut(values).enumerate() {
+            if n == blocks.len() {
+                blocks.push(Vec::new());
+            }
+            blocks[n].push(block);
+        }
+    }
+    blocks
+}
+
+/// As [`Correlate`](super::tiles::Correlate), several outputs of one input.
+struct CorrelateAll<'a, const H: usize, const W: usize, const R: usize> {
+    of: &'a Correlation<H, W, R>,
+    ys: Vec<&'a mut [f32]>,
+    x: &'a [f32],
+    weights: Vec<(&'a [f32], usize)>,
+    biases: &'a [&'a [f32]],
+    strip: &'a mut [f32],
+    inputs: &'a mut [f32],
+    outputs: &'a mut [f32],
+}
+
+impl<const H: usize, const W: usize, const R: usize> Work for CorrelateAll<'_, H, W, R> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { of, mut ys, x, weights, biases, strip, inputs, outputs } = self;
+        let (rows, columns) = of.grid();
+        let all = x.len() / of.image() * rows;
+        for first in (0..all).step_by(of.rows_at_once()) {
+            let range = first..(first + of.rows_at_once()).min(all);
+            let tiles = range.len() * columns;
+            let among = Among { first: 0, all: tiles };
+            transform_inputs(s, of, (Part::whole(inputs), among), x, strip, range.clone());
+            for ((y, &weights), bias) in ys.iter_mut().zip(&weights).zip(biases) {
+                multiply_tiles(of, outputs, inputs, weights, tiles);
+                transform_outputs(s, of, y, outputs, Some(bias), range.clone());
+            }
+        }
+    }
+}
+
+/// Rows of tiles `range`, counted over the images of `from`, to all points: of output gradients,
+/// whose sums are added to `bias`, or without one of inputs.
+struct One<'a, const H: usize, const W: usize, const R: usize> {
+    of: &'a Correlation<H, W, R>,
+    to: (Part<'a>, Among),
+    from: &'a [f32],
+    bias: Option<&'a mut [f32]>,
+    range: Range<usize>,
+    strip: &'a mut [f32],
+}
+
+impl<const H: usize, const W: usize, const R: usize> Work for One<'_, H, W, R> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { of, to, from, bias, range, strip } = self;
+        match bias {
+            Some(bias) => transform_gradients(s, of, to, bias, from, strip, range),
+            None => transform_inputs(s, of, to, from, strip, range),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Shape;
+    use crate::layers::window::Kernels;
+
+    fn numbers(seed: u32, n: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// A small conv1 and a layer without a stride; of both, maps of several regions.
+    #[test]
+    fn two_at_once_are_one_after_the_other() {
+        for (side, channels, outputs, size, stride) in [(47, 3, 32, 11, 4), (15, 16, 16, 3, 1)] {
+            let kernels = Kernels { kernels: outputs, size, stride, padding: [1; 4], groups: 1 };
+            let image = Shape { height: side, width: side, channels };
+            let window = kernels.fit(image, outputs).unwrap();
+            let way = Winograd::for_window(&window).unwrap();
+            assert!(way.goes_together());
+            let batch = 19;
+            let (weights, values) = (window.patch() * outputs, batch * window.output.len());
+            let x = numbers(1, batch * image.len());
+            let own: Vec<[Vec<f32>; 2]> =
+                (2..4).map(|t| [numbers(t, weights), numbers(t + 2, outputs)]).collect();
+            let dys: Vec<Vec<f32>> = (6..8).map(|t| numbers(t, values)).collect();
+
+            for few in [false, true] {
+                let mut ys = [vec![0.0; values], vec![0.0; values]];
+                let parameters: Vec<[&[f32]; 2]> =
+                    own.iter().map(|own| own.each_ref().map(|values| &values[..])).collect();
+                let mut to: Vec<&mut [f32]> = ys.iter_mut().map(|y| &mut y[..]).collect();
+                way.forward_together(&mut to, &x, &parameters, few);
+                for (y, [weight, bias]) in ys.iter().zip(parameters) {
+                    let mut alone = vec![0.0; values];
+                    way.forward(&mut alone, &x, weight, bias, few);
+                    assert_eq!(y, &alone, "stride {stride}");
+                    let mut kept = vec![0.0; way.kept_len(few)];
+                    way.keep(&mut kept, weight, few);
+                    alone.fill(0.0);
+                    way.forward_kept(&mut alone, &x, &kept, bias, few);
+                    assert_eq!(y, &alone, "weights kept, stride {stride}");
+                }
+            }
+
+            let mut gradients = [0, 1].map(|_| [vec![1.0; weights], vec![1.0; outputs]]);
+            let mut workspace = vec![0.0; way.workspace_together(batch, 2)];
+            let mut to: Vec<Gradients<'_>> =
+                gradients.iter_mut().map(|[w, b]| (&mut w[..], &mut b[..])).collect();
+            let from = [&dys[0][..], &dys[1][..]];
+            way.backward_weights_together(&mut to, &from, &x, &mut workspace);
+            for ([weight, bias], dy) in gradients.iter().zip(&dys) {
+                let mut alone = (vec![0.0; weights], vec![0.0; outputs]);
+                let mut workspace = vec![0.0; way.workspace(batch)];
+                let to = (&mut alone.0[..], &mut alone.1[..]);
+                way.backward_weights(to, dy, &x, &mut workspace);
+                assert_eq!((weight, bias), (&alone.0, &alone.1), "stride {stride}");
+            }
+        }
+    }
+}
