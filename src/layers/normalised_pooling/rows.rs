@@ -5,10 +5,11 @@
 //! What that, the powers without roots, gradients that are collected in place of shared out, and
 //! rows that are asked for ahead gave together: on two cores of a Zen 5, the paper's two layers of
 //! both towers, batch 128, milliseconds forward and back, 11.7 + 26.8 and 7.0 + 15.6 before, 9.0 +
-//! 22.5 and 5.9 + 13.6 now; with AVX2 a third less forward and a fifth less back. From the cache one
-//! core takes 20 and 55 cycles for a vector of sixteen values (48 maps; 19 and 47 with 128), from
-//! memory 30 and 80. What gave nothing: the powers alone, the loops as they were; maps a fourth as
-//! wide, whose rows fit the first-level cache; buffers on cache lines.
+//! 22.5 and 5.9 + 13.6 now; with AVX2 a quarter less forward and a fifth less back. From the cache
+//! one core takes 20 and 55 cycles for a vector of sixteen values (48 maps; 19 and 47 with 128),
+//! from memory 30 and 80. What gave nothing: the powers alone, the loops as they were; maps a
+//! fourth as wide, whose rows fit the first-level cache; buffers on cache lines. What lost: lrn1's
+//! gradient written over its input, 19.5 for 21.9 ms back, but then conv1 took 39.8 for 34.0.
 
 use super::NormalisedPooling;
 use crate::layers::activation::cpu::rectified;
