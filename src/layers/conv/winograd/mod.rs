@@ -3,7 +3,7 @@
 //!
 //! Each direction of a map is cut into tiles of four and then of five outputs (`split`), so a map
 //! has up to four regions, in each of which all tiles have one shape; they are computed one after
-//! the other. Tiles of the input are transformed (`transform`), each of their points is a matrix
+//! the other, or side by side where there are more threads than that has work for. Tiles of the input are transformed (`transform`), each of their points is a matrix
 //! product over the channels (`vectors::kernel`), and the products are transformed back. The
 //! gradient to the input is the same with flipped weights; the gradient to the weights sums the
 //! products of transformed inputs and transformed output gradients over all tiles and is
@@ -47,6 +47,7 @@ use crate::layers::window::Window;
 use crate::vectors::scratch;
 use geometry::{Correlation, Maps, WeightLayout};
 use rayon::prelude::*;
+use shared::Shared;
 use split::{Region, Run};
 use strip::Padded;
 
@@ -89,6 +90,27 @@ fn regions(size: usize, source: Padded, output: Maps, [down, across]: [Vec<Run>;
         }
     };
     down.iter().flat_map(|d| across.iter().map(move |a| of(d, a))).collect()
+}
+
+/// `y` ← the correlation of `x` in all of `regions`, which cover it: one after the other, so that one
+/// shape's weights are in the caches, or where that leaves threads without work at the same time.
+fn correlate(
+    regions: &[Sized],
+    y: &mut [f32],
+    x: &[f32],
+    weights: (&[f32], WeightLayout),
+    bias: Option<&[f32]>,
+) {
+    let alone = |region: &Sized| either!(region, c => c.is_enough(x.len() / c.image()));
+    let y = &Shared::new(y);
+    // SAFETY: each region is computed once, and no two of them overlap.
+    let run = |region: &Sized, at_once| unsafe {
+        either!(region, c => c.run(y, x, weights, bias, at_once))
+    };
+    match regions.iter().all(alone) {
+        true => regions.iter().for_each(|region| run(region, 1)),
+        false => regions.par_iter().for_each(|region| run(region, regions.len())),
+    }
 }
 
 /// The directions of a convolution that go this way; for each group its regions.
@@ -220,9 +242,7 @@ impl Winograd {
         if self.fold == 1 {
             for (g, group) in groups.iter().enumerate() {
                 let bias = &bias[g * outputs..][..outputs];
-                for region in group {
-                    either!(region, c => c.run(y, x, (weight, self.own_layout(g)), Some(bias)));
-                }
+                correlate(group, y, x, (weight, self.own_layout(g)), Some(bias));
             }
             return;
         }
@@ -232,10 +252,7 @@ impl Winograd {
                     .copy_from_slice(&weight[from * outputs..][..outputs]),
                 None => folded[to * outputs..][..outputs].fill(0.0),
             });
-            let weights = (&*folded, self.folded_layout());
-            for region in &groups[0] {
-                either!(region, c => c.run(y, x, weights, Some(bias)));
-            }
+            correlate(&groups[0], y, x, (folded, self.folded_layout()), Some(bias));
         });
     }
 
@@ -259,10 +276,7 @@ impl Winograd {
                         }
                     },
                 );
-                let weights = (&*flipped, WeightLayout { strides, start: 0 });
-                for region in group {
-                    either!(region, c => c.run(dx, dy, weights, None));
-                }
+                correlate(group, dx, dy, (flipped, WeightLayout { strides, start: 0 }), None);
             }
         });
     }

@@ -58,11 +58,12 @@ fn check(values: usize, start: usize, n: usize, (row, column): (usize, usize), l
     assert!(start + (n - 1) * (row + column) + lanes <= values);
 }
 
-/// A few whole images from end to end.
+/// The rows of tiles `range`, counted over the images of `x`, from end to end.
 pub(super) struct Correlate<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
-    pub y: &'a mut [f32],
+    pub y: Part<'a>,
     pub x: &'a [f32],
+    pub range: Range<usize>,
     pub weights: (&'a [f32], usize),
     pub bias: Option<&'a [f32]>,
     pub strip: &'a mut [f32],
@@ -75,13 +76,12 @@ impl<const H: usize, const W: usize, const R: usize> Work for Correlate<'_, H, W
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, y, x, weights: (weights, weights_apart), bias, strip, inputs, outputs } =
-            self;
-        let (rows, columns) = of.grid();
+        let Self { of, y, x, range: all, weights, bias, strip, inputs, outputs } = self;
+        let (weights, weights_apart) = weights;
+        let columns = of.grid().1;
         let (depth, used) = (of.depth(), of.output.used);
-        let all = y.len() / of.output.len() * rows;
-        for first in (0..all).step_by(of.rows_at_once()) {
-            let range = first..(first + of.rows_at_once()).min(all);
+        for first in all.clone().step_by(of.rows_at_once()) {
+            let range = first..(first + of.rows_at_once()).min(all.end);
             let tiles = range.len() * columns;
             let among = Among { first: 0, all: tiles };
             transform_inputs(s, of, (Part::whole(inputs), among), x, strip, range.clone());
@@ -155,7 +155,7 @@ fn transform_inputs<S: Simd, const H: usize, const W: usize, const R: usize>(
 fn transform_outputs<S: Simd, const H: usize, const W: usize, const R: usize>(
     s: S,
     of: &Correlation<H, W, R>,
-    y: &mut [f32],
+    y: Part<'_>,
     outputs: &[f32],
     bias: Option<&[f32]>,
     range: Range<usize>,
@@ -176,15 +176,15 @@ fn transform_outputs<S: Simd, const H: usize, const W: usize, const R: usize>(
             let to = image * of.output.len() + (top * width + left) * channels + first;
             for o in (0..used).step_by(S::LANES) {
                 // SAFETY: vectors of points lie in `outputs` and a vector in `bias` by the
-                // assertions; of the tile only what is inside the map is written, and the image
-                // lies in `y`.
+                // assertions; of the tile only what is inside the map is written, which belongs to
+                // these rows, and the image lies in `y`.
                 unsafe {
                     let bias = bias.map_or(s.splat(0.0), |b| s.load(b.as_ptr().add(o)));
                     let bias = Plus::Bias(bias);
                     contract_tile::<S, Outputs<H, R>, Outputs<W, R>>(
                         s,
                         (outputs.as_ptr().add((index * columns + column) * used + o), apart),
-                        (y.as_mut_ptr().add(to + o), (width * channels, channels)),
+                        (y.at().add(to + o), (width * channels, channels)),
                         inside,
                         bias,
                     );
@@ -195,13 +195,14 @@ fn transform_outputs<S: Simd, const H: usize, const W: usize, const R: usize>(
 }
 
 /// Inputs and output gradients of the rows of tiles `range`, counted over the images of `x`, to all
-/// points, in the places of the tiles `among`; the sums of the gradients are added to `bias`.
+/// points, in the places of the tiles `among`; the sums of the gradients are added to `bias`, if it is
+/// there.
 pub(super) struct TransformBoth<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
     pub inputs: Part<'a>,
     pub outputs: Part<'a>,
     pub among: Among,
-    pub bias: &'a mut [f32],
+    pub bias: Option<&'a mut [f32]>,
     pub x: &'a [f32],
     pub dy: &'a [f32],
     pub range: Range<usize>,
@@ -213,7 +214,7 @@ impl<const H: usize, const W: usize, const R: usize> Work for TransformBoth<'_, 
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, inputs, outputs, among, bias, x, dy, range, strip } = self;
+        let Self { of, inputs, outputs, among, mut bias, x, dy, range, strip } = self;
         let (rows, columns) = of.grid();
         transform_inputs(s, of, (inputs, among), x, strip, range.clone());
 
@@ -228,10 +229,8 @@ impl<const H: usize, const W: usize, const R: usize> Work for TransformBoth<'_, 
         for (index, row) in range.enumerate() {
             let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
             source.fill(strip, dy, of.corner(row), (down, width));
-            for pixel in strip[..down * width * used].chunks_exact(used) {
-                for (sum, d) in bias[..used].iter_mut().zip(pixel) {
-                    *sum += d;
-                }
+            if let Some(bias) = &mut bias {
+                add_pixels(&mut bias[..used], &strip[..down * width * used]);
             }
             for column in 0..columns {
                 let tile = among.first + index * columns + column;
@@ -253,6 +252,40 @@ impl<const H: usize, const W: usize, const R: usize> Work for TransformBoth<'_, 
                     }
                 }
             }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_pixels(bias: &mut [f32], pixels: &[f32]) {
+    for pixel in pixels.chunks_exact(bias.len()) {
+        for (sum, d) in bias.iter_mut().zip(pixel) {
+            *sum += d;
+        }
+    }
+}
+
+/// What [`TransformBoth`] adds to `bias`, in the same order, and nothing else.
+pub(super) struct SumGradients<'a, const H: usize, const W: usize, const R: usize> {
+    pub of: &'a Correlation<H, W, R>,
+    pub bias: &'a mut [f32],
+    pub dy: &'a [f32],
+    pub range: Range<usize>,
+    pub strip: &'a mut [f32],
+}
+
+impl<const H: usize, const W: usize, const R: usize> Work for SumGradients<'_, H, W, R> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { of, bias, dy, range, strip } = self;
+        let (used, (_, width), rows) = (of.output.used, of.output_strip(), of.grid().0);
+        let down = Correlation::<H, W, R>::TILE.0;
+        for row in range {
+            let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
+            of.output.source().fill(strip, dy, of.corner(row), (down, width));
+            add_pixels(&mut bias[..used], &strip[..down * width * used]);
         }
     }
 }
