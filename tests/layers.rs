@@ -369,7 +369,7 @@ fn gradients_are_the_references_differences() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let pools =
-        [1, 2, 3, 8].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
+        [1, 2, 3, 8, 64].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
     for case in cases::all() {
         let feed = feed(&case);
         let [one, others @ ..] =

@@ -179,7 +179,13 @@ fn carry_out(command: Command, team: Team) -> Result<()> {
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|_| out.flush()) {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) if is_gone(&e) => std::process::exit(0),
         result => result.context("standard output cannot be written"),
     }
+}
+
+/// Whether nobody reads any more. Windows has another error for it besides: `ERROR_PIPE_NOT_CONNECTED`.
+fn is_gone(error: &std::io::Error) -> bool {
+    let is_not_connected = cfg!(windows) && error.raw_os_error() == Some(233);
+    is_not_connected || error.kind() == std::io::ErrorKind::BrokenPipe
 }

@@ -69,7 +69,7 @@ impl Compiler {
 
     /// Where NVRTC was found.
     pub fn path(&self) -> Option<PathBuf> {
-        library::loaded_from(&format!("libnvrtc.so.{}", self.version.0))
+        library::loaded_from(&library::nvrtc(self.version.0))
     }
 
     /// The folder where compiled kernels are kept.
@@ -237,13 +237,14 @@ impl Nvrtc<'_> {
 }
 
 /// The folder for compiled kernels: `ALEXNET_KERNEL_CACHE`, else `alexnet/kernels` in
-/// `XDG_CACHE_HOME` or `~/.cache`; `None` if none of these is set, or `ALEXNET_KERNEL_CACHE` is
-/// empty.
+/// `XDG_CACHE_HOME` or `~/.cache`, on Windows in `LOCALAPPDATA`; `None` if none of these is set, or
+/// `ALEXNET_KERNEL_CACHE` is empty.
 pub fn default_cache() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("ALEXNET_KERNEL_CACHE") {
         return (!folder.is_empty()).then(|| PathBuf::from(folder));
     }
-    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let usual = if cfg!(windows) { "LOCALAPPDATA" } else { "XDG_CACHE_HOME" };
+    let caches = std::env::var_os(usual).map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     caches.or_else(home).map(|folder| folder.join("alexnet").join("kernels"))
 }

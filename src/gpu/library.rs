@@ -13,6 +13,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+/// The driver's own library.
+pub(super) const DRIVER: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+
+/// NVRTC's library of a major version.
+pub(super) fn nvrtc(major: i32) -> String {
+    match cfg!(windows) {
+        true => format!("nvrtc64_{major}0_0.dll"),
+        false => format!("libnvrtc.so.{major}"),
+    }
+}
+
 /// Something that computing on a GPU takes is not on this machine.
 #[derive(Debug)]
 pub struct Missing {
@@ -40,10 +51,10 @@ pub(super) fn missing(what: impl Into<String>, way_out: impl Into<String>) -> an
 pub fn driver_version() -> Result<i32> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     // Asked once: every question loads the library anew, and cudarc panics later if there is none.
-    // SAFETY: it loads libcuda, whose initialisation has no conditions.
+    // SAFETY: it loads the driver's library, whose initialisation has no conditions.
     if !*PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }) {
         return Err(missing(
-            "no NVIDIA driver is installed (libcuda.so.1 was not found)",
+            format!("no NVIDIA driver is installed ({DRIVER} was not found)"),
             "install the driver, so that `nvidia-smi` works, or use --device cpu",
         ));
     }
@@ -76,13 +87,40 @@ fn no_gpu() -> anyhow::Error {
     )
 }
 
-/// The file that a loaded library came from, by the beginning of its name ("libcuda.so").
+/// The file that a loaded library came from, by its name or the beginning of it ("libcuda.so").
+#[cfg(not(windows))]
 pub fn loaded_from(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines()
         .filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])))
         .find(|path| path.file_name().is_some_and(|f| f.to_string_lossy().starts_with(name)))
         .map(Path::to_path_buf)
+}
+
+/// The file that a loaded library came from, by its name.
+#[cfg(windows)]
+pub fn loaded_from(name: &str) -> Option<PathBuf> {
+    use std::ffi::{OsString, c_void};
+    use std::os::windows::ffi::OsStringExt;
+
+    #[link(name = "kernel32")]
+    unsafe extern "system" {
+        fn GetModuleHandleW(name: *const u16) -> *mut c_void;
+        fn GetModuleFileNameW(module: *mut c_void, path: *mut u16, size: u32) -> u32;
+    }
+    let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
+    // The longest path that the system knows.
+    let mut path = vec![0; 1 << 15];
+    // SAFETY: a name that ends with a zero; null is asked for before it is used, and `path` has the
+    // size that is said.
+    let written = unsafe {
+        let module = GetModuleHandleW(name.as_ptr());
+        match module.is_null() {
+            true => 0,
+            false => GetModuleFileNameW(module, path.as_mut_ptr(), path.len() as u32),
+        }
+    };
+    (written > 0).then(|| OsString::from_wide(&path[..written as usize]).into())
 }
 
 /// Major and minor compute capability of each GPU; empty where there is no driver.
@@ -108,12 +146,13 @@ pub(super) fn open_nvrtcs(driver_version: i32) -> Result<Vec<Library>> {
     majors.sort_by_key(|&major| (major > driver_version / 1000, -major));
     let folders = folders(&["cuda_nvrtc", "cu13", "cu12"]);
     let open = |major: &i32| {
-        let name = format!("libnvrtc.so.{major}");
+        let name = nvrtc(*major);
         let files = folders.iter().map(|folder| folder.join(&name)).filter(|f| f.exists());
-        // SAFETY: NVRTC's initialisation has no conditions.
-        std::iter::once(PathBuf::from(&name))
-            .chain(files)
-            .find_map(|f| unsafe { Library::new(f) }.ok())
+        std::iter::once(PathBuf::from(&name)).chain(files).find_map(|file| {
+            open_builtins(&file);
+            // SAFETY: NVRTC's initialisation has no conditions.
+            unsafe { Library::new(file) }.ok()
+        })
     };
     let found: Vec<Library> = majors.iter().filter_map(open).collect();
     if !found.is_empty() {
@@ -123,11 +162,24 @@ pub(super) fn open_nvrtcs(driver_version: i32) -> Result<Vec<Library>> {
     let package = if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };
     Err(missing(
         format!(
-            "NVRTC, the compiler for the kernels, was not found (libnvrtc.so.{major}; looked in \
-             the loader path, CUDA_HOME, /usr/local/cuda and Python's packages)"
+            "NVRTC, the compiler for the kernels, was not found ({}; looked in the loader path, {} \
+             and Python's packages)",
+            nvrtc(major),
+            if cfg!(windows) { "CUDA_PATH" } else { "CUDA_HOME, /usr/local/cuda" }
         ),
         format!("install the CUDA toolkit, or run `pip install {package}`"),
     ))
+}
+
+/// NVRTC finds its second half by the name alone, where the loader of Windows looks for it in other
+/// folders than NVRTC's: what is loaded already it finds by its name everywhere.
+fn open_builtins(nvrtc: &Path) {
+    if let (true, Some(folder)) = (cfg!(windows), nvrtc.parent()) {
+        for file in children(folder, "nvrtc-builtins64_") {
+            // SAFETY: its initialisation has no conditions. It stays for as long as the process.
+            let _ = unsafe { Library::new(file) }.map(std::mem::forget);
+        }
+    }
 }
 
 /// The folders outside of the loader path that may hold a library of CUDA's, which Python has in
@@ -142,7 +194,9 @@ pub(super) fn folders(packages: &[&str]) -> Vec<PathBuf> {
     toolkits.extend(children(Path::new("/usr/local"), "cuda-"));
     let mut found: Vec<PathBuf> = toolkits
         .iter()
-        .flat_map(|t| ["lib64", "lib", "targets/x86_64-linux/lib"].map(|lib| t.join(lib)))
+        .flat_map(|t| {
+            ["lib64", "lib", "targets/x86_64-linux/lib", "bin", "bin/x64"].map(|lib| t.join(lib))
+        })
         .collect();
 
     let mut roots: Vec<PathBuf> = variable("VIRTUAL_ENV").into_iter().collect();
@@ -152,18 +206,37 @@ pub(super) fn folders(packages: &[&str]) -> Vec<PathBuf> {
     roots.push(PathBuf::from("/usr/local"));
     // The root of whatever Python is on the path: its `bin`'s parent.
     roots.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths).filter_map(
-        |bin| bin.join("python3").exists().then(|| bin.parent().map(Path::to_path_buf)).flatten(),
+        |bin| match () {
+            // On Windows it is the folder itself.
+            () if bin.join("python.exe").exists() => Some(bin),
+            () if bin.join("python3").exists() => bin.parent().map(Path::to_path_buf),
+            () => None,
+        },
     ));
+    let sites = sites(&roots);
+    found.extend(sites.iter().flat_map(|site| {
+        let of = |package: &&str| {
+            ["lib", "bin", "bin/x86_64"].map(|lib| site.join("nvidia").join(package).join(lib))
+        };
+        packages.iter().flat_map(of)
+    }));
+    found
+}
+
+/// Where Pythons under `roots` have their packages: a folder for each version in `lib`; on Windows
+/// `Lib`, and below a user's settings a folder for each version.
+fn sites(roots: &[PathBuf]) -> Vec<PathBuf> {
+    let mut sites = Vec::new();
     for root in roots {
         for python in children(&root.join("lib"), "python3") {
-            for site in ["site-packages", "dist-packages"] {
-                for package in packages {
-                    found.push(python.join(site).join("nvidia").join(package).join("lib"));
-                }
-            }
+            sites.extend(["site-packages", "dist-packages"].map(|site| python.join(site)));
         }
+        sites.push(root.join("Lib/site-packages"));
     }
-    found
+    let settings = std::env::var_os("APPDATA").map(PathBuf::from);
+    let own = settings.map(|folder| children(&folder.join("Python"), "Python3"));
+    sites.extend(own.into_iter().flatten().map(|python| python.join("site-packages")));
+    sites
 }
 
 /// The entries of `folder` whose names begin with `prefix`, sorted, newest version last by name.

@@ -60,7 +60,7 @@ impl Survey {
         match driver {
             Ok(version) => {
                 let cuda_version = format!("{}.{}", version / 1000, version % 1000 / 10);
-                let path = library::loaded_from("libcuda.so");
+                let path = library::loaded_from(library::DRIVER);
                 survey.driver = Some(Found { cuda_version, path });
                 match gpus() {
                     Ok(gpus) => survey.gpus = gpus,

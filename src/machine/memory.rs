@@ -1,7 +1,9 @@
 //! Memory that this process may still take: the machine's, the container's, the shell's limit.
 //!
-//! Linux says all of it in files; elsewhere nothing is known, and nothing refused.
+//! Linux says all of it in files, Windows and macOS what the machine has ([`systems`]); where nothing
+//! is known nothing is refused.
 
+use super::systems;
 use anyhow::{Result, anyhow};
 use std::fmt;
 use std::fs;
@@ -41,7 +43,9 @@ pub fn supply() -> Option<Supply> {
     let containers = containers(&own, Path::new("/sys/fs/cgroup"), swap);
     let all =
         machine.map(|(supply, _)| supply).into_iter().chain(containers).chain(address_space());
-    all.min_by_key(|supply| supply.free)
+    let told = systems::supply();
+    let told = told.map(|(free, total)| Supply { free, total, whose: "the machine's memory" });
+    all.chain(told).min_by_key(|supply| supply.free)
 }
 
 /// The machine's memory with its swap space, and of that the free swap space.
@@ -212,9 +216,11 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "macos", windows))]
     #[test]
     fn this_machine_has_some() {
-        assert!(supply().unwrap().total > 0);
+        let supply = supply().unwrap();
+        assert!((1 << 20..1 << 50).contains(&supply.total), "{supply}");
+        assert!(supply.free > 1 << 20 && supply.free <= supply.total, "{supply}");
     }
 }

@@ -4,6 +4,7 @@
 //! one thread, so that the order of every sum depends on the shapes alone and not on the number of
 //! threads.
 
+use crate::machine::tasks;
 use gemm::{Parallelism, gemm};
 
 /// A matrix of f32 inside a slice: `rows × columns`, element (r, c) at `r·row_stride +
@@ -66,6 +67,7 @@ pub fn product_by_columns(
     assert!(m == 0 || n == 0 || (n <= stride && (m - 1) * stride + n <= out.len()));
     let out = &Shared(out.as_mut_ptr());
     (0..n.div_ceil(COLUMNS)).into_par_iter().for_each(|task| {
+        tasks::begin("columns");
         let first = task * COLUMNS;
         let b = Matrix { data: &b.data[first * b.column_stride..], ..b };
         // SAFETY: columns first.. of each row, inside `out` by the assertion above, and of this

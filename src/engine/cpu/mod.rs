@@ -10,6 +10,8 @@ mod memory;
 mod parameters;
 mod rounded;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod together;
 
 use super::batch::{check_images, check_labels};

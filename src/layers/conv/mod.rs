@@ -6,6 +6,8 @@
 mod cpu;
 mod cuda;
 mod direct;
+#[cfg(test)]
+mod tests;
 mod winograd;
 
 use super::window::{KernelSettings, Kernels, Window};

@@ -3,6 +3,7 @@
 
 use super::Fc;
 use crate::layers::{ForwardFew, Learn, Run, UpdateAtOnce};
+use crate::machine::tasks;
 use crate::vectors::kernel::Rule;
 use crate::vectors::product::{Matrix, product, product_by_columns};
 use crate::vectors::scratch::LINE;
@@ -65,6 +66,7 @@ impl Learn for Fc {
             self.weights_in_lines(run.batch, dweight, None, dy, x);
         } else {
             dweight.par_chunks_mut(ROWS * outputs).enumerate().for_each(|(task, dweight)| {
+                tasks::begin("inputs' weights");
                 product(
                     dweight,
                     outputs,

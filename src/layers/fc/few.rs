@@ -60,3 +60,46 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     sums[0] + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::Shape;
+
+    /// Against sums in f64 over the outside world's order, for one image, ten and sixteen; inputs
+    /// and neurons fill neither sums nor tasks.
+    #[test]
+    fn few_images_against_f64() {
+        let input = Shape { height: 3, width: 5, channels: 11 };
+        let fc = Fc { input, outputs: NEURONS + 7 };
+        let number = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 504.5 - 1.0;
+        let weight: Vec<f32> = (0..fc.outputs * input.len()).map(number).collect();
+        let bias: Vec<f32> = (0..fc.outputs).map(|o| number(o + 77)).collect();
+        for batch in [1, 10, 16] {
+            let x: Vec<f32> = (0..batch * input.len()).map(|i| number(i + 31)).collect();
+            let mut y = vec![f32::NAN; batch * fc.outputs];
+            let run = Run { batch, training: false, seed: 1, step: 1, first_image: 0 };
+            fc.forward_few(&run, &mut y, &x, &weight, &bias);
+            for (at, y) in y.iter().enumerate() {
+                let (image, o) = (at / fc.outputs, at % fc.outputs);
+                let (mut sum, mut size) = (f64::from(bias[o]), 1.0);
+                for row in 0..3 {
+                    for column in 0..5 {
+                        for channel in 0..11 {
+                            // NHWC here, channel by channel there.
+                            let own = (row * 5 + column) * 11 + channel;
+                            let world = (channel * 3 + row) * 5 + column;
+                            let x = f64::from(x[image * input.len() + own]);
+                            let product = x * f64::from(weight[o * input.len() + world]);
+                            sum += product;
+                            size += product.abs();
+                        }
+                    }
+                }
+                // Eight roundings of at most 6e-8 each on the way of a product to its sum.
+                let error = (f64::from(*y) - sum).abs();
+                assert!(error < 5e-7 * size, "{batch} images, {at}: {y} for {sum}");
+            }
+        }
+    }
+}

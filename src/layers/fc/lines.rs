@@ -7,6 +7,7 @@
 //! there are fewer than four for each thread.
 
 use super::Fc;
+use crate::machine::tasks::{self, wanted};
 use crate::vectors::kernel::{Finish, Left, Out, Product, Right, Rule};
 use crate::vectors::panel;
 use crate::vectors::scratch::{self, LINE};
@@ -19,6 +20,8 @@ const INPUTS: usize = 128;
 /// threads have as much to do each. Six tasks, the last a third of the others, kept one of two
 /// waiting for a ninth of the time.
 const TASKS: usize = 8;
+/// Images of a task at least, where threads share them.
+const FEWEST_IMAGES: usize = 16;
 
 /// Inputs of one task of the gradient to them, and neurons that one piece takes.
 const TASK: usize = 192;
@@ -28,6 +31,9 @@ const DEPTH: usize = 256;
 /// second-level cache meanwhile: 128 KiB at 128 images.
 const NEURONS: usize = 128;
 const ROWS: usize = 256;
+
+/// Columns of one task of [`group`].
+const WIDE: usize = 256;
 
 impl Fc {
     /// Whether weights lie in lines: else [in, out], for a library's product.
@@ -40,37 +46,44 @@ impl Fc {
         let (inputs, outputs) = (self.input.len(), self.outputs);
         let wide = panel().max(LINE);
         let panels = outputs.div_ceil(wide);
-        let tasks = outputs.div_ceil(OUTPUTS).max(wanted()).next_multiple_of(TASKS).min(panels);
-        let start = |task: usize| (task * panels / tasks * wide).min(outputs);
-        let most = panels.div_ceil(tasks) * wide;
+        let count = outputs.div_ceil(OUTPUTS).max(wanted()).next_multiple_of(TASKS).min(panels);
+        let start = |task: usize| (task * panels / count * wide).min(outputs);
+        let most = panels.div_ceil(count) * wide;
         scratch::with(batch * inputs, |left| {
             group(left, x, batch, inputs);
             let left = &*left;
-            scratch::with(batch * tasks * most, |out| {
-                out.par_chunks_exact_mut(batch * most).enumerate().for_each(|(task, out)| {
+            scratch::with(batch * count * most, |out| {
+                let of_task = |task: usize, image: usize, out: &mut [f32]| {
+                    tasks::begin("neurons");
                     let first = start(task);
                     for from in (0..inputs).step_by(INPUTS) {
                         let depth = INPUTS.min(inputs - from);
                         let piece = &weight[first * inputs + from * LINE..];
                         Product {
-                            left: &left[from * batch..],
+                            left: &left[from * batch + image * LINE..],
                             order: Left::AlongDepth { all: batch },
                             right: piece,
                             panels: Right::Lines { apart: inputs * LINE },
                             next: &piece[depth * LINE..],
+                            rows: out.len() / most,
                             out: &mut *out,
                             to: Out::Rows { stride: most },
-                            rows: batch,
                             depth,
                             columns: start(task + 1) - first,
                             finish: if from > 0 { Finish::Add } else { Finish::Store },
                         }
                         .compute();
                     }
+                };
+                // Too few panels for many threads: they share a panel's images.
+                let images = batch.div_ceil(tasks::pieces(count)).max(FEWEST_IMAGES).min(batch);
+                out.par_chunks_exact_mut(batch * most).enumerate().for_each(|(task, out)| {
+                    let pieces = out.par_chunks_mut(images * most).enumerate();
+                    pieces.for_each(|(piece, out)| of_task(task, piece * images, out));
                 });
                 let out = &*out;
                 y.par_chunks_exact_mut(outputs).take(batch).enumerate().for_each(|(image, y)| {
-                    for task in 0..tasks {
+                    for task in 0..count {
                         let y = &mut y[start(task)..start(task + 1)];
                         y.copy_from_slice(&out[(task * batch + image) * most..][..y.len()]);
                     }
@@ -108,6 +121,7 @@ impl Fc {
             scratch::with(inputs * padded, |out| {
                 let rows = share(inputs, TASK);
                 out.par_chunks_mut(rows * padded).enumerate().for_each(|(task, out)| {
+                    tasks::begin("inputs");
                     for from in (0..outputs).step_by(DEPTH) {
                         let depth = DEPTH.min(outputs - from);
                         let piece = &right[from * padded..];
@@ -163,6 +177,7 @@ impl Fc {
                 let task = |task: usize,
                             weights: &mut [f32],
                             mut update: Option<(&mut [f32], Rule)>| {
+                    tasks::begin("neurons' weights");
                     let right = &right[task * neurons * batch..];
                     for row in (0..inputs).step_by(ROWS) {
                         let at = row * LINE;
@@ -198,11 +213,6 @@ impl Fc {
     }
 }
 
-/// Tasks that there should be at least: four for each thread.
-fn wanted() -> usize {
-    4 * rayon::current_num_threads()
-}
-
 /// Values of one task of `all`: `most`, or fewer whole lines where there would be too few tasks.
 fn share(all: usize, most: usize) -> usize {
     (all / wanted() / LINE * LINE).clamp(LINE, most)
@@ -210,12 +220,11 @@ fn share(all: usize, most: usize) -> usize {
 
 /// `to` `[columns / 16][rows][16]` ← `from` `[rows, columns]`.
 fn group(to: &mut [f32], from: &[f32], rows: usize, columns: usize) {
-    /// Columns of one task.
-    const WIDE: usize = 256;
-    to[..rows * columns].par_chunks_mut(rows * WIDE).enumerate().for_each(|(piece, to)| {
+    let most = share(columns, WIDE);
+    to[..rows * columns].par_chunks_mut(rows * most).enumerate().for_each(|(piece, to)| {
         let wide = to.len() / rows;
         for (row, from) in from.chunks_exact(columns).take(rows).enumerate() {
-            let from = &from[piece * WIDE..][..wide];
+            let from = &from[piece * most..][..wide];
             for (i, from) in from.as_chunks::<LINE>().0.iter().enumerate() {
                 to[(i * rows + row) * LINE..][..LINE].copy_from_slice(from);
             }

@@ -129,19 +129,26 @@ pub fn tally(probabilities: &[f32], x: &[f32], labels: &[u32]) -> Tally {
 
 /// The tally of `probabilities` [labels.len(), classes]; `log(image)` is ln p(label) where p
 /// [`is_lost`]. Images are added up in order.
-pub fn tally_with(probabilities: &[f32], labels: &[u32], log: impl Fn(usize) -> f64) -> Tally {
+pub fn tally_with(
+    probabilities: &[f32],
+    labels: &[u32],
+    log: impl Fn(usize) -> f64 + Sync,
+) -> Tally {
     let classes = probabilities.len() / labels.len().max(1);
-    let mut sum = Tally::default();
-    for (image, (p, &label)) in probabilities.chunks_exact(classes).zip(labels).enumerate() {
+    let of_image = |(image, &label): (usize, &u32)| {
+        let p = &probabilities[image * classes..][..classes];
         let rank = rank(p, label);
         let p = p[label as usize];
-        sum.add(Tally {
+        Tally {
             images: 1,
             loss: if is_lost(p) { -log(image) } else { -f64::from(p).ln() },
             top1_wrong: u64::from(rank >= 1),
             top5_wrong: u64::from(rank >= 5),
-        });
-    }
+        }
+    };
+    let images: Vec<Tally> = labels.par_iter().enumerate().map(of_image).collect();
+    let mut sum = Tally::default();
+    images.into_iter().for_each(|image| sum.add(image));
     sum
 }
 
@@ -176,14 +183,13 @@ impl Softmax {
     ) {
         let n = self.shape.len();
         let whole = whole as f32;
-        for ((dx, y), &label) in
-            dx.chunks_exact_mut(n).zip(y.chunks_exact(n)).zip(labels).take(run.batch)
-        {
+        let images = dx.par_chunks_exact_mut(n).zip(y.par_chunks_exact(n)).zip(labels);
+        images.take(run.batch).for_each(|((dx, y), &label)| {
             for (dx, y) in dx.iter_mut().zip(y) {
                 *dx = y / whole;
             }
             dx[label as usize] = (y[label as usize] - 1.0) / whole;
-        }
+        });
     }
 }
 

@@ -1,16 +1,18 @@
 //! One correlation from end to end: which images and tiles make a task, and the memory between the
 //! steps. What is done with a task's tiles is in `tiles`.
 //!
-//! A task is a few whole images, and what it writes depends on nothing else; the weights' gradient
-//! is summed block by block in order, one task a point. So bits do not depend on the number of
-//! threads.
+//! A task is a few rows of tiles, of whole images where threads are few, and what it writes depends
+//! on nothing else; the weights' gradient is summed block by block in order, one task a point or
+//! some of its inputs. So bits do not depend on the number of threads.
 
 use super::geometry::{Correlation, WeightLayout};
 use super::shared::{Among, Shared};
-use super::tiles::{Correlate, TransformBack, TransformBoth, TransformWeights};
+use super::tiles::{Correlate, SumGradients, TransformBack, TransformBoth, TransformWeights};
+use crate::machine::tasks;
 use crate::vectors::scratch::{self, LINE};
 use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Values of transformed inputs and gradients that are kept for one round of products in
 /// [`Correlation::weight_gradient`]: 3 MiB, part of a third-level cache; with 6 conv3 to conv5 take
@@ -21,56 +23,89 @@ const ROUND: usize = 3 << 18;
 const FEWEST: usize = 8;
 
 impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
-    /// `y` ← correlation of `x` with `weight`, plus `bias` if there is one; both hold whole images.
-    pub fn run(
+    /// As [`Correlation::run`] with weights as they lie in a layer, for each of `ys` its own.
+    ///
+    /// # Safety
+    /// Nobody else uses the region meanwhile.
+    pub unsafe fn run_from(
         &self,
-        y: &mut [f32],
+        ys: &[Shared<'_>],
         x: &[f32],
-        (weight, layout): (&[f32], WeightLayout),
-        bias: Option<&[f32]>,
+        (weights, layout): (&[&[f32]], WeightLayout),
+        biases: &[Option<&[f32]>],
+        regions: usize,
     ) {
-        let apart = self.weights_apart(panel());
-        let panels = self.output.used.div_ceil(panel());
-        let image = self.image();
-        let block = self.images_of_a_task(x.len() / image);
-        let tiles = self.rows_at_once() * self.grid().1;
+        let own = self.weights_len();
+        scratch::with(ys.len() * own, |transformed| {
+            for (to, weight) in transformed.chunks_exact_mut(own).zip(weights) {
+                self.transform_weights(to, (weight, layout));
+            }
+            // SAFETY: by the caller's word.
+            unsafe { self.run(ys, x, transformed, biases, regions) }
+        });
+    }
+
+    /// Values of all weights at their points.
+    pub fn weights_len(&self) -> usize {
+        self.output.used.div_ceil(panel()) * Self::POINTS * self.weights_apart(panel())
+    }
+
+    /// `to` ← the weights at their points.
+    pub fn transform_weights(&self, to: &mut [f32], (weight, layout): (&[f32], WeightLayout)) {
+        let panels = to.par_chunks_exact_mut(Self::POINTS * self.weights_apart(panel()));
+        panels.enumerate().for_each(|(panel, to)| {
+            dispatch(TransformWeights { of: self, panel, to, weight, layout });
+        });
+    }
+
+    /// This region of each of `ys` ← correlation of `x` with its weights, plus its bias if there is
+    /// one; all hold whole images. Weights at their points lie in `weights` one after the other. The
+    /// region is one of `regions` that are computed at the same time.
+    ///
+    /// # Safety
+    /// Nobody else uses the region meanwhile.
+    pub unsafe fn run(
+        &self,
+        ys: &[Shared<'_>],
+        x: &[f32],
+        weights: &[f32],
+        biases: &[Option<&[f32]>],
+        regions: usize,
+    ) {
+        let all = x.len() / self.image() * self.grid().0;
+        let rows = self.rows_of_a_task(all, regions);
+        let tiles = self.rows_at_once().min(rows) * self.grid().1;
         let (strip_rows, strip_width) = self.input_strip();
         let strip = scratch::lines(strip_rows * strip_width * self.depth());
         let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
         let outputs = Self::POINTS * self.outputs_apart(tiles);
-        scratch::with(panels * Self::POINTS * apart, |transformed| {
-            transformed.par_chunks_mut(Self::POINTS * apart).enumerate().for_each(|(panel, to)| {
-                dispatch(TransformWeights { of: self, panel, to, weight, layout });
+        (0..all.div_ceil(rows)).into_par_iter().for_each(|task| {
+            tasks::begin("tiles");
+            let range = task * rows..((task + 1) * rows).min(all);
+            // SAFETY: tasks have rows of their own, in a region that nobody else uses.
+            let ys = ys.iter().map(|y| unsafe { y.part() }).collect();
+            scratch::with(strip + inputs + outputs, |memory| {
+                let (strip, rest) = memory.split_at_mut(strip);
+                let (inputs, outputs) = rest.split_at_mut(inputs);
+                let of = self;
+                dispatch(Correlate { of, ys, x, range, weights, biases, strip, inputs, outputs });
             });
-            let transformed = &*transformed;
-            y.par_chunks_mut(block * self.output.len()).zip(x.par_chunks(block * image)).for_each(
-                |(y, x)| {
-                    scratch::with(strip + inputs + outputs, |memory| {
-                        let (strip, rest) = memory.split_at_mut(strip);
-                        let (inputs, outputs) = rest.split_at_mut(inputs);
-                        let weights = (transformed, apart);
-                        dispatch(Correlate {
-                            of: self,
-                            y,
-                            x,
-                            weights,
-                            bias,
-                            strip,
-                            inputs,
-                            outputs,
-                        });
-                    });
-                },
-            );
         });
     }
 
-    /// Images of a task of [`Correlation::run`]: a block's, or fewer where threads would have none
-    /// to do, but not so few that a product has less than [`FEWEST`] rows for all the weights that
-    /// it reads. Bits are the same however many there are.
-    fn images_of_a_task(&self, batch: usize) -> usize {
-        let each = batch.div_ceil(rayon::current_num_threads());
-        each.max(FEWEST.div_ceil(self.image_tiles())).min(self.block()).max(1)
+    /// Rows of tiles of a task of [`Correlation::run`], of `all`: a block's, or fewer where threads
+    /// would have too few tasks, but not so few that a product has less than [`FEWEST`] rows for all
+    /// the weights that it reads. Bits are the same however many there are.
+    fn rows_of_a_task(&self, all: usize, regions: usize) -> usize {
+        let (rows, columns) = self.grid();
+        let each = all / tasks::wanted().div_ceil(regions).max(1);
+        each.max(FEWEST.div_ceil(columns)).min(self.block() * rows).max(1)
+    }
+
+    /// Whether this region alone has tasks enough, of so many images.
+    pub(super) fn is_enough(&self, images: usize) -> bool {
+        let all = images * self.grid().0;
+        all.div_ceil(self.rows_of_a_task(all, 1)) >= tasks::wanted()
     }
 
     /// Images of one round of [`Correlation::weight_gradient`], in blocks.
@@ -134,11 +169,8 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
             for bias in biases.chunks_exact(self.output.used).take(blocks) {
                 dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
             }
-            sums.par_chunks_exact_mut(self.sums_apart()).enumerate().for_each(|(point, sums)| {
-                let left = &inputs[point * self.inputs_apart(tiles)..];
-                let right = &outputs[point * self.outputs_apart(tiles)..];
-                self.multiply(sums, left, right, tiles, first == 0);
-            });
+            let pieces = Some(tasks::pieces(Self::POINTS));
+            self.multiply_points(sums, (inputs, outputs), tiles, pieces, first == 0);
         }
         self.transform_back((dweight, layout), sums, add);
     }
@@ -152,8 +184,9 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         dy: &[f32],
         x: &[f32],
     ) {
-        let (block, strip) = (self.block(), self.gradient_strip());
+        let block = self.block();
         let (inputs, outputs) = (&Shared::new(inputs), &Shared::new(outputs));
+        let pieces = tasks::pieces((x.len() / self.image()).div_ceil(block));
         biases
             .par_chunks_exact_mut(self.output.used)
             .zip(x.par_chunks(block * self.image()))
@@ -162,23 +195,66 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
             .for_each(|(task, ((bias, x), dy))| {
                 let range = 0..dy.len() / self.output.len() * self.grid().0;
                 bias.fill(0.0);
-                // SAFETY: each task has tiles of its own, and so places.
-                let (inputs, outputs) = unsafe { (inputs.part(), outputs.part()) };
                 let among = Among { first: task * block * self.image_tiles(), all: tiles };
-                scratch::with(strip, |strip| {
-                    dispatch(TransformBoth {
-                        of: self,
-                        inputs,
-                        outputs,
-                        among,
-                        bias,
-                        x,
-                        dy,
-                        range,
-                        strip,
-                    });
+                // SAFETY: each task has tiles of its own, and so places.
+                unsafe {
+                    self.transform_rows((inputs, outputs), among, bias, (dy, x), range, pieces)
+                }
+            });
+    }
+
+    /// The rows of tiles `range`, counted over the images of `x`, to all points, in the places of
+    /// the tiles `among`, and the sums of their gradients added to `bias`; in so many `pieces`, and
+    /// the sums apart, if there are several.
+    ///
+    /// # Safety
+    /// Nobody else uses these places meanwhile.
+    pub(super) unsafe fn transform_rows(
+        &self,
+        (inputs, outputs): (&Shared<'_>, &Shared<'_>),
+        among: Among,
+        bias: &mut [f32],
+        (dy, x): (&[f32], &[f32]),
+        range: Range<usize>,
+        pieces: usize,
+    ) {
+        let transform = |rows: Range<usize>, bias: Option<&mut [f32]>| {
+            tasks::begin("tiles to all points");
+            let first = among.first + (rows.start - range.start) * self.grid().1;
+            // SAFETY: rows have places of their own, by the caller's word nobody else's.
+            let (inputs, outputs) = unsafe { (inputs.part(), outputs.part()) };
+            let among = Among { first, ..among };
+            scratch::with(self.gradient_strip(), |strip| {
+                let range = rows;
+                dispatch(TransformBoth {
+                    of: self,
+                    inputs,
+                    outputs,
+                    among,
+                    bias,
+                    x,
+                    dy,
+                    range,
+                    strip,
                 });
             });
+        };
+        if pieces == 1 {
+            return transform(range.clone(), Some(bias));
+        }
+        let rows = (range.len() / pieces).max(1);
+        let each = || {
+            (0..range.len().div_ceil(rows)).into_par_iter().for_each(|piece| {
+                let first = range.start + piece * rows;
+                transform(first..(first + rows).min(range.end), None);
+            });
+        };
+        let sum = || {
+            scratch::with(self.gradient_strip(), |strip| {
+                dispatch(SumGradients { of: self, bias, dy, range: range.clone(), strip });
+            });
+        };
+        rayon::join(each, sum);
     }
 
     /// The sums of all points to `dweight`; added to what is there if `add`.
@@ -189,8 +265,10 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         add: bool,
     ) {
         let dweight = &Shared::new(dweight);
-        (0..self.depth().div_ceil(LINE)).into_par_iter().for_each(|task| {
-            let inputs = task * LINE..((task + 1) * LINE).min(self.depth());
+        let each = (self.depth() / tasks::wanted()).clamp(1, LINE);
+        (0..self.depth().div_ceil(each)).into_par_iter().for_each(|task| {
+            tasks::begin("sums to weights");
+            let inputs = task * each..((task + 1) * each).min(self.depth());
             // SAFETY: each task writes the weights of inputs of its own.
             let dweight = unsafe { dweight.part() };
             dispatch(TransformBack { of: self, dweight, layout, inputs, sums, add });

@@ -2,10 +2,9 @@
 //!
 //! The paper's conv3 to conv5 have 169 points for each of their weights, 150 MB on two towers.
 
-use super::geometry::{Correlation, WeightLayout};
-use super::{Sized, Winograd};
-
-use crate::vectors::panel;
+use super::geometry::WeightLayout;
+use super::shared::Shared;
+use super::{Sized, Winograd, each_region};
 use crate::vectors::scratch::{self, LINE};
 
 impl Winograd {
@@ -46,20 +45,19 @@ impl Winograd {
     pub fn forward_kept(&self, y: &mut [f32], x: &[f32], kept: &[f32], bias: &[f32], few: bool) {
         let outputs = self.window.group_outputs();
         let mut rest = &kept[kept.as_ptr().align_offset(4 * LINE).min(LINE)..];
+        let y = [Shared::new(y)];
         for (g, regions) in self.ways(few).iter().enumerate() {
-            let bias = &bias[g * outputs..][..outputs];
+            let bias = [Some(&bias[g * outputs..][..outputs])];
+            let mut weights = Vec::with_capacity(regions.len());
             for region in regions {
-                let (weights, after) = rest.split_at(either!(region, c => c.weights_len()));
-                either!(region, c => c.run_all(&mut [&mut *y], x, weights, &[bias]));
+                let (own, after) = rest.split_at(either!(region, c => c.weights_len()));
+                weights.push(own);
                 rest = after;
             }
+            // SAFETY: each region is computed once, and no two of them overlap.
+            each_region(regions, x, |n, region, at_once| unsafe {
+                either!(region, c => c.run(&y, x, weights[n], &bias, at_once))
+            });
         }
-    }
-}
-
-impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
-    /// Values of all weights at their points.
-    pub(super) fn weights_len(&self) -> usize {
-        self.output.used.div_ceil(panel()) * Self::POINTS * self.weights_apart(panel())
     }
 }

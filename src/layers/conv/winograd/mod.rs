@@ -3,11 +3,11 @@
 //!
 //! Each direction of a map is cut into tiles of four and then of five outputs (`split`), so a map
 //! has up to four regions, in each of which all tiles have one shape; they are computed one after
-//! the other. Tiles of the input are transformed (`transform`), each of their points is a matrix
-//! product over the channels (`vectors::kernel`), and the products are transformed back. The
-//! gradient to the input is the same with flipped weights; the gradient to the weights sums the
-//! products of transformed inputs and transformed output gradients over all tiles and is
-//! transformed back once a region.
+//! the other, or side by side where there are more threads than that has work for. Tiles of the
+//! input are transformed (`transform`), each of their points is a matrix product over the channels
+//! (`vectors::kernel`), and the products are transformed back. The gradient to the input is the
+//! same with flipped weights; the gradient to the weights sums the products of transformed inputs
+//! and transformed output gradients over all tiles and is transformed back once a region.
 //!
 //! Strided kernels are folded into kernels with stride 1 over more channels (`strip`).
 //!
@@ -72,6 +72,7 @@ use crate::layers::window::Window;
 use crate::vectors::scratch;
 use geometry::{Correlation, Maps, WeightLayout};
 use rayon::prelude::*;
+use shared::Shared;
 use split::{Region, Run};
 use strip::Padded;
 
@@ -102,6 +103,34 @@ fn regions(size: usize, source: Padded, output: Maps, [down, across]: [Vec<Run>;
         }
     };
     down.iter().flat_map(|d| across.iter().map(move |a| of(d, a))).collect()
+}
+
+/// Calls `run(number, region, how many at once)` for all of `regions`: one after the other, so that
+/// one shape's weights are in the caches, or where that leaves threads without work at the same time.
+fn each_region(regions: &[Sized], x: &[f32], run: impl Fn(usize, &Sized, usize) + Sync) {
+    let alone = |region: &Sized| either!(region, c => c.is_enough(x.len() / c.image()));
+    match regions.iter().all(alone) {
+        true => regions.iter().enumerate().for_each(|(n, region)| run(n, region, 1)),
+        false => {
+            regions.par_iter().enumerate().for_each(|(n, region)| run(n, region, regions.len()))
+        }
+    }
+}
+
+/// Each of `ys` ← the correlation of `x` with its weights, plus its bias if there is one, in all of
+/// `regions`, which cover it.
+fn correlate(
+    regions: &[Sized],
+    ys: &mut [&mut [f32]],
+    x: &[f32],
+    weights: (&[&[f32]], WeightLayout),
+    biases: &[Option<&[f32]>],
+) {
+    let ys: Vec<Shared<'_>> = ys.iter_mut().map(|y| Shared::new(y)).collect();
+    // SAFETY: each region is computed once, and no two of them overlap.
+    each_region(regions, x, |_, region, at_once| unsafe {
+        either!(region, c => c.run_from(&ys, x, weights, biases, at_once))
+    });
 }
 
 /// The directions of a convolution that go this way; for each group its regions.
@@ -254,18 +283,14 @@ impl Winograd {
         if self.fold == 1 {
             for (g, group) in groups.iter().enumerate() {
                 let bias = &bias[g * outputs..][..outputs];
-                for region in group {
-                    either!(region, c => c.run(y, x, (weight, self.own_layout(g)), Some(bias)));
-                }
+                correlate(group, &mut [&mut *y], x, (&[weight], self.own_layout(g)), &[Some(bias)]);
             }
             return;
         }
         scratch::with(self.folded_len(), |folded| {
             self.fold_weights(folded, weight);
-            let weights = (&*folded, self.folded_layout());
-            for region in &groups[0] {
-                either!(region, c => c.run(y, x, weights, Some(bias)));
-            }
+            let weights: (&[&[f32]], _) = (&[folded], self.folded_layout());
+            correlate(&groups[0], &mut [y], x, weights, &[Some(bias)]);
         });
     }
 
@@ -289,10 +314,8 @@ impl Winograd {
                         }
                     },
                 );
-                let weights = (&*flipped, WeightLayout { strides, start: 0 });
-                for region in group {
-                    either!(region, c => c.run(dx, dy, weights, None));
-                }
+                let weights: (&[&[f32]], _) = (&[flipped], WeightLayout { strides, start: 0 });
+                correlate(group, &mut [&mut *dx], dy, weights, &[None]);
             }
         });
     }

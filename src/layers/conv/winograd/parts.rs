@@ -7,12 +7,12 @@
 //! conv2: 205 to 216, and 173 to 295.
 
 use super::geometry::{Correlation, WeightLayout};
-use super::shared::{Among, Part};
-use super::tiles::TransformBoth;
+use super::shared::{Among, Shared};
+use crate::machine::tasks;
 use crate::vectors::kernel::{Finish, Left, Out, Product, Right};
+use crate::vectors::panel;
 use crate::vectors::product::{MOST_PARTS, parts, sum_parts};
 use crate::vectors::scratch::{self, LINE};
-use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
 
 /// Most values of such sums: 2 MiB, which takes in the paper's conv1 (334 KiB) and conv2 (1.5 MiB).
@@ -70,33 +70,29 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         let (rows, columns) = self.grid();
         let at_once = self.rows_staged();
         let tiles = at_once * columns;
-        let strip = scratch::lines(self.gradient_strip());
         let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
         let outputs = Self::POINTS * self.outputs_apart(tiles);
+        let pieces = tasks::pieces(count);
         sums.par_chunks_exact_mut(self.sums_len())
             .zip(biases.par_chunks_exact_mut(used))
             .zip(x.par_chunks(images * image).zip(dy.par_chunks(images * output)))
             .for_each(|((sums, bias), (x, dy))| {
                 bias.fill(0.0);
-                scratch::with(strip + inputs + outputs, |memory| {
-                    let (strip, rest) = memory.split_at_mut(strip);
-                    let (inputs, outputs) = rest.split_at_mut(inputs);
+                scratch::with(inputs + outputs, |memory| {
+                    let (inputs, outputs) = memory.split_at_mut(inputs);
                     let rows = dy.len() / output * rows;
                     for first in (0..rows).step_by(at_once) {
                         let range = first..(first + at_once).min(rows);
                         let tiles = range.len() * columns;
-                        dispatch(TransformBoth {
-                            of: self,
-                            inputs: Part::whole(inputs),
-                            outputs: Part::whole(outputs),
-                            among: Among { first: 0, all: tiles },
-                            bias: &mut *bias,
-                            x,
-                            dy,
-                            range,
-                            strip: &mut *strip,
-                        });
-                        self.multiply_points(sums, inputs, outputs, tiles, first == 0);
+                        let among = Among { first: 0, all: tiles };
+                        let places = (&Shared::new(inputs), &Shared::new(outputs));
+                        // SAFETY: nobody else has these.
+                        unsafe {
+                            self.transform_rows(places, among, bias, (dy, x), range, pieces);
+                        }
+                        let points = (pieces > 1).then_some(1);
+                        let places = (&*inputs, &*outputs);
+                        self.multiply_points(sums, places, tiles, points, first == 0);
                     }
                 });
             });
@@ -106,26 +102,43 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         sum_parts(all, sums);
         self.transform_back((dweight, layout), all, add);
     }
-    /// `sums` ← for every point the product over `tiles` tiles; added to what is there but at
-    /// first.
+    /// `sums` ← for every point the product over `tiles` tiles; added to what is there but at first.
+    /// A point is a task, or some of its inputs where `pieces` of it are wanted; with none all is
+    /// done here.
     pub(super) fn multiply_points(
         &self,
         sums: &mut [f32],
-        inputs: &[f32],
-        outputs: &[f32],
+        (inputs, outputs): (&[f32], &[f32]),
         tiles: usize,
+        pieces: Option<usize>,
         is_first: bool,
     ) {
-        let sums = sums.chunks_exact_mut(self.sums_apart()).take(Self::POINTS);
-        for (point, sums) in sums.enumerate() {
+        let (used, apart) = (self.output.used, self.sums_apart());
+        let rows = (self.depth() / pieces.unwrap_or(1) / LINE * LINE).max(LINE);
+        let of_point = |(point, sums): (usize, &mut [f32])| {
             let left = &inputs[point * self.inputs_apart(tiles)..];
             let right = &outputs[point * self.outputs_apart(tiles)..];
-            self.multiply(sums, left, right, tiles, is_first);
+            let sums = &mut sums[..self.depth() * used];
+            if pieces.is_none_or(|pieces| pieces == 1) {
+                tasks::begin("products of a point");
+                return self.multiply(sums, left, right, tiles, is_first);
+            }
+            sums.par_chunks_mut(rows * used).enumerate().for_each(|(piece, sums)| {
+                tasks::begin("products of a point");
+                self.multiply(sums, &left[piece * rows * tiles..], right, tiles, is_first);
+            });
+        };
+        match pieces {
+            None => sums.chunks_exact_mut(apart).take(Self::POINTS).enumerate().for_each(of_point),
+            Some(_) => {
+                let sums = sums.par_chunks_exact_mut(apart).take(Self::POINTS);
+                sums.enumerate().for_each(of_point);
+            }
         }
     }
 
-    /// `sums` [depth, used] ← one point's inputs times output gradients over `tiles` tiles; added
-    /// to what is there but at first.
+    /// `sums` [inputs, used] ← one point's inputs times output gradients over `tiles` tiles, of as many
+    /// inputs as there is room for; added to what is there but at first.
     pub(super) fn multiply(
         &self,
         sums: &mut [f32],
@@ -140,9 +153,9 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
             right,
             panels: Right::Panels { apart: tiles * panel() },
             next: &[],
+            rows: sums.len() / self.output.used,
             out: sums,
             to: Out::Rows { stride: self.output.used },
-            rows: self.depth(),
             depth: tiles,
             columns: self.output.used,
             finish: if is_first { Finish::Store } else { Finish::Add },

@@ -58,13 +58,16 @@ fn check(values: usize, start: usize, n: usize, (row, column): (usize, usize), l
     assert!(start + (n - 1) * (row + column) + lanes <= values);
 }
 
-/// A few whole images from end to end.
+/// The rows of tiles `range`, counted over the images of `x`, from end to end: for each of `ys` the
+/// correlation with its weights.
 pub(super) struct Correlate<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
-    pub y: &'a mut [f32],
+    pub ys: Vec<Part<'a>>,
     pub x: &'a [f32],
-    pub weights: (&'a [f32], usize),
-    pub bias: Option<&'a [f32]>,
+    pub range: Range<usize>,
+    /// Weights at their points, of each of `ys` one after the other.
+    pub weights: &'a [f32],
+    pub biases: &'a [Option<&'a [f32]>],
     pub strip: &'a mut [f32],
     pub inputs: &'a mut [f32],
     pub outputs: &'a mut [f32],
@@ -75,16 +78,19 @@ impl<const H: usize, const W: usize, const R: usize> Work for Correlate<'_, H, W
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, y, x, weights, bias, strip, inputs, outputs } = self;
-        let (rows, columns) = of.grid();
-        let all = y.len() / of.output.len() * rows;
-        for first in (0..all).step_by(of.rows_at_once()) {
-            let range = first..(first + of.rows_at_once()).min(all);
+        let Self { of, ys, x, range: all, weights, biases, strip, inputs, outputs } = self;
+        let columns = of.grid().1;
+        for first in all.clone().step_by(of.rows_at_once()) {
+            let range = first..(first + of.rows_at_once()).min(all.end);
             let tiles = range.len() * columns;
             let among = Among { first: 0, all: tiles };
             transform_inputs(s, of, (Part::whole(inputs), among), x, strip, range.clone());
-            multiply_tiles(of, outputs, inputs, weights, tiles);
-            transform_outputs(s, of, y, outputs, bias, range);
+            let weights = weights.chunks_exact(of.weights_len());
+            for ((&y, weights), bias) in ys.iter().zip(weights).zip(biases) {
+                let weights = (weights, of.weights_apart(S::PANEL * S::LANES));
+                multiply_tiles(of, outputs, inputs, weights, tiles);
+                transform_outputs(s, of, y, outputs, *bias, range.clone());
+            }
         }
     }
 }
@@ -165,7 +171,7 @@ pub(super) fn transform_inputs<S: Simd, const H: usize, const W: usize, const R:
 pub(super) fn transform_outputs<S: Simd, const H: usize, const W: usize, const R: usize>(
     s: S,
     of: &Correlation<H, W, R>,
-    y: &mut [f32],
+    y: Part<'_>,
     outputs: &[f32],
     bias: Option<&[f32]>,
     range: Range<usize>,
@@ -186,15 +192,15 @@ pub(super) fn transform_outputs<S: Simd, const H: usize, const W: usize, const R
             let to = image * of.output.len() + (top * width + left) * channels + first;
             for o in (0..used).step_by(S::LANES) {
                 // SAFETY: vectors of points lie in `outputs` and a vector in `bias` by the
-                // assertions; of the tile only what is inside the map is written, and the image
-                // lies in `y`.
+                // assertions; of the tile only what is inside the map is written, which belongs to
+                // these rows, and the image lies in `y`.
                 unsafe {
                     let bias = bias.map_or(s.splat(0.0), |b| s.load(b.as_ptr().add(o)));
                     let bias = Plus::Bias(bias);
                     contract_tile::<S, Outputs<H, R>, Outputs<W, R>>(
                         s,
                         (outputs.as_ptr().add((index * columns + column) * used + o), apart),
-                        (y.as_mut_ptr().add(to + o), (width * channels, channels)),
+                        (y.at().add(to + o), (width * channels, channels)),
                         inside,
                         bias,
                     );
@@ -205,13 +211,14 @@ pub(super) fn transform_outputs<S: Simd, const H: usize, const W: usize, const R
 }
 
 /// Inputs and output gradients of the rows of tiles `range`, counted over the images of `x`, to all
-/// points, in the places of the tiles `among`; the sums of the gradients are added to `bias`.
+/// points, in the places of the tiles `among`; the sums of the gradients are added to `bias`, if it is
+/// there.
 pub(super) struct TransformBoth<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
     pub inputs: Part<'a>,
     pub outputs: Part<'a>,
     pub among: Among,
-    pub bias: &'a mut [f32],
+    pub bias: Option<&'a mut [f32]>,
     pub x: &'a [f32],
     pub dy: &'a [f32],
     pub range: Range<usize>,
@@ -230,13 +237,14 @@ impl<const H: usize, const W: usize, const R: usize> Work for TransformBoth<'_, 
 }
 
 /// Output gradients of the rows of tiles `range`, counted over the images of `dy`, to their places
-/// in `outputs`, `[points][used / panel][tiles][panel]`; their sums are added to `bias`.
+/// in `outputs`, `[points][used / panel][tiles][panel]`; their sums are added to `bias`, if it is
+/// there.
 #[inline(always)]
 pub(super) fn transform_gradients<S: Simd, const H: usize, const W: usize, const R: usize>(
     s: S,
     of: &Correlation<H, W, R>,
     (outputs, among): (Part<'_>, Among),
-    bias: &mut [f32],
+    mut bias: Option<&mut [f32]>,
     dy: &[f32],
     strip: &mut [f32],
     range: Range<usize>,
@@ -253,10 +261,8 @@ pub(super) fn transform_gradients<S: Simd, const H: usize, const W: usize, const
     for (index, row) in range.enumerate() {
         let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
         source.fill(strip, dy, of.corner(row), (down, width));
-        for pixel in strip[..down * width * used].chunks_exact(used) {
-            for (sum, d) in bias[..used].iter_mut().zip(pixel) {
-                *sum += d;
-            }
+        if let Some(bias) = &mut bias {
+            add_pixels(&mut bias[..used], &strip[..down * width * used]);
         }
         for column in 0..columns {
             let tile = among.first + index * columns + column;
@@ -277,6 +283,40 @@ pub(super) fn transform_gradients<S: Simd, const H: usize, const W: usize, const
                     );
                 }
             }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_pixels(bias: &mut [f32], pixels: &[f32]) {
+    for pixel in pixels.chunks_exact(bias.len()) {
+        for (sum, d) in bias.iter_mut().zip(pixel) {
+            *sum += d;
+        }
+    }
+}
+
+/// What [`TransformBoth`] adds to `bias`, in the same order, and nothing else.
+pub(super) struct SumGradients<'a, const H: usize, const W: usize, const R: usize> {
+    pub of: &'a Correlation<H, W, R>,
+    pub bias: &'a mut [f32],
+    pub dy: &'a [f32],
+    pub range: Range<usize>,
+    pub strip: &'a mut [f32],
+}
+
+impl<const H: usize, const W: usize, const R: usize> Work for SumGradients<'_, H, W, R> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { of, bias, dy, range, strip } = self;
+        let (used, (_, width), rows) = (of.output.used, of.output_strip(), of.grid().0);
+        let down = Correlation::<H, W, R>::TILE.0;
+        for row in range {
+            let dy = &dy[row / rows * of.output.len()..][..of.output.len()];
+            of.output.source().fill(strip, dy, of.corner(row), (down, width));
+            add_pixels(&mut bias[..used], &strip[..down * width * used]);
         }
     }
 }

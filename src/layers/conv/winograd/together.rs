@@ -6,19 +6,14 @@
 
 use super::geometry::{Correlation, WeightLayout};
 use super::shared::{Among, Part};
-use super::tiles::{
-    TransformWeights, multiply_tiles, transform_gradients, transform_inputs, transform_outputs,
-};
-use super::{Sized, Winograd};
+use super::tiles::{transform_gradients, transform_inputs};
+use super::{Sized, Winograd, correlate};
 use crate::layers::Gradients;
 use crate::vectors::product::{MOST_PARTS, parts, sum_parts};
 use crate::vectors::scratch::{self, LINE};
-use crate::vectors::{Simd, Work, dispatch, panel};
+use crate::vectors::{Simd, Work, dispatch};
 use rayon::prelude::*;
 use std::ops::Range;
-
-/// The fewest tiles of a task, where there are so many: a product reads all weights.
-const FEWEST: usize = 8;
 
 impl Winograd {
     /// Whether there is a way for several at once: one group, and few sums.
@@ -36,15 +31,12 @@ impl Winograd {
         few: bool,
     ) {
         let regions = if few { &self.few[0] } else { &self.forward[0] };
-        let biases: Vec<&[f32]> = parameters.iter().map(|[_, bias]| *bias).collect();
+        let biases: Vec<_> = parameters.iter().map(|[_, bias]| Some(*bias)).collect();
         scratch::with(ys.len() * self.folded_len(), |folded| {
             let towers = folded.chunks_exact_mut(self.folded_len());
             towers.zip(parameters).for_each(|(to, [weight, _])| self.fold_weights(to, weight));
             let weights: Vec<&[f32]> = folded.chunks_exact(self.folded_len()).collect();
-            for region in regions {
-                let weights = (&weights[..], self.folded_layout());
-                either!(region, c => c.run_together(ys, x, weights, &biases));
-            }
+            correlate(regions, ys, x, (&weights, self.folded_layout()), &biases);
         });
     }
 
@@ -80,70 +72,6 @@ impl Winograd {
 }
 
 impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
-    /// As [`Correlation::run`] for each of `ys`.
-    fn run_together(
-        &self,
-        ys: &mut [&mut [f32]],
-        x: &[f32],
-        (weights, layout): (&[&[f32]], WeightLayout),
-        biases: &[&[f32]],
-    ) {
-        let own = self.weights_len();
-        scratch::with(ys.len() * own, |transformed| {
-            for (to, weight) in transformed.chunks_exact_mut(own).zip(weights) {
-                self.transform_weights(to, (weight, layout));
-            }
-            self.run_all(ys, x, transformed, biases);
-        });
-    }
-
-    /// `to` ← the weights at their points.
-    pub(super) fn transform_weights(
-        &self,
-        to: &mut [f32],
-        (weight, layout): (&[f32], WeightLayout),
-    ) {
-        let panels = to.par_chunks_exact_mut(Self::POINTS * self.weights_apart(panel()));
-        panels.enumerate().for_each(|(panel, to)| {
-            dispatch(TransformWeights { of: self, panel, to, weight, layout });
-        });
-    }
-
-    /// Images of a task, as [`Correlation::run`] has them.
-    fn images_each(&self, batch: usize) -> usize {
-        let each = batch.div_ceil(rayon::current_num_threads());
-        each.max(FEWEST.div_ceil(self.image_tiles())).min(self.block()).max(1)
-    }
-
-    /// As [`Correlation::run`] for each of `ys`, whose weights at their points lie one after the
-    /// other in `transformed`.
-    pub(super) fn run_all(
-        &self,
-        ys: &mut [&mut [f32]],
-        x: &[f32],
-        transformed: &[f32],
-        biases: &[&[f32]],
-    ) {
-        let (apart, image) = (self.weights_apart(panel()), self.image());
-        let block = self.images_each(x.len() / image);
-        let tiles = self.rows_at_once() * self.grid().1;
-        let (rows, width) = self.input_strip();
-        let strip = scratch::lines(rows * width * self.depth());
-        let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
-        let outputs = Self::POINTS * self.outputs_apart(tiles);
-        let x = x.par_chunks(block * image);
-        x.zip(by_block(ys, block * self.output.len())).for_each(|(x, ys)| {
-            scratch::with(strip + inputs + outputs, |memory| {
-                let (strip, rest) = memory.split_at_mut(strip);
-                let (inputs, outputs) = rest.split_at_mut(inputs);
-                let weights = transformed.chunks_exact(self.weights_len());
-                let weights = weights.map(|own| (own, apart)).collect();
-                let of = self;
-                dispatch(CorrelateAll { of, ys, x, weights, biases, strip, inputs, outputs });
-            });
-        });
-    }
-
     fn workspace_together(&self, batch: usize, towers: usize) -> usize {
         let parts = batch.min(MOST_PARTS);
         LINE + towers * ((parts + 1) * self.sums_len() + parts * self.output.used)
@@ -213,57 +141,10 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
                 for ((sums, from), bias) in towers.zip(biases.chunks_exact_mut(used)) {
                     let (to, range) = ((Part::whole(outputs), among), range.clone());
                     dispatch(One { of: self, to, from, bias: Some(bias), range, strip });
-                    self.multiply_points(sums, inputs, outputs, tiles, first == all.start);
+                    self.multiply_points(sums, (inputs, outputs), tiles, None, first == all.start);
                 }
             }
         });
-    }
-}
-
-/// What each block of images has of all of `ys`, `values` of each.
-fn by_block<'a>(ys: &'a mut [&mut [f32]], values: usize) -> Vec<Vec<&'a mut [f32]>> {
-    let mut blocks: Vec<Vec<&mut [f32]>> = Vec::new();
-    for y in ys {
-        for (n, block) in y.chunks_mut(values).enumerate() {
-            if n == blocks.len() {
-                blocks.push(Vec::new());
-            }
-            blocks[n].push(block);
-        }
-    }
-    blocks
-}
-
-/// As [`Correlate`](super::tiles::Correlate), several outputs of one input.
-struct CorrelateAll<'a, const H: usize, const W: usize, const R: usize> {
-    of: &'a Correlation<H, W, R>,
-    ys: Vec<&'a mut [f32]>,
-    x: &'a [f32],
-    weights: Vec<(&'a [f32], usize)>,
-    biases: &'a [&'a [f32]],
-    strip: &'a mut [f32],
-    inputs: &'a mut [f32],
-    outputs: &'a mut [f32],
-}
-
-impl<const H: usize, const W: usize, const R: usize> Work for CorrelateAll<'_, H, W, R> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { of, mut ys, x, weights, biases, strip, inputs, outputs } = self;
-        let (rows, columns) = of.grid();
-        let all = x.len() / of.image() * rows;
-        for first in (0..all).step_by(of.rows_at_once()) {
-            let range = first..(first + of.rows_at_once()).min(all);
-            let tiles = range.len() * columns;
-            let among = Among { first: 0, all: tiles };
-            transform_inputs(s, of, (Part::whole(inputs), among), x, strip, range.clone());
-            for ((y, &weights), bias) in ys.iter_mut().zip(&weights).zip(biases) {
-                multiply_tiles(of, outputs, inputs, weights, tiles);
-                transform_outputs(s, of, y, outputs, Some(bias), range.clone());
-            }
-        }
     }
 }
 
@@ -285,7 +166,7 @@ impl<const H: usize, const W: usize, const R: usize> Work for One<'_, H, W, R> {
     fn run<S: Simd>(self, s: S) {
         let Self { of, to, from, bias, range, strip } = self;
         match bias {
-            Some(bias) => transform_gradients(s, of, to, bias, from, strip, range),
+            Some(bias) => transform_gradients(s, of, to, Some(bias), from, strip, range),
             None => transform_inputs(s, of, to, from, strip, range),
         }
     }

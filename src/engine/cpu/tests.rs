@@ -1,0 +1,137 @@
+//! How many tasks the passes of the paper's layers have, one tower's, batch 128, on up to 128 threads:
+//! counted while they run. `benches/README.md`, "Many cores", has the figures.
+
+use crate::config::Config;
+use crate::layers::{Classes, Role, Run};
+use crate::machine::tasks::counted;
+use crate::network::{Mode, Part, Plan};
+use crate::random::{Purpose, Stream};
+use rayon::ThreadPoolBuilder;
+use std::collections::BTreeMap;
+
+const BATCH: usize = 128;
+const RUN: Run = Run { batch: BATCH, training: true, seed: 1, step: 1, first_image: 0 };
+
+fn paper() -> Plan {
+    let config = Config::parse(include_str!("../../../configs/ilsvrc2010.toml"), &[], "paper");
+    Plan::new(&config.unwrap(), BATCH, Mode::Training, &[0, 0], Classes::Any).unwrap()
+}
+
+/// The tasks of a part's passes by their kind: forward, of the gradients to the input, which the first
+/// layer has not, and to the weights.
+fn tasks(part: &Part, threads: usize) -> [BTreeMap<&'static str, usize>; 3] {
+    let Role::Learn(learn) = part.layer.role() else { panic!("only layers that learn are asked") };
+    let [weights, biases] = part.layer.parameters().unwrap().sizes();
+    let values = |count: usize| vec![0.01f32; count];
+    let mut x = values(BATCH * part.input.len());
+    let mut y = values(BATCH * part.layer.output().len());
+    let (mut weight, mut bias) = (values(weights), values(biases));
+    let mut workspace = values(learn.workspace(BATCH));
+    let forward = counted(threads, || learn.forward(&RUN, &mut y, &x, &weight, &bias));
+    let input = match part.dx {
+        Some(_) => counted(threads, || learn.backward_input(&RUN, &mut x, &y, &weight)),
+        None => BTreeMap::new(),
+    };
+    let gradients = (&mut weight[..], &mut bias[..]);
+    let weights =
+        counted(threads, || learn.backward_weights(&RUN, gradients, &y, &x, &mut workspace));
+    [forward, input, weights]
+}
+
+/// What cannot be divided further: the tasks of a kind of work that there are at most.
+fn most(layer: &str, kind: &str) -> usize {
+    match (layer, kind) {
+        // Eight tiles read all weights; all four shapes together.
+        ("conv2", "tiles") => 448,
+        ("conv3" | "conv4" | "conv5", "tiles") => 112,
+        // One of the inputs each: a few per cent of the work.
+        ("conv1" | "conv2", "sums to weights") => 48,
+        ("conv3", "sums to weights") => 256,
+        ("conv4" | "conv5", "sums to weights") => 192,
+        // A row of tiles.
+        ("conv1", "tiles to all points") => 64,
+        ("conv2", "tiles to all points") => 47,
+        (_, "tiles to all points") => 96,
+        // Sixteen inputs of a point with 36 points.
+        ("conv4" | "conv5", "products of a point") => 36 * 12,
+        // A line of neurons.
+        ("fc6" | "fc7", "neurons") => 256,
+        ("fc6" | "fc7", "neurons' weights") => 128,
+        ("fc7", "inputs") => 256,
+        // A library's products, whose bits depend on their width.
+        ("fc8", "columns") => 8,
+        ("fc8", "inputs' weights") => 32,
+        _ => usize::MAX,
+    }
+}
+
+/// How often a kind of work follows itself in a pass, each time when all threads have ended the last:
+/// stages of a part of the batch, or shapes of tiles with two rounds each.
+fn rounds(layer: &str, kind: &str) -> usize {
+    match (layer, kind) {
+        (_, "sums to weights") if !["conv1", "conv2"].contains(&layer) => 4,
+        ("conv1", "products of a point" | "tiles to all points") => 22,
+        ("conv2", "products of a point" | "tiles to all points") => 19,
+        (_, "products of a point" | "tiles to all points") => 8,
+        _ => 1,
+    }
+}
+
+/// Four tasks a thread, or as many as there can be.
+#[test]
+fn tasks_of_the_papers_layers() {
+    for layer in paper().layers.iter().filter(|layer| layer.weights.is_some()) {
+        for threads in [2, 4, 8, 16, 32, 64, 128] {
+            let passes = tasks(&layer.parts[0], threads);
+            println!("{} on {threads} threads: {passes:?}", layer.name);
+            for (kind, count) in passes.iter().flatten() {
+                // Few threads transform whole blocks of 32 tiles, which cost less.
+                let each = if threads <= 4 && *kind == "tiles to all points" { 1 } else { 4 };
+                let wanted = (each * threads).min(most(&layer.name, kind));
+                let count = count / rounds(&layer.name, kind);
+                assert!(count >= wanted, "{}, {kind}, {threads} threads: {count}", layer.name);
+            }
+        }
+    }
+}
+
+/// What a part's passes make of numbers from −1 to 1, and `images` of them, on so many threads.
+fn passes(part: &Part, images: usize, threads: usize) -> Vec<Vec<f32>> {
+    let Role::Learn(learn) = part.layer.role() else { panic!("only layers that learn are asked") };
+    let numbers = |count: usize, of: u32| -> Vec<f32> {
+        let mut stream = Stream::new(5, Purpose::Test, of, 0);
+        (0..count).map(|_| (stream.word() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
+    };
+    let run = Run { batch: images, ..RUN };
+    let [weights, biases] = part.layer.parameters().unwrap().sizes();
+    let (weight, bias) = (numbers(weights, 1), numbers(biases, 2));
+    let x = numbers(images * part.input.len(), 3);
+    let dy = numbers(images * part.layer.output().len(), 4);
+    let (mut y, mut dx) = (vec![0.0; dy.len()], vec![0.0; x.len()]);
+    let (mut dweight, mut dbias) = (vec![0.0; weights], vec![0.0; biases]);
+    let mut workspace = vec![0.0; learn.workspace(images)];
+    ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
+        learn.forward(&run, &mut y, &x, &weight, &bias);
+        if part.dx.is_some() {
+            learn.backward_input(&run, &mut dx, &dy, &weight);
+        }
+        learn.backward_weights(&run, (&mut dweight, &mut dbias), &dy, &x, &mut workspace);
+    });
+    vec![y, dx, dweight, dbias]
+}
+
+/// Divided in every way: one task after the other, shapes side by side, points in pieces.
+#[test]
+fn threads_change_no_bit_of_the_papers_layers() {
+    for layer in paper().layers.iter().filter(|layer| layer.weights.is_some()) {
+        let part = &layer.parts[0];
+        let one = passes(part, 20, 1);
+        for threads in [2, 5, 24, 128] {
+            let other = passes(part, 20, threads);
+            let bits = |all: &[Vec<f32>]| -> Vec<u32> {
+                all.iter().flatten().map(|value| value.to_bits()).collect()
+            };
+            assert!(bits(&one) == bits(&other), "{} on {threads} threads", layer.name);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Into how many tasks work is divided for the threads there are. What a task computes and the order
+//! of its sums never depend on that.
+
+use rayon::current_num_threads;
+
+/// Tasks that there should be for each thread, so that none waits long for the last one.
+const EACH: usize = 4;
+
+/// So few threads are served by the tasks that are there in any case.
+const FEW: usize = 4;
+
+/// Tasks that there should be at least.
+pub fn wanted() -> usize {
+    EACH * current_num_threads()
+}
+
+/// Into how many each of `given` tasks is divided: one, where threads are few, since the pieces cost
+/// more than the whole.
+pub fn pieces(given: usize) -> usize {
+    match current_num_threads() {
+        ..=FEW => 1,
+        _ => wanted().div_ceil(given.max(1)),
+    }
+}
+
+/// Called once by every task; `what` says of which work. Tests count them.
+#[cfg(not(test))]
+#[inline(always)]
+pub fn begin(_what: &'static str) {}
+
+#[cfg(test)]
+pub use counting::{begin, counted};
+
+#[cfg(test)]
+mod counting {
+    use rayon::ThreadPoolBuilder;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::mem::take;
+
+    thread_local! {
+        static BEGUN: RefCell<BTreeMap<&'static str, usize>> = RefCell::default();
+    }
+
+    /// Called once by every task; `what` says of which work.
+    pub fn begin(what: &'static str) {
+        BEGUN.with_borrow_mut(|begun| *begun.entry(what).or_default() += 1);
+    }
+
+    /// The tasks of `work` on so many threads of its own, by what they are for.
+    pub fn counted(threads: usize, work: impl FnOnce() + Send) -> BTreeMap<&'static str, usize> {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(work);
+        let mut all = BTreeMap::new();
+        for begun in pool.broadcast(|_| BEGUN.with_borrow_mut(take)) {
+            for (what, count) in begun {
+                *all.entry(what).or_default() += count;
+            }
+        }
+        all
+    }
+}
