@@ -1,17 +1,10 @@
 //! `train.distribute = "hybrid"` on GPUs, one a process, on the stand-ins for driver and NCCL: what
 //! comes of it is what one process makes, and what the same makes on CPUs, but for rounding.
 
-use super::hybrid::{HYBRID, TRAIN, close_within, same_log, step, world, world_of};
+use super::hybrid::{HYBRID, TRAIN, close, same_log, step, world, world_of};
 use super::nccl::Ranks;
 use super::{one_error, standin};
 use crate::common::World;
-
-/// Whether the last checkpoints are the same but for rounding: where that turns a ReLU or a maximum
-/// over at the last, a momentum is another by what one image gives it.
-#[track_caller]
-fn close(world: &World, run: &str, whole: &str) {
-    close_within(world, run, whole, [1e-4, 1e-3]);
-}
 
 /// Two processes, and three, whose shares of neurons and images are not alike; each takes one GPU,
 /// however many there are. As one process, and as the data way on GPUs.
