@@ -14,6 +14,14 @@ pub fn wanted() -> usize {
     EACH * current_num_threads()
 }
 
+/// The same for work of which smaller tasks cost more: a task each, where threads are few.
+pub fn wanted_large() -> usize {
+    match current_num_threads() {
+        few @ ..=FEW => few,
+        many => EACH * many,
+    }
+}
+
 /// Into how many each of `given` tasks is divided: one, where threads are few, since the pieces cost
 /// more than the whole.
 pub fn pieces(given: usize) -> usize {

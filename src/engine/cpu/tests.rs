@@ -85,8 +85,8 @@ fn tasks_of_the_papers_layers() {
             let passes = tasks(&layer.parts[0], threads);
             println!("{} on {threads} threads: {passes:?}", layer.name);
             for (kind, count) in passes.iter().flatten() {
-                // Few threads transform whole blocks of 32 tiles, which cost less.
-                let each = if threads <= 4 && *kind == "tiles to all points" { 1 } else { 4 };
+                // Few threads take whole blocks of 32 tiles, which cost less.
+                let each = if threads <= 4 && kind.starts_with("tiles") { 1 } else { 4 };
                 let wanted = (each * threads).min(most(&layer.name, kind));
                 let count = count / rounds(&layer.name, kind);
                 assert!(count >= wanted, "{}, {kind}, {threads} threads: {count}", layer.name);

@@ -98,14 +98,14 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     /// the weights that it reads. Bits are the same however many there are.
     fn rows_of_a_task(&self, all: usize, regions: usize) -> usize {
         let (rows, columns) = self.grid();
-        let each = all / tasks::wanted().div_ceil(regions).max(1);
+        let each = all / tasks::wanted_large().div_ceil(regions).max(1);
         each.max(FEWEST.div_ceil(columns)).min(self.block() * rows).max(1)
     }
 
     /// Whether this region alone has tasks enough, of so many images.
     pub(super) fn is_enough(&self, images: usize) -> bool {
         let all = images * self.grid().0;
-        all.div_ceil(self.rows_of_a_task(all, 1)) >= tasks::wanted()
+        all.div_ceil(self.rows_of_a_task(all, 1)) >= tasks::wanted_large()
     }
 
     /// Images of one round of [`Correlation::weight_gradient`], in blocks.
