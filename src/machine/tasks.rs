@@ -14,21 +14,20 @@ pub fn wanted() -> usize {
     EACH * current_num_threads()
 }
 
+/// Whether threads are few, so that tasks may be large.
+pub fn threads_are_few() -> bool {
+    current_num_threads() <= FEW
+}
+
 /// The same for work of which smaller tasks cost more: a task each, where threads are few.
 pub fn wanted_large() -> usize {
-    match current_num_threads() {
-        few @ ..=FEW => few,
-        many => EACH * many,
-    }
+    if threads_are_few() { current_num_threads() } else { wanted() }
 }
 
 /// Into how many each of `given` tasks is divided: one, where threads are few, since the pieces cost
 /// more than the whole.
 pub fn pieces(given: usize) -> usize {
-    match current_num_threads() {
-        ..=FEW => 1,
-        _ => wanted().div_ceil(given.max(1)),
-    }
+    if threads_are_few() { 1 } else { wanted().div_ceil(given.max(1)) }
 }
 
 /// Called once by every task; `what` says of which work. Tests count them.

@@ -50,7 +50,7 @@ fn most(layer: &str, kind: &str) -> usize {
         ("conv4" | "conv5", "sums to weights") => 192,
         // A row of tiles.
         ("conv1", "tiles to all points") => 64,
-        ("conv2", "tiles to all points") => 47,
+        ("conv2", "tiles to all points") => 112,
         (_, "tiles to all points") => 96,
         // Sixteen inputs of a point with 36 points.
         ("conv4" | "conv5", "products of a point") => 36 * 12,
@@ -71,7 +71,7 @@ fn rounds(layer: &str, kind: &str) -> usize {
     match (layer, kind) {
         (_, "sums to weights") if !["conv1", "conv2"].contains(&layer) => 4,
         ("conv1", "products of a point" | "tiles to all points") => 22,
-        ("conv2", "products of a point" | "tiles to all points") => 19,
+        ("conv2", "products of a point" | "tiles to all points") => 8,
         (_, "products of a point" | "tiles to all points") => 8,
         _ => 1,
     }

@@ -3,6 +3,7 @@
 
 use super::Cpu;
 use crate::layers::{Gradients, Role, Run, Together};
+use crate::machine::tasks::threads_are_few;
 use crate::network::{Plan, PlannedLayer};
 use std::mem::take;
 use std::time::Instant;
@@ -60,9 +61,10 @@ impl Cpu {
         true
     }
 
-    /// The gradients of all parts' weights at the turn of the first; `false`: each has its own.
+    /// The gradients of all parts' weights at the turn of the first; `false`: each has its own, as
+    /// where many threads share the work on a part of the batch.
     pub(super) fn weights_together(&mut self, layer: usize, part: usize, run: &Run) -> bool {
-        if self.together(layer, run).is_none() {
+        if self.together(layer, run).is_none() || !threads_are_few() {
             return false;
         }
         if part > 0 {
