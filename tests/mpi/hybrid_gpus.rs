@@ -4,7 +4,6 @@
 use super::hybrid::{HYBRID, TRAIN, close, same_log, step, world, world_of};
 use super::nccl::Ranks;
 use super::{one_error, standin};
-use crate::common::World;
 
 /// Two processes, and three, whose shares of neurons and images are not alike; each takes one GPU,
 /// however many there are. As one process, and as the data way on GPUs.
