@@ -4,13 +4,13 @@
 //! The thread that takes the steps is none of the pool's: whatever is divided into tasks it hands
 //! over and waits for, asleep. So its own processor time is what nobody else could help with; all
 //! that the pool's single thread takes besides is work in tasks. How fine these are is counted in
-//! `tests/tasks.rs`. Unix only, where a thread's own time can be asked for.
+//! `src/engine/cpu/tests.rs`. Unix only, where a thread's own time can be asked for.
 
-use alexnet::commands::bench::random_batch;
+use alexnet::commands::bench::{idle_rates, random_batch};
 use alexnet::config::Config;
-use alexnet::engine::{Choice, Engine, Rates};
+use alexnet::engine::Choice;
 use alexnet::layers::{Classes, Run};
-use alexnet::machine::threads;
+use alexnet::machine::threads::{self, own_time};
 use alexnet::network::{Mode, Plan};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -31,6 +31,9 @@ fn main() -> Result<()> {
             _ => bail!("{arg} is not known; usage: [--config FILE] [--steps N]"),
         }
     }
+    if cfg!(not(unix)) {
+        bail!("this system does not tell a thread's own time here");
+    }
     threads::start(Some(1))?;
     let config = Config::read(&config, &[])?;
     let place = "cpu".parse::<Choice>()?.resolve(config.towers)?;
@@ -39,16 +42,16 @@ fn main() -> Result<()> {
     let (images, labels) = random_batch(engine.as_mut(), config.seed)?;
     let mut step = |step: u32| -> Result<()> {
         let run = Run { batch: labels.len(), training: true, seed: 1, step, first_image: 0 };
-        let rates = rates(engine.as_ref());
+        let rates = idle_rates(engine.plan());
         engine.step(&run, images.view(), &labels, 0.9, &rates).map(drop)
     };
     step(1)?;
-    let (begun, own) = (Instant::now(), own_time()?);
+    let (begun, own) = (Instant::now(), own_time());
     for index in 0..steps {
         step(index + 2)?;
     }
     let ms = |seconds: f64| 1e3 * seconds / f64::from(steps);
-    let (all, alone) = (ms(begun.elapsed().as_secs_f64()), ms(own_time()? - own));
+    let (all, alone) = (ms(begun.elapsed().as_secs_f64()), ms(own_time() - own));
     let share = alone / all;
     println!("a step on one thread {all:.1} ms, in no task {alone:.3} ms: {:.3} %", 100.0 * share);
     for threads in THREADS {
@@ -56,27 +59,4 @@ fn main() -> Result<()> {
         println!("{threads:>4} threads: {faster:.1} times as fast at most");
     }
     Ok(())
-}
-
-/// Rates that work as much as real ones but leave the numbers where they are.
-fn rates(engine: &dyn Engine) -> Vec<Option<Rates>> {
-    let (weight, bias) = (1e-12, 1e-12);
-    let rates = Rates { weight, weight_decay: 1e-12, bias, bias_decay: 1e-12, trust: None };
-    let layers = &engine.plan().layers;
-    layers.iter().map(|layer| layer.weights.as_ref().map(|_| rates)).collect()
-}
-
-/// Seconds that this thread has been at work.
-#[cfg(unix)]
-fn own_time() -> Result<f64> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is there to be written.
-    let error = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    anyhow::ensure!(error == 0, "the thread's time cannot be asked for");
-    Ok(time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64)
-}
-
-#[cfg(not(unix))]
-fn own_time() -> Result<f64> {
-    bail!("this system does not tell a thread's own time here")
 }

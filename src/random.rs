@@ -165,6 +165,13 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     philox_of(counter.map(|word| [word]), key).map(|[word]| word)
 }
 
+/// Numbers spread evenly from −1 to 1, others for another `of`.
+#[cfg(test)]
+pub fn numbers(count: usize, of: u32) -> Vec<f32> {
+    let mut stream = Stream::new(5, Purpose::Test, of, 0);
+    (0..count).map(|_| (stream.word() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -126,6 +126,13 @@ pub fn random_batch(engine: &mut dyn Engine, seed: u64) -> Result<(CropBuffer, V
     Ok((images, labels))
 }
 
+/// Rates that work as much as real ones but leave the numbers where they are.
+pub fn idle_rates(plan: &Plan) -> Vec<Option<Rates>> {
+    let (weight, bias) = (1e-12, 1e-12);
+    let rates = Rates { weight, weight_decay: 1e-12, bias, bias_decay: 1e-12, trust: None };
+    plan.layers.iter().map(|layer| layer.weights.as_ref().map(|_| rates)).collect()
+}
+
 struct Bench {
     engine: Box<dyn Engine>,
     images: CropBuffer,
@@ -169,17 +176,7 @@ impl Bench {
             let run =
                 Run { batch: self.labels.len(), training, seed: 1, step: step + 1, first_image: 0 };
             if training {
-                // Rates that work as much as real ones but leave the numbers where they are.
-                let rates = Rates {
-                    weight: 1e-12,
-                    weight_decay: 1e-12,
-                    bias: 1e-12,
-                    bias_decay: 1e-12,
-                    trust: None,
-                };
-                let layers = &self.engine.plan().layers;
-                let rates: Vec<_> =
-                    layers.iter().map(|l| l.weights.as_ref().map(|_| rates)).collect();
+                let rates = idle_rates(self.engine.plan());
                 self.engine.step(&run, self.images.view(), &self.labels, 0.9, &rates)?;
             } else {
                 self.engine.forward(&run, self.images.view())?;

@@ -17,6 +17,23 @@ const LET_BE: usize = 64;
 /// So long the kernel may count a thread that has ended.
 const STILL_COUNTED: Duration = Duration::from_millis(10);
 
+/// Seconds that this thread has been at work.
+#[cfg(unix)]
+pub fn own_time() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is there to be written.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64
+}
+
+/// Seconds that have passed: a system that is no Unix is not asked.
+#[cfg(not(unix))]
+pub fn own_time() -> f64 {
+    static START: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
+    START.elapsed().as_secs_f64()
+}
+
 fn cores() -> usize {
     available_parallelism().map_or(1, |n| n.get())
 }

@@ -2,6 +2,7 @@
 //! against.
 
 use super::{Simd, Work, dispatch};
+use crate::machine::threads::own_time;
 use std::hint::black_box;
 use std::thread::Builder;
 
@@ -25,23 +26,6 @@ pub fn measure(threads: usize) -> f64 {
     });
     let cores = std::thread::available_parallelism().map_or(threads, usize::from);
     runs.fold(0.0, f64::max) * (cores as f64 / threads.max(1) as f64).min(1.0)
-}
-
-/// Seconds that this thread has been at work.
-#[cfg(unix)]
-fn own_time() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is there to be written.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64
-}
-
-/// Seconds that have passed.
-#[cfg(not(unix))]
-fn own_time() -> f64 {
-    static START: std::sync::LazyLock<std::time::Instant> =
-        std::sync::LazyLock::new(std::time::Instant::now);
-    START.elapsed().as_secs_f64()
 }
 
 /// Independent chains of multiply-adds, as many as hide their latency and have room in the

@@ -1,7 +1,7 @@
 //! `train.distribute = "hybrid"` on GPUs, one a process, on the stand-ins for driver and NCCL: what
 //! comes of it is what one process makes, and what the same makes on CPUs, but for rounding.
 
-use super::hybrid::{HYBRID, TRAIN, close, same_log, step, world, world_of};
+use super::hybrid::{HYBRID, TRAIN, close_but_for_turns as close, same_log, step, world, world_of};
 use super::nccl::Ranks;
 use super::{one_error, standin};
 

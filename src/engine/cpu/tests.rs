@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::layers::{Classes, Role, Run};
 use crate::machine::tasks::counted;
 use crate::network::{Mode, Part, Plan};
-use crate::random::{Purpose, Stream};
+use crate::random::numbers;
 use rayon::ThreadPoolBuilder;
 use std::collections::BTreeMap;
 
@@ -98,10 +98,6 @@ fn tasks_of_the_papers_layers() {
 /// What a part's passes make of numbers from −1 to 1, and `images` of them, on so many threads.
 fn passes(part: &Part, images: usize, threads: usize) -> Vec<Vec<f32>> {
     let Role::Learn(learn) = part.layer.role() else { panic!("only layers that learn are asked") };
-    let numbers = |count: usize, of: u32| -> Vec<f32> {
-        let mut stream = Stream::new(5, Purpose::Test, of, 0);
-        (0..count).map(|_| (stream.word() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
-    };
     let run = Run { batch: images, ..RUN };
     let [weights, biases] = part.layer.parameters().unwrap().sizes();
     let (weight, bias) = (numbers(weights, 1), numbers(biases, 2));

@@ -5,7 +5,7 @@ use super::Conv;
 use super::winograd::Winograd;
 use crate::layers::window::{Kernels, Window};
 use crate::layers::{Learn, Run, Shape};
-use crate::random::{Purpose, Stream};
+use crate::random::numbers;
 
 const SIDE: usize = 13;
 const IMAGES: usize = 3;
@@ -15,12 +15,6 @@ fn worst(ours: &[f32], exact: &[f64]) -> f64 {
     assert_eq!(ours.len(), exact.len());
     let error = ours.iter().zip(exact).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
     error / exact.iter().fold(0.0f64, |most, value| most.max(value.abs()))
-}
-
-/// Values spread evenly from −1 to 1.
-fn numbers(count: usize, of: u32) -> Vec<f32> {
-    let mut stream = Stream::new(5, Purpose::Test, of, 0);
-    (0..count).map(|_| (stream.word() >> 8) as f32 / (1u32 << 23) as f32 - 1.0).collect()
 }
 
 /// Calls `pair(x, weight, y)` with the places of each product of a forward pass.

@@ -8,10 +8,6 @@ use super::{Sized, Winograd, each_region};
 use crate::vectors::scratch::{self, LINE};
 
 impl Winograd {
-    fn ways(&self, few: bool) -> &[Vec<Sized>] {
-        if few { &self.few } else { &self.forward }
-    }
-
     /// Values that [`Winograd::keep`] writes.
     pub fn kept_len(&self, few: bool) -> usize {
         let regions = self.ways(few).iter().flatten();

@@ -278,20 +278,19 @@ impl Winograd {
     /// `y` ← the convolution of `x`. `few`: there are so few images that transforming the weights
     /// takes longer than the products; the result is equal but for rounding.
     pub fn forward(&self, y: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], few: bool) {
-        let outputs = self.window.group_outputs();
-        let groups = if few { &self.few } else { &self.forward };
-        if self.fold == 1 {
-            for (g, group) in groups.iter().enumerate() {
-                let bias = &bias[g * outputs..][..outputs];
-                correlate(group, &mut [&mut *y], x, (&[weight], self.own_layout(g)), &[Some(bias)]);
-            }
-            return;
+        if self.fold > 1 {
+            return self.forward_together(&mut [y], x, &[[weight, bias]], few);
         }
-        scratch::with(self.folded_len(), |folded| {
-            self.fold_weights(folded, weight);
-            let weights: (&[&[f32]], _) = (&[folded], self.folded_layout());
-            correlate(&groups[0], &mut [y], x, weights, &[Some(bias)]);
-        });
+        let outputs = self.window.group_outputs();
+        for (g, group) in self.ways(few).iter().enumerate() {
+            let bias = &bias[g * outputs..][..outputs];
+            correlate(group, &mut [&mut *y], x, (&[weight], self.own_layout(g)), &[Some(bias)]);
+        }
+    }
+
+    /// The forward pass's regions of each group.
+    fn ways(&self, few: bool) -> &[Vec<Sized>] {
+        if few { &self.few } else { &self.forward }
     }
 
     pub fn backward_input(&self, dx: &mut [f32], dy: &[f32], weight: &[f32]) {

@@ -30,7 +30,7 @@ impl Winograd {
         parameters: &[[&[f32]; 2]],
         few: bool,
     ) {
-        let regions = if few { &self.few[0] } else { &self.forward[0] };
+        let regions = &self.ways(few)[0];
         let biases: Vec<_> = parameters.iter().map(|[_, bias]| Some(*bias)).collect();
         scratch::with(ys.len() * self.folded_len(), |folded| {
             let towers = folded.chunks_exact_mut(self.folded_len());
@@ -177,15 +177,7 @@ mod tests {
     use super::*;
     use crate::layers::Shape;
     use crate::layers::window::Kernels;
-
-    fn numbers(seed: u32, n: usize) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| next()).collect()
-    }
+    use crate::random::numbers;
 
     /// A small conv1 and a layer without a stride; of both, maps of several regions.
     #[test]
@@ -198,10 +190,10 @@ mod tests {
             assert!(way.goes_together());
             let batch = 19;
             let (weights, values) = (window.patch() * outputs, batch * window.output.len());
-            let x = numbers(1, batch * image.len());
+            let x = numbers(batch * image.len(), 1);
             let own: Vec<[Vec<f32>; 2]> =
-                (2..4).map(|t| [numbers(t, weights), numbers(t + 2, outputs)]).collect();
-            let dys: Vec<Vec<f32>> = (6..8).map(|t| numbers(t, values)).collect();
+                (2..4).map(|t| [numbers(weights, t), numbers(outputs, t + 2)]).collect();
+            let dys: Vec<Vec<f32>> = (6..8).map(|t| numbers(values, t)).collect();
 
             for few in [false, true] {
                 let mut ys = [vec![0.0; values], vec![0.0; values]];
