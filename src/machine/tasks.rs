@@ -35,8 +35,13 @@ pub fn pieces(given: usize) -> usize {
 #[inline(always)]
 pub fn begin(_what: &'static str) {}
 
+/// Called once before tasks that are all waited for, where they are begun more than once in a pass.
+#[cfg(not(test))]
+#[inline(always)]
+pub fn round(_what: &'static str) {}
+
 #[cfg(test)]
-pub use counting::{begin, counted};
+pub use counting::{Counts, begin, counted, round};
 
 #[cfg(test)]
 mod counting {
@@ -45,25 +50,40 @@ mod counting {
     use std::collections::BTreeMap;
     use std::mem::take;
 
+    /// Tasks, and rounds that they came in.
+    pub type Counts = BTreeMap<&'static str, [usize; 2]>;
+
     thread_local! {
-        static BEGUN: RefCell<BTreeMap<&'static str, usize>> = RefCell::default();
+        static BEGUN: RefCell<Counts> = RefCell::default();
+    }
+
+    fn count(what: &'static str, which: usize) {
+        BEGUN.with_borrow_mut(|begun| begun.entry(what).or_default()[which] += 1);
     }
 
     /// Called once by every task; `what` says of which work.
     pub fn begin(what: &'static str) {
-        BEGUN.with_borrow_mut(|begun| *begun.entry(what).or_default() += 1);
+        count(what, 0);
     }
 
-    /// The tasks of `work` on so many threads of its own, by what they are for.
-    pub fn counted(threads: usize, work: impl FnOnce() + Send) -> BTreeMap<&'static str, usize> {
+    /// Called once before tasks that are all waited for, where they are begun more than once.
+    pub fn round(what: &'static str) {
+        count(what, 1);
+    }
+
+    /// The tasks of `work` on so many threads of its own, by what they are for, and the rounds that
+    /// they came in.
+    pub fn counted(threads: usize, work: impl FnOnce() + Send) -> Counts {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(work);
-        let mut all = BTreeMap::new();
+        let mut all = Counts::new();
         for begun in pool.broadcast(|_| BEGUN.with_borrow_mut(take)) {
-            for (what, count) in begun {
-                *all.entry(what).or_default() += count;
+            for (what, [tasks, rounds]) in begun {
+                let sum = all.entry(what).or_default();
+                *sum = [sum[0] + tasks, sum[1] + rounds];
             }
         }
+        all.values_mut().for_each(|counts| counts[1] = counts[1].max(1));
         all
     }
 }

@@ -11,6 +11,14 @@ use anyhow::{Error, Result};
 /// Images up to which a network for evaluation uses weights where they lie: ten crops.
 pub(super) const FEW: usize = 10;
 
+/// Images a thread from which on evaluation keeps what is made of weights.
+const KEPT: usize = 4;
+
+/// Whether it does with such a batch.
+pub(super) fn keeps(batch: usize) -> bool {
+    batch >= KEPT * rayon::current_num_threads()
+}
+
 /// Refuses a batch for which there is too little memory; says how large a one would fit.
 pub(super) fn check(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Result<()> {
     let Some(supply) = supply() else { return Ok(()) };
@@ -124,8 +132,8 @@ fn of_parameters(part: &Part, plan: &Plan, batch: usize) -> u64 {
         Mode::Evaluation | Mode::Explanation => 1,
     };
     let kept = learn.keeps();
-    let kept = kept.filter(|_| plan.mode == Mode::Evaluation && together::is_enough(batch));
-    let kept = kept.map_or(0, |keeps| keeps.len(batch));
+    let kept = kept.filter(|_| plan.mode == Mode::Evaluation && keeps(batch));
+    let kept = kept.map_or(0, |layer| layer.len(batch));
     copies * weights as u64 + 3 * biases as u64 + kept as u64
 }
 

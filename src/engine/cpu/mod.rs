@@ -13,6 +13,8 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod together;
+#[cfg(all(test, target_os = "linux"))]
+mod touched;
 
 use super::batch::{check_images, check_labels};
 use super::tensors::{self, pair, pair_mut};

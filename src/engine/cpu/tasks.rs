@@ -1,7 +1,7 @@
 //! The plan's tasks, one after the other, each on all threads.
 
 use super::parameters::Parameters;
-use super::{Cpu, together};
+use super::{Cpu, memory};
 use crate::engine::LayerTime;
 use crate::layers::{Role, Run};
 use crate::network::{Mode, Task};
@@ -63,7 +63,7 @@ impl Cpu {
             Role::Learn(learn) => {
                 let own = &mut self.parameters[layer][index];
                 let keeps = self.plan.mode == Mode::Evaluation
-                    && together::is_enough(run.batch)
+                    && memory::keeps(run.batch)
                     && !self.rounded.is_on();
                 if keeps && own.forward_kept(learn, run, &mut y, x) {
                     self.buffers[part.y] = y;

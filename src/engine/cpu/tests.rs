@@ -3,11 +3,10 @@
 
 use crate::config::Config;
 use crate::layers::{Classes, Role, Run};
-use crate::machine::tasks::counted;
+use crate::machine::tasks::{Counts, counted};
 use crate::network::{Mode, Part, Plan};
 use crate::random::numbers;
 use rayon::ThreadPoolBuilder;
-use std::collections::BTreeMap;
 
 const BATCH: usize = 128;
 const RUN: Run = Run { batch: BATCH, training: true, seed: 1, step: 1, first_image: 0 };
@@ -19,7 +18,7 @@ fn paper() -> Plan {
 
 /// The tasks of a part's passes by their kind: forward, of the gradients to the input, which the first
 /// layer has not, and to the weights.
-fn tasks(part: &Part, threads: usize) -> [BTreeMap<&'static str, usize>; 3] {
+fn tasks(part: &Part, threads: usize) -> [Counts; 3] {
     let Role::Learn(learn) = part.layer.role() else { panic!("only layers that learn are asked") };
     let [weights, biases] = part.layer.parameters().unwrap().sizes();
     let values = |count: usize| vec![0.01f32; count];
@@ -30,7 +29,7 @@ fn tasks(part: &Part, threads: usize) -> [BTreeMap<&'static str, usize>; 3] {
     let forward = counted(threads, || learn.forward(&RUN, &mut y, &x, &weight, &bias));
     let input = match part.dx {
         Some(_) => counted(threads, || learn.backward_input(&RUN, &mut x, &y, &weight)),
-        None => BTreeMap::new(),
+        None => Counts::new(),
     };
     let gradients = (&mut weight[..], &mut bias[..]);
     let weights =
@@ -38,42 +37,30 @@ fn tasks(part: &Part, threads: usize) -> [BTreeMap<&'static str, usize>; 3] {
     [forward, input, weights]
 }
 
-/// What cannot be divided further: the tasks of a kind of work that there are at most.
+/// The tasks of a kind of work that there are at most, in a round on average; divided further they
+/// would cost more than they give, as `benches/README.md` says.
 fn most(layer: &str, kind: &str) -> usize {
     match (layer, kind) {
         // Eight tiles read all weights; all four shapes together.
         ("conv2", "tiles") => 448,
-        ("conv3" | "conv4" | "conv5", "tiles") => 112,
+        ("conv3" | "conv4" | "conv5", "tiles") => 144,
+        // A panel and sixteen inputs.
+        ("conv1", "weights to points") => 3,
+        ("conv2", "weights to points") => 8,
+        (_, "weights to points") => 128,
+        (_, "weights from the last") => 72,
         // One of the inputs each: a few per cent of the work.
         ("conv1" | "conv2", "sums to weights") => 48,
         ("conv3", "sums to weights") => 256,
         ("conv4" | "conv5", "sums to weights") => 192,
-        // A row of tiles.
-        ("conv1", "tiles to all points") => 64,
-        ("conv2", "tiles to all points") => 112,
-        (_, "tiles to all points") => 96,
+        // A row of tiles; the last stages are fewer, and of two shapes there are half as many.
+        ("conv1", "rows to points") => 460,
+        ("conv3" | "conv4" | "conv5", "rows to points") => 384,
         // Sixteen inputs of a point with 36 points.
         ("conv4" | "conv5", "products of a point") => 36 * 12,
-        // A line of neurons.
-        ("fc6" | "fc7", "neurons") => 256,
-        ("fc6" | "fc7", "neurons' weights") => 128,
-        ("fc7", "inputs") => 256,
-        // A library's products, whose bits depend on their width.
-        ("fc8", "columns") => 8,
-        ("fc8", "inputs' weights") => 32,
+        // A library's products.
+        ("fc8", "columns" | "inputs' weights") => 128,
         _ => usize::MAX,
-    }
-}
-
-/// How often a kind of work follows itself in a pass, each time when all threads have ended the last:
-/// stages of a part of the batch, or shapes of tiles with two rounds each.
-fn rounds(layer: &str, kind: &str) -> usize {
-    match (layer, kind) {
-        (_, "sums to weights") if !["conv1", "conv2"].contains(&layer) => 4,
-        ("conv1", "products of a point" | "tiles to all points") => 22,
-        ("conv2", "products of a point" | "tiles to all points") => 8,
-        (_, "products of a point" | "tiles to all points") => 8,
-        _ => 1,
     }
 }
 
@@ -84,11 +71,13 @@ fn tasks_of_the_papers_layers() {
         for threads in [2, 4, 8, 16, 32, 64, 128] {
             let passes = tasks(&layer.parts[0], threads);
             println!("{} on {threads} threads: {passes:?}", layer.name);
-            for (kind, count) in passes.iter().flatten() {
+            for (kind, [count, rounds]) in passes.iter().flatten() {
                 // Few threads take whole blocks of 32 tiles, which cost less.
-                let each = if threads <= 4 && kind.starts_with("tiles") { 1 } else { 4 };
+                let blocks = [(4, "tiles"), (2, "rows to points")];
+                let few = blocks.iter().any(|&(few, of)| threads <= few && *kind == of);
+                let each = if few { 1 } else { 4 };
                 let wanted = (each * threads).min(most(&layer.name, kind));
-                let count = count / rounds(&layer.name, kind);
+                let count = count / rounds;
                 assert!(count >= wanted, "{}, {kind}, {threads} threads: {count}", layer.name);
             }
         }

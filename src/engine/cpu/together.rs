@@ -3,13 +3,9 @@
 
 use super::Cpu;
 use crate::layers::{Gradients, Role, Run, Together};
-use crate::machine::tasks::threads_are_few;
 use crate::network::{Plan, PlannedLayer};
 use std::mem::take;
 use std::time::Instant;
-
-/// Images a thread from which on; with fewer each tower's work by itself is divided more finely.
-const IMAGES: usize = 4;
 
 /// The pass of all parts of a layer, if it has one.
 fn of(layer: &PlannedLayer) -> Option<&dyn Together> {
@@ -28,19 +24,14 @@ pub(super) fn workspace(plan: &Plan, batch: usize) -> usize {
     most.unwrap_or(0).max(plan.workspace_of(0, batch))
 }
 
-/// Whether images alone give every thread enough to do.
-pub(super) fn is_enough(batch: usize) -> bool {
-    batch >= IMAGES * rayon::current_num_threads()
-}
-
 impl Cpu {
-    fn together(&self, layer: usize, run: &Run) -> Option<&dyn Together> {
-        of(&self.plan.layers[layer]).filter(|_| is_enough(run.batch) && !self.rounded.is_on())
+    fn together(&self, layer: usize) -> Option<&dyn Together> {
+        of(&self.plan.layers[layer]).filter(|_| !self.rounded.is_on())
     }
 
     /// The forward pass of all parts at the turn of the first; `false`: each has its own.
     pub(super) fn forward_together(&mut self, layer: usize, part: usize, run: &Run) -> bool {
-        if self.together(layer, run).is_none() {
+        if self.together(layer).is_none() {
             return false;
         }
         if part > 0 {
@@ -48,7 +39,7 @@ impl Cpu {
         }
         let parts = &self.plan.layers[layer].parts;
         let mut ys: Vec<Vec<f32>> = parts.iter().map(|p| take(&mut self.buffers[p.y])).collect();
-        if let Some(pass) = self.together(layer, run) {
+        if let Some(pass) = self.together(layer) {
             let own = self.parameters[layer].iter();
             let parameters: Vec<[&[f32]; 2]> =
                 own.map(|own| own.value.each_ref().map(|values| &values[..])).collect();
@@ -61,10 +52,9 @@ impl Cpu {
         true
     }
 
-    /// The gradients of all parts' weights at the turn of the first; `false`: each has its own, as
-    /// where many threads share the work on a part of the batch.
+    /// The gradients of all parts' weights at the turn of the first; `false`: each has its own.
     pub(super) fn weights_together(&mut self, layer: usize, part: usize, run: &Run) -> bool {
-        if self.together(layer, run).is_none() || !threads_are_few() {
+        if self.together(layer).is_none() {
             return false;
         }
         if part > 0 {
@@ -74,7 +64,7 @@ impl Cpu {
         let own = self.parameters[layer].iter_mut();
         let mut gradients: Vec<[Vec<f32>; 2]> = own.map(|own| take(&mut own.gradient)).collect();
         let mut workspace = take(&mut self.workspace);
-        if let Some(pass) = self.together(layer, run) {
+        if let Some(pass) = self.together(layer) {
             let parts = &self.plan.layers[layer].parts;
             let dys = parts.iter().map(|p| p.dy.map_or(&[][..], |id| &self.buffers[id][..]));
             let mut to: Vec<Gradients<'_>> =
@@ -93,6 +83,7 @@ impl Cpu {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory;
     use super::*;
     use crate::config::Config;
     use crate::data::form::CropView;
@@ -182,15 +173,28 @@ mod tests {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
     }
 
-    /// One thread has images enough for towers at once and for weights that are kept, eight do not.
+    /// One thread has images enough for weights that are kept, eight do not. Both take the towers at
+    /// once; what comes of it is what each tower's own pass makes of the same buffers.
     #[test]
     fn towers_at_once_and_kept_weights_change_no_bit() {
-        let is_together = || {
-            let cpu = network(Mode::Training);
-            cpu.together(0, &run(true)).is_some()
-        };
-        assert!(on(1, is_together) && !on(8, is_together));
-        let trained = [1, 8].map(|threads| on(threads, || gradients(&mut network(Mode::Training))));
+        let trained = [1, 8].map(|threads| {
+            on(threads, || {
+                let mut cpu = network(Mode::Training);
+                assert!(cpu.together(0).is_some() && memory::keeps(BATCH) == (threads == 1));
+                let all = gradients(&mut cpu);
+                for (part, own) in cpu.plan.layers[0].parts.iter().zip(&cpu.parameters[0]) {
+                    let Role::Learn(learn) = part.layer.role() else { panic!("it learns") };
+                    let [mut weight, mut bias] = own.gradient.clone().map(|g| vec![9.0; g.len()]);
+                    let mut workspace = vec![0.0; learn.workspace(BATCH)];
+                    let dy = &cpu.buffers[part.dy.unwrap()];
+                    let x = &cpu.buffers[part.x];
+                    let to = (&mut weight[..], &mut bias[..]);
+                    learn.backward_weights(&run(true), to, dy, x, &mut workspace);
+                    assert!(own.gradient == [weight, bias], "{threads} threads");
+                }
+                all
+            })
+        });
         assert!(trained[0] == trained[1]);
         assert!(trained[0].iter().all(|gradient| gradient.iter().any(|&g| g != 0.0)));
 

@@ -11,6 +11,7 @@ use crate::machine::tasks::{self, wanted};
 use crate::vectors::kernel::{Finish, Left, Out, Product, Right, Rule};
 use crate::vectors::panel;
 use crate::vectors::scratch::{self, LINE};
+use crate::vectors::shared::Shared;
 use rayon::prelude::*;
 
 /// Neurons of one task of the forward pass, about, and inputs that it takes at a time.
@@ -21,7 +22,7 @@ const INPUTS: usize = 128;
 /// waiting for a ninth of the time.
 const TASKS: usize = 8;
 /// Images of a task at least, where threads share them.
-const FEWEST_IMAGES: usize = 16;
+const FEWEST_IMAGES: usize = 8;
 
 /// Inputs of one task of the gradient to them, and neurons that one piece takes.
 const TASK: usize = 192;
@@ -118,40 +119,43 @@ impl Fc {
                 }
             });
             let right = &*right;
-            scratch::with(inputs * padded, |out| {
-                let rows = share(inputs, TASK);
-                out.par_chunks_mut(rows * padded).enumerate().for_each(|(task, out)| {
-                    tasks::begin("inputs");
+            let rows = share(inputs, TASK);
+            let count = inputs.div_ceil(rows);
+            // Too few inputs for many threads: they share panels of images.
+            let columns = padded.div_ceil(wide).div_ceil(tasks::pieces(count)) * wide;
+            let pieces = padded.div_ceil(columns);
+            let dx = &Shared::new(&mut dx[..batch * inputs]);
+            (0..count * pieces).into_par_iter().for_each(|task| {
+                tasks::begin("inputs");
+                let (first, column) = (task / pieces * rows, task % pieces * columns);
+                let rows = rows.min(inputs - first);
+                let columns = columns.min(padded - column);
+                scratch::with(rows * columns, |out| {
                     for from in (0..outputs).step_by(DEPTH) {
                         let depth = DEPTH.min(outputs - from);
-                        let piece = &right[from * padded..];
+                        let next = from + depth;
+                        let next = next * padded + column * DEPTH.min(outputs - next);
                         Product {
-                            left: &weight[from * inputs + task * rows * LINE..],
+                            left: &weight[from * inputs + first * LINE..],
                             order: Left::AlongDepth { all: inputs },
-                            right: piece,
+                            right: &right[from * padded + column * depth..],
                             panels: Right::Panels { apart: depth * wide },
-                            next: &piece[depth * padded..],
-                            rows: out.len() / padded,
+                            next: &right[next..],
+                            rows,
                             out: &mut *out,
-                            to: Out::Rows { stride: padded },
+                            to: Out::Rows { stride: columns },
                             depth,
-                            columns: padded,
+                            columns,
                             finish: if from > 0 { Finish::Add } else { Finish::Store },
                         }
                         .compute();
                     }
+                    let images = columns.min(batch.saturating_sub(column));
+                    // SAFETY: a task has inputs and images of its own.
+                    unsafe {
+                        transpose(dx, (column * inputs + first, inputs), out, (images, columns))
+                    }
                 });
-                let out = &*out;
-                dx[..batch * inputs].par_chunks_mut(LINE * inputs).enumerate().for_each(
-                    |(block, dx)| {
-                        for (i, out) in out.chunks_exact(padded).enumerate() {
-                            let out = &out[block * LINE..];
-                            for (dx, out) in dx.chunks_exact_mut(inputs).zip(out) {
-                                dx[i] = *out;
-                            }
-                        }
-                    },
-                );
             });
         });
     }
@@ -174,42 +178,99 @@ impl Fc {
                 group(right, dy, batch, outputs);
                 let right = &*right;
                 let neurons = share(outputs, NEURONS);
-                let task = |task: usize,
-                            weights: &mut [f32],
-                            mut update: Option<(&mut [f32], Rule)>| {
-                    tasks::begin("neurons' weights");
-                    let right = &right[task * neurons * batch..];
-                    for row in (0..inputs).step_by(ROWS) {
-                        let at = row * LINE;
-                        Product {
-                            left: &left[row * batch..],
-                            order: Left::AlongRows,
-                            right,
-                            panels: Right::Lines { apart: batch * LINE },
-                            next: &[],
-                            rows: ROWS.min(inputs - row),
-                            columns: weights.len() / inputs,
-                            out: &mut weights[at..],
-                            to: Out::Lines { apart: inputs * LINE },
-                            depth: batch,
-                            finish: match &mut update {
-                                Some((v, rule)) => Finish::Update { v: &mut v[at..], rule: *rule },
-                                None => Finish::Store,
-                            },
-                        }
-                        .compute();
-                    }
+                // Too few lines for many threads: they share a line's inputs.
+                let pieces = match neurons {
+                    LINE => tasks::pieces(outputs / LINE),
+                    _ => 1,
                 };
-                let chunk = neurons * inputs;
+                let rows = (inputs / pieces / LINE * LINE).max(LINE);
+                let task = |line: usize, row: usize, weights: &mut [f32], update: Update<'_>| {
+                    tasks::begin("neurons' weights");
+                    let operands = (&left[row * batch..], &right[line * neurons * batch..]);
+                    self.weights_of_a_task(batch, weights, update, operands, pieces > 1);
+                };
+                let (chunk, piece) =
+                    (neurons * inputs, if pieces > 1 { rows * LINE } else { neurons * inputs });
                 let weights = weights.par_chunks_mut(chunk).enumerate();
                 match update {
-                    Some((v, rule)) => weights
-                        .zip(v.par_chunks_mut(chunk))
-                        .for_each(|((t, weights), v)| task(t, weights, Some((v, rule)))),
-                    None => weights.for_each(|(t, weights)| task(t, weights, None)),
+                    Some((v, rule)) => {
+                        weights.zip(v.par_chunks_mut(chunk)).for_each(|((line, weights), v)| {
+                            let both = weights.par_chunks_mut(piece).zip(v.par_chunks_mut(piece));
+                            both.enumerate().for_each(|(n, (weights, v))| {
+                                task(line, n * rows, weights, Some((v, rule)))
+                            });
+                        })
+                    }
+                    None => weights.for_each(|(line, weights)| {
+                        let weights = weights.par_chunks_mut(piece).enumerate();
+                        weights.for_each(|(n, weights)| task(line, n * rows, weights, None));
+                    }),
                 }
             });
         });
+    }
+
+    /// The gradients of some lines' weights, or of one line's from some input on, as far as `weights`
+    /// go.
+    fn weights_of_a_task(
+        &self,
+        batch: usize,
+        weights: &mut [f32],
+        mut update: Update<'_>,
+        (left, right): (&[f32], &[f32]),
+        is_one: bool,
+    ) {
+        let columns = if is_one { LINE } else { weights.len() / self.input.len() };
+        let inputs = weights.len() / columns;
+        for row in (0..inputs).step_by(ROWS) {
+            let at = row * LINE;
+            Product {
+                left: &left[row * batch..],
+                order: Left::AlongRows,
+                right,
+                panels: Right::Lines { apart: batch * LINE },
+                next: &[],
+                rows: ROWS.min(inputs - row),
+                columns,
+                out: &mut weights[at..],
+                to: Out::Lines { apart: inputs * LINE },
+                depth: batch,
+                finish: match &mut update {
+                    Some((v, rule)) => Finish::Update { v: &mut v[at..], rule: *rule },
+                    None => Finish::Store,
+                },
+            }
+            .compute();
+        }
+    }
+}
+
+/// The update's v of some weights, and its rule.
+type Update<'a> = Option<(&'a mut [f32], Rule)>;
+
+/// Images' rows of `to`, `stride` apart, from `first` on ← the columns of `from` [inputs, images], of
+/// which the first `count` are images.
+///
+/// # Safety
+/// Nobody else uses these places.
+unsafe fn transpose(
+    to: &Shared<'_>,
+    (first, stride): (usize, usize),
+    from: &[f32],
+    (count, columns): (usize, usize),
+) {
+    let inputs = from.len() / columns;
+    // SAFETY: by the caller's word.
+    let to = unsafe { to.part() };
+    assert!(count == 0 || first + (count - 1) * stride + inputs <= to.len());
+    for block in (0..count).step_by(LINE) {
+        let images = block..(block + LINE).min(count);
+        for (input, from) in from.chunks_exact(columns).enumerate() {
+            for (image, value) in images.clone().zip(&from[block..]) {
+                // SAFETY: inside by the assertion.
+                unsafe { to.at().add(first + image * stride + input).write(*value) }
+            }
+        }
     }
 }
 

@@ -2,24 +2,20 @@
 //! steps. What is done with a task's tiles is in `tiles`.
 //!
 //! A task is a few rows of tiles, of whole images where threads are few, and what it writes depends
-//! on nothing else; the weights' gradient is summed block by block in order, one task a point or
-//! some of its inputs. So bits do not depend on the number of threads.
+//! on nothing else. So bits do not depend on the number of threads. The weights' gradient is in
+//! `gradients`.
 
 use super::geometry::{Correlation, WeightLayout};
-use super::shared::{Among, Shared};
-use super::tiles::{Correlate, SumGradients, TransformBack, TransformBoth, TransformWeights};
+use super::shared::Shared;
+use super::tiles::{Correlate, TransformBack, TransformWeights};
 use crate::machine::tasks;
 use crate::vectors::scratch::{self, LINE};
 use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
-use std::ops::Range;
 
-/// Values of transformed inputs and gradients that are kept for one round of products in
-/// [`Correlation::weight_gradient`]: 3 MiB, part of a third-level cache; with 6 conv3 to conv5 take
-/// up to a tenth more.
-const ROUND: usize = 3 << 18;
-
-/// The fewest tiles of a task, where there are so many.
+/// The fewest tiles of a task, where there are so many: all read all weights. With 4 conv3 to conv5
+/// took 1.29 to 1.38 times as long on one thread of a Zen 5, with 2 1.83 to 2.06 times, so that 128
+/// threads, for which 8 make 144 tasks of about 0.35 ms, would hardly be done sooner.
 const FEWEST: usize = 8;
 
 impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
@@ -52,9 +48,17 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
 
     /// `to` ← the weights at their points.
     pub fn transform_weights(&self, to: &mut [f32], (weight, layout): (&[f32], WeightLayout)) {
-        let panels = to.par_chunks_exact_mut(Self::POINTS * self.weights_apart(panel()));
-        panels.enumerate().for_each(|(panel, to)| {
-            dispatch(TransformWeights { of: self, panel, to, weight, layout });
+        let (panels, own) = (self.output.used.div_ceil(panel()), self.weights_apart(panel()));
+        let each = (self.depth() / tasks::pieces(panels)).max(LINE);
+        let pieces = self.depth().div_ceil(each);
+        let to = &Shared::new(to);
+        (0..panels * pieces).into_par_iter().for_each(|task| {
+            tasks::begin("weights to points");
+            let (panel, first) = (task / pieces, task % pieces * each);
+            let inputs = first..(first + each).min(self.depth());
+            // SAFETY: each task writes to its panel in the places of inputs of its own.
+            let to = unsafe { to.part() }.after(panel * Self::POINTS * own);
+            dispatch(TransformWeights { of: self, panel, inputs, to, weight, layout });
         });
     }
 
@@ -108,155 +112,6 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         all.div_ceil(self.rows_of_a_task(all, 1)) >= tasks::wanted_large()
     }
 
-    /// Images of one round of [`Correlation::weight_gradient`], in blocks.
-    fn round(&self, batch: usize) -> usize {
-        let tiles = self.block() * self.image_tiles();
-        let block = Self::POINTS * (self.inputs_apart(tiles) + self.outputs_apart(tiles));
-        (ROUND / block).max(2).min(batch.div_ceil(self.block())).max(1)
-    }
-
-    /// Values of scratch space that `weight_gradient` needs.
-    pub fn workspace(&self, batch: usize) -> usize {
-        if self.sums_stay() {
-            return self.parts_workspace(batch);
-        }
-        let sizes = self.round_sizes(self.round(batch));
-        LINE + sizes.iter().sum::<usize>() + Self::POINTS * self.sums_apart()
-    }
-
-    /// Values of what lies between the steps of a round of `blocks`: inputs, output gradients, and
-    /// each block's sums of gradients.
-    fn round_sizes(&self, blocks: usize) -> [usize; 3] {
-        let tiles = blocks * self.block() * self.image_tiles();
-        [
-            scratch::lines(Self::POINTS * self.inputs_apart(tiles)),
-            scratch::lines(Self::POINTS * self.outputs_apart(tiles)),
-            blocks * self.output.used,
-        ]
-    }
-
-    /// `dweight` and `dbias` ← sums over this region of the images of `x` and `dy`; added to what
-    /// is there if `add`.
-    pub fn weight_gradient(
-        &self,
-        (dweight, layout): (&mut [f32], WeightLayout),
-        dbias: &mut [f32],
-        (dy, x): (&[f32], &[f32]),
-        workspace: &mut [f32],
-        add: bool,
-    ) {
-        if !add {
-            dbias.fill(0.0);
-        }
-        if self.sums_stay() {
-            return self.gradient_by_parts((dweight, layout), dbias, (dy, x), workspace, add);
-        }
-        let image = self.image();
-        let batch = dy.len() / self.output.len();
-        let round = self.round(batch);
-        let [inputs, outputs, biases] = self.round_sizes(round);
-        let (inputs, rest) = scratch::aligned(workspace).split_at_mut(inputs);
-        let (outputs, rest) = rest.split_at_mut(outputs);
-        let (sums, rest) = rest.split_at_mut(Self::POINTS * self.sums_apart());
-        let biases = &mut rest[..biases];
-        for first in (0..batch).step_by(round * self.block()) {
-            let images = first..(first + round * self.block()).min(batch);
-            let tiles = images.len() * self.image_tiles();
-            let x = &x[images.start * image..images.end * image];
-            let dy = &dy[images.start * self.output.len()..images.end * self.output.len()];
-            self.transform_round((inputs, outputs, biases), tiles, dy, x);
-            let blocks = images.len().div_ceil(self.block());
-            for bias in biases.chunks_exact(self.output.used).take(blocks) {
-                dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
-            }
-            let pieces = Some(tasks::pieces(Self::POINTS));
-            self.multiply_points(sums, (inputs, outputs), tiles, pieces, first == 0);
-        }
-        self.transform_back((dweight, layout), sums, add);
-    }
-
-    /// One round's inputs and output gradients to all points, and the gradients' sums, block by
-    /// block; the images of `x` and `dy` have `tiles` tiles.
-    fn transform_round(
-        &self,
-        (inputs, outputs, biases): (&mut [f32], &mut [f32], &mut [f32]),
-        tiles: usize,
-        dy: &[f32],
-        x: &[f32],
-    ) {
-        let block = self.block();
-        let (inputs, outputs) = (&Shared::new(inputs), &Shared::new(outputs));
-        let pieces = tasks::pieces((x.len() / self.image()).div_ceil(block));
-        biases
-            .par_chunks_exact_mut(self.output.used)
-            .zip(x.par_chunks(block * self.image()))
-            .zip(dy.par_chunks(block * self.output.len()))
-            .enumerate()
-            .for_each(|(task, ((bias, x), dy))| {
-                let range = 0..dy.len() / self.output.len() * self.grid().0;
-                bias.fill(0.0);
-                let among = Among { first: task * block * self.image_tiles(), all: tiles };
-                // SAFETY: each task has tiles of its own, and so places.
-                unsafe {
-                    self.transform_rows((inputs, outputs), among, bias, (dy, x), range, pieces)
-                }
-            });
-    }
-
-    /// The rows of tiles `range`, counted over the images of `x`, to all points, in the places of
-    /// the tiles `among`, and the sums of their gradients added to `bias`; in so many `pieces`, and
-    /// the sums apart, if there are several.
-    ///
-    /// # Safety
-    /// Nobody else uses these places meanwhile.
-    pub(super) unsafe fn transform_rows(
-        &self,
-        (inputs, outputs): (&Shared<'_>, &Shared<'_>),
-        among: Among,
-        bias: &mut [f32],
-        (dy, x): (&[f32], &[f32]),
-        range: Range<usize>,
-        pieces: usize,
-    ) {
-        let transform = |rows: Range<usize>, bias: Option<&mut [f32]>| {
-            tasks::begin("tiles to all points");
-            let first = among.first + (rows.start - range.start) * self.grid().1;
-            // SAFETY: rows have places of their own, by the caller's word nobody else's.
-            let (inputs, outputs) = unsafe { (inputs.part(), outputs.part()) };
-            let among = Among { first, ..among };
-            scratch::with(self.gradient_strip(), |strip| {
-                let range = rows;
-                dispatch(TransformBoth {
-                    of: self,
-                    inputs,
-                    outputs,
-                    among,
-                    bias,
-                    x,
-                    dy,
-                    range,
-                    strip,
-                });
-            });
-        };
-        if pieces == 1 {
-            return transform(range.clone(), Some(bias));
-        }
-        let rows = (range.len() / pieces).max(1);
-        let each = || {
-            (0..range.len().div_ceil(rows)).into_par_iter().for_each(|piece| {
-                let first = range.start + piece * rows;
-                transform(first..(first + rows).min(range.end), None);
-            });
-        };
-        let sum = || {
-            scratch::with(self.gradient_strip(), |strip| {
-                dispatch(SumGradients { of: self, bias, dy, range: range.clone(), strip });
-            });
-        };
-        rayon::join(each, sum);
-    }
-
     /// The sums of all points to `dweight`; added to what is there if `add`.
     pub(super) fn transform_back(
         &self,
@@ -265,6 +120,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         add: bool,
     ) {
         let dweight = &Shared::new(dweight);
+        tasks::round("sums to weights");
         let each = (self.depth() / tasks::wanted()).clamp(1, LINE);
         (0..self.depth().div_ceil(each)).into_par_iter().for_each(|task| {
             tasks::begin("sums to weights");

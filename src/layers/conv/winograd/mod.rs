@@ -58,17 +58,19 @@ macro_rules! either {
 
 mod correlation;
 mod geometry;
+mod gradients;
 mod kept;
 mod matrices;
-mod parts;
 mod shared;
 mod split;
+mod stages;
 mod strip;
 mod tiles;
 mod together;
 mod transform;
 
 use crate::layers::window::Window;
+use crate::machine::tasks;
 use crate::vectors::scratch;
 use geometry::{Correlation, Maps, WeightLayout};
 use rayon::prelude::*;
@@ -301,18 +303,17 @@ impl Winograd {
             for (g, group) in self.backward_input.iter().enumerate() {
                 // [size, size, outputs, inputs], rows and columns of a kernel from the last to the
                 // first.
-                flipped.par_chunks_exact_mut(outputs * inputs).enumerate().for_each(
-                    |(spot, to)| {
-                        let from = &weight[(spots - 1 - spot) * inputs * all + g * outputs..];
-                        for block in (0..outputs).step_by(CHANNELS) {
-                            for i in 0..inputs {
-                                for o in block..block + CHANNELS {
-                                    to[o * inputs + i] = from[i * all + o];
-                                }
-                            }
+                let blocks = flipped.par_chunks_exact_mut(CHANNELS * inputs).enumerate();
+                blocks.for_each(|(block, to)| {
+                    tasks::begin("weights from the last");
+                    let (spot, o) = (block * CHANNELS / outputs, block * CHANNELS % outputs);
+                    let from = &weight[(spots - 1 - spot) * inputs * all + g * outputs + o..];
+                    for i in 0..inputs {
+                        for o in 0..CHANNELS {
+                            to[o * inputs + i] = from[i * all + o];
                         }
-                    },
-                );
+                    }
+                });
                 let weights: (&[&[f32]], _) = (&[flipped], WeightLayout { strides, start: 0 });
                 correlate(group, &mut [&mut *dx], dy, weights, &[None]);
             }
@@ -321,8 +322,7 @@ impl Winograd {
 
     /// Values of scratch space that `backward_weights` needs.
     pub fn workspace(&self, batch: usize) -> usize {
-        let regions = self.forward[0].iter().map(|region| either!(region, c => c.workspace(batch)));
-        regions.max().unwrap_or(0)
+        self.workspace_together(batch, 1)
     }
 
     pub fn backward_weights(
@@ -332,24 +332,19 @@ impl Winograd {
         x: &[f32],
         workspace: &mut [f32],
     ) {
-        let outputs = self.window.group_outputs();
-        if self.fold == 1 {
-            for (g, group) in self.forward.iter().enumerate() {
-                let dbias = &mut dbias[g * outputs..][..outputs];
-                for (n, region) in group.iter().enumerate() {
-                    let to = (&mut *dweight, self.own_layout(g));
-                    either!(region, c => c.weight_gradient(to, dbias, (dy, x), workspace, n > 0));
-                }
-            }
-            return;
+        if self.fold > 1 {
+            return self.backward_weights_together(&mut [(dweight, dbias)], &[dy], x, workspace);
         }
-        scratch::with(self.folded_len(), |folded| {
-            for (n, region) in self.forward[0].iter().enumerate() {
-                let to = (&mut *folded, self.folded_layout());
-                either!(region, c => c.weight_gradient(to, dbias, (dy, x), workspace, n > 0));
+        let outputs = self.window.group_outputs();
+        for (g, group) in self.forward.iter().enumerate() {
+            let dbias = &mut dbias[g * outputs..][..outputs];
+            for (n, region) in group.iter().enumerate() {
+                let (to, layout) = (&mut [(&mut *dweight, &mut *dbias)], self.own_layout(g));
+                either!(region, c => {
+                    c.weight_gradients((to, layout), (&[dy], x), workspace, n > 0)
+                });
             }
-            self.unfold_weights(dweight, folded);
-        });
+        }
     }
 }
 

@@ -9,11 +9,12 @@ use crate::vectors::scratch::LINE;
 use crate::vectors::{Simd, Work};
 use std::ops::Range;
 
-/// One panel of weights to all points, `[points][depth][panel]`.
+/// One panel of weights of some of the inputs to all points, `[points][depth][panel]`.
 pub(super) struct TransformWeights<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
     pub panel: usize,
-    pub to: &'a mut [f32],
+    pub inputs: Range<usize>,
+    pub to: Part<'a>,
     pub weight: &'a [f32],
     pub layout: WeightLayout,
 }
@@ -23,12 +24,12 @@ impl<const H: usize, const W: usize, const R: usize> Work for TransformWeights<'
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, panel, to, weight, layout } = self;
+        let Self { of, panel, inputs, to, weight, layout } = self;
         let first = panel * S::PANEL * S::LANES;
         let width = (of.output.used - first).min(S::PANEL * S::LANES);
         let apart = of.weights_apart(S::PANEL * S::LANES);
         let (row, column, input) = layout.strides;
-        for c in 0..of.depth() {
+        for c in inputs {
             for o in (0..width).step_by(S::LANES) {
                 let start = layout.start + c * input + first + o;
                 check(weight.len(), start, R, (row, column), S::LANES);
@@ -37,13 +38,13 @@ impl<const H: usize, const W: usize, const R: usize> Work for TransformWeights<'
                         <= to.len()
                 );
                 // SAFETY: R × R vectors of weights by the check, points, `apart` apart, by
-                // the assertion.
+                // the assertion, in the places of one of `inputs`.
                 unsafe {
                     expand_tile::<S, Weights<H, R>, Weights<W, R>>(
                         s,
                         weight.as_ptr().add(start),
                         (row, column),
-                        to.as_mut_ptr().add(c * width + o),
+                        to.at().add(c * width + o),
                         apart,
                     );
                 }
@@ -210,29 +211,28 @@ pub(super) fn transform_outputs<S: Simd, const H: usize, const W: usize, const R
     }
 }
 
-/// Inputs and output gradients of the rows of tiles `range`, counted over the images of `x`, to all
-/// points, in the places of the tiles `among`; the sums of the gradients are added to `bias`, if it is
-/// there.
-pub(super) struct TransformBoth<'a, const H: usize, const W: usize, const R: usize> {
+/// Rows of tiles `range`, counted over the images, to all points, in the places of the tiles `among`:
+/// of `x`, or of output gradients if there are any, whose sums are added to what is with them.
+pub(super) struct Transform<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
-    pub inputs: Part<'a>,
-    pub outputs: Part<'a>,
+    pub to: Part<'a>,
     pub among: Among,
-    pub bias: Option<&'a mut [f32]>,
     pub x: &'a [f32],
-    pub dy: &'a [f32],
+    pub gradients: Option<(&'a [f32], Option<&'a mut [f32]>)>,
     pub range: Range<usize>,
     pub strip: &'a mut [f32],
 }
 
-impl<const H: usize, const W: usize, const R: usize> Work for TransformBoth<'_, H, W, R> {
+impl<const H: usize, const W: usize, const R: usize> Work for Transform<'_, H, W, R> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { of, inputs, outputs, among, bias, x, dy, range, strip } = self;
-        transform_inputs(s, of, (inputs, among), x, strip, range.clone());
-        transform_gradients(s, of, (outputs, among), bias, dy, strip, range);
+        let Self { of, to, among, x, gradients, range, strip } = self;
+        match gradients {
+            Some((dy, bias)) => transform_gradients(s, of, (to, among), bias, dy, strip, range),
+            None => transform_inputs(s, of, (to, among), x, strip, range),
+        }
     }
 }
 
@@ -296,7 +296,7 @@ fn add_pixels(bias: &mut [f32], pixels: &[f32]) {
     }
 }
 
-/// What [`TransformBoth`] adds to `bias`, in the same order, and nothing else.
+/// What [`Transform`] of output gradients adds to `bias`, in the same order, and nothing else.
 pub(super) struct SumGradients<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
     pub bias: &'a mut [f32],

@@ -4,16 +4,9 @@
 //! The paper's conv1 spent two fifths of its time on laying out and transforming the images, for
 //! each tower anew.
 
-use super::geometry::{Correlation, WeightLayout};
-use super::shared::{Among, Part};
-use super::tiles::{transform_gradients, transform_inputs};
 use super::{Sized, Winograd, correlate};
 use crate::layers::Gradients;
-use crate::vectors::product::{MOST_PARTS, parts, sum_parts};
-use crate::vectors::scratch::{self, LINE};
-use crate::vectors::{Simd, Work, dispatch};
-use rayon::prelude::*;
-use std::ops::Range;
+use crate::vectors::scratch;
 
 impl Winograd {
     /// Whether there is a way for several at once: one group, and few sums.
@@ -42,7 +35,7 @@ impl Winograd {
 
     /// Values of scratch space that `backward_weights_together` needs.
     pub fn workspace_together(&self, batch: usize, towers: usize) -> usize {
-        let of = |region: &Sized| either!(region, c => c.workspace_together(batch, towers));
+        let of = |region: &Sized| either!(region, c => c.workspace(batch, towers));
         self.forward[0].iter().map(of).max().unwrap_or(0)
     }
 
@@ -61,114 +54,13 @@ impl Winograd {
                     folded.zip(&mut *gradients).map(|(w, (_, bias))| (w, &mut **bias)).collect();
                 let (layout, add) = (self.folded_layout(), n > 0);
                 either!(region, c => {
-                    c.gradients_together((&mut to, layout), (dys, x), workspace, add)
+                    c.weight_gradients((&mut to, layout), (dys, x), workspace, add)
                 });
             }
             for (from, (to, _)) in folded.chunks_exact(self.folded_len()).zip(gradients) {
                 self.unfold_weights(to, from);
             }
         });
-    }
-}
-
-impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
-    fn workspace_together(&self, batch: usize, towers: usize) -> usize {
-        let parts = batch.min(MOST_PARTS);
-        LINE + towers * ((parts + 1) * self.sums_len() + parts * self.output.used)
-    }
-
-    /// As [`Correlation::weight_gradient`] for each of `dys`.
-    fn gradients_together(
-        &self,
-        (to, layout): (&mut [Gradients<'_>], WeightLayout),
-        (dys, x): (&[&[f32]], &[f32]),
-        workspace: &mut [f32],
-        add: bool,
-    ) {
-        let (towers, used) = (dys.len(), self.output.used);
-        let (sums_len, batch) = (self.sums_len(), x.len() / self.image());
-        let (images, count) = parts(batch);
-        let memory = scratch::aligned(workspace);
-        let (all, memory) = memory.split_at_mut(towers * sums_len);
-        let (sums, biases) = memory.split_at_mut(count * towers * sums_len);
-        let biases = &mut biases[..count * towers * used];
-        sums.par_chunks_exact_mut(towers * sums_len)
-            .zip(biases.par_chunks_exact_mut(towers * used))
-            .enumerate()
-            .for_each(|(part, (sums, biases))| {
-                let images = part * images..((part + 1) * images).min(batch);
-                self.gradients_of_part((sums, biases), (dys, x), images);
-            });
-        for (tower, (dweight, dbias)) in to.iter_mut().enumerate() {
-            if !add {
-                dbias.fill(0.0);
-            }
-            for bias in biases.chunks_exact(used).skip(tower).step_by(towers) {
-                dbias.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
-            }
-            if tower == 0 {
-                sum_parts(all, sums);
-            }
-            self.transform_back((dweight, layout), &all[tower * sums_len..][..sums_len], add);
-        }
-    }
-
-    /// The sums over some images, `sums` and `biases` of one tower after the other.
-    fn gradients_of_part(
-        &self,
-        (sums, biases): (&mut [f32], &mut [f32]),
-        (dys, x): (&[&[f32]], &[f32]),
-        images: Range<usize>,
-    ) {
-        let (rows, columns) = self.grid();
-        let (at_once, used) = (self.rows_staged(), self.output.used);
-        let tiles = at_once * columns;
-        let strip = scratch::lines(self.gradient_strip());
-        let inputs = scratch::lines(Self::POINTS * self.inputs_apart(tiles));
-        let outputs = Self::POINTS * self.outputs_apart(tiles);
-        biases.fill(0.0);
-        scratch::with(strip + inputs + outputs, |memory| {
-            let (strip, rest) = memory.split_at_mut(strip);
-            let (inputs, outputs) = rest.split_at_mut(inputs);
-            let all = images.start * rows..images.end * rows;
-            for first in all.clone().step_by(at_once) {
-                let range = first..(first + at_once).min(all.end);
-                let tiles = range.len() * columns;
-                let among = Among { first: 0, all: tiles };
-                let to = (Part::whole(inputs), among);
-                dispatch(One { of: self, to, from: x, bias: None, range: range.clone(), strip });
-                let towers = sums.chunks_exact_mut(self.sums_len()).zip(dys);
-                for ((sums, from), bias) in towers.zip(biases.chunks_exact_mut(used)) {
-                    let (to, range) = ((Part::whole(outputs), among), range.clone());
-                    dispatch(One { of: self, to, from, bias: Some(bias), range, strip });
-                    self.multiply_points(sums, (inputs, outputs), tiles, None, first == all.start);
-                }
-            }
-        });
-    }
-}
-
-/// Rows of tiles `range`, counted over the images of `from`, to all points: of output gradients,
-/// whose sums are added to `bias`, or without one of inputs.
-struct One<'a, const H: usize, const W: usize, const R: usize> {
-    of: &'a Correlation<H, W, R>,
-    to: (Part<'a>, Among),
-    from: &'a [f32],
-    bias: Option<&'a mut [f32]>,
-    range: Range<usize>,
-    strip: &'a mut [f32],
-}
-
-impl<const H: usize, const W: usize, const R: usize> Work for One<'_, H, W, R> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { of, to, from, bias, range, strip } = self;
-        match bias {
-            Some(bias) => transform_gradients(s, of, to, Some(bias), from, strip, range),
-            None => transform_inputs(s, of, to, from, strip, range),
-        }
     }
 }
 
