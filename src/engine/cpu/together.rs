@@ -2,6 +2,7 @@
 //! made of the input is made once.
 
 use super::Cpu;
+use super::fused::ahead;
 use crate::layers::{Gradients, Role, Run, Together};
 use crate::machine::tasks::threads_are_few;
 use crate::network::{Plan, PlannedLayer};
@@ -38,8 +39,14 @@ impl Cpu {
         of(&self.plan.layers[layer]).filter(|_| is_enough(run.batch) && !self.rounded.is_on())
     }
 
-    /// The forward pass of all parts at the turn of the first; `false`: each has its own.
-    pub(super) fn forward_together(&mut self, layer: usize, part: usize, run: &Run) -> bool {
+    /// The forward pass of all parts, with the ReLUs above them if that is their fusion, at the turn
+    /// of the first; `false`: each has its own.
+    pub(super) fn forward_together(
+        &mut self,
+        (layer, part): (usize, usize),
+        fusion: Option<usize>,
+        run: &Run,
+    ) -> bool {
         if self.together(layer, run).is_none() {
             return false;
         }
@@ -48,7 +55,10 @@ impl Cpu {
         }
         let parts = &self.plan.layers[layer].parts;
         let mut ys: Vec<Vec<f32>> = parts.iter().map(|p| take(&mut self.buffers[p.y])).collect();
-        if let Some(pass) = self.together(layer, run) {
+        let fusion = fusion.map(|fusion| &self.fusions[fusion]);
+        if let Role::Learn(learn) = ahead(&parts[0], fusion).role()
+            && let Some(pass) = learn.together()
+        {
             let own = self.parameters[layer].iter();
             let parameters: Vec<[&[f32]; 2]> =
                 own.map(|own| own.value.each_ref().map(|values| &values[..])).collect();

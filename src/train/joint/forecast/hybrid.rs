@@ -4,10 +4,10 @@
 
 use super::{Machines, Step, Wire, beside, of_gradients, works};
 use crate::layers::Role;
-use crate::network::{Fusion, Halves, Plan, Share, Task};
+use crate::network::{Fusion, Halves, OnCpu, Plan, Share, Task};
 
 /// No pass of several layers: what is foretold goes layer by layer.
-const ALONE: &[Fusion<crate::layers::normalised_pooling::NormalisedPooling>] = &[];
+const ALONE: &[Fusion<OnCpu>] = &[];
 
 /// What a rank sends in the middle of a step.
 #[derive(Clone, Copy)]

@@ -12,9 +12,8 @@
 
 mod hybrid;
 
-use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::mpi::{SMALL, TRANSFER};
-use crate::network::{Fusion, Plan, Task};
+use crate::network::{Fusion, OnCpu, Plan, Task};
 pub use hybrid::{hybrid_bytes_sent, hybrid_step};
 
 /// What ranks compute with, and what is between them.
@@ -106,7 +105,7 @@ fn works(plan: &Plan) -> Vec<Work> {
     let parts = || plan.layers.iter().flat_map(|layer| &layer.parts);
     let forward = parts().map(|part| part.layer.multiply_adds() as f64).sum();
     let mut works = vec![Work { multiply_adds: forward, sends: Vec::new() }];
-    let alone: &[Fusion<NormalisedPooling>] = &[];
+    let alone: &[Fusion<OnCpu>] = &[];
     for task in plan.backward(alone) {
         let Task::Backward { layer, part, .. } = task else { continue };
         let (planned, part) = (&plan.layers[layer], &plan.layers[layer].parts[part]);
