@@ -48,9 +48,7 @@ impl<P> Fusion<P> {
     pub fn covers(&self, layer: usize, part: usize) -> bool {
         part == self.part && self.layers.contains(&layer)
     }
-}
 
-impl<P> Fusion<P> {
     /// The lowest and the highest part that it takes in.
     pub fn ends<'a>(&self, plan: &'a Plan) -> (&'a Part, &'a Part) {
         let part = |layer: usize| &plan.layers[layer].parts[self.part];

@@ -63,13 +63,10 @@ impl Cpu {
 
 #[cfg(test)]
 mod tests {
+    use super::super::small::{self, evaluate, gradients};
     use super::*;
-    use crate::config::Config;
-    use crate::data::form::CropView;
-    use crate::engine::{Engine, Slot};
-    use crate::layers::Classes;
+    use crate::engine::Engine;
     use crate::network::Mode;
-    use crate::random::numbers;
 
     /// Two towers: layers at once, a join, a ReLU below it that nothing takes in backward, pooling
     /// of maxima and of means.
@@ -136,21 +133,12 @@ mod tests {
         name = "softmax"
         kind = "softmax"
     "#;
-    const BATCH: usize = 20;
-
     fn network(mode: Mode, fused: bool) -> Cpu {
-        let config = Config::parse(NETWORK, &[], "test").unwrap();
-        let plan = Plan::new(&config, BATCH, mode, &[0, 0], Classes::Any).unwrap();
-        let mut cpu = Cpu::new(plan).unwrap();
+        let mut cpu = small::network(NETWORK, mode);
         if !fused {
             cpu.fusions = Vec::new();
             cpu.forward = cpu.plan.forward(&cpu.fusions);
             cpu.backward = cpu.plan.backward(&cpu.fusions);
-        }
-        for (index, tensor) in cpu.plan.tensors().iter().enumerate() {
-            let small: Vec<f32> =
-                numbers(tensor.len(), index as u32 + 1).iter().map(|v| v / 10.0).collect();
-            cpu.write(Slot::Value, index, &small).unwrap();
         }
         cpu
     }
@@ -167,30 +155,18 @@ mod tests {
         };
         assert_eq!(count(|pass| matches!(pass, OnCpu::WithRelu(_))), 8);
         assert_eq!(count(|pass| matches!(pass, OnCpu::PastRelu)), 2);
-        let images = numbers(BATCH * cpu.plan.input.len(), 99);
-        let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % 4).collect();
-        let run = Run { batch: BATCH, training: true, seed: 1, step: 1, first_image: 0 };
         let all = [true, false].map(|fused| {
             let mut cpu = network(Mode::Training, fused);
-            cpu.gradients(&run, CropView::Floats(&images), &labels).unwrap();
-            let mut all = vec![bits(&cpu.probabilities().unwrap())];
-            cpu.each_gradient(&mut |gradient| {
-                assert!(gradient.iter().any(|&g| g != 0.0));
-                all.push(bits(gradient));
-                Ok(())
-            })
-            .unwrap();
-            all
+            let gradients = gradients(&mut cpu);
+            assert!(gradients.iter().all(|gradient| gradient.iter().any(|&g| g != 0.0)));
+            let probabilities = bits(&cpu.probabilities().unwrap());
+            (probabilities, gradients.iter().map(|g| bits(g)).collect::<Vec<_>>())
         });
         assert!(all[0] == all[1]);
-        let run = Run { training: false, ..run };
         let evaluated = [true, false].map(|fused| {
             let mut cpu = network(Mode::Evaluation, fused);
             // The second time with weights that were kept.
-            let each = [(); 2].map(|()| {
-                cpu.forward(&run, CropView::Floats(&images)).unwrap();
-                bits(&cpu.probabilities().unwrap())
-            });
+            let each = [(); 2].map(|()| bits(&evaluate(&mut cpu)));
             assert!(each[0] == each[1]);
             each
         });

@@ -9,6 +9,8 @@ mod lars;
 mod memory;
 mod parameters;
 mod rounded;
+#[cfg(test)]
+mod small;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -103,11 +103,8 @@ impl Cpu {
 
 #[cfg(test)]
 mod tests {
+    use super::super::small::{self, evaluate, gradients, run, write};
     use super::*;
-    use crate::config::Config;
-    use crate::data::form::CropView;
-    use crate::engine::{Engine, Slot};
-    use crate::layers::Classes;
     use crate::network::Mode;
 
     const NETWORK: &str = r#"
@@ -143,49 +140,8 @@ mod tests {
         name = "softmax"
         kind = "softmax"
     "#;
-    const BATCH: usize = 20;
-
-    fn values(seed: usize, n: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0).collect()
-    }
-
     fn network(mode: Mode) -> Cpu {
-        let config = Config::parse(NETWORK, &[], "test").unwrap();
-        let plan = Plan::new(&config, BATCH, mode, &[0, 0], Classes::Any).unwrap();
-        let mut cpu = Cpu::new(plan).unwrap();
-        write(&mut cpu, 0);
-        cpu
-    }
-
-    fn write(cpu: &mut Cpu, seed: usize) {
-        for (index, tensor) in cpu.plan.tensors().iter().enumerate() {
-            let small: Vec<f32> =
-                values(index + seed, tensor.len()).iter().map(|v| v / 20.0).collect();
-            cpu.write(Slot::Value, index, &small).unwrap();
-        }
-    }
-
-    fn run(training: bool) -> Run {
-        Run { batch: BATCH, training, seed: 1, step: 1, first_image: 0 }
-    }
-
-    fn evaluate(cpu: &mut Cpu) -> Vec<f32> {
-        let images = values(9, BATCH * cpu.plan.input.len());
-        cpu.forward(&run(false), CropView::Floats(&images)).unwrap();
-        cpu.probabilities().unwrap()
-    }
-
-    fn gradients(cpu: &mut Cpu) -> Vec<Vec<f32>> {
-        let images = values(9, BATCH * cpu.plan.input.len());
-        let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % 4).collect();
-        cpu.gradients(&run(true), CropView::Floats(&images), &labels).unwrap();
-        let mut all = Vec::new();
-        cpu.each_gradient(&mut |gradient| {
-            all.push(gradient.to_vec());
-            Ok(())
-        })
-        .unwrap();
-        all
+        small::network(NETWORK, mode)
     }
 
     fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
