@@ -9,6 +9,8 @@ mod lars;
 mod memory;
 mod parameters;
 mod rounded;
+#[cfg(test)]
+mod small;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -21,11 +23,10 @@ use super::tensors::{self, pair, pair_mut};
 use super::{EachGradient, Engine, Exchange, LayerTime, Rates, Slot, Tensor};
 use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
-use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Rule, Run};
 use crate::machine::memory::zeros;
-use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
+use crate::network::{BufferId, Fusion, Mode, OnCpu, Part, Plan, Task};
 use anyhow::{Result, bail};
 pub use hybrid::Hybrid;
 use memory::FEW;
@@ -39,7 +40,7 @@ pub struct Cpu {
     plan: Plan,
     forward: Vec<Task>,
     backward: Vec<Task>,
-    fusions: Vec<Fusion<NormalisedPooling>>,
+    fusions: Vec<Fusion<OnCpu>>,
     /// One for each of the plan's buffers, [batch, values].
     buffers: Vec<Vec<f32>>,
     workspace: Vec<f32>,
@@ -169,7 +170,7 @@ fn rules_at_once(momentum: f32, rates: &[Option<Rates>]) -> Vec<Option<Rule>> {
 }
 
 /// The passes of several layers that are made at once.
-fn fusions(plan: &Plan) -> Vec<Fusion<NormalisedPooling>> {
+fn fusions(plan: &Plan) -> Vec<Fusion<OnCpu>> {
     match plan.mode {
         // Every layer by itself, so that what each makes can be seen.
         Mode::Explanation => Vec::new(),
