@@ -6,6 +6,7 @@ use crate::layers::{Classes, Role, Run};
 use crate::machine::tasks::{Counts, counted};
 use crate::network::{Mode, Part, Plan};
 use crate::random::numbers;
+use crate::vectors::{panel, scratch::LINE};
 use rayon::ThreadPoolBuilder;
 
 const BATCH: usize = 128;
@@ -37,29 +38,53 @@ fn tasks(part: &Part, threads: usize) -> [Counts; 3] {
     [forward, input, weights]
 }
 
-/// The tasks of a kind of work that there are at most, in a round on average; divided further they
-/// would cost more than they give, as `benches/README.md` says.
-fn most(layer: &str, kind: &str) -> usize {
-    match (layer, kind) {
-        // Eight tiles read all weights; all four shapes together.
-        ("conv2", "tiles") => 448,
-        ("conv3" | "conv4" | "conv5", "tiles") => 144,
-        // A panel and sixteen inputs.
-        ("conv1", "weights to points") => 3,
-        ("conv2", "weights to points") => 8,
-        (_, "weights to points") => 128,
-        (_, "weights from the last") => 72,
-        // One of the inputs each: a few per cent of the work.
-        ("conv1" | "conv2", "sums to weights") => 48,
-        ("conv3", "sums to weights") => 256,
-        ("conv4" | "conv5", "sums to weights") => 192,
-        // A row of tiles; the last stages are fewer, and of two shapes there are half as many.
-        ("conv1", "rows to points") => 460,
-        ("conv3" | "conv4" | "conv5", "rows to points") => 384,
-        // Sixteen inputs of a point with 36 points.
-        ("conv4" | "conv5", "products of a point") => 36 * 12,
-        // A library's products.
-        ("fc8", "columns" | "inputs' weights") => 128,
+/// Of a convolution's tower: the size of its kernels, channels of its input and its output, as they are
+/// once conv1's are folded, and the shapes of its tiles.
+fn convolution(layer: &str) -> Option<[usize; 4]> {
+    match layer {
+        "conv1" => Some([3, 48, 48, 1]),
+        "conv2" => Some([5, 48, 128, 1]),
+        "conv3" => Some([3, 256, 192, 4]),
+        "conv4" => Some([3, 192, 192, 4]),
+        "conv5" => Some([3, 192, 128, 4]),
+        _ => None,
+    }
+}
+
+/// Tasks of a kind of work in the pass `pass` that there are at most, in a round on average, on so many
+/// threads: the code cuts no further, since smaller ones would cost more than they give, as
+/// `benches/README.md` says.
+fn most(layer: &str, pass: usize, kind: &str, threads: usize) -> usize {
+    let Some([size, inputs, outputs, shapes]) = convolution(layer) else {
+        return match (layer, kind) {
+            // A library's products: four threads are served by 1000 / 128; a task of many has 128
+            // columns and 128 / 16 rows, or 4096 / 128 columns and 128 / 4 rows, or 4096 / 128 rows.
+            ("fc8", "columns") if pass == 0 && threads == 4 => 8,
+            ("fc8", _) => 128,
+            _ => usize::MAX,
+        };
+    };
+    let (from, to) = if pass == 1 { (outputs, inputs) } else { (inputs, outputs) };
+    let (lines, wanted) = (from / LINE, 4 * threads);
+    let of_shapes = |counts: [usize; 4], wanted: usize| -> usize {
+        counts.iter().map(|&count| count.min(wanted)).sum()
+    };
+    match kind {
+        // Eight tiles at least, as whole rows: four or eight of the shapes' 256, 256, 128 and 128, each
+        // of which has a quarter of the tasks; two of conv2's seven an image.
+        "tiles" if shapes == 4 => of_shapes([64, 32, 32, 16], wanted / 4),
+        "tiles" if size == 5 => BATCH * 7 / 2,
+        // A panel of outputs and a line of inputs; a spot and a line of outputs.
+        "weights to points" => to.div_ceil(panel()) * lines * shapes,
+        "weights from the last" => size * size * lines,
+        // One of the inputs.
+        "sums to weights" => inputs,
+        // A row of the input or of the gradients, and a round a shape at least. conv1's 16 parts have 22
+        // stages of four rows each, of which 128 threads take four at a time and at last two.
+        "rows to points" if shapes == 4 => of_shapes([512, 512, 256, 256], wanted) / 4,
+        "rows to points" if size == 3 => 2 * 16 * 22 * 4 / 6,
+        // A line of the inputs of one of a shape's 36, 42, 42 and 49 points, a shape a round.
+        "products of a point" if shapes == 4 => (36 + 42 + 42 + 49) * lines / 4,
         _ => usize::MAX,
     }
 }
@@ -71,14 +96,16 @@ fn tasks_of_the_papers_layers() {
         for threads in [2, 4, 8, 16, 32, 64, 128] {
             let passes = tasks(&layer.parts[0], threads);
             println!("{} on {threads} threads: {passes:?}", layer.name);
-            for (kind, [count, rounds]) in passes.iter().flatten() {
-                // Few threads take whole blocks of 32 tiles, which cost less.
-                let blocks = [(4, "tiles"), (2, "rows to points")];
-                let few = blocks.iter().any(|&(few, of)| threads <= few && *kind == of);
-                let each = if few { 1 } else { 4 };
-                let wanted = (each * threads).min(most(&layer.name, kind));
-                let count = count / rounds;
-                assert!(count >= wanted, "{}, {kind}, {threads} threads: {count}", layer.name);
+            for (pass, kinds) in passes.iter().enumerate() {
+                for (kind, [count, rounds]) in kinds {
+                    // Few threads take whole blocks of 32 tiles, which cost less.
+                    let blocks = [(4, "tiles"), (2, "rows to points")];
+                    let few = blocks.iter().any(|&(few, of)| threads <= few && *kind == of);
+                    let each = if few { 1 } else { 4 };
+                    let wanted = (each * threads).min(most(&layer.name, pass, kind, threads));
+                    let count = count / rounds;
+                    assert!(count >= wanted, "{}, {kind}, {threads} threads: {count}", layer.name);
+                }
             }
         }
     }

@@ -14,8 +14,8 @@ use crate::vectors::{dispatch, panel};
 use rayon::prelude::*;
 
 /// The fewest tiles of a task, where there are so many: all read all weights. With 4 conv3 to conv5
-/// took 1.29 to 1.38 times as long on one thread of a Zen 5, with 2 1.83 to 2.06 times, so that 128
-/// threads, for which 8 make 144 tasks of about 0.35 ms, would hardly be done sooner.
+/// took 1.29 to 1.38 times as long on one thread of a Zen 5, with 2 1.83 to 2.06 times. 128 threads
+/// take 8 in two rounds of tasks and would take 4 in three, of 0.65 of the time each.
 const FEWEST: usize = 8;
 
 impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
@@ -49,7 +49,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     /// `to` ← the weights at their points.
     pub fn transform_weights(&self, to: &mut [f32], (weight, layout): (&[f32], WeightLayout)) {
         let (panels, own) = (self.output.used.div_ceil(panel()), self.weights_apart(panel()));
-        let each = (self.depth() / tasks::pieces(panels)).max(LINE);
+        let each = (self.depth() / tasks::wanted().div_ceil(panels)).max(LINE);
         let pieces = self.depth().div_ceil(each);
         let to = &Shared::new(to);
         (0..panels * pieces).into_par_iter().for_each(|task| {
