@@ -26,6 +26,9 @@ pub(super) struct Stages<'a, const H: usize, const W: usize, const R: usize> {
     pub rows: Range<usize>,
 }
 
+/// Rows of a block, and each tower's sums of its gradients.
+type Block<'a> = (Range<usize>, Vec<&'a mut [f32]>);
+
 /// A side of the products: the input, or the output gradients of one of the towers.
 #[derive(Clone, Copy)]
 enum Side {
@@ -73,74 +76,81 @@ impl<const H: usize, const W: usize, const R: usize> Stages<'_, H, W, R> {
     /// The tiles to their points in `memory`, and the sums of their gradients added to `biases`, for
     /// each block of the part and each tower its own.
     pub fn transform(&self, memory: &mut [f32], biases: &mut [f32]) {
-        let Self { of, work, .. } = *self;
+        let work = self.work;
         let memory = &Shared::new(memory);
-        let used = of.output.used;
-        let before = self.rows.start - self.part;
-        let first = before / work.block;
-        let count = (self.rows.end - self.part).div_ceil(work.block) - first;
-        let biases = &mut biases[first * work.towers * used..][..count * work.towers * used];
-        // Each block's rows and the sums of the towers whose turn it is.
-        let blocks =
-            biases.par_chunks_exact_mut(work.towers * used).enumerate().map(|(n, bias)| {
-                let start = self.part + (first + n) * work.block;
-                let rows = start.max(self.rows.start)..(start + work.block).min(self.rows.end);
-                (
-                    rows,
-                    bias.chunks_exact_mut(used).skip(self.tower).take(self.dys.len()).enumerate(),
-                )
-            });
-        let Some(each) = work.rows else {
-            if work.pieces.is_some() {
-                self.round("rows to points");
+        if work.pieces.is_some() {
+            self.round("rows to points");
+        }
+        let blocks = self.blocks(biases);
+        match work.rows {
+            None => blocks.for_each(|block| self.transform_block(memory, block)),
+            Some(rows) => {
+                let sums = || blocks.for_each(|block| self.sum_gradients(block));
+                rayon::join(|| self.transform_rows(memory, rows), sums);
             }
-            return blocks.for_each(|(rows, biases)| {
-                if work.pieces.is_some() {
-                    tasks::begin("rows to points");
-                }
-                // SAFETY: blocks have rows of their own, and sides places.
-                unsafe {
-                    if self.tower == 0 {
-                        self.to_points(memory, Side::Input, rows.clone(), None);
-                    }
-                    for (tower, bias) in biases {
-                        self.to_points(memory, Side::Gradients(tower), rows.clone(), Some(bias));
-                    }
-                }
-            });
+        }
+    }
+
+    /// Each block's rows in these stages and the sums of the towers whose turn it is.
+    fn blocks<'a>(&self, biases: &'a mut [f32]) -> impl ParallelIterator<Item = Block<'a>> {
+        let (work, used) = (self.work, self.of.output.used);
+        let own = work.towers * used;
+        let first = (self.rows.start - self.part) / work.block;
+        let end = (self.rows.end - self.part).div_ceil(work.block);
+        let biases = biases[first * own..end * own].par_chunks_exact_mut(own).enumerate();
+        biases.map(move |(n, biases)| {
+            let start = self.part + (first + n) * work.block;
+            let rows = start.max(self.rows.start)..(start + work.block).min(self.rows.end);
+            let turn = biases.chunks_exact_mut(used).skip(self.tower).take(self.dys.len());
+            (rows, turn.collect())
+        })
+    }
+
+    /// A block's tiles of all sides to their points, and the sums.
+    fn transform_block(&self, memory: &Shared<'_>, (rows, biases): Block<'_>) {
+        if self.work.pieces.is_some() {
+            tasks::begin("rows to points");
+        }
+        // SAFETY: blocks have rows of their own, and sides places.
+        unsafe {
+            if self.tower == 0 {
+                self.to_points(memory, Side::Input, rows.clone(), None);
+            }
+            for (tower, bias) in biases.into_iter().enumerate() {
+                self.to_points(memory, Side::Gradients(tower), rows.clone(), Some(bias));
+            }
+        }
+    }
+
+    /// All tiles to their points, a task at most `most` rows of one stage and one side.
+    fn transform_rows(&self, memory: &Shared<'_>, most: usize) {
+        let pieces = |stage: Range<usize>| {
+            let end = stage.end;
+            stage.step_by(most).map(move |first| first..(first + most).min(end))
         };
-        self.round("rows to points");
-        let pieces: Vec<Range<usize>> = self
-            .each()
-            .flat_map(|rows| {
-                let end = rows.end;
-                rows.step_by(each).map(move |first| first..(first + each).min(end))
-            })
-            .collect();
+        let pieces: Vec<Range<usize>> = self.each().flat_map(pieces).collect();
         let sides = 1 + self.dys.len();
-        let tiles = || {
-            (0..sides * pieces.len()).into_par_iter().for_each(|task| {
-                tasks::begin("rows to points");
-                let rows = pieces[task % pieces.len()].clone();
-                let side = match task / pieces.len() {
-                    0 => Side::Input,
-                    tower => Side::Gradients(tower - 1),
-                };
-                // SAFETY: pieces have rows of their own, and sides places.
-                unsafe { self.to_points(memory, side, rows, None) }
+        (0..sides * pieces.len()).into_par_iter().for_each(|task| {
+            tasks::begin("rows to points");
+            let rows = pieces[task % pieces.len()].clone();
+            let side = match task / pieces.len() {
+                0 => Side::Input,
+                tower => Side::Gradients(tower - 1),
+            };
+            // SAFETY: pieces have rows of their own, and sides places.
+            unsafe { self.to_points(memory, side, rows, None) }
+        });
+    }
+
+    /// The sums of a block's gradients alone.
+    fn sum_gradients(&self, (rows, biases): Block<'_>) {
+        let of = self.of;
+        for (dy, bias) in self.dys.iter().zip(biases) {
+            let range = rows.clone();
+            scratch::with(of.gradient_strip(), |strip| {
+                dispatch(SumGradients { of, bias, dy, range, strip });
             });
-        };
-        let sums = || {
-            blocks.for_each(|(range, biases)| {
-                for (tower, bias) in biases {
-                    let (dy, range) = (self.dys[tower], range.clone());
-                    scratch::with(of.gradient_strip(), |strip| {
-                        dispatch(SumGradients { of, bias, dy, range, strip });
-                    });
-                }
-            });
-        };
-        rayon::join(tiles, sums);
+        }
     }
 
     /// Rows of tiles of one stage and one side to their points.
