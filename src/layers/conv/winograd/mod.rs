@@ -57,6 +57,7 @@ macro_rules! either {
 }
 
 mod correlation;
+mod division;
 mod geometry;
 mod gradients;
 mod kept;

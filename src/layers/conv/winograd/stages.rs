@@ -1,8 +1,8 @@
 //! Some stages of a part of the batch on the way to the weights' gradient (`gradients`): their tiles
 //! to the points, and the products of each point.
 
+use super::division::Division;
 use super::geometry::Correlation;
-use super::gradients::Division;
 use super::shared::{Among, Shared};
 use super::tiles::{SumGradients, Transform};
 use crate::machine::tasks;
