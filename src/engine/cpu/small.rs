@@ -10,11 +10,15 @@ use crate::random::numbers;
 
 pub const BATCH: usize = 20;
 
-/// The network that `text` describes, of two towers.
-pub fn network(text: &str, mode: Mode) -> Cpu {
+/// What `text` describes, of two towers.
+pub fn plan(text: &str, batch: usize, mode: Mode) -> Plan {
     let config = Config::parse(text, &[], "test").unwrap();
-    let plan = Plan::new(&config, BATCH, mode, &[0, 0], Classes::Any).unwrap();
-    let mut cpu = Cpu::new(plan).unwrap();
+    Plan::new(&config, batch, mode, &[0, 0], Classes::Any).unwrap()
+}
+
+/// The network that `text` describes.
+pub fn network(text: &str, mode: Mode) -> Cpu {
+    let mut cpu = Cpu::new(plan(text, BATCH, mode)).unwrap();
     write(&mut cpu, 0);
     cpu
 }

@@ -1,8 +1,8 @@
 //! How many tasks the passes of the paper's layers have, one tower's, batch 128, on up to 128 threads:
 //! counted while they run. `benches/README.md`, "Many cores", has the figures.
 
-use crate::config::Config;
-use crate::layers::{Classes, Role, Run};
+use super::small;
+use crate::layers::{Role, Run};
 use crate::machine::tasks::{Counts, counted};
 use crate::network::{Mode, Part, Plan};
 use crate::random::numbers;
@@ -13,8 +13,7 @@ const BATCH: usize = 128;
 const RUN: Run = Run { batch: BATCH, training: true, seed: 1, step: 1, first_image: 0 };
 
 fn paper() -> Plan {
-    let config = Config::parse(include_str!("../../../configs/ilsvrc2010.toml"), &[], "paper");
-    Plan::new(&config.unwrap(), BATCH, Mode::Training, &[0, 0], Classes::Any).unwrap()
+    small::plan(include_str!("../../../configs/ilsvrc2010.toml"), BATCH, Mode::Training)
 }
 
 /// The tasks of a part's passes by their kind: forward, of the gradients to the input, which the first

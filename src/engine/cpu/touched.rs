@@ -3,18 +3,13 @@
 //! it from the threads that use it.
 
 use super::Cpu;
-use crate::config::Config;
+use super::small::plan;
 use crate::data::form::CropView;
 use crate::engine::{Engine, Rates};
-use crate::layers::{Classes, Run};
-use crate::network::{Mode, Plan};
+use crate::layers::Run;
+use crate::network::Mode;
 
 const BATCH: usize = 64;
-
-fn plan(config: &str, batch: usize) -> Plan {
-    let config = Config::parse(config, &[], "test").unwrap();
-    Plan::new(&config, batch, Mode::Training, &[0, 0], Classes::Any).unwrap()
-}
 
 /// Bytes of a page.
 fn page() -> usize {
@@ -62,7 +57,9 @@ fn faults() -> usize {
 /// The paper's network, batch 128: more than a gigabyte is taken, and next to nothing of it written.
 #[test]
 fn the_engine_takes_its_memory_untouched() {
-    let cpu = Cpu::unchecked(plan(include_str!("../../../configs/ilsvrc2010.toml"), 128)).unwrap();
+    let cpu =
+        Cpu::unchecked(plan(include_str!("../../../configs/ilsvrc2010.toml"), 128, Mode::Training))
+            .unwrap();
     let [all, there] = all_pages(&cpu);
     assert!(all * page() > 1 << 30, "{all} pages");
     assert!(there * 100 < all, "{there} of {all} pages");
@@ -109,7 +106,7 @@ const NETWORK: &str = r#"
 /// The thread that takes the steps is none of those that compute, and gets few of the pages.
 #[test]
 fn pages_are_first_written_by_the_threads_that_compute() {
-    let mut cpu = Cpu::unchecked(plan(NETWORK, BATCH)).unwrap();
+    let mut cpu = Cpu::unchecked(plan(NETWORK, BATCH, Mode::Training)).unwrap();
     let images = vec![0.5; BATCH * cpu.plan.input.len()];
     let labels: Vec<u32> = (0..BATCH as u32).map(|image| image % 4).collect();
     let rates =
