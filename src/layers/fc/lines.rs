@@ -33,6 +33,10 @@ const DEPTH: usize = 256;
 const NEURONS: usize = 128;
 const ROWS: usize = 256;
 
+/// Images that [`transpose`] writes at a time: their rows lie whole pages apart, where sixteen compete for
+/// the places of a first-level cache.
+const AT_ONCE: usize = 8;
+
 /// Columns of one task of [`group`].
 const WIDE: usize = 256;
 
@@ -263,8 +267,8 @@ unsafe fn transpose(
     // SAFETY: by the caller's word.
     let to = unsafe { to.part() };
     assert!(count == 0 || first + (count - 1) * stride + inputs <= to.len());
-    for block in (0..count).step_by(LINE) {
-        let images = block..(block + LINE).min(count);
+    for block in (0..count).step_by(AT_ONCE) {
+        let images = block..(block + AT_ONCE).min(count);
         for (input, from) in from.chunks_exact(columns).enumerate() {
             for (image, value) in images.clone().zip(&from[block..]) {
                 // SAFETY: inside by the assertion.
