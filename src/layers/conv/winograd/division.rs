@@ -71,8 +71,8 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         (WHOLE / block).max(2).min(batch.div_ceil(self.block())).max(1)
     }
 
-    /// How the gradients over so many images and towers are divided.
-    pub(super) fn division(&self, batch: usize, towers: usize) -> Division {
+    /// How the gradients over so many images and towers are divided for few threads.
+    pub(super) fn coarse(&self, batch: usize, towers: usize) -> Division {
         let rows = self.grid().0;
         let stays = self.sums_stay();
         let (images, parts) = if stays { parts(batch) } else { (batch, 1) };
@@ -81,9 +81,15 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         let stage = if stays { self.rows_staged() } else { self.blocks_staged(batch) * block };
         let pieces = (!stays).then_some(1);
         let (turn, stages) = (1, 1);
-        let coarse =
-            Division { part, parts, stage, block, towers, turn, stages, rows: None, pieces };
-        if tasks::threads_are_few() && (stays || stage / block >= tasks::wanted_large()) {
+        Division { part, parts, stage, block, towers, turn, stages, rows: None, pieces }
+    }
+
+    /// And for those that there are.
+    pub(super) fn division(&self, batch: usize, towers: usize) -> Division {
+        let coarse = self.coarse(batch, towers);
+        let Division { part, parts, stage, block, pieces, .. } = coarse;
+        if tasks::threads_are_few() && (pieces.is_none() || stage / block >= tasks::wanted_large())
+        {
             return coarse;
         }
         // Rows of the input and of each tower's gradients in a stage of all parts; stages as many as

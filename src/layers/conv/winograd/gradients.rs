@@ -24,13 +24,17 @@ use std::ops::Range;
 
 impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     /// Values of scratch space that `weight_gradients` needs: the sums of each part and of all, and
-    /// the biases' of each block.
+    /// the biases' of each block; with one part what few threads need between the steps.
     pub(super) fn workspace(&self, batch: usize, towers: usize) -> usize {
-        let (sums, blocks) = match self.sums_stay() {
-            true => (batch.min(MOST_PARTS) + 1, batch.min(MOST_PARTS)),
-            false => (1, batch.div_ceil(self.block())),
+        let (sums, blocks, stages) = match self.sums_stay() {
+            true => (batch.min(MOST_PARTS) + 1, batch.min(MOST_PARTS), 0),
+            false => {
+                let stages = Stages::memory(self, &self.coarse(batch, towers));
+                (1, batch.div_ceil(self.block()), stages)
+            }
         };
-        LINE + towers * (sums * self.sums_len() + blocks * self.output.used)
+        let biases = scratch::lines(blocks * towers * self.output.used);
+        LINE + towers * sums * self.sums_len() + biases + stages
     }
 
     /// `to` ← for each of `dys` the sums over this region of its images and those of `x`; added to
@@ -48,10 +52,17 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         let own = work.towers * sums_len;
         let (sums, rest) = scratch::aligned(workspace).split_at_mut(work.parts * own);
         let blocks = rows.div_ceil(work.block);
-        let (biases, all) = rest.split_at_mut(blocks * work.towers * used);
+        let (biases, all) = rest.split_at_mut(scratch::lines(blocks * work.towers * used));
+        let biases = &mut biases[..blocks * work.towers * used];
         biases.fill(0.0);
+        let between = Stages::memory(self, work);
         let sums = if work.parts == 1 {
-            self.sums_of_part(work, (sums, biases), (dys, x), 0..rows);
+            let to = (&mut *sums, &mut *biases);
+            let sum = |memory: &mut [f32]| self.sums_of_part(work, to, memory, (dys, x), 0..rows);
+            match all.get_mut(..between) {
+                Some(memory) => sum(memory),
+                None => scratch::with(between, sum),
+            }
             sums
         } else {
             sums.par_chunks_exact_mut(own)
@@ -59,7 +70,9 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
                 .enumerate()
                 .for_each(|(part, to)| {
                     let rows = part * work.part..((part + 1) * work.part).min(rows);
-                    self.sums_of_part(work, to, (dys, x), rows);
+                    scratch::with(between, |memory| {
+                        self.sums_of_part(work, to, memory, (dys, x), rows);
+                    });
                 });
             sum_parts(&mut all[..own], sums);
             &mut all[..own]
@@ -76,11 +89,12 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     }
 
     /// The sums over the rows `all` of a part: of each tower `sums_len` in `sums`, of each block and
-    /// tower `used` in `biases`, which are zero.
+    /// tower `used` in `biases`, which are zero. `memory` is for what lies between the steps.
     fn sums_of_part(
         &self,
         work: &Division,
         (sums, biases): (&mut [f32], &mut [f32]),
+        memory: &mut [f32],
         (dys, x): (&[&[f32]], &[f32]),
         all: Range<usize>,
     ) {
@@ -88,19 +102,16 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
             tasks::begin("parts");
         }
         let at_once = work.stages * work.stage;
-        scratch::with(Stages::memory(self, work), |memory| {
-            for first in all.clone().step_by(at_once) {
-                let rows = first..(first + at_once).min(all.end);
-                let towers =
-                    dys.chunks(work.turn).zip(sums.chunks_mut(work.turn * self.sums_len()));
-                for (turn, (dys, sums)) in towers.enumerate() {
-                    let (tower, part) = (turn * work.turn, all.start);
-                    let rows = rows.clone();
-                    let stages = Stages { of: self, work, x, dys, tower, part, rows };
-                    stages.transform(memory, biases);
-                    stages.multiply(sums, memory, first == all.start);
-                }
+        for first in all.clone().step_by(at_once) {
+            let rows = first..(first + at_once).min(all.end);
+            let towers = dys.chunks(work.turn).zip(sums.chunks_mut(work.turn * self.sums_len()));
+            for (turn, (dys, sums)) in towers.enumerate() {
+                let (tower, part) = (turn * work.turn, all.start);
+                let rows = rows.clone();
+                let stages = Stages { of: self, work, x, dys, tower, part, rows };
+                stages.transform(memory, biases);
+                stages.multiply(sums, memory, first == all.start);
             }
-        });
+        }
     }
 }
