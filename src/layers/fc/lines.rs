@@ -108,20 +108,7 @@ impl Fc {
         let (inputs, outputs) = (self.input.len(), self.outputs);
         let (wide, padded) = (panel(), batch.next_multiple_of(LINE));
         scratch::with(padded * outputs, |right| {
-            // Pieces of the depth one after the other, each in panels of images.
-            right.par_chunks_mut(DEPTH * padded).enumerate().for_each(|(piece, to)| {
-                let (from, depth) = (piece * DEPTH, to.len() / padded);
-                for first in (0..padded).step_by(wide) {
-                    let width = wide.min(padded - first);
-                    let panel = &mut to[first * depth..][..width * depth];
-                    for (image, column) in (first..first + width).zip(0..width) {
-                        for o in 0..depth {
-                            panel[o * width + column] =
-                                if image < batch { dy[image * outputs + from + o] } else { 0.0 };
-                        }
-                    }
-                }
-            });
+            in_panels(right, dy, batch, outputs);
             let right = &*right;
             let rows = share(inputs, TASK);
             let count = inputs.div_ceil(rows);
@@ -276,6 +263,25 @@ unsafe fn transpose(
             }
         }
     }
+}
+
+/// `to` ← `dy` [images, outputs], in pieces of [`DEPTH`] outputs one after the other, each in panels of
+/// images, whose last is filled up with zeros.
+fn in_panels(to: &mut [f32], dy: &[f32], batch: usize, outputs: usize) {
+    let (wide, padded) = (panel(), to.len() / outputs);
+    to.par_chunks_mut(DEPTH * padded).enumerate().for_each(|(piece, to)| {
+        let (from, depth) = (piece * DEPTH, to.len() / padded);
+        for first in (0..padded).step_by(wide) {
+            let width = wide.min(padded - first);
+            let panel = &mut to[first * depth..][..width * depth];
+            for (image, column) in (first..first + width).zip(0..width) {
+                for o in 0..depth {
+                    panel[o * width + column] =
+                        if image < batch { dy[image * outputs + from + o] } else { 0.0 };
+                }
+            }
+        }
+    });
 }
 
 /// Values of one task of `all`: `most`, or fewer whole lines where there would be too few tasks.
