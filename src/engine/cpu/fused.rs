@@ -1,8 +1,9 @@
 //! Several layers of the plan carried out as one pass ([`Fusion`]).
 
 use super::Cpu;
+use crate::layers::beside::Gradient;
 use crate::layers::normalised_pooling::NormalisedPooling;
-use crate::layers::{Map, Run};
+use crate::layers::{Beside, Map, Run};
 use crate::network::{Fusion, Plan};
 use std::mem::take;
 
@@ -26,9 +27,15 @@ impl Cpu {
     pub(super) fn forward_fused(&mut self, fusion: usize, run: &Run) {
         let fusion = &self.fusions[fusion];
         let (lowest, highest) = fusion.ends(&self.plan);
-        let mut output = take(&mut self.buffers[highest.y]);
-        fusion.pass.forward(run, &mut output, &self.buffers[lowest.x]);
-        self.buffers[highest.y] = output;
+        let side = self.sides.get(&(fusion.layers.end - 1, fusion.part));
+        let to = side.map_or(highest.y, |side| side.joined);
+        let mut output = take(&mut self.buffers[to]);
+        let x = &self.buffers[lowest.x];
+        match side {
+            Some(side) => fusion.pass.forward_beside(run, &mut output, &side.at, x),
+            None => fusion.pass.forward(run, &mut output, x),
+        }
+        self.buffers[to] = output;
     }
 
     pub(super) fn backward_fused(&mut self, fusion: usize, run: &Run) {
@@ -37,6 +44,17 @@ impl Cpu {
         let (Some(dy), Some(between), Some(dx)) = (highest.dy, highest.dx, lowest.dx) else {
             return;
         };
+        let highest = fusion.layers.end - 1;
+        if let Some(side) = self.sides.get(&(highest, fusion.part)) {
+            // Between them is what towers yet to come read.
+            let mut gradient = take(&mut self.buffers[dy]);
+            let readers = self.of_readers(side);
+            let of_readers = Gradient::new(&readers, &side.at);
+            let x = &self.buffers[lowest.x];
+            fusion.pass.backward_beside(run, &mut gradient, of_readers, x);
+            self.buffers[dy] = gradient;
+            return self.has_gone_back(highest, fusion.part);
+        }
         let mut gradient = take(&mut self.buffers[between]);
         fusion.pass.backward(run, &mut gradient, &self.buffers[dy], &self.buffers[lowest.x]);
         self.buffers[between] = gradient;

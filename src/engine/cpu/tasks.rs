@@ -52,7 +52,7 @@ impl Cpu {
     }
 
     fn forward_part(&mut self, layer: usize, index: usize, run: &Run) {
-        if self.forward_together(layer, index, run) {
+        if self.forward_together(layer, index, run) || self.forward_beside((layer, index), run) {
             return;
         }
         let part = &self.plan.layers[layer].parts[index];
@@ -105,6 +105,9 @@ impl Cpu {
     }
 
     fn backward_part(&mut self, layer: usize, index: usize, run: &Run, labels: &[u32]) {
+        if self.backward_beside((layer, index), run) {
+            return;
+        }
         self.backward_values(layer, index, run, labels);
         let begun = Instant::now();
         self.backward_weights(layer, index, run);

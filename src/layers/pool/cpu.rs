@@ -3,24 +3,43 @@
 //! [`share`].
 
 use super::{Kernel, Pool};
-use crate::layers::{Map, Run};
+use crate::layers::beside::{Channels, Gradient};
+use crate::layers::{Beside, Map, Run};
 use crate::vectors::{Simd, Work, dispatch, load_some, store_some};
 use rayon::prelude::*;
 
 impl Map for Pool {
     fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]) {
-        y.par_chunks_exact_mut(self.output.len())
-            .zip(x.par_chunks_exact(self.input.len()))
-            .take(run.batch)
-            .for_each(|(y, x)| dispatch(Forward { pool: self, y, x }));
+        self.forward_beside(run, y, &Channels::all(self.output.channels), x);
     }
 
     fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]) {
-        dx.par_chunks_exact_mut(self.input.len())
-            .zip(dy.par_chunks_exact(self.output.len()))
+        let channels = Channels::all(self.output.channels);
+        self.backward_beside(run, dx, Gradient::new(&[dy], &channels), x);
+    }
+
+    fn beside(&self) -> Option<&dyn Beside> {
+        Some(self)
+    }
+}
+
+impl Beside for Pool {
+    fn forward_beside(&self, run: &Run, y: &mut [f32], at: &Channels, x: &[f32]) {
+        y.par_chunks_exact_mut(self.output.pixels() * at.all)
             .zip(x.par_chunks_exact(self.input.len()))
             .take(run.batch)
-            .for_each(|((dx, dy), x)| dispatch(Backward { pool: self, dx, dy, x }));
+            .for_each(|(y, x)| dispatch(Forward { pool: self, y, at, x }));
+    }
+
+    fn backward_beside(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]) {
+        dx.par_chunks_exact_mut(self.input.len())
+            .zip(x.par_chunks_exact(self.input.len()))
+            .take(run.batch)
+            .enumerate()
+            .for_each(|(image, (dx, x))| {
+                let dy = dy.from(image * self.output.pixels());
+                dispatch(Backward { pool: self, dx, dy, x });
+            });
     }
 }
 
@@ -43,6 +62,7 @@ impl Pool {
 struct Forward<'a> {
     pool: &'a Pool,
     y: &'a mut [f32],
+    at: &'a Channels,
     x: &'a [f32],
 }
 
@@ -51,10 +71,10 @@ impl Work for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { pool, y, x } = self;
+        let Self { pool, y, at, x } = self;
         let c = pool.input.channels;
         let mut offsets = Vec::with_capacity(pool.size * pool.size);
-        for (window, y) in y.chunks_exact_mut(c).enumerate() {
+        for (window, y) in at.of_mut(y).enumerate() {
             pool.window(&mut offsets, window);
             let n = s.splat(offsets.len() as f32);
             for first in (0..c).step_by(S::LANES) {
@@ -79,7 +99,7 @@ impl Work for Forward<'_> {
 struct Backward<'a> {
     pool: &'a Pool,
     dx: &'a mut [f32],
-    dy: &'a [f32],
+    dy: Gradient<'a>,
     x: &'a [f32],
 }
 
@@ -91,12 +111,14 @@ impl Work for Backward<'_> {
         let Self { pool, dx, dy, x } = self;
         let c = pool.input.channels;
         let mut offsets = Vec::with_capacity(pool.size * pool.size);
+        let mut of_window = vec![0.0; c];
         dx.fill(0.0);
-        for (window, dy) in dy.chunks_exact(c).enumerate() {
+        for window in 0..pool.output.pixels() {
             pool.window(&mut offsets, window);
+            dy.copy(window, &mut of_window);
             match pool.kernel {
-                Kernel::Max => share(s, (dx, x), dy, &offsets, c),
-                Kernel::Average => share_evenly(s, dx, dy, &offsets),
+                Kernel::Max => share(s, (dx, x), &of_window, &offsets, c),
+                Kernel::Average => share_evenly(s, dx, &of_window, &offsets),
             }
         }
     }
