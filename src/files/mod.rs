@@ -130,6 +130,13 @@ pub fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// The place of `path` in `folder`, its parts joined by `/` on every system: so names of images in a
+/// data set, and what goes by them, are the same wherever it was prepared.
+pub fn place_in(folder: &Path, path: &Path) -> String {
+    let place = path.strip_prefix(folder).unwrap_or(path).to_string_lossy();
+    if cfg!(windows) { place.replace('\\', "/") } else { place.into_owned() }
+}
+
 /// Writes a small file of text, whole or not at all.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_whole(path, |out| Ok(out.write_all(text.as_bytes())?))

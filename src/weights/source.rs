@@ -17,9 +17,10 @@ impl Source {
     /// # Errors
     /// If it cannot be opened or is a folder.
     pub fn open(path: &Path) -> Result<Source> {
+        // Windows opens no folders.
+        ensure!(!path.is_dir(), "this is a folder; name the file of weights in it");
         let file = File::open(path).context("the file cannot be opened")?;
         let metadata = file.metadata()?;
-        ensure!(!metadata.is_dir(), "this is a folder; name the file of weights in it");
         ensure!(metadata.is_file(), "this is no regular file; copy what it gives into one");
         if metadata.len() == 0 {
             return Ok(Source::memory(Vec::new()));

@@ -222,7 +222,7 @@ impl World {
 
     /// Runs what must succeed and print one JSON document.
     pub fn json(&self, args: &str) -> Value {
-        serde_json::from_str(&self.ok(args)).unwrap()
+        as_elsewhere(serde_json::from_str(&self.ok(args)).unwrap())
     }
 
     /// Runs what must fail with exit code `code`, nothing on standard output, and one last plain
@@ -257,12 +257,14 @@ impl World {
         lines
     }
 
-    /// The names in a folder, sorted, without a run's event files, which are called after the time.
+    /// The names in a folder, sorted, without a run's event files, which are called after the time,
+    /// and the lock that Windows leaves.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(folder)).unwrap();
         let mut names: Vec<String> =
             entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| !name.starts_with("events.out.tfevents."));
+        names.retain(|name| cfg!(unix) || name != ".lock");
         names.sort();
         names
     }
@@ -297,7 +299,28 @@ fn idx(n: u32) -> (Vec<u8>, Vec<u8>) {
 }
 
 pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    slashed(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// What is said on Windows as elsewhere: paths with `/`, the program without its ending.
+pub fn slashed(text: &str) -> String {
+    if cfg!(windows) {
+        text.replace('\\', "/").replace("alexnet.exe", "alexnet")
+    } else {
+        text.into()
+    }
+}
+
+/// The same of all texts in a JSON document.
+fn as_elsewhere(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(slashed(&text)),
+        Value::Array(all) => all.into_iter().map(as_elsewhere).collect(),
+        Value::Object(all) => {
+            all.into_iter().map(|(name, value)| (name, as_elsewhere(value))).collect()
+        }
+        other => other,
+    }
 }
 
 /// The last line of standard error, which says what went wrong.

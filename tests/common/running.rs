@@ -53,10 +53,10 @@ pub fn wait_until(what: &str, there: impl Fn() -> bool) {
     }
 }
 
-/// All files of a folder, by name.
+/// All files of a folder, by name, without the lock that Windows leaves.
 pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = fs::read_dir(folder).unwrap().map(|entry| {
-        let path = entry.unwrap().path();
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = paths.filter(|path| cfg!(unix) || !path.ends_with(".lock")).map(|path| {
         (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap())
     });
     files.collect()

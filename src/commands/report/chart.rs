@@ -178,7 +178,8 @@ fn steps(least: f64, most: f64, wanted: usize) -> Vec<f64> {
 fn powers(least: f64, most: f64) -> Vec<f64> {
     let from = least.log10().floor() as i32;
     let to = (most.log10().ceil() as i32).max(from + 1);
-    (from..=to).map(|power| 10f64.powi(power)).collect()
+    // As they are read: what a system's library multiplies has a tail.
+    (from..=to).filter_map(|power| format!("1e{power}").parse().ok()).collect()
 }
 
 /// A tick's number.

@@ -3,6 +3,7 @@
 
 use super::{Backing, Content, Item, entries, left_behind, tape};
 use crate::config_error;
+use crate::files::place_in;
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ pub(super) fn items(source: &Path, tars: &[(PathBuf, u32)]) -> Result<Vec<Item>>
     let of_tar = |(path, label): &(PathBuf, u32)| -> Result<Vec<Item>> {
         let of = Arc::new(Backing::open(path)?);
         let found = tape::list(&of, 0, of.len()).with_context(|| path.display().to_string())?;
-        let place = path.strip_prefix(source).unwrap_or(path).to_string_lossy().into_owned();
+        let place = place_in(source, path);
         let images = found.into_iter().filter(|entry| !is_left_out(&entry.name));
         let images = images.map(|tape::Entry { name, offset, length }| Item {
             name: format!("{place}/{}", name.trim_start_matches("./")),

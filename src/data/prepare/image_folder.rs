@@ -12,6 +12,7 @@ use super::{class_tars, layout, name_of, tested};
 use crate::config_error;
 use crate::data::dataset::Class;
 use crate::data::preparation::{Orientation, Preparation};
+use crate::files::place_in;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -238,7 +239,7 @@ pub(super) fn items(
             bail!("the class folder {} has no images; fill or remove it", path.display());
         }
         items.extend(files.into_iter().map(|file| Item {
-            name: file.strip_prefix(source).unwrap_or(&file).to_string_lossy().into_owned(),
+            name: place_in(source, &file),
             label,
             content: Content::File(file),
         }));

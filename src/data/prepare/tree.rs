@@ -7,6 +7,7 @@
 //! folder it lies in.
 
 use super::{Skipped, listed};
+use crate::files::place_in;
 use anyhow::{Context, Result};
 use std::collections::HashSet;
 use std::fs::{self, FileType};
@@ -137,7 +138,7 @@ impl Tree {
             return Ok(Some(Node::File(path)));
         }
         self.left_out.push(Skipped {
-            file: path.strip_prefix(&self.source).unwrap_or(&path).to_string_lossy().into_owned(),
+            file: place_in(&self.source, &path),
             reason: format!("this is {}, no file", what(kind)),
         });
         Ok(None)

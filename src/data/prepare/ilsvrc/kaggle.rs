@@ -4,6 +4,7 @@ use super::{Splits, is_wnid};
 use crate::data::dataset::Class;
 use crate::data::prepare::tree::Tree;
 use crate::data::prepare::{Content, Item, entries, image_folder, lines, walk};
+use crate::files::place_in;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -93,11 +94,7 @@ fn kaggle_val(
         let label = *of_image.get(&stem).with_context(|| {
             format!("{} has no label in {}", file.display(), solution.display())
         })?;
-        items.push(Item {
-            name: file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned(),
-            label,
-            content: Content::File(file),
-        });
+        items.push(Item { name: place_in(path, &file), label, content: Content::File(file) });
     }
     ensure!(
         items.len() == of_image.len(),

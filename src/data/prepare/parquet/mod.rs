@@ -19,6 +19,7 @@ use super::layout::splits_of_files;
 use super::{Backing, Content, Rows, Source, walk};
 use crate::config_error;
 use crate::data::preparation::Preparation;
+use crate::files::place_in;
 use anyhow::{Context, Result, ensure};
 use columns::Columns;
 use pictures::{Group, Open};
@@ -42,13 +43,11 @@ pub fn find(
 ) -> Result<Source> {
     let (root, files) = files(src)?;
     let splits = splits_of_files(&files, &root)?;
-    let place =
-        |file: &PathBuf| file.strip_prefix(&root).unwrap_or(file).to_string_lossy().into_owned();
     let read = |file: &PathBuf| {
         read(file, named).with_context(|| format!("{} cannot be used", file.display()))
     };
     let all: Vec<File> = files.par_iter().map(read).collect::<Result<_>>()?;
-    let names: Vec<String> = files.iter().map(place).collect();
+    let names: Vec<String> = files.iter().map(|file| place_in(&root, file)).collect();
     let Some(first) = all.first() else { return Err(config_error!("{} is empty", src.display())) };
     for (file, name) in all.iter().zip(&names) {
         columns::agree((&names[0], &first.columns), (name, &file.columns))?;

@@ -14,6 +14,7 @@ use super::{Backing, Content, Source, left_behind, names_given, tape, walk};
 use crate::config_error;
 use crate::data::preparation::Preparation;
 use crate::data::unpack::base_name;
+use crate::files::place_in;
 use crate::files::text;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
@@ -179,7 +180,7 @@ fn samples(file: &Path, root: &Path, key: Option<&str>) -> Result<Samples> {
             (files.label, files.json) = (Some(entry), json);
         }
     }
-    let place = file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned();
+    let place = place_in(root, file);
     let sample = |Files { picture, label, json }: Files| {
         let tape::Entry { name, offset, length } = picture?;
         let label = match label {
