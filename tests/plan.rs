@@ -2,8 +2,7 @@
 
 use alexnet::config::Config;
 use alexnet::layers::Classes;
-use alexnet::layers::normalised_pooling::NormalisedPooling;
-use alexnet::network::{Fusion, Mode, OnGpu, Plan, Task};
+use alexnet::network::{Fusion, Mode, OnCpu, OnGpu, Pass, Plan, Task};
 use std::path::Path;
 
 fn plan(name: &str, devices: &[usize]) -> Plan {
@@ -89,11 +88,20 @@ fn a_pass_takes_the_place_of_its_layers() {
     let layers = plan.layers.iter().enumerate();
     let parts = layers.flat_map(|(l, layer)| (0..layer.parts.len()).map(move |part| (l, part)));
     let parts: Vec<(usize, usize)> = parts.collect();
-    // On the CPU, forward and backward.
-    let fusions = plan.fusions::<NormalisedPooling>();
+    // On the CPU normalisation forward and backward, ReLU of the other convolutions forward with
+    // theirs, backward with pooling of maxima.
+    let fusions = plan.fusions::<OnCpu>();
     let both = |name: &str| [(name.to_string(), 0), (name.to_string(), 1)];
-    let expected = [both("relu1+lrn1+pool1"), both("relu2+lrn2+pool2")].concat();
-    assert_eq!(names(&plan, &fusions), expected);
+    let passes = ["relu1+lrn1+pool1", "relu2+lrn2+pool2", "conv3+relu3", "conv4+relu4"]
+        .into_iter()
+        .chain(["conv5+relu5", "relu5+pool5"]);
+    assert_eq!(names(&plan, &fusions), passes.map(both).collect::<Vec<_>>().concat());
+    for fusion in &fusions {
+        let name = plan.layers[fusion.layers.start].name.as_str();
+        let ways = (fusion.pass.goes_forward(), fusion.pass.goes_back());
+        let lowest = ["conv", "relu1", "relu2"].map(|begin| name.starts_with(begin));
+        assert_eq!(ways, (lowest.contains(&true), !lowest[0]), "{name}");
+    }
     assert_eq!(done(&fusions, &plan.forward(&fusions)), parts);
     assert_eq!(done(&fusions, &plan.backward(&fusions)), parts);
 

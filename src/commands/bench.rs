@@ -26,7 +26,9 @@ use std::time::Instant;
 /// from pinned memory. Each figure is the median over the steps. GFLOP/s count the multiply-adds of
 /// direct convolution, twice, whatever way they are done; the peak is measured from registers just
 /// before and after. On the CPU, ReLU and pooling that go with response normalisation in one pass
-/// are in its time, and the update of large fully connected layers is in their weights' gradient's.
+/// are in its time, ReLU's way forward behind other convolutions is in theirs and its way back before
+/// max-pooling in that one's, and the update of large fully connected layers is in their weights'
+/// gradient's.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

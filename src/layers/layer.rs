@@ -89,6 +89,15 @@ pub trait Layer: Debug + Send + Sync {
     }
     /// How a pass on the CPU calls it.
     fn role(&self) -> Role<'_>;
+    /// The same layer with the ReLU above it on the CPU: applied to each output as it is stored,
+    /// with the ReLU's own bits. None: it has no such way.
+    fn with_relu(&self) -> Option<Box<dyn Layer>> {
+        None
+    }
+    /// Its gradient as far as the input of the ReLU below it, on the CPU, where it has that way.
+    fn past_relu(&self) -> Option<&dyn PastRelu> {
+        None
+    }
     /// What it is to those who look at several layers at once; none: they leave it alone.
     fn stage(&self) -> Option<Stage<'_>> {
         None
@@ -224,6 +233,13 @@ pub trait Learn: Sync {
     fn unpack_for_gpu(&self, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         self.unpack(world, own);
     }
+}
+
+/// See [`Layer::past_relu`]; the bits are those of the layer and the ReLU after each other.
+pub trait PastRelu {
+    /// As [`Beside::backward_beside`]; `x` is the ReLU's output, which is the layer's input, and
+    /// `dx` the gradient at the ReLU's input.
+    fn backward(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]);
 }
 
 /// See [`Learn::keeps`]; for evaluation, with the bits of [`Learn::forward`].

@@ -31,8 +31,8 @@ pub mod window;
 pub use crate::vectors::kernel::Rule;
 pub use kind::{Classes, Family, Kind, Outputs, Place, Settings};
 pub use layer::{
-    Beside, ForwardFew, Gradients, Keeps, Layer, Learn, Map, ParameterShapes, Pointwise, Role, Run,
-    Shape, Stage, Together, UpdateAtOnce,
+    Beside, ForwardFew, Gradients, Keeps, Layer, Learn, Map, ParameterShapes, PastRelu, Pointwise,
+    Role, Run, Shape, Stage, Together, UpdateAtOnce,
 };
 pub use weights::{Input, Weights};
 

@@ -4,12 +4,16 @@
 
 use super::plan::{BufferId, Part, Plan};
 use crate::layers::normalised_pooling::NormalisedPooling;
-use crate::layers::{Role, Stage};
+use crate::layers::{Layer, Role, Stage};
 use std::ops::Range;
 
 /// A pass in the place of several layers'.
 pub trait Pass: Sized {
-    /// Whether backward is one pass too; else the layers go back one by one.
+    /// Whether forward is one pass; else the layers go one by one.
+    fn goes_forward(&self) -> bool {
+        true
+    }
+    /// Whether backward is one pass; else the layers go back one by one.
     fn goes_back(&self) -> bool;
     /// The pass over the lowest of `stack`, one part a layer from the bottom up, each of which
     /// reads what the one below wrote; `None` if the lowest is not where one begins.
@@ -44,9 +48,7 @@ impl<P> Fusion<P> {
     pub fn covers(&self, layer: usize, part: usize) -> bool {
         part == self.part && self.layers.contains(&layer)
     }
-}
 
-impl<P> Fusion<P> {
     /// The lowest and the highest part that it takes in.
     pub fn ends<'a>(&self, plan: &'a Plan) -> (&'a Part, &'a Part) {
         let part = |layer: usize| &plan.layers[layer].parts[self.part];
@@ -64,21 +66,22 @@ impl<P> Fusion<P> {
 }
 
 impl Plan {
-    /// Every place for the pass, from the input up; none overlap.
+    /// Every place for the pass, from the input up; none that go the same way overlap.
     pub fn fusions<P: Pass>(&self) -> Vec<Fusion<P>> {
         let mut fusions: Vec<Fusion<P>> = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate() {
             for part in 0..planned.parts.len() {
-                if fusions.iter().any(|fusion| fusion.covers(layer, part)) {
+                let Some(Found { layers, at, pass }) = P::over(&self.stack(layer, part)) else {
                     continue;
-                }
-                if let Some(Found { layers, at, pass }) = P::over(&self.stack(layer, part)) {
-                    fusions.push(Fusion {
-                        layers: layer..layer + layers,
-                        part,
-                        at: layer + at,
-                        pass,
-                    });
+                };
+                let taken = |fusion: &Fusion<P>| {
+                    let ahead = fusion.pass.goes_forward() && pass.goes_forward();
+                    let back = fusion.pass.goes_back() && pass.goes_back();
+                    fusion.covers(layer, part) && (ahead || back)
+                };
+                if !fusions.iter().any(taken) {
+                    let (layers, at) = (layer..layer + layers, layer + at);
+                    fusions.push(Fusion { layers, part, at, pass });
                 }
             }
         }
@@ -106,23 +109,55 @@ fn is_relu(part: &Part) -> bool {
 }
 
 /// ReLU, if there is one in place, normalisation and max-pooling over the same maps; counts as
-/// normalisation. The CPU has it.
-impl Pass for NormalisedPooling {
+/// normalisation.
+fn normalised_pooling(stack: &[&Part]) -> Option<Found<NormalisedPooling>> {
+    let relu = is_relu(stack.first()?);
+    let at = usize::from(relu);
+    let [normalised, pooled, ..] = &stack[at..] else { return None };
+    match (normalised.layer.stage(), pooled.layer.stage()) {
+        (Some(Stage::Normalise(lrn)), Some(Stage::Pool(pool))) => {
+            let pass = NormalisedPooling::new(relu, lrn, pool)?;
+            Some(Found { layers: at + 2, at, pass })
+        }
+        _ => None,
+    }
+}
+
+/// What the CPU has.
+#[derive(Debug)]
+pub enum OnCpu {
+    /// Normalisation and max-pooling, and a ReLU below.
+    NormalisedPooling(NormalisedPooling),
+    /// Forward: the lower layer with the ReLU above it ([`Layer::with_relu`]).
+    WithRelu(Box<dyn Layer>),
+    /// Backward: the upper layer, max-pooling, gives the gradient at the input of the ReLU below it
+    /// ([`Layer::past_relu`]).
+    PastRelu,
+}
+
+impl Pass for OnCpu {
+    fn goes_forward(&self) -> bool {
+        matches!(self, OnCpu::NormalisedPooling(_) | OnCpu::WithRelu(_))
+    }
+
     fn goes_back(&self) -> bool {
-        true
+        matches!(self, OnCpu::NormalisedPooling(_) | OnCpu::PastRelu)
     }
 
     fn over(stack: &[&Part]) -> Option<Found<Self>> {
-        let relu = is_relu(stack[0]);
-        let at = usize::from(relu);
-        let [normalised, pooled, ..] = &stack[at..] else { return None };
-        match (normalised.layer.stage(), pooled.layer.stage()) {
-            (Some(Stage::Normalise(lrn)), Some(Stage::Pool(pool))) => {
-                let pass = NormalisedPooling::new(relu, lrn, pool)?;
-                Some(Found { layers: at + 2, at, pass })
-            }
-            _ => None,
+        if let Some(Found { layers, at, pass }) = normalised_pooling(stack) {
+            return Some(Found { layers, at, pass: OnCpu::NormalisedPooling(pass) });
         }
+        let [lowest, above, ..] = stack else { return None };
+        if is_relu(lowest) {
+            let past = above.layer.past_relu().is_some() && above.dx == lowest.dy;
+            return past.then_some(Found { layers: 2, at: 1, pass: OnCpu::PastRelu });
+        }
+        if !is_relu(above) || normalised_pooling(&stack[1..]).is_some() {
+            return None;
+        }
+        let pass = OnCpu::WithRelu(lowest.layer.with_relu()?);
+        Some(Found { layers: 2, at: 0, pass })
     }
 }
 
@@ -146,7 +181,7 @@ impl Pass for OnGpu {
             return is_relu(above).then_some(Found { layers: 2, at: 0, pass: OnGpu::WithRelu });
         }
         let normalised = matches!(lowest.layer.stage(), Some(Stage::Normalise(_)));
-        let Found { layers, at, pass } = NormalisedPooling::over(stack).filter(|_| normalised)?;
+        let Found { layers, at, pass } = normalised_pooling(stack).filter(|_| normalised)?;
         let suits = pass.suits_gpus();
         suits.then_some(Found { layers, at, pass: OnGpu::NormalisedPooling(pass) })
     }

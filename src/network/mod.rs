@@ -8,7 +8,7 @@ mod plan;
 mod share;
 mod tasks;
 
-pub use fusion::{Fusion, OnGpu, Pass};
+pub use fusion::{Fusion, OnCpu, OnGpu, Pass};
 pub use hybrid::{Gathered, Halves, Source};
 pub use plan::{
     BufferId, BufferPlan, Crossing, Join, JoinSource, Mode, Part, Pieces, Plan, PlannedLayer,

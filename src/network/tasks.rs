@@ -67,8 +67,8 @@ fn worker<P>(
 }
 
 impl Plan {
-    /// From the input to the probabilities, with `fusions` (of [`Plan::fusions`]) in their layers'
-    /// place.
+    /// From the input to the probabilities, with those of `fusions` (of [`Plan::fusions`]) that go
+    /// forward in their layers' place.
     pub fn forward<P: Pass>(&self, fusions: &[Fusion<P>]) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (layer, planned) in self.layers.iter().enumerate() {
@@ -77,7 +77,7 @@ impl Plan {
                 tasks.extend((0..sources).map(|from| Task::Join { layer, part, from }));
             }
             for part in 0..planned.parts.len() {
-                if let Worker::Layer { fusion } = worker(fusions, |_| true, layer, part) {
+                if let Worker::Layer { fusion } = worker(fusions, P::goes_forward, layer, part) {
                     tasks.push(Task::Forward { layer, part, fusion });
                 }
             }

@@ -119,9 +119,12 @@ fn an_archive_that_cannot_be_used_is_named() {
     put(src.join("cat/0.png"), &sample("plain.png"));
     fails(folder.path(), args, 2, "src/cat and ");
     fs::remove_dir_all(src.join("cat")).unwrap();
-    put(src.join("cat.TAR"), &good);
-    fails(folder.path(), args, 2, "are both the class cat");
-    fs::remove_file(src.join("cat.TAR")).unwrap();
+    // On Windows these are one name.
+    if cfg!(unix) {
+        put(src.join("cat.TAR"), &good);
+        fails(folder.path(), args, 2, "are both the class cat");
+        fs::remove_file(src.join("cat.TAR")).unwrap();
+    }
     // A whole split in one archive is no class, unless somebody says so.
     put(src.join("Train.tar"), &good);
     fails(folder.path(), args, 2, "Train.tar has the name of a split");

@@ -5,6 +5,8 @@
 //! SciPy.
 
 mod class_tars;
+#[path = "../common/mod.rs"]
+mod common;
 mod damage;
 mod hostile;
 mod ilsvrc;
@@ -37,7 +39,8 @@ fn run(folder: &Path, args: &str) -> Result<(), (i32, String)> {
     let words = std::iter::once("prepare".to_string())
         .chain(args.split_whitespace().map(|word| word.replace('@', &at)));
     let command = Command::try_parse_from(words).map_err(|e| (e.exit_code(), e.to_string()))?;
-    prepare::run(command.args).map_err(|e| (errors::exit_code(&e), errors::sentence(&e)))
+    prepare::run(command.args)
+        .map_err(|e| (errors::exit_code(&e), common::slashed(&errors::sentence(&e))))
 }
 
 fn fails(folder: &Path, args: &str, code: i32, with: &str) {

@@ -9,9 +9,8 @@
 
 use super::{Cpu, fused, rounded};
 use crate::layers::beside::{Channels, Gradient};
-use crate::layers::normalised_pooling::NormalisedPooling;
-use crate::layers::{Role, Run};
-use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
+use crate::layers::{Beside, Map, Role, Run};
+use crate::network::{BufferId, Fusion, Mode, OnCpu, Part, Pass, Plan, Task};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::mem::take;
@@ -44,7 +43,7 @@ pub(super) fn shared(mut plan: Plan) -> Plan {
 }
 
 /// The parts of a [`shared`] plan that write where they are read.
-pub(super) fn sides(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Sides {
+pub(super) fn sides(plan: &Plan, fusions: &[Fusion<OnCpu>]) -> Sides {
     let mut all = Sides::new();
     // Every layer's output is there by itself, to be seen or to be rounded.
     if plan.mode == Mode::Explanation || rounded::is_asked() {
@@ -80,27 +79,24 @@ pub(super) fn sides(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Sides
     all
 }
 
-/// The lowest layer that is carried out together with that part of `layer`.
-fn lowest(fusions: &[Fusion<NormalisedPooling>], layer: usize, part: usize) -> usize {
-    let with = fusions.iter().find(|fusion| fusion.covers(layer, part));
+/// The lowest layer that goes forward together with that part of `layer`.
+fn lowest(fusions: &[Fusion<OnCpu>], layer: usize, part: usize) -> usize {
+    let with = fusions.iter().find(|f| f.pass.goes_forward() && f.covers(layer, part));
     with.map_or(layer, |fusion| fusion.layers.start)
 }
 
-/// Whether a part, or the pass that it is the highest of, can write among others' channels.
+/// Whether a part, or the pass that it is the highest of, can write among others' channels. A
+/// convolution with its ReLU cannot.
 fn writes_beside(part: &Part, is_fused: bool) -> bool {
     match part.layer.role() {
         Role::Map(map) => is_fused || map.beside().is_some(),
-        Role::Pointwise(_) => part.input.pixels() == 1,
+        Role::Pointwise(_) => part.input.pixels() == 1 && !is_fused,
         Role::Learn(_) | Role::Loss(_) | Role::Reconstruction(_) => false,
     }
 }
 
 /// Values an image of the plan's buffers where `fusions` and `sides` take their parts' places.
-pub(super) fn sizes(
-    plan: &Plan,
-    fusions: &[Fusion<NormalisedPooling>],
-    sides: &Sides,
-) -> Vec<usize> {
+pub(super) fn sizes(plan: &Plan, fusions: &[Fusion<OnCpu>], sides: &Sides) -> Vec<usize> {
     let mut values = fused::sizes(plan, fusions);
     for (&(layer, part), side) in sides {
         let part = &plan.layers[layer].parts[part];
@@ -137,10 +133,7 @@ impl Cpu {
         let mut joined = take(&mut self.buffers[side.joined]);
         let x = &self.buffers[part.x];
         match part.layer.role() {
-            Role::Map(map) => {
-                let pass = map.beside().expect("it has a side because it has that");
-                pass.forward_beside(run, &mut joined, &side.at, x);
-            }
+            Role::Map(map) => beside(map).forward_beside(run, &mut joined, &side.at, x),
             Role::Pointwise(pointwise) => {
                 let y = joined.par_chunks_exact_mut(side.at.all);
                 let x = x.par_chunks_exact(part.input.len());
@@ -156,8 +149,13 @@ impl Cpu {
         true
     }
 
-    /// The backward pass of such a part.
-    pub(super) fn backward_beside(&mut self, (layer, index): (usize, usize), run: &Run) -> bool {
+    /// The backward pass of such a part, to the input of the ReLU below it if `past_relu`.
+    pub(super) fn backward_beside(
+        &mut self,
+        (layer, index): (usize, usize),
+        past_relu: bool,
+        run: &Run,
+    ) -> bool {
         let Some(side) = self.sides.get(&(layer, index)) else { return false };
         let part = &self.plan.layers[layer].parts[index];
         let (Some(dy), Some(_)) = (part.dy, part.dx) else { return true };
@@ -166,8 +164,11 @@ impl Cpu {
         let gradient = Gradient::new(&readers, &side.at);
         match part.layer.role() {
             Role::Map(map) => {
-                let pass = map.beside().expect("it has a side because it has that");
-                pass.backward_beside(run, &mut dx, gradient, &self.buffers[part.x]);
+                let x = &self.buffers[part.x];
+                match part.layer.past_relu().filter(|_| past_relu) {
+                    Some(pass) => pass.backward(run, &mut dx, gradient, x),
+                    None => beside(map).backward_beside(run, &mut dx, gradient, x),
+                }
             }
             Role::Pointwise(pointwise) => {
                 let y = self.buffers[side.joined].par_chunks_exact(side.at.all);
@@ -212,6 +213,10 @@ impl Cpu {
     }
 }
 
+fn beside(map: &dyn Map) -> &dyn Beside {
+    map.beside().expect("it has a side because it has that")
+}
+
 /// A pass over one image of a run's.
 fn of_image(run: &Run, image: usize) -> Run {
     Run { batch: 1, first_image: run.first_image + image as u32, ..*run }
@@ -222,7 +227,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::data::form::CropView;
-    use crate::engine::cpu::fusions;
+    use crate::engine::cpu::{fusions, small};
     use crate::engine::{Engine, Rates, Slot};
     use crate::layers::Classes;
     use crate::random::numbers;
@@ -282,14 +287,6 @@ mod tests {
         Cpu::with(plan, fusions, Sides::new()).unwrap()
     }
 
-    fn write(cpu: &mut Cpu) {
-        for (index, tensor) in cpu.plan.tensors().iter().enumerate() {
-            let small: Vec<f32> =
-                numbers(tensor.len(), index as u32).iter().map(|v| v / 8.0).collect();
-            cpu.write(Slot::Value, index, &small).unwrap();
-        }
-    }
-
     /// The bits of what each layer has left, and of every weight.
     fn all(cpu: &Cpu) -> Vec<Vec<u32>> {
         let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
@@ -301,7 +298,7 @@ mod tests {
 
     /// Three steps, the last of fewer images.
     fn trained(mut cpu: Cpu) -> Vec<Vec<Vec<u32>>> {
-        write(&mut cpu);
+        small::write(&mut cpu, 0);
         let rates =
             Rates { weight: 0.05, weight_decay: 0.001, bias: 0.1, bias_decay: 0.0, trust: None };
         let rates: Vec<_> = cpu.plan.layers.iter().map(|l| l.learns().then_some(rates)).collect();
@@ -317,7 +314,7 @@ mod tests {
     }
 
     fn evaluated(mut cpu: Cpu) -> Vec<Vec<u32>> {
-        write(&mut cpu);
+        small::write(&mut cpu, 0);
         let run = Run { batch: BATCH - 1, training: false, seed: 4, step: 0, first_image: 0 };
         let images = numbers(run.batch * cpu.plan.input.len(), 9);
         cpu.forward(&run, CropView::Floats(&images)).unwrap();
@@ -361,5 +358,24 @@ mod tests {
         let pooled = pool1 + pool2;
         let inputs = pool1 + pool2 + 64;
         assert_eq!(taken(&cpu) + pooled + inputs, before);
+    }
+
+    /// Nothing that only training needs: of the paper's network each convolution's output, the
+    /// pooled ones, the neurons' and the input are there.
+    #[test]
+    fn evaluation_writes_what_is_read() {
+        let config = Config::parse(include_str!("../../../configs/ilsvrc2010.toml"), &[], "");
+        let plan =
+            Plan::new(&config.unwrap(), 10, Mode::Evaluation, &[0, 0], Classes::Any).unwrap();
+        let plan = shared(plan);
+        let fusions = fusions(&plan);
+        let taken = sizes(&plan, &fusions, &sides(&plan, &fusions));
+        let maps = |side: usize, channels: usize| side * side * channels;
+        let convolved = maps(55, 96) + maps(27, 256) + 2 * maps(13, 384) + maps(13, 256);
+        let pooled = maps(27, 96) + maps(13, 256) + maps(6, 256);
+        // And what dropout and softmax make of them, the former for both towers to read.
+        let neurons = 2 * (2 * 4096 + 1000);
+        let wanted = maps(224, 3) + convolved + pooled + neurons;
+        assert_eq!(taken.iter().sum::<usize>(), wanted);
     }
 }

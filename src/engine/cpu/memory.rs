@@ -2,17 +2,16 @@
 
 use super::{beside, together};
 use crate::errors::{BATCH_OPTION, TooLarge};
-use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::{ParameterShapes, Role};
 use crate::machine::memory::{Supply, size, supply};
-use crate::network::{Fusion, Mode, Part, Plan};
+use crate::network::{Fusion, Mode, OnCpu, Part, Plan};
 use anyhow::{Error, Result};
 
 /// Images up to which a network for evaluation uses weights where they lie: ten crops.
 pub(super) const FEW: usize = 10;
 
 /// Refuses a batch for which there is too little memory; says how large a one would fit.
-pub(super) fn check(plan: &Plan, fusions: &[Fusion<NormalisedPooling>]) -> Result<()> {
+pub(super) fn check(plan: &Plan, fusions: &[Fusion<OnCpu>]) -> Result<()> {
     let Some(supply) = supply() else { return Ok(()) };
     refuse(plan, fusions, &supply).map_or(Ok(()), |too_large| Err(Error::new(too_large)))
 }
@@ -43,7 +42,7 @@ fn bytes_of_halves(below: &Plan, above: &Plan, saved: u64, images: usize) -> u64
     all.fold(0, u64::saturating_add).saturating_mul(4)
 }
 
-fn refuse(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], supply: &Supply) -> Option<TooLarge> {
+fn refuse(plan: &Plan, fusions: &[Fusion<OnCpu>], supply: &Supply) -> Option<TooLarge> {
     too_large((plan.batch, plan.pieces.all), |batch| bytes(plan, fusions, batch), supply)
 }
 
@@ -79,7 +78,7 @@ const COPIES: u64 = 2;
 
 /// Bytes that are written to, at most, with so many images at once: what the loader makes of them,
 /// activations and gradients, parameters, scratch space.
-fn bytes(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u64 {
+fn bytes(plan: &Plan, fusions: &[Fusion<OnCpu>], batch: usize) -> u64 {
     let saved = if plan.mode == Mode::Training { saved(plan) } else { 0 };
     values(plan, fusions, batch).saturating_add(saved).saturating_mul(4)
 }
@@ -90,7 +89,7 @@ fn saved(plan: &Plan) -> u64 {
 }
 
 /// Values as [`bytes()`] counts them, but for what is being written to the disk.
-fn values(plan: &Plan, fusions: &[Fusion<NormalisedPooling>], batch: usize) -> u64 {
+fn values(plan: &Plan, fusions: &[Fusion<OnCpu>], batch: usize) -> u64 {
     let add = |sum: u64, values: u64| sum.saturating_add(values);
     let loaded = LOADED.saturating_mul((plan.pieces.own * plan.input.len()) as u64);
     let sizes = beside::sizes(plan, fusions, &beside::sides(plan, fusions));

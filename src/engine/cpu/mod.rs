@@ -10,6 +10,8 @@ mod lars;
 mod memory;
 mod parameters;
 mod rounded;
+#[cfg(test)]
+mod small;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -20,11 +22,10 @@ use super::tensors::{self, pair, pair_mut};
 use super::{EachGradient, Engine, Exchange, LayerTime, Rates, Slot, Tensor};
 use crate::data::form::{CropView, Form};
 use crate::files::mapped::MappedFloats;
-use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::layers::softmax::{Tally, tally};
 use crate::layers::{Role, Rule, Run};
 use crate::machine::memory::zeros;
-use crate::network::{BufferId, Fusion, Mode, Part, Plan, Task};
+use crate::network::{BufferId, Fusion, Mode, OnCpu, Part, Plan, Task};
 use anyhow::{Result, bail};
 use beside::Sides;
 pub use hybrid::Hybrid;
@@ -39,7 +40,7 @@ pub struct Cpu {
     plan: Plan,
     forward: Vec<Task>,
     backward: Vec<Task>,
-    fusions: Vec<Fusion<NormalisedPooling>>,
+    fusions: Vec<Fusion<OnCpu>>,
     sides: Sides,
     /// One for each of the plan's buffers, [batch, values].
     buffers: Vec<Vec<f32>>,
@@ -78,7 +79,7 @@ impl Cpu {
         Cpu::with(plan, fusions, sides)
     }
 
-    fn with(plan: Plan, fusions: Vec<Fusion<NormalisedPooling>>, sides: Sides) -> Result<Cpu> {
+    fn with(plan: Plan, fusions: Vec<Fusion<OnCpu>>, sides: Sides) -> Result<Cpu> {
         let training = plan.mode == Mode::Training;
         let own = |part: &Part| Parameters::new(part.layer.parameters(), training);
         let rounded = Rounded::new(&plan);
@@ -182,7 +183,7 @@ fn rules_at_once(momentum: f32, rates: &[Option<Rates>]) -> Vec<Option<Rule>> {
 }
 
 /// The passes of several layers that are made at once.
-fn fusions(plan: &Plan) -> Vec<Fusion<NormalisedPooling>> {
+fn fusions(plan: &Plan) -> Vec<Fusion<OnCpu>> {
     match plan.mode {
         // Every layer by itself, so that what each makes can be seen.
         Mode::Explanation => Vec::new(),

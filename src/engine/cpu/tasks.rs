@@ -1,8 +1,10 @@
 //! The plan's tasks, one after the other, each on all threads.
 
+use super::fused::ahead;
 use super::parameters::Parameters;
 use super::{Cpu, together};
 use crate::engine::LayerTime;
+use crate::layers::beside::{Channels, Gradient};
 use crate::layers::{Role, Run};
 use crate::network::{Mode, Task};
 use rayon::prelude::*;
@@ -41,24 +43,32 @@ impl Cpu {
     fn carry_out(&mut self, task: Task, run: &Run, labels: &[u32]) {
         match task {
             Task::Join { layer, part, from } => self.join(layer, part, from, run.batch),
-            Task::Forward { fusion: Some(fusion), .. } => self.forward_fused(fusion, run),
-            Task::Forward { layer, part, fusion: None } => self.forward_part(layer, part, run),
-            Task::Backward { fusion: Some(fusion), .. } => self.backward_fused(fusion, run),
-            Task::Backward { layer, part, fusion: None } => {
-                self.backward_part(layer, part, run, labels)
+            Task::Forward { layer, part, fusion } => {
+                if fusion.is_none_or(|fusion| !self.forward_fused(fusion, run)) {
+                    self.forward_part(layer, part, fusion, run);
+                }
+            }
+            Task::Backward { layer, part, fusion } => {
+                if fusion.is_none_or(|fusion| !self.backward_fused(fusion, run)) {
+                    self.backward_part((layer, part), fusion.is_some(), run, labels);
+                }
             }
             Task::Split { layer, below } => self.split(layer, below, run.batch),
         }
     }
 
-    fn forward_part(&mut self, layer: usize, index: usize, run: &Run) {
-        if self.forward_together(layer, index, run) || self.forward_beside((layer, index), run) {
+    /// One part, with the ReLU above it if that is its fusion.
+    fn forward_part(&mut self, layer: usize, index: usize, fusion: Option<usize>, run: &Run) {
+        if self.forward_together((layer, index), fusion, run)
+            || self.forward_beside((layer, index), run)
+        {
             return;
         }
         let part = &self.plan.layers[layer].parts[index];
+        let ahead = ahead(part, fusion.map(|fusion| &self.fusions[fusion]));
         let mut y = take(&mut self.buffers[part.y]);
         let x = &self.buffers[part.x];
-        match part.layer.role() {
+        match ahead.role() {
             Role::Map(map) => map.forward(run, &mut y, x),
             Role::Learn(learn) => {
                 let own = &mut self.parameters[layer][index];
@@ -104,11 +114,20 @@ impl Cpu {
         self.spent(layer, begun, |t| &mut t.backward_weights);
     }
 
-    fn backward_part(&mut self, layer: usize, index: usize, run: &Run, labels: &[u32]) {
-        if self.backward_beside((layer, index), run) {
+    fn backward_part(
+        &mut self,
+        (layer, index): (usize, usize),
+        past_relu: bool,
+        run: &Run,
+        labels: &[u32],
+    ) {
+        if self.backward_beside((layer, index), past_relu, run) {
             return;
         }
-        self.backward_values(layer, index, run, labels);
+        match past_relu {
+            true => self.backward_past_relu(layer, index, run),
+            false => self.backward_values(layer, index, run, labels),
+        }
         let begun = Instant::now();
         self.backward_weights(layer, index, run);
         if let Some(times) = self.times.get_mut(layer) {
@@ -160,6 +179,17 @@ impl Cpu {
         if let (Some(id), Some(dx)) = (part.dx, dx) {
             self.buffers[id] = dx;
         }
+    }
+
+    /// The gradient at the input of the ReLU below one part, where it is wanted.
+    fn backward_past_relu(&mut self, layer: usize, index: usize, run: &Run) {
+        let part = &self.plan.layers[layer].parts[index];
+        let (Some(id), Some(pass)) = (part.dx, part.layer.past_relu()) else { return };
+        let mut dx = take(&mut self.buffers[id]);
+        let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
+        let channels = Channels::all(part.layer.output().channels);
+        pass.backward(run, &mut dx, Gradient::new(&[dy], &channels), &self.buffers[part.x]);
+        self.buffers[id] = dx;
     }
 
     /// Channels of one source, pixel by pixel, into the joined input.

@@ -2,6 +2,7 @@
 //! made of the input is made once.
 
 use super::Cpu;
+use super::fused::ahead;
 use crate::layers::{Gradients, Role, Run, Together};
 use crate::machine::tasks::threads_are_few;
 use crate::network::{Plan, PlannedLayer};
@@ -39,8 +40,14 @@ impl Cpu {
         of(&self.plan.layers[layer]).filter(|_| is_enough(run.batch) && !self.rounded.is_on())
     }
 
-    /// The forward pass of all parts at the turn of the first; `false`: each has its own.
-    pub(super) fn forward_together(&mut self, layer: usize, part: usize, run: &Run) -> bool {
+    /// The forward pass of all parts, with the ReLUs above them if that is their fusion, at the turn
+    /// of the first; `false`: each has its own.
+    pub(super) fn forward_together(
+        &mut self,
+        (layer, part): (usize, usize),
+        fusion: Option<usize>,
+        run: &Run,
+    ) -> bool {
         if self.together(layer, run).is_none() {
             return false;
         }
@@ -49,7 +56,10 @@ impl Cpu {
         }
         let parts = &self.plan.layers[layer].parts;
         let mut ys: Vec<Vec<f32>> = parts.iter().map(|p| take(&mut self.buffers[p.y])).collect();
-        if let Some(pass) = self.together(layer, run) {
+        let fusion = fusion.map(|fusion| &self.fusions[fusion]);
+        if let Role::Learn(learn) = ahead(&parts[0], fusion).role()
+            && let Some(pass) = learn.together()
+        {
             let own = self.parameters[layer].iter();
             let parameters: Vec<[&[f32]; 2]> =
                 own.map(|own| own.value.each_ref().map(|values| &values[..])).collect();
@@ -94,11 +104,8 @@ impl Cpu {
 
 #[cfg(test)]
 mod tests {
+    use super::super::small::{self, evaluate, gradients, run, write};
     use super::*;
-    use crate::config::Config;
-    use crate::data::form::CropView;
-    use crate::engine::{Engine, Slot};
-    use crate::layers::Classes;
     use crate::network::Mode;
 
     const NETWORK: &str = r#"
@@ -134,49 +141,8 @@ mod tests {
         name = "softmax"
         kind = "softmax"
     "#;
-    const BATCH: usize = 20;
-
-    fn values(seed: usize, n: usize) -> Vec<f32> {
-        (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0).collect()
-    }
-
     fn network(mode: Mode) -> Cpu {
-        let config = Config::parse(NETWORK, &[], "test").unwrap();
-        let plan = Plan::new(&config, BATCH, mode, &[0, 0], Classes::Any).unwrap();
-        let mut cpu = Cpu::new(plan).unwrap();
-        write(&mut cpu, 0);
-        cpu
-    }
-
-    fn write(cpu: &mut Cpu, seed: usize) {
-        for (index, tensor) in cpu.plan.tensors().iter().enumerate() {
-            let small: Vec<f32> =
-                values(index + seed, tensor.len()).iter().map(|v| v / 20.0).collect();
-            cpu.write(Slot::Value, index, &small).unwrap();
-        }
-    }
-
-    fn run(training: bool) -> Run {
-        Run { batch: BATCH, training, seed: 1, step: 1, first_image: 0 }
-    }
-
-    fn evaluate(cpu: &mut Cpu) -> Vec<f32> {
-        let images = values(9, BATCH * cpu.plan.input.len());
-        cpu.forward(&run(false), CropView::Floats(&images)).unwrap();
-        cpu.probabilities().unwrap()
-    }
-
-    fn gradients(cpu: &mut Cpu) -> Vec<Vec<f32>> {
-        let images = values(9, BATCH * cpu.plan.input.len());
-        let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % 4).collect();
-        cpu.gradients(&run(true), CropView::Floats(&images), &labels).unwrap();
-        let mut all = Vec::new();
-        cpu.each_gradient(&mut |gradient| {
-            all.push(gradient.to_vec());
-            Ok(())
-        })
-        .unwrap();
-        all
+        small::network(NETWORK, mode)
     }
 
     fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {

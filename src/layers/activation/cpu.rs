@@ -22,8 +22,7 @@ impl Pointwise for Activation {
 
     fn forward(&self, run: &Run, y: &mut [f32]) {
         y[..run.batch * self.shape.len()].par_chunks_mut(BLOCK).for_each(|y| match self.function {
-            // Written so that NaN stays NaN: a diverged run must show itself.
-            Function::Relu => y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
+            Function::Relu => rectify(y),
             Function::Tanh => y.iter_mut().for_each(|y| *y = y.tanh()),
         });
     }
@@ -44,6 +43,11 @@ impl Pointwise for Activation {
             },
         );
     }
+}
+
+/// ReLU in place, written so that NaN stays NaN: a diverged run must show itself.
+pub fn rectify(y: &mut [f32]) {
+    y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
 }
 
 /// ReLU of a vector, with the layer's bits: NaN stays NaN.

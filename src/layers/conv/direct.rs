@@ -4,6 +4,7 @@
 
 use super::Conv;
 use crate::layers::Run;
+use crate::layers::activation::cpu::rectify;
 use crate::layers::window::Window;
 use crate::vectors::product::{MOST_PARTS, Matrix, parts, product, sum_parts};
 use rayon::prelude::*;
@@ -80,6 +81,9 @@ impl Conv {
                             true,
                         );
                     });
+                }
+                if self.relu {
+                    rectify(y);
                 }
             });
     }

@@ -7,6 +7,8 @@ mod cpu;
 mod cuda;
 mod direct;
 #[cfg(test)]
+mod relu_tests;
+#[cfg(test)]
 mod tests;
 mod winograd;
 
@@ -48,7 +50,7 @@ impl Default for CpuOptions {
 
 fn plan(window: Window, place: &Place<'_>) -> Box<dyn Layer> {
     let winograd = if place.cpu.winograd { Winograd::for_window(&window) } else { None };
-    Box::new(Conv { window, winograd })
+    Box::new(Conv { window, relu: false, winograd })
 }
 
 /// A convolution on one tower.
@@ -56,6 +58,8 @@ fn plan(window: Window, place: &Place<'_>) -> Box<dyn Layer> {
 pub struct Conv {
     /// What its kernels slide over.
     pub window: Window,
+    /// Whether forward on the CPU ends in ReLU.
+    relu: bool,
     /// How the CPU goes the shorter way, where there is one.
     winograd: Option<Winograd>,
 }
@@ -76,6 +80,10 @@ impl Layer for Conv {
     }
     fn role(&self) -> Role<'_> {
         Role::Learn(self)
+    }
+    fn with_relu(&self) -> Option<Box<dyn Layer>> {
+        let winograd = self.winograd.as_ref().map(Winograd::with_relu);
+        Some(Box::new(Conv { window: self.window.clone(), relu: true, winograd }))
     }
     fn stage(&self) -> Option<Stage<'_>> {
         Some(Stage::Convolve(&self.window))

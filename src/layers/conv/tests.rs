@@ -45,7 +45,7 @@ fn errors(inputs: usize, outputs: usize) -> [f64; 4] {
         kernels.fit(Shape { height: SIDE, width: SIDE, channels: inputs }, outputs).unwrap();
     let winograd = Winograd::for_window(&window);
     assert!(winograd.is_some());
-    let conv = Conv { window, winograd };
+    let conv = Conv { window, relu: false, winograd };
     let pixels = IMAGES * SIDE * SIDE;
     let (x, weight) = (numbers(pixels * inputs, 1), numbers(9 * inputs * outputs, 2));
     let dy = numbers(pixels * outputs, 3);

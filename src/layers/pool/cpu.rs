@@ -3,8 +3,9 @@
 //! [`share`].
 
 use super::{Kernel, Pool};
+use crate::layers::activation::cpu::rectified_gradient;
 use crate::layers::beside::{Channels, Gradient};
-use crate::layers::{Beside, Map, Run};
+use crate::layers::{Beside, Map, PastRelu, Run};
 use crate::vectors::{Simd, Work, dispatch, load_some, store_some};
 use rayon::prelude::*;
 
@@ -32,18 +33,30 @@ impl Beside for Pool {
     }
 
     fn backward_beside(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]) {
+        self.backward_of(run, dx, dy, x, false);
+    }
+}
+
+/// A maximum that is not above 0 has no gradient: so nothing but a window's own is looked at.
+impl PastRelu for Pool {
+    fn backward(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]) {
+        self.backward_of(run, dx, dy, x, true);
+    }
+}
+
+impl Pool {
+    /// [`Beside::backward_beside`], or where `relu` [`PastRelu::backward`].
+    fn backward_of(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32], relu: bool) {
         dx.par_chunks_exact_mut(self.input.len())
             .zip(x.par_chunks_exact(self.input.len()))
             .take(run.batch)
             .enumerate()
             .for_each(|(image, (dx, x))| {
                 let dy = dy.from(image * self.output.pixels());
-                dispatch(Backward { pool: self, dx, dy, x });
+                dispatch(Backward { pool: self, dx, dy, x, relu });
             });
     }
-}
 
-impl Pool {
     /// `offsets` ← the input positions of window number `window`, in row-major order, in values.
     #[inline(always)]
     fn window(&self, offsets: &mut Vec<usize>, window: usize) {
@@ -101,6 +114,7 @@ struct Backward<'a> {
     dx: &'a mut [f32],
     dy: Gradient<'a>,
     x: &'a [f32],
+    relu: bool,
 }
 
 impl Work for Backward<'_> {
@@ -108,7 +122,7 @@ impl Work for Backward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { pool, dx, dy, x } = self;
+        let Self { pool, dx, dy, x, relu } = self;
         let c = pool.input.channels;
         let mut offsets = Vec::with_capacity(pool.size * pool.size);
         let mut of_window = vec![0.0; c];
@@ -117,7 +131,7 @@ impl Work for Backward<'_> {
             pool.window(&mut offsets, window);
             dy.copy(window, &mut of_window);
             match pool.kernel {
-                Kernel::Max => share(s, (dx, x), &of_window, &offsets, c),
+                Kernel::Max => share(s, (dx, x), (&of_window, relu), &offsets, c),
                 Kernel::Average => share_evenly(s, dx, &of_window, &offsets),
             }
         }
@@ -133,13 +147,14 @@ pub fn larger<S: Simd>(s: S, best: S::V, x: S::V) -> S::V {
 /// One window's gradient `dy` `[channels]`, added to `dx` at the place where `x` is largest,
 /// channel by channel; of equal ones the first. The positions of the window begin at `offsets`, in
 /// its order, in both, and `room` values, no fewer than there are channels, may be touched at each.
+/// If `relu`, only where that largest value is above 0.
 ///
 /// Every position is written, most with a 0 added: nothing is scattered value by value.
 #[inline(always)]
 pub fn share<S: Simd>(
     s: S,
     (dx, x): (&mut [f32], &[f32]),
-    dy: &[f32],
+    (dy, relu): (&[f32], bool),
     offsets: &[usize],
     room: usize,
 ) {
@@ -159,6 +174,7 @@ pub fn share<S: Simd>(
             from = s.if_greater(x, best, number, from);
             best = s.larger(x, best);
         }
+        let dy = if relu { rectified_gradient(s, dy, best) } else { dy };
         let mut number = zero;
         for &at in offsets {
             let share = s.if_equal(from, number, dy, zero);
@@ -182,5 +198,51 @@ fn share_evenly<S: Simd>(s: S, dx: &mut [f32], dy: &[f32], offsets: &[usize]) {
             let sum = s.add(load_some(s, dx), part);
             store_some(s, dx, sum);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::activation::{Activation, Function};
+    use crate::layers::{Layer, Pointwise, Shape};
+    use crate::random::numbers;
+
+    /// Half of the windows of two by two have no value above 0, so that zeros are equal.
+    #[test]
+    fn backward_past_relu_is_one_after_the_other() {
+        for (side, channels, size, stride) in [(13, 32, 3, 2), (8, 5, 2, 2), (9, 21, 2, 3)] {
+            let input = Shape { height: side, width: side, channels };
+            let extent = (side - size).div_ceil(stride).min((side - 1) / stride) + 1;
+            let output = Shape { height: extent, width: extent, channels };
+            let pool = Pool { kernel: Kernel::Max, input, output, size, stride };
+            let run = Run { batch: 3, training: true, seed: 1, step: 1, first_image: 0 };
+            let mut x: Vec<f32> =
+                numbers(3 * input.len(), 1).into_iter().map(|x| x - 0.6).collect();
+            let relu = Activation { function: Function::Relu, shape: input };
+            relu.forward(&run, &mut x);
+            (x[3], x[4], x[channels + 3]) = (f32::NAN, -0.0, f32::INFINITY);
+            let dy = numbers(3 * output.len(), 2);
+            let mut dx = vec![f32::NAN; x.len()];
+            Map::backward(&pool, &run, &mut dx, &dy, &x);
+            let all = dx.clone();
+            relu.backward(&run, &mut dx, &x);
+            assert!(all != dx && dx.iter().any(|&dx| dx != 0.0), "{side}");
+            let mut one = vec![f32::NAN; x.len()];
+            let channels = Channels::all(channels);
+            let dys = [&dy[..]];
+            let dy = Gradient::new(&dys, &channels);
+            pool.past_relu().unwrap().backward(&run, &mut one, dy, &x);
+            let bits = |all: &[f32]| all.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&one) == bits(&dx), "{side}");
+        }
+        let average = Pool {
+            kernel: Kernel::Average,
+            input: Shape { height: 4, width: 4, channels: 1 },
+            output: Shape { height: 2, width: 2, channels: 1 },
+            size: 2,
+            stride: 2,
+        };
+        assert!(average.past_relu().is_none());
     }
 }

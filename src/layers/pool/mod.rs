@@ -9,7 +9,7 @@
 pub(in crate::layers) mod cpu;
 mod cuda;
 
-use super::{Family, Kind, Layer, Place, Role, Settings, Shape, Stage, read_as};
+use super::{Family, Kind, Layer, PastRelu, Place, Role, Settings, Shape, Stage, read_as};
 use crate::keys::{self, to_table};
 use crate::layers::cuda::{LaunchContext, Launches};
 use anyhow::{Result, bail};
@@ -129,6 +129,9 @@ impl Layer for Pool {
     }
     fn role(&self) -> Role<'_> {
         Role::Map(self)
+    }
+    fn past_relu(&self) -> Option<&dyn PastRelu> {
+        (self.kernel == Kernel::Max).then_some(self)
     }
     fn stage(&self) -> Option<Stage<'_>> {
         Some(Stage::Pool(self))

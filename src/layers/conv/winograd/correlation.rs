@@ -7,7 +7,9 @@
 
 use super::geometry::{Correlation, WeightLayout};
 use super::shared::{Among, Shared};
-use super::tiles::{Correlate, SumGradients, TransformBack, TransformBoth, TransformWeights};
+use super::tiles::{
+    Correlate, Ending, SumGradients, TransformBack, TransformBoth, TransformWeights,
+};
 use crate::machine::tasks;
 use crate::vectors::scratch::{self, LINE};
 use crate::vectors::{dispatch, panel};
@@ -32,7 +34,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         ys: &[Shared<'_>],
         x: &[f32],
         (weights, layout): (&[&[f32]], WeightLayout),
-        biases: &[Option<&[f32]>],
+        endings: &[Ending<'_>],
         regions: usize,
     ) {
         let own = self.weights_len();
@@ -41,7 +43,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
                 self.transform_weights(to, (weight, layout));
             }
             // SAFETY: by the caller's word.
-            unsafe { self.run(ys, x, transformed, biases, regions) }
+            unsafe { self.run(ys, x, transformed, endings, regions) }
         });
     }
 
@@ -58,8 +60,8 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         });
     }
 
-    /// This region of each of `ys` ← correlation of `x` with its weights, plus its bias if there is
-    /// one; all hold whole images. Weights at their points lie in `weights` one after the other. The
+    /// This region of each of `ys` ← correlation of `x` with its weights, stored as its ending says;
+    /// all hold whole images. Weights at their points lie in `weights` one after the other. The
     /// region is one of `regions` that are computed at the same time.
     ///
     /// # Safety
@@ -69,7 +71,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         ys: &[Shared<'_>],
         x: &[f32],
         weights: &[f32],
-        biases: &[Option<&[f32]>],
+        endings: &[Ending<'_>],
         regions: usize,
     ) {
         let all = x.len() / self.image() * self.grid().0;
@@ -88,7 +90,7 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
                 let (strip, rest) = memory.split_at_mut(strip);
                 let (inputs, outputs) = rest.split_at_mut(inputs);
                 let of = self;
-                dispatch(Correlate { of, ys, x, range, weights, biases, strip, inputs, outputs });
+                dispatch(Correlate { of, ys, x, range, weights, endings, strip, inputs, outputs });
             });
         });
     }

@@ -43,7 +43,7 @@ impl Winograd {
         let mut rest = &kept[kept.as_ptr().align_offset(4 * LINE).min(LINE)..];
         let y = [Shared::new(y)];
         for (g, regions) in self.ways(few).iter().enumerate() {
-            let bias = [Some(&bias[g * outputs..][..outputs])];
+            let ending = [self.ending(&bias[g * outputs..][..outputs])];
             let mut weights = Vec::with_capacity(regions.len());
             for region in regions {
                 let (own, after) = rest.split_at(either!(region, c => c.weights_len()));
@@ -52,7 +52,7 @@ impl Winograd {
             }
             // SAFETY: each region is computed once, and no two of them overlap.
             each_region(regions, x, |n, region, at_once| unsafe {
-                either!(region, c => c.run(&y, x, weights[n], &bias, at_once))
+                either!(region, c => c.run(&y, x, weights[n], &ending, at_once))
             });
         }
     }

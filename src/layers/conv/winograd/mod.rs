@@ -75,6 +75,7 @@ use rayon::prelude::*;
 use shared::Shared;
 use split::{Region, Run};
 use strip::Padded;
+use tiles::Ending;
 
 /// Channels must be a multiple of this: the lanes of the widest vectors, so that the choice does
 /// not depend on the machine.
@@ -117,26 +118,28 @@ fn each_region(regions: &[Sized], x: &[f32], run: impl Fn(usize, &Sized, usize) 
     }
 }
 
-/// Each of `ys` ← the correlation of `x` with its weights, plus its bias if there is one, in all of
+/// Each of `ys` ← the correlation of `x` with its weights, stored as its ending says, in all of
 /// `regions`, which cover it.
 fn correlate(
     regions: &[Sized],
     ys: &mut [&mut [f32]],
     x: &[f32],
     weights: (&[&[f32]], WeightLayout),
-    biases: &[Option<&[f32]>],
+    endings: &[Ending<'_>],
 ) {
     let ys: Vec<Shared<'_>> = ys.iter_mut().map(|y| Shared::new(y)).collect();
     // SAFETY: each region is computed once, and no two of them overlap.
     each_region(regions, x, |_, region, at_once| unsafe {
-        either!(region, c => c.run_from(&ys, x, weights, biases, at_once))
+        either!(region, c => c.run_from(&ys, x, weights, endings, at_once))
     });
 }
 
 /// The directions of a convolution that go this way; for each group its regions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Winograd {
     window: Window,
+    /// Whether forward ends in ReLU.
+    relu: bool,
     /// Side of a kernel after folding, and the fold.
     size: usize,
     fold: usize,
@@ -194,6 +197,7 @@ impl Winograd {
         let back = fold == 1 && saves(input.height, input.width);
         Some(Winograd {
             window: window.clone(),
+            relu: false,
             size,
             fold,
             forward: (0..window.groups)
@@ -208,6 +212,16 @@ impl Winograd {
                 Vec::new()
             },
         })
+    }
+
+    /// The same with ReLU at the end of forward.
+    pub fn with_relu(&self) -> Winograd {
+        Winograd { relu: true, ..self.clone() }
+    }
+
+    /// How forward ends with this bias.
+    fn ending<'a>(&self, bias: &'a [f32]) -> Ending<'a> {
+        if self.relu { Ending::Rectified(bias) } else { Ending::Bias(bias) }
     }
 
     /// Whether the gradient to the input goes this way too.
@@ -283,8 +297,8 @@ impl Winograd {
         }
         let outputs = self.window.group_outputs();
         for (g, group) in self.ways(few).iter().enumerate() {
-            let bias = &bias[g * outputs..][..outputs];
-            correlate(group, &mut [&mut *y], x, (&[weight], self.own_layout(g)), &[Some(bias)]);
+            let ending = self.ending(&bias[g * outputs..][..outputs]);
+            correlate(group, &mut [&mut *y], x, (&[weight], self.own_layout(g)), &[ending]);
         }
     }
 
@@ -314,7 +328,7 @@ impl Winograd {
                     },
                 );
                 let weights: (&[&[f32]], _) = (&[flipped], WeightLayout { strides, start: 0 });
-                correlate(group, &mut [&mut *dx], dy, weights, &[None]);
+                correlate(group, &mut [&mut *dx], dy, weights, &[Ending::Plain]);
             }
         });
     }

@@ -31,12 +31,12 @@ impl Winograd {
         few: bool,
     ) {
         let regions = &self.ways(few)[0];
-        let biases: Vec<_> = parameters.iter().map(|[_, bias]| Some(*bias)).collect();
+        let endings: Vec<_> = parameters.iter().map(|[_, bias]| self.ending(bias)).collect();
         scratch::with(ys.len() * self.folded_len(), |folded| {
             let towers = folded.chunks_exact_mut(self.folded_len());
             towers.zip(parameters).for_each(|(to, [weight, _])| self.fold_weights(to, weight));
             let weights: Vec<&[f32]> = folded.chunks_exact(self.folded_len()).collect();
-            correlate(regions, ys, x, (&weights, self.folded_layout()), &biases);
+            correlate(regions, ys, x, (&weights, self.folded_layout()), &endings);
         });
     }
 

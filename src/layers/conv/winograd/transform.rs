@@ -209,17 +209,18 @@ pub unsafe fn expand_tile<S: Simd, D: Direction, A: Direction>(
     }
 }
 
-/// What is added to what a tile of points gives.
+/// What becomes of what a tile of points gives.
 #[derive(Clone, Copy)]
-pub enum Plus<V> {
-    /// The same everywhere.
-    Bias(V),
-    /// What is there.
-    Itself,
+pub enum Then<V> {
+    /// The same is added everywhere, and what is below the floor becomes it: one code with ReLU, whose
+    /// floor is 0, and without, at −∞.
+    Add { bias: V, floor: V },
+    /// What is there is added.
+    AddToItself,
 }
 
 /// Points at `from`, `apart` values apart, to the first `rows` × `columns` of the tile at `to`,
-/// `strides` apart; `plus` is added to each.
+/// `strides` apart, each as `then` says.
 ///
 /// # Safety
 /// The points' vectors are readable at `from`, and `rows` × `columns` writable at `to`.
@@ -229,7 +230,7 @@ pub unsafe fn contract_tile<S: Simd, D: Direction, A: Direction>(
     (from, apart): (*const f32, usize),
     (to, strides): (*mut f32, (usize, usize)),
     (rows, columns): (usize, usize),
-    plus: Plus<S::V>,
+    then: Then<S::V>,
 ) {
     let mut half = [[MaybeUninit::<S::V>::uninit(); MOST]; MOST];
     // SAFETY: all points are read, and `rows` and `columns` written, which the caller vouches for;
@@ -254,11 +255,12 @@ pub unsafe fn contract_tile<S: Simd, D: Direction, A: Direction>(
             for column in 0..A::WIDTH {
                 if row < rows && column < columns {
                     let to = to.add(row * strides.0 + column * strides.1);
-                    let plus = match plus {
-                        Plus::Bias(bias) => bias,
-                        Plus::Itself => s.load(to),
+                    let value = match then {
+                        // NaN stays NaN, and a zero's sign.
+                        Then::Add { bias, floor } => s.larger(floor, s.add(y[column], bias)),
+                        Then::AddToItself => s.add(y[column], s.load(to)),
                     };
-                    s.store(to, s.add(y[column], plus));
+                    s.store(to, value);
                 }
             }
         }

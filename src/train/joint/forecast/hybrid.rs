@@ -2,12 +2,9 @@
 //! activations travel while those of the weights above are computed, and below the first fully
 //! connected layer all is as without shares.
 
-use super::{Machines, Step, Wire, beside, of_gradients, works};
+use super::{ALONE, Machines, Step, Wire, beside, of_gradients, works};
 use crate::layers::Role;
-use crate::network::{Fusion, Halves, Plan, Share, Task};
-
-/// No pass of several layers: what is foretold goes layer by layer.
-const ALONE: &[Fusion<crate::layers::normalised_pooling::NormalisedPooling>] = &[];
+use crate::network::{Halves, Plan, Share, Task};
 
 /// What a rank sends in the middle of a step.
 #[derive(Clone, Copy)]

@@ -12,10 +12,12 @@
 
 mod hybrid;
 
-use crate::layers::normalised_pooling::NormalisedPooling;
 use crate::mpi::{SMALL, TRANSFER};
-use crate::network::{Fusion, Plan, Task};
+use crate::network::{Fusion, OnCpu, Plan, Task};
 pub use hybrid::{hybrid_bytes_sent, hybrid_step};
+
+/// No pass of several layers: what is foretold goes layer by layer.
+const ALONE: &[Fusion<OnCpu>] = &[];
 
 /// What ranks compute with, and what is between them.
 #[derive(Clone, Copy, Debug)]
@@ -106,8 +108,7 @@ fn works(plan: &Plan) -> Vec<Work> {
     let parts = || plan.layers.iter().flat_map(|layer| &layer.parts);
     let forward = parts().map(|part| part.layer.multiply_adds() as f64).sum();
     let mut works = vec![Work { multiply_adds: forward, sends: Vec::new() }];
-    let alone: &[Fusion<NormalisedPooling>] = &[];
-    for task in plan.backward(alone) {
+    for task in plan.backward(ALONE) {
         let Task::Backward { layer, part, .. } = task else { continue };
         let (planned, part) = (&plan.layers[layer], &plan.layers[layer].parts[part]);
         let passes = f64::from(u8::from(part.dx.is_some()) + u8::from(planned.learns()));
