@@ -1,5 +1,6 @@
 //! A layer fitted to its input on one tower, and how a pass calls it on the CPU.
 
+use super::beside::{Channels, Gradient};
 use super::cuda::{LaunchContext, Launches};
 use super::{Rule, dropout, fc, lrn, pool, softmax, squared_error, window};
 use crate::gpu::precision::Precision;
@@ -168,6 +169,19 @@ pub trait Map: Sync {
     /// `dx` [batch, input], overwritten, from `dy` [batch, output] and what forward read. The
     /// output is not there any more: pointwise layers may have changed it in place.
     fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]);
+    /// The passes whose output lies among that of other towers, where the layer has them.
+    fn beside(&self) -> Option<&dyn Beside> {
+        None
+    }
+}
+
+/// See [`Map::beside`]; with the bits of [`Map`]'s passes and copies.
+pub trait Beside {
+    /// `at` of `y` [batch, pixels, all] from `x` [batch, input].
+    fn forward_beside(&self, run: &Run, y: &mut [f32], at: &Channels, x: &[f32]);
+    /// `dx` [batch, input], overwritten, from the gradient `dy`, whose pixels are those of all
+    /// images, and what forward read.
+    fn backward_beside(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]);
 }
 
 /// A layer with weights and biases, both in the layer's own order.
@@ -223,9 +237,9 @@ pub trait Learn: Sync {
 
 /// See [`Layer::past_relu`]; the bits are those of the layer and the ReLU after each other.
 pub trait PastRelu {
-    /// As [`Map::backward`]; `x` is the ReLU's output, which is the layer's input, and `dx` the
-    /// gradient at the ReLU's input.
-    fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]);
+    /// As [`Beside::backward_beside`]; `x` is the ReLU's output, which is the layer's input, and
+    /// `dx` the gradient at the ReLU's input.
+    fn backward(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]);
 }
 
 /// See [`Learn::keeps`]; for evaluation, with the bits of [`Learn::forward`].

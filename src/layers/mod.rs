@@ -12,6 +12,7 @@
 //! stored.
 
 pub mod activation;
+pub mod beside;
 pub mod conv;
 pub mod cuda;
 pub mod dropout;
@@ -30,8 +31,8 @@ pub mod window;
 pub use crate::vectors::kernel::Rule;
 pub use kind::{Classes, Family, Kind, Outputs, Place, Settings};
 pub use layer::{
-    ForwardFew, Gradients, Keeps, Layer, Learn, Map, ParameterShapes, PastRelu, Pointwise, Role,
-    Run, Shape, Stage, Together, UpdateAtOnce,
+    Beside, ForwardFew, Gradients, Keeps, Layer, Learn, Map, ParameterShapes, PastRelu, Pointwise,
+    Role, Run, Shape, Stage, Together, UpdateAtOnce,
 };
 pub use weights::{Input, Weights};
 

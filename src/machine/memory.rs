@@ -123,7 +123,11 @@ fn container(group: &Path, names: &Names, swap: u64) -> Option<Supply> {
     Some(Supply { free, total, whose: "the container's memory" })
 }
 
-/// What `ulimit -v` leaves.
+/// Addresses that a thread takes which begins to allocate, used or not: an arena of glibc's, in bytes.
+#[cfg(target_os = "linux")]
+const ARENA: u64 = 64 << 20;
+
+/// What `ulimit -v` leaves when one more thread has been started.
 #[cfg(target_os = "linux")]
 fn address_space() -> Option<Supply> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -133,7 +137,7 @@ fn address_space() -> Option<Supply> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let used = entry(&status, "VmSize:")? << 10;
     let whose = "the address space that ulimit -v allows";
-    Some(Supply { free: total.saturating_sub(used), total, whose })
+    Some(Supply { free: total.saturating_sub(used + ARENA), total, whose })
 }
 
 #[cfg(not(target_os = "linux"))]

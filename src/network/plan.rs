@@ -286,7 +286,7 @@ impl Plan {
     /// Bytes that each device needs: activations, their gradients, parameters (in training with
     /// gradients and momenta) and scratch space. The CPU needs less: what passes of several layers
     /// ([`Fusion`](super::Fusion)) keep in the cache is never there, nor are gradients of weights
-    /// that are updated at once.
+    /// that are updated at once, nor towers' outputs that are written where both are read.
     pub fn memory_bytes(&self) -> Vec<u64> {
         let devices = self.devices.iter().max().map_or(1, |d| d + 1);
         (0..devices)

@@ -44,7 +44,7 @@ pub mod peak;
 mod plain;
 pub mod product;
 pub mod scratch;
-pub mod shared;
+pub(crate) mod shared;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

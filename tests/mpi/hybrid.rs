@@ -193,7 +193,8 @@ fn fully_connected_layers_send_activations_only() {
     assert!(table.contains("not with 1024 ranks: layer fc8: its 1000 neurons"), "{table}");
 }
 
-/// Saved every four steps; a killed process ends the other, and what is there goes on.
+/// Saved every four steps, or later where the last is still being written; a killed process ends the
+/// other, and what is there goes on.
 #[test]
 fn a_killed_rank_leaves_a_whole_checkpoint() {
     let world = world();
@@ -211,13 +212,12 @@ fn a_killed_rank_leaves_a_whole_checkpoint() {
         running.ranks_end();
         running.kill();
         let saved = step(&world.path(&format!("{run}/last.safetensors")));
-        assert!(saved.is_multiple_of(4) || saved.is_multiple_of(23), "{saved}");
         let epochs = format!("--set train.epochs={}", saved / 23 + 1);
         ok(&world, launcher, 3, &format!("train --resume --run {run} {epochs}"));
         let whole = format!("{TRAIN} --config deep.toml {epochs} --run {run}-whole");
         world.ok(&whole);
         if saved < 60 {
-            close(&world, &run, &format!("{run}-whole"));
+            close_but_for_turns(&world, &run, &format!("{run}-whole"));
         }
     }
 }

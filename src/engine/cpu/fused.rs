@@ -1,7 +1,8 @@
 //! Several layers of the plan carried out as one pass ([`Fusion`]).
 
 use super::Cpu;
-use crate::layers::{Layer, Map, Run};
+use crate::layers::beside::Gradient;
+use crate::layers::{Beside, Layer, Map, Run};
 use crate::network::{Fusion, OnCpu, Part, Plan};
 use std::mem::take;
 
@@ -37,9 +38,15 @@ impl Cpu {
         let fusion = &self.fusions[fusion];
         let OnCpu::NormalisedPooling(pass) = &fusion.pass else { return false };
         let (lowest, highest) = fusion.ends(&self.plan);
-        let mut output = take(&mut self.buffers[highest.y]);
-        pass.forward(run, &mut output, &self.buffers[lowest.x]);
-        self.buffers[highest.y] = output;
+        let side = self.sides.get(&(fusion.layers.end - 1, fusion.part));
+        let to = side.map_or(highest.y, |side| side.joined);
+        let mut output = take(&mut self.buffers[to]);
+        let x = &self.buffers[lowest.x];
+        match side {
+            Some(side) => pass.forward_beside(run, &mut output, &side.at, x),
+            None => pass.forward(run, &mut output, x),
+        }
+        self.buffers[to] = output;
         true
     }
 
@@ -51,6 +58,18 @@ impl Cpu {
         let (Some(dy), Some(between), Some(dx)) = (highest.dy, highest.dx, lowest.dx) else {
             return true;
         };
+        let (highest, part) = (fusion.layers.end - 1, fusion.part);
+        if let Some(side) = self.sides.get(&(highest, part)) {
+            // Between them is what towers yet to come read.
+            let mut gradient = take(&mut self.buffers[dy]);
+            let readers = self.of_readers(side);
+            let of_readers = Gradient::new(&readers, &side.at);
+            let x = &self.buffers[lowest.x];
+            pass.backward_beside(run, &mut gradient, of_readers, x);
+            self.buffers[dy] = gradient;
+            self.has_gone_back(highest, part);
+            return true;
+        }
         let mut gradient = take(&mut self.buffers[between]);
         pass.backward(run, &mut gradient, &self.buffers[dy], &self.buffers[lowest.x]);
         self.buffers[between] = gradient;
@@ -134,13 +153,10 @@ mod tests {
         kind = "softmax"
     "#;
     fn network(mode: Mode, fused: bool) -> Cpu {
-        let mut cpu = small::network(NETWORK, mode);
-        if !fused {
-            cpu.fusions = Vec::new();
-            cpu.forward = cpu.plan.forward(&cpu.fusions);
-            cpu.backward = cpu.plan.backward(&cpu.fusions);
+        match fused {
+            true => small::network(NETWORK, mode),
+            false => small::layer_by_layer(NETWORK, mode),
         }
-        cpu
     }
 
     fn bits(values: &[f32]) -> Vec<u32> {

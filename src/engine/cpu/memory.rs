@@ -1,6 +1,6 @@
 //! What a network needs of main memory, asked for before it is taken.
 
-use super::{fused, together};
+use super::{beside, together};
 use crate::errors::{BATCH_OPTION, TooLarge};
 use crate::layers::{ParameterShapes, Role};
 use crate::machine::memory::{Supply, size, supply};
@@ -100,7 +100,8 @@ fn saved(plan: &Plan) -> u64 {
 fn values(plan: &Plan, fusions: &[Fusion<OnCpu>], batch: usize) -> u64 {
     let add = |sum: u64, values: u64| sum.saturating_add(values);
     let loaded = LOADED.saturating_mul((plan.pieces.own * plan.input.len()) as u64);
-    let image = fused::sizes(plan, fusions).into_iter().map(|n| n as u64).fold(loaded, add);
+    let sizes = beside::sizes(plan, fusions, &beside::sides(plan, fusions));
+    let image = sizes.into_iter().map(|n| n as u64).fold(loaded, add);
     let parts = || plan.layers.iter().flat_map(|layer| &layer.parts);
     let own = parts().map(|part| of_parameters(part, plan, batch)).fold(0, add);
     let beside = match plan.mode {

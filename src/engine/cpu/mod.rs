@@ -1,6 +1,7 @@
 //! The CPU backend: all towers in main memory, tasks one after the other, each spread over rayon's
 //! threads. Sums have a fixed order, so that the number of threads changes no bit.
 
+mod beside;
 mod exchanged;
 mod explain;
 mod fused;
@@ -28,6 +29,7 @@ use crate::layers::{Role, Rule, Run};
 use crate::machine::memory::zeros;
 use crate::network::{BufferId, Fusion, Mode, OnCpu, Part, Plan, Task};
 use anyhow::{Result, bail};
+use beside::Sides;
 pub use hybrid::Hybrid;
 use memory::FEW;
 use parameters::Parameters;
@@ -41,6 +43,7 @@ pub struct Cpu {
     forward: Vec<Task>,
     backward: Vec<Task>,
     fusions: Vec<Fusion<OnCpu>>,
+    sides: Sides,
     /// One for each of the plan's buffers, [batch, values].
     buffers: Vec<Vec<f32>>,
     workspace: Vec<f32>,
@@ -65,25 +68,37 @@ impl Cpu {
     /// [`TooLarge`](crate::errors::TooLarge) where there is less memory than that, before any is
     /// taken.
     pub fn new(plan: Plan) -> Result<Cpu> {
+        let plan = beside::shared(plan);
         memory::check(&plan, &fusions(&plan))?;
         Cpu::unchecked(plan)
     }
 
-    /// As [`Cpu::new`], without asking how much memory there is.
+    /// As [`Cpu::new`] of a plan whose inputs are [`beside::shared`], without asking how much memory
+    /// there is.
     fn unchecked(plan: Plan) -> Result<Cpu> {
+        let fusions = fusions(&plan);
+        let sides = beside::sides(&plan, &fusions);
+        Cpu::with(plan, fusions, sides)
+    }
+
+    fn with(plan: Plan, fusions: Vec<Fusion<OnCpu>>, sides: Sides) -> Result<Cpu> {
         let training = plan.mode == Mode::Training;
         let own = |part: &Part| Parameters::new(part.layer.parameters(), training);
         let rounded = Rounded::new(&plan);
-        let fusions = fusions(&plan);
-        let images = fused::sizes(&plan, &fusions).into_iter();
+        let images = beside::sizes(&plan, &fusions, &sides).into_iter();
+        let remaining = |mut tasks: Vec<Task>| {
+            tasks.retain(|task| beside::remains(&plan, &sides, task));
+            tasks
+        };
         Ok(Cpu {
-            forward: plan.forward(&fusions),
+            forward: remaining(plan.forward(&fusions)),
             backward: match plan.mode {
                 Mode::Evaluation => Vec::new(),
-                Mode::Training | Mode::Explanation => plan.backward(&fusions),
+                Mode::Training | Mode::Explanation => remaining(plan.backward(&fusions)),
             },
             buffers: images.map(|values| zeros(values * plan.batch)).collect::<Result<_>>()?,
             fusions,
+            sides,
             workspace: zeros(if training { together::workspace(&plan, plan.batch) } else { 0 })?,
             parameters: plan
                 .layers
@@ -264,6 +279,9 @@ impl Engine for Cpu {
     }
 
     fn left_in(&self, buffer: BufferId) -> Result<Vec<f32>> {
+        if let Some(values) = self.left_beside(buffer) {
+            return Ok(values);
+        }
         let all = &self.buffers[buffer];
         let values = self.last_batch * self.plan.buffers[buffer].values;
         Ok(all[..values.min(all.len())].to_vec())

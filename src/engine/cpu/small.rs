@@ -1,6 +1,7 @@
 //! Small networks for the tests of this folder, with the same images and labels for all.
 
 use super::Cpu;
+use super::beside::Sides;
 use crate::config::Config;
 use crate::data::form::CropView;
 use crate::engine::{Engine, Slot};
@@ -19,6 +20,13 @@ pub fn plan(text: &str, batch: usize, mode: Mode) -> Plan {
 /// The network that `text` describes.
 pub fn network(text: &str, mode: Mode) -> Cpu {
     let mut cpu = Cpu::new(plan(text, BATCH, mode)).unwrap();
+    write(&mut cpu, 0);
+    cpu
+}
+
+/// The same, every layer a pass of its own, and what goes to another tower copied.
+pub fn layer_by_layer(text: &str, mode: Mode) -> Cpu {
+    let mut cpu = Cpu::with(plan(text, BATCH, mode), Vec::new(), Sides::new()).unwrap();
     write(&mut cpu, 0);
     cpu
 }

@@ -4,6 +4,7 @@ use super::fused::ahead;
 use super::parameters::Parameters;
 use super::{Cpu, memory};
 use crate::engine::LayerTime;
+use crate::layers::beside::{Channels, Gradient};
 use crate::layers::{Role, Run};
 use crate::network::{Mode, Task};
 use rayon::prelude::*;
@@ -58,7 +59,9 @@ impl Cpu {
 
     /// One part, with the ReLU above it if that is its fusion.
     fn forward_part(&mut self, layer: usize, index: usize, fusion: Option<usize>, run: &Run) {
-        if self.forward_together((layer, index), fusion, run) {
+        if self.forward_together((layer, index), fusion, run)
+            || self.forward_beside((layer, index), run)
+        {
             return;
         }
         let part = &self.plan.layers[layer].parts[index];
@@ -118,6 +121,9 @@ impl Cpu {
         run: &Run,
         labels: &[u32],
     ) {
+        if self.backward_beside((layer, index), past_relu, run) {
+            return;
+        }
         match past_relu {
             true => self.backward_past_relu(layer, index, run),
             false => self.backward_values(layer, index, run, labels),
@@ -181,7 +187,8 @@ impl Cpu {
         let (Some(id), Some(pass)) = (part.dx, part.layer.past_relu()) else { return };
         let mut dx = take(&mut self.buffers[id]);
         let dy = part.dy.map_or(&[][..], |id| &self.buffers[id]);
-        pass.backward(run, &mut dx, dy, &self.buffers[part.x]);
+        let channels = Channels::all(part.layer.output().channels);
+        pass.backward(run, &mut dx, Gradient::new(&[dy], &channels), &self.buffers[part.x]);
         self.buffers[id] = dx;
     }
 

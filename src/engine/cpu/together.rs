@@ -15,7 +15,8 @@ fn of(layer: &PlannedLayer) -> Option<&dyn Together> {
     let same = others.iter().all(|part| {
         part.x == first.x && part.dx.is_none() && part.layer.output() == first.layer.output()
     });
-    learn.together().filter(|_| !others.is_empty() && same && first.dx.is_none())
+    let apart = first.join.is_none() && first.dx.is_none();
+    learn.together().filter(|_| !others.is_empty() && same && apart)
 }
 
 /// Values of scratch space that all passes need.

@@ -5,9 +5,10 @@
 use super::NormalisedPooling;
 use super::rows::{activate, normalise};
 use crate::layers::activation::cpu::rectified_gradient;
+use crate::layers::beside::Gradient;
 use crate::layers::lrn::vectors::Formulas;
 use crate::layers::pool::Pool;
-use crate::vectors::{Simd, Work, load_some, store_some};
+use crate::vectors::{Simd, Work, store_some};
 use std::ops::Range;
 
 /// Scratch space for one image, in values: the two rows with gaps and all of [`Kept`].
@@ -31,7 +32,7 @@ fn windows(of: &NormalisedPooling) -> usize {
 pub(super) struct Backward<'a> {
     pub of: &'a NormalisedPooling,
     pub dx: &'a mut [f32],
-    pub dy: &'a [f32],
+    pub dy: Gradient<'a>,
     pub x: &'a [f32],
     pub scratch: &'a mut [f32],
 }
@@ -129,7 +130,7 @@ impl<'a> Kept<'a> {
         &mut self,
         s: S,
         of: &NormalisedPooling,
-        dy: &[f32],
+        dy: Gradient<'_>,
         slots: &[usize],
         o: usize,
     ) {
@@ -138,12 +139,12 @@ impl<'a> Kept<'a> {
         let places = base..base + windows(of);
         let largest = self.largest[places.clone()].chunks_exact_mut(position);
         let shares = self.shares[places].chunks_exact_mut(position);
-        for (o, ((largest, share), dy)) in largest.zip(shares).zip(dy.chunks_exact(c)).enumerate() {
+        for (o, (largest, share)) in largest.zip(shares).enumerate() {
             let columns = of.pool.range(o, of.lrn.shape.width);
             for first in (0..c).step_by(S::LANES) {
                 let from = place(s, self.outputs, slots, &columns, (position, first));
                 store_some(s, &mut largest[first..], from);
-                store_some(s, &mut share[first..], load_some(s, &dy[first..]));
+                store_some(s, &mut share[first..], dy.load(s, o, first));
             }
         }
     }
@@ -337,7 +338,7 @@ impl Backward<'_> {
         let mut kept = Kept::new(of, scratch);
         let mut slots = Vec::with_capacity(pool.size);
         let (mut ready, mut finished) = (0, 0);
-        for (o, dy) in dy.chunks_exact(pool.output.width * shape.channels).enumerate() {
+        for o in 0..pool.output.height {
             let seen = pool.range(o, shape.height);
             for r in ready..seen.end {
                 let rows = (&x[r * line..][..line], &dx[r * line..][..line]);
@@ -346,7 +347,7 @@ impl Backward<'_> {
             ready = ready.max(seen.end);
             slots.clear();
             slots.extend(seen.map(|r| of.slot(r)));
-            kept.pool(s, of, dy, &slots, o);
+            kept.pool(s, of, dy.from(o * pool.output.width), &slots, o);
             // Rows that no later window sees.
             let last = o + 1 == pool.output.height;
             let end = if last { shape.height } else { (o + 1) * pool.stride };

@@ -3,6 +3,7 @@
 
 use super::NormalisedPooling;
 use super::rows::{activate, normalise};
+use crate::layers::beside::Channels;
 use crate::layers::pool::cpu::larger;
 use crate::vectors::{Simd, Work, store_some};
 
@@ -11,10 +12,11 @@ pub(super) fn scratch(of: &NormalisedPooling) -> usize {
     of.rows().padded() + (1 + of.slots()) * of.rows().row()
 }
 
-/// `y` `[output]` from `x` `[input]` for one image.
+/// `at` of `y` `[output pixels, all]` from `x` `[input]` for one image.
 pub(super) struct Forward<'a> {
     pub of: &'a NormalisedPooling,
     pub y: &'a mut [f32],
+    pub at: &'a Channels,
     pub x: &'a [f32],
     pub scratch: &'a mut [f32],
 }
@@ -31,14 +33,14 @@ impl Work for Forward<'_> {
 impl Forward<'_> {
     #[inline(always)]
     fn rows<S: Simd, const RELU: bool>(self, s: S) {
-        let Self { of, y, x, scratch } = self;
+        let Self { of, y, at, x, scratch } = self;
         let (pool, row) = (&of.pool, of.rows().row());
         scratch.fill(0.0);
         let (near, rest) = scratch.split_at_mut(of.rows().padded());
         let (a, ring) = rest.split_at_mut(row);
         let mut slots = Vec::with_capacity(pool.size);
         let mut ready = 0;
-        for (o, y) in y.chunks_exact_mut(pool.output.width * pool.output.channels).enumerate() {
+        for (o, y) in y.chunks_exact_mut(pool.output.width * at.all).enumerate() {
             let seen = pool.range(o, of.lrn.shape.height);
             for r in ready.max(seen.start)..seen.end {
                 activate::<S, RELU>(s, of, (a, near), &x[r * of.line()..][..of.line()], None);
@@ -47,21 +49,21 @@ impl Forward<'_> {
             ready = seen.end;
             slots.clear();
             slots.extend(seen.map(|r| of.slot(r)));
-            largest(s, of, y, (ring, &slots));
+            largest(s, of, (y, at), (ring, &slots));
         }
     }
 }
 
-/// A row `y` [output width, channels] of windows over the rows of `ring` that begin at `slots`.
+/// `at` of a row `y` [output width, all] of windows over the rows of `ring` that begin at `slots`.
 #[inline(always)]
 fn largest<S: Simd>(
     s: S,
     of: &NormalisedPooling,
-    y: &mut [f32],
+    (y, at): (&mut [f32], &Channels),
     (ring, slots): (&[f32], &[usize]),
 ) {
     let (c, position) = (of.pool.output.channels, of.rows().position);
-    for (o, y) in y.chunks_exact_mut(c).enumerate() {
+    for (o, y) in at.of_mut(y).enumerate() {
         let columns = of.pool.range(o, of.lrn.shape.width);
         let start = columns.start * position;
         let most = slots.iter().max().map_or(0, |slot| slot + columns.end * position);

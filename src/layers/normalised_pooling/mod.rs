@@ -12,9 +12,10 @@ mod cuda;
 mod forward;
 mod rows;
 
+use super::beside::{Channels, Gradient};
 use super::lrn::Lrn;
 use super::pool::{Kernel, Pool};
-use super::{Map, Run};
+use super::{Beside, Map, Run};
 use crate::vectors::dispatch;
 use crate::vectors::scratch;
 use rayon::prelude::*;
@@ -54,24 +55,40 @@ impl NormalisedPooling {
 
 impl Map for NormalisedPooling {
     fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]) {
+        self.forward_beside(run, y, &Channels::all(self.pool.output.channels), x);
+    }
+
+    fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]) {
+        let channels = Channels::all(self.pool.output.channels);
+        self.backward_beside(run, dx, Gradient::new(&[dy], &channels), x);
+    }
+
+    fn beside(&self) -> Option<&dyn Beside> {
+        Some(self)
+    }
+}
+
+impl Beside for NormalisedPooling {
+    fn forward_beside(&self, run: &Run, y: &mut [f32], at: &Channels, x: &[f32]) {
         let values = forward::scratch(self);
-        y.par_chunks_exact_mut(self.pool.output.len())
+        y.par_chunks_exact_mut(self.pool.output.pixels() * at.all)
             .zip(x.par_chunks_exact(self.lrn.shape.len()))
             .take(run.batch)
             .for_each(|(y, x)| {
                 scratch::with(values, |scratch| {
-                    dispatch(forward::Forward { of: self, y, x, scratch })
+                    dispatch(forward::Forward { of: self, y, at, x, scratch })
                 })
             });
     }
 
-    fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]) {
+    fn backward_beside(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]) {
         let values = backward::scratch(self);
         dx.par_chunks_exact_mut(self.lrn.shape.len())
-            .zip(dy.par_chunks_exact(self.pool.output.len()))
             .zip(x.par_chunks_exact(self.lrn.shape.len()))
             .take(run.batch)
-            .for_each(|((dx, dy), x)| {
+            .enumerate()
+            .for_each(|(image, (dx, x))| {
+                let dy = dy.from(image * self.pool.output.pixels());
                 scratch::with(values, |scratch| {
                     dispatch(backward::Backward { of: self, dx, dy, x, scratch })
                 })

@@ -4,38 +4,57 @@
 
 use super::{Kernel, Pool};
 use crate::layers::activation::cpu::rectified_gradient;
-use crate::layers::{Map, PastRelu, Run};
+use crate::layers::beside::{Channels, Gradient};
+use crate::layers::{Beside, Map, PastRelu, Run};
 use crate::vectors::{Simd, Work, dispatch, load_some, store_some};
 use rayon::prelude::*;
 
 impl Map for Pool {
     fn forward(&self, run: &Run, y: &mut [f32], x: &[f32]) {
-        y.par_chunks_exact_mut(self.output.len())
-            .zip(x.par_chunks_exact(self.input.len()))
-            .take(run.batch)
-            .for_each(|(y, x)| dispatch(Forward { pool: self, y, x }));
+        self.forward_beside(run, y, &Channels::all(self.output.channels), x);
     }
 
     fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]) {
+        let channels = Channels::all(self.output.channels);
+        self.backward_beside(run, dx, Gradient::new(&[dy], &channels), x);
+    }
+
+    fn beside(&self) -> Option<&dyn Beside> {
+        Some(self)
+    }
+}
+
+impl Beside for Pool {
+    fn forward_beside(&self, run: &Run, y: &mut [f32], at: &Channels, x: &[f32]) {
+        y.par_chunks_exact_mut(self.output.pixels() * at.all)
+            .zip(x.par_chunks_exact(self.input.len()))
+            .take(run.batch)
+            .for_each(|(y, x)| dispatch(Forward { pool: self, y, at, x }));
+    }
+
+    fn backward_beside(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]) {
         self.backward_of(run, dx, dy, x, false);
     }
 }
 
 /// A maximum that is not above 0 has no gradient: so nothing but a window's own is looked at.
 impl PastRelu for Pool {
-    fn backward(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32]) {
+    fn backward(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32]) {
         self.backward_of(run, dx, dy, x, true);
     }
 }
 
 impl Pool {
-    /// [`Map::backward`], or where `relu` [`PastRelu::backward`].
-    fn backward_of(&self, run: &Run, dx: &mut [f32], dy: &[f32], x: &[f32], relu: bool) {
+    /// [`Beside::backward_beside`], or where `relu` [`PastRelu::backward`].
+    fn backward_of(&self, run: &Run, dx: &mut [f32], dy: Gradient<'_>, x: &[f32], relu: bool) {
         dx.par_chunks_exact_mut(self.input.len())
-            .zip(dy.par_chunks_exact(self.output.len()))
             .zip(x.par_chunks_exact(self.input.len()))
             .take(run.batch)
-            .for_each(|((dx, dy), x)| dispatch(Backward { pool: self, dx, dy, x, relu }));
+            .enumerate()
+            .for_each(|(image, (dx, x))| {
+                let dy = dy.from(image * self.output.pixels());
+                dispatch(Backward { pool: self, dx, dy, x, relu });
+            });
     }
 
     /// `offsets` ← the input positions of window number `window`, in row-major order, in values.
@@ -56,6 +75,7 @@ impl Pool {
 struct Forward<'a> {
     pool: &'a Pool,
     y: &'a mut [f32],
+    at: &'a Channels,
     x: &'a [f32],
 }
 
@@ -64,10 +84,10 @@ impl Work for Forward<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { pool, y, x } = self;
+        let Self { pool, y, at, x } = self;
         let c = pool.input.channels;
         let mut offsets = Vec::with_capacity(pool.size * pool.size);
-        for (window, y) in y.chunks_exact_mut(c).enumerate() {
+        for (window, y) in at.of_mut(y).enumerate() {
             pool.window(&mut offsets, window);
             let n = s.splat(offsets.len() as f32);
             for first in (0..c).step_by(S::LANES) {
@@ -92,7 +112,7 @@ impl Work for Forward<'_> {
 struct Backward<'a> {
     pool: &'a Pool,
     dx: &'a mut [f32],
-    dy: &'a [f32],
+    dy: Gradient<'a>,
     x: &'a [f32],
     relu: bool,
 }
@@ -105,12 +125,14 @@ impl Work for Backward<'_> {
         let Self { pool, dx, dy, x, relu } = self;
         let c = pool.input.channels;
         let mut offsets = Vec::with_capacity(pool.size * pool.size);
+        let mut of_window = vec![0.0; c];
         dx.fill(0.0);
-        for (window, dy) in dy.chunks_exact(c).enumerate() {
+        for window in 0..pool.output.pixels() {
             pool.window(&mut offsets, window);
+            dy.copy(window, &mut of_window);
             match pool.kernel {
-                Kernel::Max => share(s, (dx, x), (dy, relu), &offsets, c),
-                Kernel::Average => share_evenly(s, dx, dy, &offsets),
+                Kernel::Max => share(s, (dx, x), (&of_window, relu), &offsets, c),
+                Kernel::Average => share_evenly(s, dx, &of_window, &offsets),
             }
         }
     }
@@ -207,7 +229,10 @@ mod tests {
             relu.backward(&run, &mut dx, &x);
             assert!(all != dx && dx.iter().any(|&dx| dx != 0.0), "{side}");
             let mut one = vec![f32::NAN; x.len()];
-            pool.past_relu().unwrap().backward(&run, &mut one, &dy, &x);
+            let channels = Channels::all(channels);
+            let dys = [&dy[..]];
+            let dy = Gradient::new(&dys, &channels);
+            pool.past_relu().unwrap().backward(&run, &mut one, dy, &x);
             let bits = |all: &[f32]| all.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             assert!(bits(&one) == bits(&dx), "{side}");
         }

@@ -9,6 +9,7 @@ mod columns;
 mod step;
 
 use super::Cpu;
+use super::beside::shared;
 use super::memory;
 use crate::data::form::{CropView, Form};
 use crate::engine::owned::{Left, Owned, left_in, steps_only};
@@ -50,6 +51,7 @@ impl Hybrid {
         let Halves { mut below, above, share, batch, sources } = halves;
         // Its gradients travel.
         below.pieces = plan.pieces;
+        let below = shared(below);
         memory::check_halves(&plan, &below, &above, team.leads())?;
         Ok(Hybrid {
             owned: Owned::new(team, share, &below),
