@@ -1,5 +1,5 @@
-//! How many tasks the passes of the paper's layers have, one tower's, batch 128, on up to 128 threads:
-//! counted while they run. `benches/README.md`, "Many cores", has the figures.
+//! How many tasks the passes of the paper's layers have, one tower's, batch 128, on up to 128
+//! threads: counted while they run. `benches/README.md`, "Many cores", has the figures.
 
 use super::small;
 use crate::layers::{Role, Run};
@@ -16,8 +16,8 @@ fn paper() -> Plan {
     small::plan(include_str!("../../../configs/ilsvrc2010.toml"), BATCH, Mode::Training)
 }
 
-/// The tasks of a part's passes by their kind: forward, of the gradients to the input, which the first
-/// layer has not, and to the weights.
+/// The tasks of a part's passes by their kind: forward, of the gradients to the input, which the
+/// first layer has not, and to the weights.
 fn tasks(part: &Part, threads: usize) -> [Counts; 3] {
     let Role::Learn(learn) = part.layer.role() else { panic!("only layers that learn are asked") };
     let [weights, biases] = part.layer.parameters().unwrap().sizes();
@@ -37,8 +37,8 @@ fn tasks(part: &Part, threads: usize) -> [Counts; 3] {
     [forward, input, weights]
 }
 
-/// Of a convolution's tower: the size of its kernels, channels of its input and its output, as they are
-/// once conv1's are folded, and the shapes of its tiles.
+/// Of a convolution's tower: the size of its kernels, channels of its input and its output, as they
+/// are once conv1's are folded, and the shapes of its tiles.
 fn convolution(layer: &str) -> Option<[usize; 4]> {
     match layer {
         "conv1" => Some([3, 48, 48, 1]),
@@ -50,14 +50,15 @@ fn convolution(layer: &str) -> Option<[usize; 4]> {
     }
 }
 
-/// Tasks of a kind of work in the pass `pass` that there are at most, in a round on average, on so many
-/// threads: the code cuts no further, since smaller ones would cost more than they give, as
+/// Tasks of a kind of work in the pass `pass` that there are at most, in a round on average, on so
+/// many threads: the code cuts no further, since smaller ones would cost more than they give, as
 /// `benches/README.md` says.
 fn most(layer: &str, pass: usize, kind: &str, threads: usize) -> usize {
     let Some([size, inputs, outputs, shapes]) = convolution(layer) else {
         return match (layer, kind) {
             // A library's products: four threads are served by 1000 / 128; a task of many has 128
-            // columns and 128 / 16 rows, or 4096 / 128 columns and 128 / 4 rows, or 4096 / 128 rows.
+            // columns and 128 / 16 rows, or 4096 / 128 columns and 128 / 4 rows, or 4096 / 128
+            // rows.
             ("fc8", "columns") if pass == 0 && threads == 4 => 8,
             ("fc8", _) => 128,
             _ => usize::MAX,
@@ -69,8 +70,8 @@ fn most(layer: &str, pass: usize, kind: &str, threads: usize) -> usize {
         counts.iter().map(|&count| count.min(wanted)).sum()
     };
     match kind {
-        // Eight tiles at least, as whole rows: four or eight of the shapes' 256, 256, 128 and 128, each
-        // of which has a quarter of the tasks; two of conv2's seven an image.
+        // Eight tiles at least, as whole rows: four or eight of the shapes' 256, 256, 128 and 128,
+        // each of which has a quarter of the tasks; two of conv2's seven an image.
         "tiles" if shapes == 4 => of_shapes([64, 32, 32, 16], wanted / 4),
         "tiles" if size == 5 => BATCH * 7 / 2,
         // A panel of outputs and a line of inputs; a spot and a line of outputs.
@@ -78,8 +79,9 @@ fn most(layer: &str, pass: usize, kind: &str, threads: usize) -> usize {
         "weights from the last" => size * size * lines,
         // One of the inputs.
         "sums to weights" => inputs,
-        // A row of the input or of the gradients, and a round a shape at least. conv1's 16 parts have 22
-        // stages of four rows each, of which 128 threads take four at a time and at last two.
+        // A row of the input or of the gradients, and a round a shape at least. conv1's 16 parts
+        // have 22 stages of four rows each, of which 128 threads take four at a time and at last
+        // two.
         "rows to points" if shapes == 4 => of_shapes([512, 512, 256, 256], wanted) / 4,
         "rows to points" if size == 3 => 2 * 16 * 22 * 4 / 6,
         // A line of the inputs of one of a shape's 36, 42, 42 and 49 points, a shape a round.

@@ -1,6 +1,6 @@
 //! Whose memory it is: a page belongs to the thread, and on machines of several sockets to the
-//! socket, that first writes to it. The engine takes its memory untouched, and the first steps write
-//! it from the threads that use it.
+//! socket, that first writes to it. The engine takes its memory untouched, and the first steps
+//! write it from the threads that use it.
 
 use super::Cpu;
 use super::small::plan;
@@ -55,8 +55,8 @@ fn faults() -> usize {
     usize::try_from(usage.ru_minflt).unwrap()
 }
 
-/// Whether this process runs the test `name` alone: else one is started that does. Where other tests
-/// have left memory behind the system's pages are not asked for.
+/// Whether this process runs the test `name` alone: else one is started that does. Where other
+/// tests have left memory behind the system's pages are not asked for.
 fn is_alone(name: &str) -> bool {
     const ALONE: &str = "ALEXNET_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
@@ -70,7 +70,8 @@ fn is_alone(name: &str) -> bool {
     false
 }
 
-/// The paper's network, batch 128: more than a gigabyte is taken, and next to nothing of it written.
+/// The paper's network, batch 128: more than a gigabyte is taken, and next to nothing of it
+/// written.
 #[test]
 fn the_engine_takes_its_memory_untouched() {
     if !is_alone("the_engine_takes_its_memory_untouched") {

@@ -1,19 +1,20 @@
 //! How the sums of `gradients` are divided into parts, stages and tasks.
 //!
 //! Tasks do depend on the threads. Few take a part each, or a block and a point. Many take a row of
-//! tiles of one side and some of a point's inputs, over several stages at a time where one has too few
-//! rows, and all towers at once: so they wait for each other less often too.
+//! tiles of one side and some of a point's inputs, over several stages at a time where one has too
+//! few rows, and all towers at once: so they wait for each other less often too.
 
 use super::geometry::Correlation;
 use crate::machine::tasks;
 use crate::vectors::product::parts;
 
-/// Most values of sums that a part has of its own: 2 MiB, which takes in the paper's conv1 (334 KiB)
-/// and conv2 (1.5 MiB). With conv3 to conv5 they would go back and forth for too few tiles at a time.
+/// Most values of sums that a part has of its own: 2 MiB, which takes in the paper's conv1 (334
+/// KiB) and conv2 (1.5 MiB). With conv3 to conv5 they would go back and forth for too few tiles at
+/// a time.
 const SUMS: usize = 1 << 19;
 
-/// Values of transformed inputs and gradients of a part's stage: 1 MiB, of the size of a second-level
-/// cache; half of it is as fast for conv1, slower for conv2.
+/// Values of transformed inputs and gradients of a part's stage: 1 MiB, of the size of a
+/// second-level cache; half of it is as fast for conv1, slower for conv2.
 const STAGE: usize = 1 << 18;
 
 /// Tiles of a part's stage at least: sums that a second-level cache does not hold come and go for
@@ -92,8 +93,8 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         {
             return coarse;
         }
-        // Rows of the input and of each tower's gradients in a stage of all parts; stages as many as
-        // are wanted, and evenly.
+        // Rows of the input and of each tower's gradients in a stage of all parts; stages as many
+        // as are wanted, and evenly.
         let given = parts * stage * (1 + towers);
         let all = part.div_ceil(stage);
         let stages = all.div_ceil(all.div_ceil(tasks::pieces(given)));

@@ -4,9 +4,9 @@
 //! A sum over all tiles is made stage by stage: a stage's tiles are taken to their points, and what
 //! each point's product over them gives is added to that point's sums. Where the sums are few the
 //! batch is cut into parts, each with sums of its own, and a stage is a few rows of tiles, so that
-//! what lies between the steps stays in a core's cache; else it is what a third-level cache holds of
-//! all threads' work. Parts, stages and blocks, which have a sum of the gradients to the biases each,
-//! depend on the shapes alone, and so do bits.
+//! what lies between the steps stays in a core's cache; else it is what a third-level cache holds
+//! of all threads' work. Parts, stages and blocks, which have a sum of the gradients to the biases
+//! each, depend on the shapes alone, and so do bits.
 //!
 //! Both towers of conv1 on one core of a Zen 3 (512 KiB of second-level cache, AVX2, neighbours in
 //! the third), batch 128, best of three: 190 ms; with all of an image between the steps 277 to 356.
@@ -88,8 +88,8 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         }
     }
 
-    /// The sums over the rows `all` of a part: of each tower `sums_len` in `sums`, of each block and
-    /// tower `used` in `biases`, which are zero. `memory` is for what lies between the steps.
+    /// The sums over the rows `all` of a part: of each tower `sums_len` in `sums`, of each block
+    /// and tower `used` in `biases`, which are zero. `memory` is for what lies between the steps.
     fn sums_of_part(
         &self,
         work: &Division,

@@ -1,5 +1,5 @@
-//! Some stages of a part of the batch on the way to the weights' gradient (`gradients`): their tiles
-//! to the points, and the products of each point.
+//! Some stages of a part of the batch on the way to the weights' gradient (`gradients`): their
+//! tiles to the points, and the products of each point.
 
 use super::division::Division;
 use super::geometry::Correlation;
@@ -73,8 +73,8 @@ impl<const H: usize, const W: usize, const R: usize> Stages<'_, H, W, R> {
         }
     }
 
-    /// The tiles to their points in `memory`, and the sums of their gradients added to `biases`, for
-    /// each block of the part and each tower its own.
+    /// The tiles to their points in `memory`, and the sums of their gradients added to `biases`,
+    /// for each block of the part and each tower its own.
     pub fn transform(&self, memory: &mut [f32], biases: &mut [f32]) {
         let work = self.work;
         let memory = &Shared::new(memory);
