@@ -296,8 +296,8 @@ pub trait ForwardFew {
 
 /// A layer that changes each value by itself.
 pub trait Pointwise: Sync {
-    /// Whether it may work on the output of another pointwise layer: its backward pass and the
-    /// other's still find what they need there.
+    /// Whether it may work in place on the output of another pointwise layer, and another on its
+    /// own, where that one chains, too: both backward passes still find what they need there.
     fn chains(&self) -> bool;
     /// In place on `y` [batch, shape].
     fn forward(&self, run: &Run, y: &mut [f32]);

@@ -5,7 +5,9 @@ use super::plan::{BufferId, BufferPlan, Join, JoinSource, Mode, Part, Pieces, Pl
 use super::share::Share;
 use crate::config::{Config, LayerConfig, Optimizer};
 use crate::config_error;
-use crate::layers::{Classes, Family, Input, Layer, Outputs, Place, Role, Shape, check_values};
+use crate::layers::{
+    Classes, Family, Input, Layer, Outputs, Place, Pointwise, Role, Shape, check_values,
+};
 use anyhow::{Context, Result};
 use std::ops::Range;
 
@@ -282,9 +284,10 @@ impl Plan {
         let in_place = match layer.role() {
             // Each layer's own output is there to be seen.
             Role::Pointwise(_) if self.mode == Mode::Explanation => false,
-            Role::Pointwise(pointwise) => reading
-                .below
-                .is_some_and(|b| b.own && (pointwise.chains() || !self.ends_pointwise())),
+            Role::Pointwise(pointwise) => reading.below.is_some_and(|b| {
+                let below = self.pointwise_below();
+                b.own && below.is_none_or(|below| below.chains() && pointwise.chains())
+            }),
             _ => false,
         };
         let y = if in_place {
@@ -296,10 +299,12 @@ impl Plan {
         Ok(Part { tower, device, layer, channels, input, x, y, join, dy: None, dx: None })
     }
 
-    /// Whether the layer on top so far works value by value.
-    fn ends_pointwise(&self) -> bool {
-        let last = self.layers.last().map(|l| l.parts[0].layer.role());
-        matches!(last, Some(Role::Pointwise(_)))
+    /// The layer on top so far, if it works value by value.
+    fn pointwise_below(&self) -> Option<&dyn Pointwise> {
+        match self.layers.last()?.parts[0].layer.role() {
+            Role::Pointwise(pointwise) => Some(pointwise),
+            _ => None,
+        }
     }
 
     /// The input of a part that reads all towers: a buffer of its own, unless all there is lies on

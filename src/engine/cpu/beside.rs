@@ -225,11 +225,9 @@ fn of_image(run: &Run, image: usize) -> Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::data::form::CropView;
     use crate::engine::cpu::{fusions, small};
     use crate::engine::{Engine, Rates, Slot};
-    use crate::layers::Classes;
     use crate::random::numbers;
 
     const BATCH: usize = 6;
@@ -253,6 +251,7 @@ mod tests {
         ("drop3", "dropout", "rate = 0.5"),
         ("fc4", "fc", "outputs = 30"),
         ("tanh4", "tanh", ""),
+        ("drop4", "dropout", "rate = 0.25\nscale = \"train\""),
         ("fc5", "fc", "outputs = 4\ntower = 0"),
     ];
     /// Towers' outputs that no pass writes among others': of convolutions, of ReLU on many pixels,
@@ -277,8 +276,7 @@ mod tests {
         for (name, kind, keys) in CONVOLUTIONS.iter().chain(above).chain(&end) {
             text += &format!("[[layer]]\nname = \"{name}\"\nkind = \"{kind}\"\n{keys}\n");
         }
-        let config = Config::parse(&text, &[], "test").unwrap();
-        Plan::new(&config, BATCH, mode, &[0, 0], Classes::Any).unwrap()
+        small::plan(&text, BATCH, mode)
     }
 
     /// The plan's own tasks, copies among them.
@@ -353,21 +351,19 @@ mod tests {
         let before: usize = fused::sizes(&plan, &fusions(&plan)).iter().sum();
         let cpu = Cpu::new(plan).unwrap();
         let taken = |cpu: &Cpu| cpu.buffers.iter().map(Vec::len).sum::<usize>() / BATCH;
-        // Each of two readers' inputs of conv2, fc3, fc4; pool1's and pool2's outputs.
-        let (pool1, pool2) = (10 * 10 * 32, 5 * 5 * 38);
-        let pooled = pool1 + pool2;
+        // Each of two readers' inputs of conv2, fc3, fc4; pool1's, pool2's and drop4's outputs.
+        let (pool1, pool2, drop4) = (10 * 10 * 32, 5 * 5 * 38, 30);
+        let outputs = pool1 + pool2 + drop4;
         let inputs = pool1 + pool2 + 64;
-        assert_eq!(taken(&cpu) + pooled + inputs, before);
+        assert_eq!(taken(&cpu) + outputs + inputs, before);
     }
 
     /// Nothing that only training needs: of the paper's network each convolution's output, the
     /// pooled ones, the neurons' and the input are there.
     #[test]
     fn evaluation_writes_what_is_read() {
-        let config = Config::parse(include_str!("../../../configs/ilsvrc2010.toml"), &[], "");
-        let plan =
-            Plan::new(&config.unwrap(), 10, Mode::Evaluation, &[0, 0], Classes::Any).unwrap();
-        let plan = shared(plan);
+        let paper = include_str!("../../../configs/ilsvrc2010.toml");
+        let plan = shared(small::plan(paper, 10, Mode::Evaluation));
         let fusions = fusions(&plan);
         let taken = sizes(&plan, &fusions, &sides(&plan, &fusions));
         let maps = |side: usize, channels: usize| side * side * channels;

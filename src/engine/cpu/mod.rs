@@ -6,6 +6,8 @@ mod exchanged;
 mod explain;
 mod fused;
 mod hybrid;
+#[cfg(test)]
+mod in_place;
 mod lars;
 mod memory;
 mod parameters;

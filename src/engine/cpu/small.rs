@@ -44,7 +44,7 @@ pub fn run(training: bool) -> Run {
     Run { batch: BATCH, training, seed: 1, step: 1, first_image: 0 }
 }
 
-fn images(cpu: &Cpu) -> Vec<f32> {
+pub fn images(cpu: &Cpu) -> Vec<f32> {
     numbers(BATCH * cpu.plan.input.len(), 99)
 }
 

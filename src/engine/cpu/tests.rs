@@ -56,9 +56,9 @@ fn convolution(layer: &str) -> Option<[usize; 4]> {
 fn most(layer: &str, pass: usize, kind: &str, threads: usize) -> usize {
     let Some([size, inputs, outputs, shapes]) = convolution(layer) else {
         return match (layer, kind) {
-            // A library's products: four threads are served by 1000 / 128; a task of many has 128
-            // columns and 128 / 16 rows, or 4096 / 128 columns and 128 / 4 rows, or 4096 / 128
-            // rows.
+            // A library's products: four threads are served by 1000 / 128; for many, 8 times 16
+            // pieces of 128 columns and 8 images, 32 times 4 of 128 columns and 32 images, 128 of
+            // 32 rows.
             ("fc8", "columns") if pass == 0 && threads == 4 => 8,
             ("fc8", _) => 128,
             _ => usize::MAX,

@@ -3,6 +3,7 @@
 //! write it from the threads that use it.
 
 use super::Cpu;
+use super::beside::shared;
 use super::small::plan;
 use crate::data::form::CropView;
 use crate::engine::{Engine, Rates};
@@ -77,9 +78,8 @@ fn the_engine_takes_its_memory_untouched() {
     if !is_alone("the_engine_takes_its_memory_untouched") {
         return;
     }
-    let cpu =
-        Cpu::unchecked(plan(include_str!("../../../configs/ilsvrc2010.toml"), 128, Mode::Training))
-            .unwrap();
+    let paper = include_str!("../../../configs/ilsvrc2010.toml");
+    let cpu = Cpu::unchecked(shared(plan(paper, 128, Mode::Training))).unwrap();
     let [all, there] = all_pages(&cpu);
     assert!(all * page() > 1 << 30, "{all} pages");
     assert!(there * 100 < all, "{there} of {all} pages");
@@ -129,7 +129,7 @@ fn pages_are_first_written_by_the_threads_that_compute() {
     if !is_alone("pages_are_first_written_by_the_threads_that_compute") {
         return;
     }
-    let mut cpu = Cpu::unchecked(plan(NETWORK, BATCH, Mode::Training)).unwrap();
+    let mut cpu = Cpu::unchecked(shared(plan(NETWORK, BATCH, Mode::Training))).unwrap();
     let images = vec![0.5; BATCH * cpu.plan.input.len()];
     let labels: Vec<u32> = (0..BATCH as u32).map(|image| image % 4).collect();
     let rates =

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 /// Rows of the weights, one an input, in one task, and at least where there are many threads: with 8
 /// fc8's took twice as long on one thread of a Zen 5.
 const ROWS: usize = 128;
-const FEWEST_ROWS: usize = 32;
+const FEWEST_ROWS_PACKED: usize = 32;
 /// Neurons in one task of the biases' gradient.
 const BIASES: usize = 256;
 
@@ -128,11 +128,11 @@ impl Fc {
     /// that changes no bit.
     fn rows_of_a_task(&self) -> usize {
         let inputs = self.input.len();
-        if !divides(self.outputs) || !inputs.is_multiple_of(FEWEST_ROWS) {
+        if !divides(self.outputs) || !inputs.is_multiple_of(FEWEST_ROWS_PACKED) {
             return ROWS;
         }
         let rows = ROWS / tasks::pieces(inputs.div_ceil(ROWS));
-        (rows / FEWEST_ROWS * FEWEST_ROWS).max(FEWEST_ROWS)
+        (rows / FEWEST_ROWS_PACKED * FEWEST_ROWS_PACKED).max(FEWEST_ROWS_PACKED)
     }
 
     fn sum_biases(&self, batch: usize, dbias: &mut [f32], dy: &[f32]) {

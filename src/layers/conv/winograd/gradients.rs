@@ -24,7 +24,7 @@ use std::ops::Range;
 
 impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     /// Values of scratch space that `weight_gradients` needs: the sums of each part and of all, and
-    /// the biases' of each block; with one part what few threads need between the steps.
+    /// the biases' of each block; where sums do not stay what few threads need between the steps.
     pub(super) fn workspace(&self, batch: usize, towers: usize) -> usize {
         let (sums, blocks, stages) = match self.sums_stay() {
             true => (batch.min(MOST_PARTS) + 1, batch.min(MOST_PARTS), 0),
