@@ -255,8 +255,8 @@ pub trait Keeps {
 /// The gradients of a layer's weights and biases.
 pub type Gradients<'a> = (&'a mut [f32], &'a mut [f32]);
 
-/// See [`Learn::together`]. Layers with the same settings and shapes, each with weights and biases of
-/// its own; bits are those of one after the other.
+/// See [`Learn::together`]. Layers with the same settings and shapes, each with weights and biases
+/// of its own; bits are those of one after the other.
 pub trait Together {
     /// Values that `backward_weights` needs as scratch space for so many layers.
     fn workspace(&self, batch: usize, layers: usize) -> usize;

@@ -1,7 +1,7 @@
 //! Memory that this process may still take: the machine's, the container's, the shell's limit.
 //!
-//! Linux says all of it in files, Windows and macOS what the machine has ([`systems`]); where nothing
-//! is known nothing is refused.
+//! Linux says all of it in files, Windows and macOS what the machine has ([`systems`]); where
+//! nothing is known nothing is refused.
 
 use super::systems;
 use anyhow::{Result, anyhow};
@@ -123,7 +123,8 @@ fn container(group: &Path, names: &Names, swap: u64) -> Option<Supply> {
     Some(Supply { free, total, whose: "the container's memory" })
 }
 
-/// Addresses that a thread takes which begins to allocate, used or not: an arena of glibc's, in bytes.
+/// Addresses that a thread takes which begins to allocate, used or not: an arena of glibc's, in
+/// bytes.
 #[cfg(target_os = "linux")]
 const ARENA: u64 = 64 << 20;
 

@@ -1,5 +1,5 @@
-//! Into how many tasks work is divided for the threads there are. What a task computes and the order
-//! of its sums never depend on that.
+//! Into how many tasks work is divided for the threads there are. What a task computes and the
+//! order of its sums never depend on that.
 
 use rayon::current_num_threads;
 
@@ -24,8 +24,8 @@ pub fn wanted_large() -> usize {
     if threads_are_few() { current_num_threads() } else { wanted() }
 }
 
-/// Into how many each of `given` tasks is divided: one, where threads are few, since the pieces cost
-/// more than the whole.
+/// Into how many each of `given` tasks is divided: one, where threads are few, since the pieces
+/// cost more than the whole.
 pub fn pieces(given: usize) -> usize {
     if threads_are_few() { 1 } else { wanted().div_ceil(given.max(1)) }
 }

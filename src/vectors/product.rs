@@ -59,12 +59,12 @@ const FEWEST_ROWS: usize = 8;
 const FEWEST_ROWS_PACKED: usize = 32;
 
 /// Up to so many rows and columns the library adds up in steps of another length, whose bits are
-/// others: `gemm-common`'s `gemm.rs`. Larger products of one depth have the same bits, and more than
-/// one row or column does too.
+/// others: `gemm-common`'s `gemm.rs`. Larger products of one depth have the same bits, and more
+/// than one row or column does too.
 const SMALL: usize = 64;
 
-/// Whether a product with so many columns, or rows, may be cut along the other side without a change
-/// of bits, into pieces of several rows.
+/// Whether a product with so many columns, or rows, may be cut along the other side without a
+/// change of bits, into pieces of several rows.
 pub fn divides(n: usize) -> bool {
     n > SMALL
 }

@@ -41,8 +41,8 @@ pub fn close(world: &World, run: &str, whole: &str) {
     close_within(world, run, whole, 1e-4);
 }
 
-/// The same where rounding may turn a ReLU or a maximum over at the last: a momentum is then another
-/// by what one image gives it.
+/// The same where rounding may turn a ReLU or a maximum over at the last: a momentum is then
+/// another by what one image gives it.
 #[track_caller]
 pub fn close_but_for_turns(world: &World, run: &str, whole: &str) {
     close_within(world, run, whole, 1e-3);
@@ -193,8 +193,8 @@ fn fully_connected_layers_send_activations_only() {
     assert!(table.contains("not with 1024 ranks: layer fc8: its 1000 neurons"), "{table}");
 }
 
-/// Saved every four steps, or later where the last is still being written; a killed process ends the
-/// other, and what is there goes on.
+/// Saved every four steps, or later where the last is still being written; a killed process ends
+/// the other, and what is there goes on.
 #[test]
 fn a_killed_rank_leaves_a_whole_checkpoint() {
     let world = world();
@@ -222,8 +222,8 @@ fn a_killed_rank_leaves_a_whole_checkpoint() {
     }
 }
 
-/// At any moment, the first milliseconds and those of a save among them: what is there goes on in as
-/// many processes to the bits of a run that nobody has killed.
+/// At any moment, the first milliseconds and those of a save among them: what is there goes on in
+/// as many processes to the bits of a run that nobody has killed.
 #[test]
 fn a_killed_rank_ends_all_and_the_run_goes_on_with_the_same_bits() {
     let Some(launcher) = launchers::any() else { return };

@@ -1,11 +1,11 @@
 //! Towers side by side without copies. What reads all towers finds their channels in one buffer,
 //! the same for all readers, and the layer below writes its channels of it; backward it takes the
-//! sum of its channels in all readers' gradients. Layers that have such passes do so, and those that
-//! work value by value on one pixel; of the others the plan's tasks copy ([`Task::Join`],
+//! sum of its channels in all readers' gradients. Layers that have such passes do so, and those
+//! that work value by value on one pixel; of the others the plan's tasks copy ([`Task::Join`],
 //! [`Task::Split`]).
 //!
-//! On two cores of a Zen 5, the paper's network, batch 128, medians of three in turn: copies 6.9 ms a
-//! step and none; lrn2 with pool2 back 13.3 and 14.9, pool5 2.8 and 3.1.
+//! On two cores of a Zen 5, the paper's network, batch 128, medians of three in turn: copies 6.9 ms
+//! a step and none; lrn2 with pool2 back 13.3 and 14.9, pool5 2.8 and 3.1.
 
 use super::{Cpu, fused, rounded};
 use crate::layers::beside::{Channels, Gradient};

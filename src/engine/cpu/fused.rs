@@ -6,10 +6,10 @@ use crate::layers::{Beside, Layer, Map, Run};
 use crate::network::{Fusion, OnCpu, Part, Plan};
 use std::mem::take;
 
-/// Values an image of `plan`'s buffers with each of `fusions` in place of its layers: what they hand
-/// on among themselves is never there. Normalisation with pooling reads a gradient from the buffer
-/// that its own result belongs in, writes to the tower's other one, and the two change places, as they
-/// do where towers write side by side ([`super::beside`]); so both are of one size.
+/// Values an image of `plan`'s buffers with each of `fusions` in place of its layers: what they
+/// hand on among themselves is never there. Normalisation with pooling reads a gradient from the
+/// buffer that its own result belongs in, writes to the tower's other one, and the two change
+/// places, as they do where towers write side by side ([`super::beside`]); so both are of one size.
 pub(super) fn sizes(plan: &Plan, fusions: &[Fusion<OnCpu>]) -> Vec<usize> {
     let mut values: Vec<usize> = plan.buffers.iter().map(|b| b.values).collect();
     for fusion in fusions {

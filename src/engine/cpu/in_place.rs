@@ -17,8 +17,8 @@ fn with(pair: [&str; 2]) -> Cpu {
         other => format!("kind = \"{other}\""),
     });
     let text = format!(
-        "towers = 2\n[data]\ncrop = 3\nclasses = 4\n[train]\nbatch = {BATCH}\n[schedule]\nrate = 0.1\n\
-         [[layer]]\nname = \"fc1\"\nkind = \"fc\"\noutputs = 32\n\
+        "towers = 2\n[data]\ncrop = 3\nclasses = 4\n[train]\nbatch = {BATCH}\n[schedule]\n\
+         rate = 0.1\n[[layer]]\nname = \"fc1\"\nkind = \"fc\"\noutputs = 32\n\
          [[layer]]\nname = \"below\"\n{below}\n[[layer]]\nname = \"above\"\n{above}\n\
          [[layer]]\nname = \"fc2\"\nkind = \"fc\"\noutputs = 4\ninput = \"same-tower\"\n\
          [[layer]]\nname = \"fc3\"\nkind = \"fc\"\noutputs = 4\ntower = 0\n\

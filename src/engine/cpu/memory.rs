@@ -167,8 +167,9 @@ mod tests {
         assert!((1..200).contains(&too_large.fits));
     }
 
-    /// Two processes, 50 images and two neurons each. An image more of each is one more in the lower
-    /// half, two in the upper one, and two rows of 300 values that go out and two that come in.
+    /// Two processes, 50 images and two neurons each. An image more of each is one more in the
+    /// lower half, two in the upper one, and two rows of 300 values that go out and two that come
+    /// in.
     #[test]
     fn halves_need_the_images_of_all_and_room_for_what_travels() {
         let config = Config::parse(NETWORK, &[], "test").unwrap();

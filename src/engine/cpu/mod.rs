@@ -75,8 +75,8 @@ impl Cpu {
         Cpu::unchecked(plan)
     }
 
-    /// As [`Cpu::new`] of a plan whose inputs are [`beside::shared`], without asking how much memory
-    /// there is.
+    /// As [`Cpu::new`] of a plan whose inputs are [`beside::shared`], without asking how much
+    /// memory there is.
     fn unchecked(plan: Plan) -> Result<Cpu> {
         let fusions = fusions(&plan);
         let sides = beside::sides(&plan, &fusions);
@@ -123,7 +123,8 @@ impl Cpu {
         let values = self.plan.input.len();
         check_images(&self.plan, run, &[("values", images.len(), values)])?;
         let data = self.plan.data[0];
-        // Each image by a thread, as the first layer takes them: a large batch is tens of megabytes.
+        // Each image by a thread, as the first layer takes them: a large batch is tens of
+        // megabytes.
         self.buffers[data]
             .par_chunks_mut(values)
             .zip(images.par_chunks(values))

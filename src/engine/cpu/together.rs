@@ -31,8 +31,8 @@ impl Cpu {
         of(&self.plan.layers[layer]).filter(|_| !self.rounded.is_on())
     }
 
-    /// The forward pass of all parts, with the ReLUs above them if that is their fusion, at the turn
-    /// of the first; `false`: each has its own.
+    /// The forward pass of all parts, with the ReLUs above them if that is their fusion, at the
+    /// turn of the first; `false`: each has its own.
     pub(super) fn forward_together(
         &mut self,
         (layer, part): (usize, usize),

@@ -9,8 +9,8 @@ use crate::vectors::product::{Matrix, divides, product, product_by_columns};
 use crate::vectors::scratch::LINE;
 use rayon::prelude::*;
 
-/// Rows of the weights, one an input, in one task, and at least where there are many threads: with 8
-/// fc8's took twice as long on one thread of a Zen 5.
+/// Rows of the weights, one an input, in one task, and at least where there are many threads: with
+/// 8 fc8's took twice as long on one thread of a Zen 5.
 const ROWS: usize = 128;
 const FEWEST_ROWS_PACKED: usize = 32;
 /// Neurons in one task of the biases' gradient.
@@ -124,8 +124,8 @@ impl UpdateAtOnce for Fc {
 }
 
 impl Fc {
-    /// Rows of the weights' gradient in one task of a library's product: fewer for many threads where
-    /// that changes no bit.
+    /// Rows of the weights' gradient in one task of a library's product: fewer for many threads
+    /// where that changes no bit.
     fn rows_of_a_task(&self) -> usize {
         let inputs = self.input.len();
         if !divides(self.outputs) || !inputs.is_multiple_of(FEWEST_ROWS_PACKED) {
@@ -163,8 +163,9 @@ impl Fc {
         });
     }
 
-    /// The reverse of `pack_in`, in blocks of 16 inputs and 16 neurons: one by one, the 16 rows that a
-    /// line goes to lie a multiple of 4 KiB apart in fc6 and push each other out of the cache.
+    /// The reverse of `pack_in`, in blocks of 16 inputs and 16 neurons: one by one, the 16 rows
+    /// that a line goes to lie a multiple of 4 KiB apart in fc6 and push each other out of the
+    /// cache.
     fn unpack_of(&self, wide: usize, world: (&mut [f32], &mut [f32]), own: (&[f32], &[f32])) {
         world.1.copy_from_slice(own.1);
         let inputs = self.input.len();

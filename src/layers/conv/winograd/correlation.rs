@@ -62,9 +62,9 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
         });
     }
 
-    /// This region of each of `ys` ← correlation of `x` with its weights, stored as its ending says;
-    /// all hold whole images. Weights at their points lie in `weights` one after the other. The
-    /// region is one of `regions` that are computed at the same time.
+    /// This region of each of `ys` ← correlation of `x` with its weights, stored as its ending
+    /// says; all hold whole images. Weights at their points lie in `weights` one after the other.
+    /// The region is one of `regions` that are computed at the same time.
     ///
     /// # Safety
     /// Nobody else uses the region meanwhile.
@@ -98,8 +98,8 @@ impl<const H: usize, const W: usize, const R: usize> Correlation<H, W, R> {
     }
 
     /// Rows of tiles of a task of [`Correlation::run`], of `all`: a block's, or fewer where threads
-    /// would have too few tasks, but not so few that a product has less than [`FEWEST`] rows for all
-    /// the weights that it reads. Bits are the same however many there are.
+    /// would have too few tasks, but not so few that a product has less than [`FEWEST`] rows for
+    /// all the weights that it reads. Bits are the same however many there are.
     fn rows_of_a_task(&self, all: usize, regions: usize) -> usize {
         let (rows, columns) = self.grid();
         let each = all / tasks::wanted_large().div_ceil(regions).max(1);

@@ -110,7 +110,8 @@ fn regions(size: usize, source: Padded, output: Maps, [down, across]: [Vec<Run>;
 }
 
 /// Calls `run(number, region, how many at once)` for all of `regions`: one after the other, so that
-/// one shape's weights are in the caches, or where that leaves threads without work at the same time.
+/// one shape's weights are in the caches, or where that leaves threads without work at the same
+/// time.
 fn each_region(regions: &[Sized], x: &[f32], run: impl Fn(usize, &Sized, usize) + Sync) {
     let alone = |region: &Sized| either!(region, c => c.is_enough(x.len() / c.image()));
     match regions.iter().all(alone) {

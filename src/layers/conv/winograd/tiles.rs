@@ -65,8 +65,8 @@ pub enum Ending<'a> {
     /// Each has a bias added.
     Bias(&'a [f32]),
     /// A bias, and ReLU. Its gradient is not taken in: with conv4's and conv5's gradients 0 where
-    /// their inputs are not above 0, as they were stored, those took 2.2 and 2.3 ms more (both towers,
-    /// batch 128, Zen 5), where ReLU by itself takes 1.0 each.
+    /// their inputs are not above 0, as they were stored, those took 2.2 and 2.3 ms more (both
+    /// towers, batch 128, Zen 5), where ReLU by itself takes 1.0 each.
     Rectified(&'a [f32]),
     /// Nothing.
     Plain,
@@ -231,8 +231,9 @@ pub(super) fn transform_outputs<S: Simd, const H: usize, const W: usize, const R
     }
 }
 
-/// Rows of tiles `range`, counted over the images, to all points, in the places of the tiles `among`:
-/// of `x`, or of output gradients if there are any, whose sums are added to what is with them.
+/// Rows of tiles `range`, counted over the images, to all points, in the places of the tiles
+/// `among`: of `x`, or of output gradients if there are any, whose sums are added to what is with
+/// them.
 pub(super) struct Transform<'a, const H: usize, const W: usize, const R: usize> {
     pub of: &'a Correlation<H, W, R>,
     pub to: Part<'a>,
